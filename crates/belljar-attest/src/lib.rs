@@ -1,0 +1,1 @@
+//! Statement, DSSE envelope, Sigstore bundle, signing and offline verification

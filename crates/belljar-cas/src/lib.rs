@@ -1,0 +1,1 @@
+//! Content-addressed objects on disk: layout, verified writing and reading

@@ -1,0 +1,72 @@
+//! Every bound of Belljar in one place: queues, messages, buffers, logs, trees and names.
+//!
+//! A bound that is not here does not exist; a queue, buffer or message without one is a defect.
+
+/// Longest relative path, in bytes, that may name an input or output (Linux `PATH_MAX` less the NUL).
+pub const PATH_BYTES: usize = 4095;
+/// Longest single path component, in bytes (Linux `NAME_MAX`).
+pub const NAME_BYTES: usize = 255;
+/// Most components in a relative path: bounds recursion wherever a tree is walked.
+pub const PATH_DEPTH: usize = 128;
+/// Most environment variables that one specification may set.
+pub const ENV_VARIABLES: usize = 256;
+/// Longest environment variable name, in bytes.
+pub const ENV_NAME_BYTES: usize = 256;
+/// Longest environment variable value, in bytes.
+pub const ENV_VALUE_BYTES: usize = 32 * 1024;
+/// Most steps (`run` entries) in one build.
+pub const STEPS: usize = 32;
+/// Longest script of one step, in bytes (below Linux `MAX_ARG_STRLEN`, 128 KiB).
+pub const SCRIPT_BYTES: usize = 64 * 1024;
+/// Most declared outputs of one build.
+pub const DECLARED_OUTPUTS: usize = 256;
+/// Longest canonical specification, in bytes. Steps and environment share this budget.
+pub const SPEC_BYTES: usize = 128 * 1024;
+/// Largest frame between two Belljar processes, in bytes: a plan or a batch of digests, never content
+/// in bulk. Below the default socket send buffer (`net.core.wmem_default`, 212,992), else a
+/// `SOCK_SEQPACKET` send would fail with `EMSGSIZE`.
+pub const FRAME_BYTES: usize = 160 * 1024;
+/// Content bytes in one data frame between two Belljar processes.
+pub const CHUNK_BYTES: usize = 64 * 1024;
+/// Most digests in one question to the store.
+pub const DIGESTS_PER_FRAME: usize = 1000;
+/// Largest encoded REAPI `Directory` message, in bytes.
+pub const DIRECTORY_BYTES: usize = 4 * 1024 * 1024;
+/// Most entries (files, links and directories together) in one input tree.
+pub const TREE_ENTRIES: usize = 200_000;
+/// Most content bytes in one input tree (16 GiB).
+pub const TREE_BYTES: u64 = 16 << 30;
+/// Longest symbolic link target, in bytes.
+pub const SYMLINK_BYTES: usize = 4095;
+/// Largest blob accepted by the store (4 GiB).
+pub const BLOB_BYTES: u64 = 4 << 30;
+/// Largest gRPC message, in bytes, in either direction (gRPC's own default).
+pub const GRPC_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Largest total of one REAPI batch call, in bytes: what fits a gRPC message with its framing.
+pub const BATCH_BYTES: usize = 3 * 1024 * 1024;
+/// Most blobs in one REAPI batch or `FindMissingBlobs` call.
+pub const BATCH_BLOBS: usize = 10_000;
+/// Most builds that wait or run at once; one more submission is refused with `RESOURCE_EXHAUSTED`.
+pub const QUEUED_BUILDS: usize = 10_000;
+/// Most attempts at one build before it ends as an infrastructure failure.
+pub const ATTEMPTS: u32 = 3;
+/// Most sandboxes at once, whatever the configuration says: user ids are reserved per sandbox.
+pub const CONCURRENT_SANDBOXES: usize = 64;
+/// Most connections that one Belljar process keeps open from its peers.
+pub const PEER_CONNECTIONS: usize = 256;
+/// Most open `WatchBuild` streams in the daemon.
+pub const WATCHERS: usize = 256;
+/// Most events that one slow watcher may lag behind before it is told to reconnect.
+pub const WATCH_LAG: usize = 1024;
+/// Log bytes in one `WatchBuild` message.
+pub const LOG_CHUNK_BYTES: usize = 32 * 1024;
+/// Largest receipt, in bytes: ten thousand outputs with long paths fit.
+pub const RECEIPT_BYTES: usize = 16 * 1024 * 1024;
+/// Largest Sigstore bundle, in bytes, that is read back for verification.
+pub const BUNDLE_BYTES: usize = 32 * 1024 * 1024;
+/// Largest configuration file, in bytes.
+pub const CONFIG_BYTES: usize = 1024 * 1024;
+/// Most entries in one build's audit trail.
+pub const AUDIT_ENTRIES: usize = 10_000;
+/// Largest encoded audit entry, in bytes.
+pub const AUDIT_ENTRY_BYTES: usize = 64 * 1024;

@@ -1,0 +1,28 @@
+//! The nouns of Belljar, as types that cannot hold a bad value: digests, paths, the canonical build
+//! specification, limits, outcomes, ids and times.
+//!
+//! Pure: nothing in here does I/O or reads a clock or the environment. Whoever has one of these
+//! values may rely on its documented shape without looking again.
+
+pub mod bounds;
+mod canonical;
+mod digest;
+mod environment;
+mod id;
+mod invalid;
+mod limits;
+mod outcome;
+mod path;
+mod spec;
+mod time;
+
+pub use canonical::{CanonicalError, canonical_json};
+pub use digest::{Digest, Hasher, ObjectId, Sha512Digest};
+pub use environment::{EnvName, EnvValue};
+pub use id::{AttemptId, BuildId, RequestId};
+pub use invalid::Invalid;
+pub use limits::{Limits, Unchecked as LimitFigures};
+pub use outcome::{LimitKind, Outcome};
+pub use path::RelPath;
+pub use spec::{BuildSpec, Image, Network, Outputs, Script, Steps};
+pub use time::Timestamp;

@@ -1,0 +1,150 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How an attempt ended. The variants tell apart whose doing it was: the build's own, a limit's, the
+/// person's who cancelled, or the infrastructure's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Outcome {
+    /// Every step ended with exit status zero and every declared output was collected.
+    Succeeded,
+    /// A step ended with another exit status.
+    Failed {
+        /// Which step, from zero.
+        step: u32,
+        /// Its exit status, 1 to 255.
+        exit_code: u8,
+    },
+    /// A step was ended by a signal that no limit explains.
+    Signalled {
+        /// Which step, from zero.
+        step: u32,
+        /// Signal number, as in signal(7).
+        signal: u8,
+    },
+    /// The wall-clock limit was reached.
+    TimedOut {
+        /// The limit, in seconds.
+        wall_seconds: u64,
+    },
+    /// Another limit was reached and ended the build.
+    LimitExceeded {
+        /// Which one.
+        limit: LimitKind,
+        /// Its figure, in the unit of [`crate::LimitFigures`].
+        figure: u64,
+    },
+    /// The steps succeeded, but what they left cannot be taken.
+    OutputRejected {
+        /// The output, and why.
+        why: String,
+    },
+    /// Somebody asked for the end.
+    Cancelled {
+        /// The principal who asked, as belljard named it.
+        by: String,
+    },
+    /// The attempt was refused before anything ran.
+    Refused {
+        /// Why, one sentence each.
+        reasons: Vec<String>,
+    },
+    /// Belljar or its host failed; the build may be blameless.
+    Infrastructure {
+        /// What was being done: `stage`, `launch`, `run`, `collect`, `attest` or `recover`.
+        stage: String,
+        /// What went wrong, with a hint where there is one.
+        why: String,
+        /// Whether another attempt may end otherwise.
+        retryable: bool,
+    },
+}
+
+/// A limit that can end a build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitKind {
+    /// `memory_bytes`: the kernel's out-of-memory killer ended a process of the build.
+    Memory,
+    /// `log_bytes`: the build wrote more to its log.
+    Log,
+    /// `output_bytes`: the outputs are larger.
+    OutputBytes,
+    /// `output_entries`: the outputs have more entries.
+    OutputEntries,
+}
+
+impl Outcome {
+    /// Whether this is [`Outcome::Succeeded`], the only one that gets provenance.
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Succeeded)
+    }
+
+    /// Whether a further attempt is due, as long as attempts are left.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Infrastructure { retryable: true, .. })
+    }
+
+    /// A short stable word for machines: the `kind` of the serialised form.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed { .. } => "failed",
+            Self::Signalled { .. } => "signalled",
+            Self::TimedOut { .. } => "timed_out",
+            Self::LimitExceeded { .. } => "limit_exceeded",
+            Self::OutputRejected { .. } => "output_rejected",
+            Self::Cancelled { .. } => "cancelled",
+            Self::Refused { .. } => "refused",
+            Self::Infrastructure { .. } => "infrastructure",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Succeeded => f.write_str("succeeded"),
+            Self::Failed { step, exit_code } => write!(f, "step {} failed with exit status {exit_code}", step + 1),
+            Self::Signalled { step, signal } => write!(f, "step {} was ended by signal {signal}", step + 1),
+            Self::TimedOut { wall_seconds } => write!(f, "timed out: the limit of {wall_seconds} s wall-clock time was reached"),
+            Self::LimitExceeded { limit, figure } => write!(f, "limit exceeded: {limit} of {figure}"),
+            Self::OutputRejected { why } => write!(f, "output rejected: {why}"),
+            Self::Cancelled { by } => write!(f, "cancelled by {by}"),
+            Self::Refused { reasons } => write!(f, "refused: {}", reasons.join("; ")),
+            Self::Infrastructure { stage, why, .. } => write!(f, "infrastructure failure during {stage}: {why}"),
+        }
+    }
+}
+
+impl fmt::Display for LimitKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory bytes",
+            Self::Log => "log bytes",
+            Self::OutputBytes => "output bytes",
+            Self::OutputEntries => "output entries",
+        })
+    }
+}
+
+impl Outcome {
+    /// An infrastructure failure that another attempt may mend.
+    pub fn retryable(stage: &str, why: impl fmt::Display) -> Self {
+        Self::Infrastructure {
+            stage: stage.to_owned(),
+            why: why.to_string(),
+            retryable: true,
+        }
+    }
+
+    /// An infrastructure failure that another attempt would only repeat.
+    pub fn permanent(stage: &str, why: impl fmt::Display) -> Self {
+        Self::Infrastructure {
+            stage: stage.to_owned(),
+            why: why.to_string(),
+            retryable: false,
+        }
+    }
+}

@@ -1,0 +1,284 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, EnvName, EnvValue, Invalid, Limits, ObjectId, RelPath, bounds, canonical_json};
+
+/// What one build shall do, complete: two builds of one specification on one root file system see
+/// the same inputs. It has exactly one encoding ([`BuildSpec::canonical`]) and so one digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BuildSpec {
+    /// The root file system.
+    pub image: Image,
+    /// The root `Directory` message of the source tree (REAPI v2).
+    pub source: ObjectId,
+    /// What to run, in order.
+    pub run: Steps,
+    /// Environment variables beside those that the sandbox sets itself.
+    pub env: BTreeMap<EnvName, EnvValue>,
+    /// What to keep.
+    pub outputs: Outputs,
+    /// What the build may use.
+    pub limits: Limits,
+    /// What it may reach.
+    pub network: Network,
+    /// Seconds since 1970 for `SOURCE_DATE_EPOCH` and the time stamps of inputs
+    /// (reproducible-builds.org, SOURCE_DATE_EPOCH specification).
+    pub source_date_epoch: u64,
+}
+
+/// The root file system of a build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Image {
+    /// Read-only paths of the host that the operator lists. Never hermetic.
+    Host,
+}
+
+/// What a build may reach over the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// Only itself: a network namespace of its own with a loopback device.
+    None,
+}
+
+/// One step: a script for `sh -eu -c`; not empty, without NUL, at most [`bounds::SCRIPT_BYTES`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Script(String);
+
+/// One to [`bounds::STEPS`] scripts, run in order until one fails.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Script>", into = "Vec<Script>")]
+pub struct Steps(Vec<Script>);
+
+/// One to [`bounds::DECLARED_OUTPUTS`] paths below the working directory, none inside another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "BTreeSet<RelPath>", into = "BTreeSet<RelPath>")]
+pub struct Outputs(BTreeSet<RelPath>);
+
+impl BuildSpec {
+    /// 1980-01-01T00:00:00Z, the earliest time that ZIP archives can hold; what a specification gets
+    /// that names no time of its own.
+    pub const DEFAULT_EPOCH: u64 = 315_532_800;
+
+    /// The one encoding: canonical JSON (RFC 8785).
+    ///
+    /// # Errors
+    /// When it would be larger than [`bounds::SPEC_BYTES`].
+    pub fn canonical(&self) -> Result<Vec<u8>, Invalid> {
+        let bytes = canonical_json(self).map_err(|e| Invalid::new(e.to_string()))?;
+        if bytes.len() > bounds::SPEC_BYTES {
+            return Err(Invalid::new(format!(
+                "the specification has {} bytes; {} are allowed. Move long scripts into files of the source tree",
+                bytes.len(),
+                bounds::SPEC_BYTES
+            )));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads the canonical encoding back.
+    ///
+    /// # Errors
+    /// When `bytes` are not a specification, or not its canonical encoding.
+    pub fn from_canonical(bytes: &[u8]) -> Result<Self, Invalid> {
+        if bytes.len() > bounds::SPEC_BYTES {
+            return Err(Invalid::new("the specification is too large"));
+        }
+        let spec: Self = serde_json::from_slice(bytes).map_err(|e| Invalid::new(e.to_string()))?;
+        if spec.canonical()? != bytes {
+            return Err(Invalid::new("the specification is not in its canonical form (RFC 8785)"));
+        }
+        Ok(spec)
+    }
+
+    /// The digest of the canonical encoding.
+    ///
+    /// # Errors
+    /// As [`BuildSpec::canonical`].
+    pub fn digest(&self) -> Result<Digest, Invalid> {
+        self.canonical().map(|bytes| Digest::of(&bytes))
+    }
+}
+
+impl Script {
+    /// Takes `text` if it has the shape above.
+    ///
+    /// # Errors
+    /// Says which rule was broken.
+    pub fn new(text: impl Into<String>) -> Result<Self, Invalid> {
+        let text = text.into();
+        if text.trim().is_empty() {
+            return Err(Invalid::new("the command is empty"));
+        }
+        if text.contains('\0') {
+            return Err(Invalid::new("the command contains a NUL character"));
+        }
+        if text.len() > bounds::SCRIPT_BYTES {
+            return Err(Invalid::new(format!("the command has more than {} bytes", bounds::SCRIPT_BYTES)));
+        }
+        Ok(Self(text))
+    }
+
+    /// The script as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Steps {
+    /// Takes `steps` if there is at least one and not too many.
+    ///
+    /// # Errors
+    /// Says which rule was broken.
+    pub fn new(steps: Vec<Script>) -> Result<Self, Invalid> {
+        match steps.len() {
+            0 => Err(Invalid::new("no command is given; name at least one")),
+            n if n > bounds::STEPS => Err(Invalid::new(format!("{n} commands are given; {} are allowed", bounds::STEPS))),
+            _ => Ok(Self(steps)),
+        }
+    }
+
+    /// The scripts, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Script> {
+        self.0.iter()
+    }
+}
+
+impl Outputs {
+    /// Takes `paths` if there is at least one, not too many, and none lies inside another.
+    ///
+    /// # Errors
+    /// Says which rule was broken and by which paths.
+    pub fn new(paths: BTreeSet<RelPath>) -> Result<Self, Invalid> {
+        if paths.is_empty() {
+            return Err(Invalid::new("no output is declared; name at least one file or directory"));
+        }
+        if paths.len() > bounds::DECLARED_OUTPUTS {
+            return Err(Invalid::new(format!("{} outputs are declared; {} are allowed", paths.len(), bounds::DECLARED_OUTPUTS)));
+        }
+        for path in &paths {
+            // A prefix of whole components is what counts: `a` and `a.b` are neighbours, `a/b` is inside.
+            let inside = paths.iter().find(|other| *other != path && path.starts_with(other));
+            if let Some(outer) = inside {
+                return Err(Invalid::new(format!("`{path}` lies inside the output `{outer}`; declare one of them")));
+            }
+        }
+        Ok(Self(paths))
+    }
+
+    /// The paths, sorted.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &RelPath> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Script {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        Self::new(text)
+    }
+}
+
+impl From<Script> for String {
+    fn from(script: Script) -> Self {
+        script.0
+    }
+}
+
+impl TryFrom<Vec<Script>> for Steps {
+    type Error = Invalid;
+
+    fn try_from(steps: Vec<Script>) -> Result<Self, Invalid> {
+        Self::new(steps)
+    }
+}
+
+impl From<Steps> for Vec<Script> {
+    fn from(steps: Steps) -> Self {
+        steps.0
+    }
+}
+
+impl TryFrom<BTreeSet<RelPath>> for Outputs {
+    type Error = Invalid;
+
+    fn try_from(paths: BTreeSet<RelPath>) -> Result<Self, Invalid> {
+        Self::new(paths)
+    }
+}
+
+impl From<Outputs> for BTreeSet<RelPath> {
+    fn from(outputs: Outputs) -> Self {
+        outputs.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn paths(texts: &[&str]) -> BTreeSet<RelPath> {
+        texts.iter().map(|text| RelPath::new(*text).unwrap()).collect()
+    }
+
+    fn spec(script: &str) -> BuildSpec {
+        BuildSpec {
+            image: Image::Host,
+            source: ObjectId::of(b""),
+            run: Steps::new(vec![Script::new(script).unwrap()]).unwrap(),
+            env: BTreeMap::from([(EnvName::new("CC").unwrap(), EnvValue::new("gcc").unwrap())]),
+            outputs: Outputs::new(paths(&["app"])).unwrap(),
+            limits: Limits::DEFAULT,
+            network: Network::None,
+            source_date_epoch: BuildSpec::DEFAULT_EPOCH,
+        }
+    }
+
+    #[test]
+    fn nested_outputs_are_refused() {
+        assert!(Outputs::new(paths(&["a", "a.b", "a-b", "b/c"])).is_ok());
+        assert!(Outputs::new(paths(&["a", "a.b", "a/b"])).is_err());
+        assert!(Outputs::new(paths(&[])).is_err());
+    }
+
+    #[test]
+    fn only_the_canonical_form_is_read() {
+        let bytes = spec("make").canonical().unwrap();
+        assert!(BuildSpec::from_canonical(&bytes).is_ok());
+        let spaced = [b" ", bytes.as_slice()].concat();
+        assert!(BuildSpec::from_canonical(&spaced).is_err());
+        let text = String::from_utf8(bytes).unwrap();
+        let extra = text.replacen('{', "{\"extra\":1,", 1);
+        assert!(BuildSpec::from_canonical(extra.as_bytes()).is_err());
+        let twice = text.replacen("\"network\":\"none\"", "\"network\":\"none\",\"network\":\"none\"", 1);
+        assert!(BuildSpec::from_canonical(twice.as_bytes()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_round_trips(script in "\\PC{1,60}") {
+            prop_assume!(!script.trim().is_empty());
+            let spec = spec(&script);
+            let read = BuildSpec::from_canonical(&spec.canonical().unwrap());
+            prop_assert_eq!(read, Ok(spec));
+        }
+
+        #[test]
+        fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = BuildSpec::from_canonical(&bytes);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The life of a build as a sans-I/O state machine, its durable queue, and recovery

@@ -1,0 +1,28 @@
+//! What a sandbox shall be, and what came of it: the plan, the receipt, and the frames that Belljar's
+//! processes exchange. Pure: no I/O, no clock.
+//!
+//! * [`Plan`] is a pure function of the specification ([`Plan::compile`]). The spawner runs a plan, the
+//!   signer compiles the specification again and compares digests.
+//! * [`Receipt`] is what the spawner observed of one attempt. [`Receipt::fully_enforced`] is the one place
+//!   that decides whether what was read back is what the plan demands.
+//! * [`spawner`], [`store`] and [`signer`] hold the messages of each process; [`frame`] their encoding.
+
+mod enforcement;
+pub mod frame;
+mod plan;
+mod probe;
+mod receipt;
+pub mod signer;
+pub mod spawner;
+pub mod store;
+
+pub use enforcement::{
+    Capabilities, CgroupFloor, CgroupReport, EnforcementReport, IdMapping, LandlockReport, MountReport, NamespaceKind,
+    NamespaceReport, SeccompReport, Shortfall,
+};
+pub use plan::{BUILD_ID, HOME, HOSTNAME, Plan, Profile, USER, WORKDIR};
+pub use probe::{HostReport, LayerReport, Verdict};
+pub use receipt::{
+    Binaries, CleanRoom, InputRecord, LogRecord, OutputEntry, OutputKind, Receipt, RootFsRecord, SelfProbe, StepRecord,
+    Usage,
+};

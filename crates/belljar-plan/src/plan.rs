@@ -1,0 +1,161 @@
+use std::collections::BTreeMap;
+
+use belljar_core::{
+    BuildSpec, Digest, EnvName, EnvValue, Image, Invalid, Limits, Network, ObjectId, Outputs, Steps, canonical_json,
+};
+use serde::{Deserialize, Serialize};
+
+/// Where the source tree is mounted, writable through an overlay: the working directory of every step.
+pub const WORKDIR: &str = "/build";
+/// The build user's home directory, empty at the start.
+pub const HOME: &str = "/home/build";
+/// The build user's name.
+pub const USER: &str = "build";
+/// The build user's user and group id inside the sandbox. Inside id 0 owns the image and never runs.
+pub const BUILD_ID: u32 = 1000;
+/// The host name that every build sees.
+pub const HOSTNAME: &str = "belljar";
+
+/// What the spawner shall make and run. Every field has a type that cannot hold a bad value, so that
+/// reading a plan is validating it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The root file system.
+    pub image: Image,
+    /// The source tree to mount at [`WORKDIR`].
+    pub source: ObjectId,
+    /// What to run, each by `/bin/sh -eu -c`.
+    pub run: Steps,
+    /// The variables that the specification sets.
+    pub env: BTreeMap<EnvName, EnvValue>,
+    /// What to collect, relative to [`WORKDIR`].
+    pub outputs: Outputs,
+    /// What the attempt may use.
+    pub limits: Limits,
+    /// What it may reach.
+    pub network: Network,
+    /// Seconds since 1970: `SOURCE_DATE_EPOCH` and the modification time of all inputs.
+    pub source_date_epoch: u64,
+    /// Which containment the spawner applies.
+    pub profile: Profile,
+}
+
+/// A named, versioned containment. There is one, and it is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Profile {
+    /// All steps of SECURITY.md's containment list.
+    #[serde(rename = "strict/v1")]
+    StrictV1,
+}
+
+impl Plan {
+    /// The plan of `spec`: a pure function, so that anyone who has the specification can check that a
+    /// receipt is about it.
+    pub fn compile(spec: &BuildSpec) -> Self {
+        Self {
+            image: spec.image,
+            source: spec.source,
+            run: spec.run.clone(),
+            env: spec.env.clone(),
+            outputs: spec.outputs.clone(),
+            limits: spec.limits,
+            network: spec.network,
+            source_date_epoch: spec.source_date_epoch,
+            profile: Profile::StrictV1,
+        }
+    }
+
+    /// The canonical encoding (RFC 8785).
+    ///
+    /// # Errors
+    /// Never for a value that [`Plan::compile`] made.
+    pub fn canonical(&self) -> Result<Vec<u8>, Invalid> {
+        canonical_json(self).map_err(|e| Invalid::new(e.to_string()))
+    }
+
+    /// The digest of the canonical encoding.
+    ///
+    /// # Errors
+    /// As [`Plan::canonical`].
+    pub fn digest(&self) -> Result<Digest, Invalid> {
+        self.canonical().map(|bytes| Digest::of(&bytes))
+    }
+
+    /// The complete environment of every step, sorted by name: a fixed base, overridden and extended by
+    /// the specification (which cannot name what the sandbox sets itself, see [`EnvName::RESERVED`]).
+    pub fn environment(&self) -> BTreeMap<String, String> {
+        let epoch = self.source_date_epoch.to_string();
+        let base = [
+            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+            ("LANG", "C.UTF-8"),
+            ("TZ", "UTC"),
+            ("TERM", "dumb"),
+            ("HOME", HOME),
+            ("USER", USER),
+            ("LOGNAME", USER),
+            ("SHELL", "/bin/sh"),
+            ("TMPDIR", "/tmp"),
+            ("SOURCE_DATE_EPOCH", &epoch),
+        ];
+        let own = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        base.into_iter().chain(own).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    /// The argument vectors of the steps, in order.
+    pub fn argv(&self) -> Vec<[&str; 4]> {
+        self.run.iter().map(|script| ["/bin/sh", "-eu", "-c", script.as_str()]).collect()
+    }
+
+    /// How many whole CPUs the sandbox may be scheduled on: the bandwidth limit rounded up, so that
+    /// `nproc` inside agrees with it, and at most what the host has.
+    pub fn cpus(&self, host_cpus: u64) -> u64 {
+        self.limits.get().cpu_millis.div_ceil(1000).clamp(1, host_cpus.max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use belljar_core::{RelPath, Script};
+    use std::collections::BTreeSet;
+
+    pub(crate) fn spec() -> BuildSpec {
+        BuildSpec {
+            image: Image::Host,
+            source: ObjectId::of(b""),
+            run: Steps::new(vec![Script::new("make").unwrap()]).unwrap(),
+            env: BTreeMap::from([(EnvName::new("TZ").unwrap(), EnvValue::new("Asia/Tokyo").unwrap())]),
+            outputs: Outputs::new(BTreeSet::from([RelPath::new("app").unwrap()])).unwrap(),
+            limits: Limits::DEFAULT,
+            network: Network::None,
+            source_date_epoch: 7,
+        }
+    }
+
+    #[test]
+    fn a_specification_overrides_the_base_but_not_what_the_sandbox_owns() {
+        let environment = Plan::compile(&spec()).environment();
+        assert_eq!(environment["TZ"], "Asia/Tokyo");
+        assert_eq!(environment["SOURCE_DATE_EPOCH"], "7");
+        assert_eq!(environment["HOME"], HOME);
+    }
+
+    #[test]
+    fn one_specification_one_digest() {
+        assert_eq!(Plan::compile(&spec()).digest(), Plan::compile(&spec()).digest());
+        let mut other = spec();
+        other.source_date_epoch += 1;
+        assert_ne!(Plan::compile(&spec()).digest(), Plan::compile(&other).digest());
+    }
+
+    #[test]
+    fn cpus_are_whole_and_there() {
+        let mut spec = spec();
+        let mut figures = *spec.limits.get();
+        figures.cpu_millis = 1500;
+        spec.limits = Limits::new(figures).unwrap();
+        let plan = Plan::compile(&spec);
+        assert_eq!((plan.cpus(8), plan.cpus(1)), (2, 1));
+    }
+}

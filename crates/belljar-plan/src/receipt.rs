@@ -1,0 +1,247 @@
+use belljar_core::{
+    AttemptId, CanonicalError, Digest, Invalid, ObjectId, Outcome, RelPath, Sha512Digest, Timestamp, bounds,
+    canonical_json,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{EnforcementReport, Plan, Shortfall};
+
+/// What the spawner saw of one attempt, written once by root into a directory that belljard and the
+/// signer can only read. Receipts form a chain: each has a sequence number and the digest of the one
+/// before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipt {
+    /// Position in the spawner's chain, from 1.
+    pub sequence: u64,
+    /// Digest of the receipt before; none for the first.
+    pub previous: Option<Digest>,
+    /// 32 hexadecimal digits drawn when the spawner started.
+    pub run_nonce: String,
+    /// The kernel's boot id (random(4), `/proc/sys/kernel/random/boot_id`).
+    pub boot_id: String,
+    /// The attempt that this is about.
+    pub attempt: AttemptId,
+    /// Digest of the canonical specification, as belljard named it; the signer recomputes it.
+    pub spec: Digest,
+    /// Digest of the plan that ran, as the spawner computed it.
+    pub plan: Digest,
+    /// Programs and configuration that enforced it.
+    pub binaries: Binaries,
+    /// The root file system.
+    pub rootfs: RootFsRecord,
+    /// The input tree.
+    pub input: InputRecord,
+    /// What was read back at the barrier; none if the attempt ended before.
+    pub enforcement: Option<EnforcementReport>,
+    /// What was tried from inside, and had to fail; empty if the attempt ended before.
+    pub self_probes: Vec<SelfProbe>,
+    /// The steps that ran.
+    pub steps: Vec<StepRecord>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it used.
+    pub usage: Usage,
+    /// Its log; none if the attempt ended before one was opened.
+    pub log: Option<LogRecord>,
+    /// What was collected; empty unless the outcome is a success.
+    pub outputs: Vec<OutputEntry>,
+    /// What was looked for after the teardown, and not found.
+    pub clean_room: CleanRoom,
+    /// When the spawner accepted the attempt.
+    pub started: Timestamp,
+    /// When everything of it was gone.
+    pub finished: Timestamp,
+}
+
+/// Programs and configuration that enforced a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Binaries {
+    /// Digest of the spawner's executable (init is the same program).
+    pub spawner: Digest,
+    /// Digest of the spawner's configuration file.
+    pub spawner_config: Digest,
+    /// Version of the spawner.
+    pub version: String,
+    /// Kernel release (uname(2)).
+    pub kernel: String,
+}
+
+/// The root file system that a build saw.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum RootFsRecord {
+    /// Read-only paths of the host: never hermetic.
+    Host {
+        /// The listed paths that exist, sorted.
+        paths: Vec<String>,
+    },
+}
+
+/// The input tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputRecord {
+    /// The tree as the store verified it, message by message and blob by blob.
+    pub tree: ObjectId,
+    /// Whether the staged copy had the same digest after the build. None if the attempt ended before.
+    pub unchanged: Option<bool>,
+}
+
+/// Something forbidden that was tried from inside before the build began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelfProbe {
+    /// What was tried, such as `mount`.
+    pub name: String,
+    /// Whether it was refused, as it must be.
+    pub refused: bool,
+    /// The error number it was refused with (errno(3)); 0 if it was not.
+    pub errno: i32,
+}
+
+/// One step that ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepRecord {
+    /// Exit status, if it exited.
+    pub exit_code: Option<u8>,
+    /// Signal number, if one ended it.
+    pub signal: Option<u8>,
+    /// Wall-clock time in microseconds.
+    pub wall_micros: u64,
+}
+
+/// What an attempt used, as its cgroup counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Usage {
+    /// CPU time of all processes, in microseconds.
+    pub cpu_micros: u64,
+    /// Highest memory charge, in bytes.
+    pub memory_peak_bytes: u64,
+    /// Processes that the out-of-memory killer ended.
+    pub oom_kills: u64,
+    /// Wall-clock time of all steps, in microseconds.
+    pub wall_micros: u64,
+}
+
+/// The log of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogRecord {
+    /// What the store kept of it.
+    pub object: ObjectId,
+    /// Whether the build wrote more than its limit, so that the end is missing.
+    pub truncated: bool,
+}
+
+/// One thing that was collected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputEntry {
+    /// Where, below the working directory.
+    pub path: RelPath,
+    /// What.
+    #[serde(flatten)]
+    pub kind: OutputKind,
+}
+
+/// What an output is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum OutputKind {
+    /// A regular file.
+    File {
+        /// Its content.
+        object: ObjectId,
+        /// Its content's second digest.
+        sha512: Sha512Digest,
+        /// Whether its owner may execute it.
+        executable: bool,
+    },
+    /// A symbolic link that stays inside the declared directory it was found in.
+    Symlink {
+        /// Its target, relative.
+        target: String,
+    },
+    /// A directory.
+    Directory,
+}
+
+/// What was looked for after the teardown. Each is true when nothing was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CleanRoom {
+    /// The cgroup was seen empty and could be removed: no process is left.
+    pub no_process: bool,
+    /// No mount of the attempt is left in the spawner's mount namespace.
+    pub no_mount: bool,
+    /// The staged input copy and the scratch space are gone.
+    pub no_file: bool,
+}
+
+impl CleanRoom {
+    /// Whether nothing at all was found.
+    pub fn is_clean(self) -> bool {
+        self.no_process && self.no_mount && self.no_file
+    }
+}
+
+impl Receipt {
+    /// Fewest self-probes of a fully enforced attempt.
+    pub const SELF_PROBES: usize = 5;
+
+    /// The canonical encoding (RFC 8785): the bytes of the file, and what the next receipt names.
+    ///
+    /// # Errors
+    /// Never for a value that was read or built through these types.
+    pub fn canonical(&self) -> Result<Vec<u8>, CanonicalError> {
+        canonical_json(self)
+    }
+
+    /// Reads a receipt file.
+    ///
+    /// # Errors
+    /// When `bytes` are too many, not a receipt, or not its canonical encoding.
+    pub fn from_canonical(bytes: &[u8]) -> Result<Self, Invalid> {
+        if bytes.len() > bounds::RECEIPT_BYTES {
+            return Err(Invalid::new("the receipt is too large"));
+        }
+        let receipt: Self = serde_json::from_slice(bytes).map_err(|e| Invalid::new(e.to_string()))?;
+        let again = receipt.canonical().map_err(|e| Invalid::new(e.to_string()))?;
+        if again != bytes {
+            return Err(Invalid::new("the receipt is not in its canonical form (RFC 8785)"));
+        }
+        Ok(receipt)
+    }
+
+    /// Everything that keeps this attempt from counting as a fully enforced run of `plan`. Empty means
+    /// that it may be attested.
+    pub fn fully_enforced(&self, plan: &Plan) -> Vec<Shortfall> {
+        let mut found = match &self.enforcement {
+            Some(report) => report.shortfalls(plan),
+            None => vec![Shortfall {
+                layer: "read-back",
+                found: "nothing was read back".to_owned(),
+            }],
+        };
+        let mut expect = |layer, holds: bool, text: &str| {
+            if !holds {
+                found.push(Shortfall {
+                    layer,
+                    found: text.to_owned(),
+                });
+            }
+        };
+        expect("plan", plan.digest().as_ref() == Ok(&self.plan), "another plan ran");
+        let probed = self.self_probes.len() >= Self::SELF_PROBES && self.self_probes.iter().all(|probe| probe.refused);
+        expect("self-probes", probed, "something forbidden was possible, or too little was tried");
+        expect("input", self.input.tree == plan.source, "another source tree was staged");
+        expect("input", self.input.unchanged == Some(true), "the staged sources were not seen unchanged afterwards");
+        expect("clean room", self.clean_room.is_clean(), "something was left after the teardown");
+        expect("log", self.log.is_some(), "there is no log");
+        found
+    }
+}

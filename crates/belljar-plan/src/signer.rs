@@ -1,0 +1,65 @@
+//! Messages between belljard and the signer.
+
+use belljar_core::{AttemptId, Digest, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// What belljard asks of the signer. Never bytes to sign: the signer computes the statement itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// The public key.
+    PublicKey,
+    /// Attest one successful attempt. Asked again with the same content it gives the same bundle.
+    Attest {
+        /// The attempt; its receipt must be there.
+        attempt: AttemptId,
+        /// The canonical specification, as text.
+        spec: String,
+        /// What only belljard can know; labelled so in the statement.
+        asserted: Asserted,
+    },
+}
+
+/// Facts of a statement that nobody but belljard vouches for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asserted {
+    /// Who submitted the build, such as `unix:uid=0`.
+    pub submitter: String,
+    /// How that was established, such as `SO_PEERCRED`.
+    pub authenticated_by: String,
+    /// When the build was accepted.
+    pub accepted: Timestamp,
+    /// Digest of the audit trail's bytes up to the request for attestation.
+    pub audit_trail: Digest,
+    /// Entries in that part of the trail.
+    pub audit_entries: u64,
+}
+
+/// What the signer answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Answer {
+    /// To `PublicKey`.
+    PublicKey {
+        /// SubjectPublicKeyInfo in PEM (RFC 7468).
+        pem: String,
+        /// OpenSSH fingerprint, `SHA256:<base64 without padding>`.
+        key_id: String,
+    },
+    /// To `Attest`: the bundle is durable at `<attempt>.sigstore.json` in the signer's evidence
+    /// directory, which belljard can read.
+    Attested {
+        /// SHA-256 of the bundle file.
+        bundle: Digest,
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// Nothing was signed.
+    Refused {
+        /// Whether the same request may succeed later (the signer's own trouble), or never.
+        retryable: bool,
+        /// Why, one sentence each.
+        reasons: Vec<String>,
+    },
+}

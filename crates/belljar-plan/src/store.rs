@@ -1,0 +1,179 @@
+//! Messages to the store. One connection carries one conversation at a time; each request is answered
+//! before the next is sent, except that [`Answer::LogExceeded`] comes unasked.
+//!
+//! Who may ask what follows from the peer's uid (SO_PEERCRED, unix(7)): belljard may only `Put`; the
+//! spawner (root) all the rest. A connection of the spawner belongs to one attempt, named by `Stage`;
+//! when it closes, the staged copy is removed.
+
+use belljar_core::{AttemptId, ObjectId, Outputs, RelPath};
+use serde::{Deserialize, Serialize};
+
+use crate::OutputEntry;
+
+/// What is asked of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Keep a blob. Data frames with exactly `object.size` bytes follow at once; one answer comes after
+    /// the last of them: `Stored` when it is durable, or `Failed`.
+    Put {
+        /// What the content must turn out to be.
+        object: ObjectId,
+    },
+    /// Verify a tree (every `Directory` message and blob against its digest) and lay out a copy for this
+    /// attempt at `stage/<attempt>/tree` below the store's root.
+    Stage {
+        /// The attempt, to which this connection belongs from now on.
+        attempt: AttemptId,
+        /// The root `Directory`.
+        tree: ObjectId,
+        /// Modification time of every file, directory and link, in seconds since 1970.
+        mtime: u64,
+    },
+    /// Read the build's log from the pipe whose reading end comes with this message, into
+    /// `logs/<attempt>.log`, until its end or the limit. Past the limit the rest is discarded and
+    /// `LogExceeded` sent, once.
+    OpenLog {
+        /// Most bytes to keep.
+        limit_bytes: u64,
+    },
+    /// Wait for the end of the pipe (no process has it open any more), make the log durable.
+    FinishLog,
+    /// Compute the staged copy's tree digest again.
+    VerifyInputs,
+    /// Outputs follow as [`Collected`] messages and data frames on this connection, from the collector,
+    /// to which the spawner lends it. Answered, after `Collected::End` or at the first refusal, by one
+    /// `Output` for each entry and then `CollectDone`, or by `OutputsRefused`.
+    Collect {
+        /// What was declared.
+        outputs: Outputs,
+        /// Most bytes in all.
+        limit_bytes: u64,
+        /// Most entries in all.
+        limit_entries: u64,
+    },
+    /// Remove the staged copy.
+    Release,
+    /// Remove every staged copy: the spawner has just started, nothing is in use.
+    ReleaseAll,
+}
+
+/// What the store answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Answer {
+    /// To `Put`: durable.
+    Stored,
+    /// To `Stage`.
+    Staged {
+        /// Entries laid out.
+        entries: u64,
+        /// Content bytes laid out.
+        bytes: u64,
+    },
+    /// To `OpenLog`.
+    LogOpen,
+    /// Unasked: the build has written more than its limit.
+    LogExceeded,
+    /// To `FinishLog`: durable.
+    LogFinished {
+        /// What was kept.
+        object: ObjectId,
+        /// Whether more was written.
+        truncated: bool,
+    },
+    /// To `VerifyInputs`.
+    Inputs {
+        /// Whether the staged copy still has the digest it was staged for.
+        unchanged: bool,
+    },
+    /// To `Collect`: send.
+    CollectReady,
+    /// One collected entry; the object is durable.
+    Output {
+        /// The entry.
+        entry: OutputEntry,
+    },
+    /// All entries were told.
+    CollectDone,
+    /// The outputs cannot be taken.
+    OutputsRefused {
+        /// Why.
+        why: Refusal,
+    },
+    /// To `Release` and `ReleaseAll`.
+    Released,
+    /// The request failed.
+    Failed {
+        /// Whose doing it was.
+        class: Failure,
+        /// What happened, for people.
+        why: String,
+    },
+}
+
+/// Why outputs were refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Refusal {
+    /// An entry, by name and reason.
+    Entry {
+        /// The sentence.
+        why: String,
+    },
+    /// `limit_bytes` was reached.
+    TooManyBytes,
+    /// `limit_entries` was reached.
+    TooManyEntries,
+}
+
+/// Whose doing a failure was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// The content did not match its digest or size, or a tree was not well formed.
+    Content,
+    /// Something named is not in the store.
+    Missing,
+    /// The peer may not ask this, or not now.
+    Refused,
+    /// The disk is full.
+    Full,
+    /// The store's own trouble; may pass.
+    Internal,
+}
+
+/// What the collector sends over the connection it was lent. The store trusts nothing in it: paths must
+/// lie under declared outputs, totals under the limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Collected {
+    /// A regular file; data frames follow, then `FileEnd`.
+    File {
+        /// Where, below the working directory.
+        path: RelPath,
+        /// Whether its owner may execute it.
+        executable: bool,
+    },
+    /// The file that was begun is complete.
+    FileEnd,
+    /// A symbolic link inside a declared directory.
+    Symlink {
+        /// Where.
+        path: RelPath,
+        /// Its target.
+        target: String,
+    },
+    /// A directory.
+    Directory {
+        /// Where.
+        path: RelPath,
+    },
+    /// Something that cannot be taken; nothing follows.
+    Refused {
+        /// The sentence, with the name in it.
+        why: String,
+    },
+    /// Everything was sent.
+    End,
+}

@@ -1,0 +1,1 @@
+//! The pure admission decision: specification, identity and limits in, decision with reasons out

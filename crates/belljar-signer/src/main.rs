@@ -1,0 +1,3 @@
+//! The key-holding process: recomputes and signs statements
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The one privileged process: mounts, containment, observation, teardown
+
+fn main() {}

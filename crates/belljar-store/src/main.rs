@@ -1,0 +1,3 @@
+//! The process that owns objects, staged inputs and logs
+
+fn main() {}

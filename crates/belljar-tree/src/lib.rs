@@ -1,0 +1,1 @@
+//! REAPI Directory and Tree as domain types with a canonical encoding; pure

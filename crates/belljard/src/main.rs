@@ -1,0 +1,3 @@
+//! The daemon: configuration, composition and gRPC services
+
+fn main() {}
