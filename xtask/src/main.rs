@@ -1,0 +1,60 @@
+//! The project's own chores: `cargo xtask tidy | test | run | bench`.
+//!
+//! Everything that a developer or the continuous integration does to this repository goes through
+//! this one door, so that there is one answer to "how is it checked" and no second script that drifts.
+
+#![allow(
+    clippy::print_stdout,
+    reason = "a chore talks to the person who started it"
+)]
+
+mod bench;
+mod run;
+mod shell;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The command line of `cargo xtask`.
+#[derive(Parser)]
+#[command(
+    name = "xtask",
+    about = "The project's own chores",
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Check what the compiler cannot: crate arrows, bans, sizes, unsafe comments, documents.
+    Tidy,
+    /// Install what the tests need, then run every check and every test. Needs root.
+    Test(test::Args),
+    /// Take SQLite through a build, run the result and verify its provenance. Needs root.
+    Run(run::Args),
+    /// Measure, with public tools beside Belljar in the same run.
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().chore {
+        Chore::Tidy => tidy::run(),
+        Chore::Test(args) => test::run(&args),
+        Chore::Run(args) => run::run(&args),
+        Chore::Bench(args) => bench::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
