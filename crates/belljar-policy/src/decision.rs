@@ -1,0 +1,232 @@
+use std::fmt;
+
+use belljar_core::{BuildSpec, Image};
+
+use crate::{Identity, Policy};
+
+/// What became of a submission.
+#[must_use = "a decision that nobody looks at protects nothing"]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It may be queued.
+    Admit(Admitted),
+    /// It may not.
+    Deny {
+        /// Why, at least one.
+        reasons: Vec<Reason>,
+    },
+}
+
+/// Proof that [`decide`] admitted this specification from this principal. It has no other constructor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    spec: BuildSpec,
+    identity: Identity,
+}
+
+/// One reason of a denial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// Whether the principal or what it asks for was denied.
+    pub class: Class,
+    /// The field of the submission that it is about, as a client would write it (`limits.pids`), or
+    /// `identity`.
+    pub field: String,
+    /// What is wrong and what would be right, as a sentence without a full stop.
+    pub sentence: String,
+}
+
+/// What a reason is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The principal may not submit builds, whatever it asks for.
+    Identity,
+    /// The principal may submit builds, but not this one.
+    Submission,
+}
+
+/// Times beyond the year 9999 have no text form (RFC 3339), and would be rounded in canonical JSON.
+const LAST_EPOCH: u64 = 253_402_300_799;
+
+/// Decides whether `identity` may have `spec` built. Pure: the same arguments give the same decision.
+/// All reasons are given, not the first, except that a principal who may not submit learns no more.
+pub fn decide(spec: BuildSpec, identity: Identity, policy: &Policy) -> Decision {
+    let Identity::Unix { uid } = identity;
+    if !policy.allows_uid(uid) {
+        let sentence = format!(
+            "user id {uid} may not submit builds; the operator lists who may in `allowed_uids`"
+        );
+        return Decision::Deny {
+            reasons: vec![Reason {
+                class: Class::Identity,
+                field: "identity".to_owned(),
+                sentence,
+            }],
+        };
+    }
+    let mut reasons = Vec::new();
+    let mut deny = |field: &str, sentence: String| {
+        reasons.push(Reason {
+            class: Class::Submission,
+            field: field.to_owned(),
+            sentence,
+        });
+    };
+    if !policy.allows_image(spec.image) {
+        deny(
+            "image",
+            format!(
+                "the image `{}` is not allowed by the operator",
+                image_name(spec.image)
+            ),
+        );
+    }
+    let caps = policy.caps().get().named();
+    for ((name, asked), (_, cap)) in spec.limits.get().named().into_iter().zip(caps) {
+        if asked > cap {
+            deny(
+                &format!("limits.{name}"),
+                format!("{asked} is beyond the operator's cap of {cap}; ask for less"),
+            );
+        }
+    }
+    if spec.source_date_epoch > LAST_EPOCH {
+        deny(
+            "source_date_epoch",
+            format!("{} lies beyond the year 9999", spec.source_date_epoch),
+        );
+    }
+    if reasons.is_empty() {
+        Decision::Admit(Admitted { spec, identity })
+    } else {
+        Decision::Deny { reasons }
+    }
+}
+
+fn image_name(image: Image) -> &'static str {
+    match image {
+        Image::Host => "host",
+    }
+}
+
+impl Admitted {
+    /// What was admitted.
+    pub fn spec(&self) -> &BuildSpec {
+        &self.spec
+    }
+
+    /// From whom.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.sentence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use belljar_core::{LimitFigures, Limits, Network, ObjectId, Outputs, RelPath, Script, Steps};
+    use proptest::prelude::*;
+
+    fn spec(limits: Limits) -> BuildSpec {
+        BuildSpec {
+            image: Image::Host,
+            source: ObjectId::of(b""),
+            run: Steps::new(vec![Script::new("make").unwrap()]).unwrap(),
+            env: BTreeMap::new(),
+            outputs: Outputs::new(BTreeSet::from([RelPath::new("app").unwrap()])).unwrap(),
+            limits,
+            network: Network::None,
+            source_date_epoch: BuildSpec::DEFAULT_EPOCH,
+        }
+    }
+
+    fn policy(caps: Limits) -> Policy {
+        Policy::new([0, 1000], [Image::Host], caps).unwrap()
+    }
+
+    fn with(change: impl FnOnce(&mut LimitFigures)) -> Limits {
+        let mut figures = *Limits::DEFAULT.get();
+        change(&mut figures);
+        Limits::new(figures).unwrap()
+    }
+
+    fn fields(decision: &Decision) -> Vec<&str> {
+        match decision {
+            Decision::Admit(_) => vec![],
+            Decision::Deny { reasons } => {
+                reasons.iter().map(|reason| reason.field.as_str()).collect()
+            }
+        }
+    }
+
+    #[test]
+    fn a_listed_user_within_the_caps_is_admitted() {
+        let decision = decide(
+            spec(Limits::DEFAULT),
+            Identity::Unix { uid: 1000 },
+            &policy(Limits::DEFAULT),
+        );
+        let Decision::Admit(admitted) = decision else {
+            panic!("{decision:?}")
+        };
+        assert_eq!(admitted.identity().to_string(), "unix:uid=1000");
+        assert_eq!(admitted.spec(), &spec(Limits::DEFAULT));
+    }
+
+    #[test]
+    fn a_user_who_is_not_listed_learns_nothing_else() {
+        let greedy = spec(with(|f| f.pids = 4096));
+        let decision = decide(greedy, Identity::Unix { uid: 7 }, &policy(Limits::DEFAULT));
+        assert_eq!(fields(&decision), ["identity"]);
+    }
+
+    #[test]
+    fn everything_beyond_a_cap_is_named_at_once() {
+        let greedy = spec(with(|f| {
+            f.pids = 4096;
+            f.memory_bytes = 8 << 30;
+        }));
+        let mut late = greedy.clone();
+        late.source_date_epoch = u64::MAX;
+        let root = Identity::Unix { uid: 0 };
+        assert_eq!(
+            fields(&decide(greedy, root, &policy(Limits::DEFAULT))),
+            ["limits.memory_bytes", "limits.pids"]
+        );
+        assert_eq!(
+            fields(&decide(late, root, &policy(Limits::DEFAULT))),
+            ["limits.memory_bytes", "limits.pids", "source_date_epoch"]
+        );
+    }
+
+    #[test]
+    fn a_policy_that_denies_everything_is_a_mistake() {
+        assert_eq!(
+            Policy::new([], [Image::Host], Limits::DEFAULT),
+            Err(crate::PolicyError::NobodyAllowed)
+        );
+        assert_eq!(
+            Policy::new([0], [], Limits::DEFAULT),
+            Err(crate::PolicyError::NoImage)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_beyond_a_cap_is_ever_admitted(uid in 0..2000u32, pids in 1..65_536u64, wall in 1..86_400u64) {
+            let limits = with(|f| { f.pids = pids; f.wall_seconds = wall; });
+            let decision = decide(spec(limits), Identity::Unix { uid }, &policy(Limits::DEFAULT));
+            let within = limits.within(&Limits::DEFAULT).is_ok();
+            let listed = uid == 0 || uid == 1000;
+            prop_assert_eq!(matches!(decision, Decision::Admit(_)), within && listed);
+        }
+    }
+}
