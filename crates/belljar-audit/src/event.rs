@@ -1,0 +1,227 @@
+use belljar_core::{AttemptId, Digest, ObjectId, Outcome, RequestId};
+use serde::{Deserialize, Serialize};
+
+/// One security-relevant thing that happened to a build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum AuditEvent {
+    /// Somebody submitted the build.
+    Submitted {
+        /// The principal, such as `unix:uid=0`.
+        by: String,
+        /// How that was established, such as `SO_PEERCRED`.
+        authenticated_by: String,
+        /// The client's own name for the submission, if it gave one.
+        request_id: Option<RequestId>,
+        /// Digest of the canonical specification.
+        spec: Digest,
+    },
+    /// Policy admitted or refused it.
+    Decided {
+        /// Whether it may run.
+        admitted: bool,
+        /// Why (not), one sentence each.
+        reasons: Vec<String>,
+    },
+    /// An attempt began.
+    AttemptStarted {
+        /// Which.
+        attempt: AttemptId,
+    },
+    /// Its inputs were verified and laid out.
+    Staged {
+        /// For which attempt.
+        attempt: AttemptId,
+        /// The input tree.
+        tree: ObjectId,
+    },
+    /// The sandbox was read back and the build let go.
+    Launched {
+        /// Which attempt.
+        attempt: AttemptId,
+    },
+    /// The build ended and its cgroup was seen empty. A success is not final: outputs may be refused.
+    Ended {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// How.
+        outcome: Outcome,
+    },
+    /// Outputs were taken (after a success), the sandbox was torn down, the receipt is durable.
+    Collected {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// Digest of the receipt file.
+        receipt: Digest,
+        /// How many entries the receipt's output manifest has.
+        outputs: u64,
+        /// The attempt's final outcome.
+        outcome: Outcome,
+    },
+    /// The signer was asked. The statement names the trail up to and including this entry.
+    AttestationRequested {
+        /// For which attempt.
+        attempt: AttemptId,
+    },
+    /// The signer made a bundle.
+    Signed {
+        /// For which attempt.
+        attempt: AttemptId,
+        /// Digest of the bundle file.
+        bundle: Digest,
+        /// The key, as its OpenSSH fingerprint.
+        key_id: String,
+    },
+    /// The signer did not sign.
+    SigningRefused {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// Why, one sentence each.
+        reasons: Vec<String>,
+    },
+    /// Nothing of the attempt is left.
+    Destroyed {
+        /// Which attempt.
+        attempt: AttemptId,
+    },
+    /// belljard restarted and found the attempt in flight.
+    Recovered {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// In which state of belljard's own it was found, such as `running`.
+        state: String,
+    },
+    /// Somebody asked for the end.
+    CancelRequested {
+        /// The principal.
+        by: String,
+    },
+    /// The build has its final outcome; no further attempt follows.
+    Finished {
+        /// How.
+        outcome: Outcome,
+    },
+}
+
+impl AuditEvent {
+    /// Facts that nobody but belljard vouches for, by their names in the entry, sorted. `event` alone
+    /// means that the event as a whole is such a fact. The time always is: it is belljard's clock.
+    pub fn asserted(&self) -> &'static [&'static str] {
+        match self {
+            Self::Submitted { .. } => &[
+                "event.authenticated_by",
+                "event.by",
+                "event.request_id",
+                "time",
+            ],
+            Self::Decided { .. }
+            | Self::SigningRefused { .. }
+            | Self::Destroyed { .. }
+            | Self::Recovered { .. }
+            | Self::CancelRequested { .. }
+            | Self::Finished { .. } => &["event", "time"],
+            // In the receipt, in the bundle, or named by the statement.
+            Self::AttemptStarted { .. }
+            | Self::Staged { .. }
+            | Self::Launched { .. }
+            | Self::Ended { .. }
+            | Self::Collected { .. }
+            | Self::AttestationRequested { .. }
+            | Self::Signed { .. } => &["time"],
+        }
+    }
+
+    /// The attempt that this is about; none for what concerns the build as a whole.
+    pub fn attempt(&self) -> Option<&AttemptId> {
+        match self {
+            Self::AttemptStarted { attempt }
+            | Self::Staged { attempt, .. }
+            | Self::Launched { attempt }
+            | Self::Ended { attempt, .. }
+            | Self::Collected { attempt, .. }
+            | Self::AttestationRequested { attempt }
+            | Self::Signed { attempt, .. }
+            | Self::SigningRefused { attempt, .. }
+            | Self::Destroyed { attempt }
+            | Self::Recovered { attempt, .. } => Some(attempt),
+            Self::Submitted { .. }
+            | Self::Decided { .. }
+            | Self::CancelRequested { .. }
+            | Self::Finished { .. } => None,
+        }
+    }
+
+    /// The same event with its free texts cut, visibly, to what certainly fits one entry. Reasons may
+    /// quote what a hostile build wrote, and no such text may keep a fact out of the trail.
+    pub(crate) fn shortened(mut self) -> Self {
+        match &mut self {
+            Self::Submitted {
+                by,
+                authenticated_by,
+                ..
+            } => {
+                cut(by);
+                cut(authenticated_by);
+            }
+            Self::Decided { reasons, .. } | Self::SigningRefused { reasons, .. } => {
+                cut_all(reasons)
+            }
+            Self::Ended { outcome, .. }
+            | Self::Collected { outcome, .. }
+            | Self::Finished { outcome } => {
+                cut_outcome(outcome);
+            }
+            Self::Signed { key_id: text, .. }
+            | Self::Recovered { state: text, .. }
+            | Self::CancelRequested { by: text } => {
+                cut(text);
+            }
+            Self::AttemptStarted { .. }
+            | Self::Staged { .. }
+            | Self::Launched { .. }
+            | Self::AttestationRequested { .. }
+            | Self::Destroyed { .. } => {}
+        }
+        self
+    }
+}
+
+/// Bytes that are kept of one free text. JSON writes a byte as six at the most (`\u0000`), so sixteen of
+/// these and the mark fit [`belljar_core::bounds::AUDIT_ENTRY_BYTES`].
+const TEXT_BYTES: usize = 512;
+/// Texts that are kept of one list.
+const TEXTS: usize = 15;
+
+fn cut(text: &mut String) {
+    if text.len() > TEXT_BYTES {
+        let dropped = text.len() - text.floor_char_boundary(TEXT_BYTES);
+        text.truncate(text.floor_char_boundary(TEXT_BYTES));
+        text.push_str(&format!("… [{dropped} bytes cut]"));
+    }
+}
+
+fn cut_all(texts: &mut Vec<String>) {
+    if texts.len() > TEXTS {
+        let dropped = texts.len() - TEXTS;
+        texts.truncate(TEXTS);
+        texts.push(format!("… [{dropped} more cut]"));
+    }
+    texts.iter_mut().for_each(cut);
+}
+
+fn cut_outcome(outcome: &mut Outcome) {
+    match outcome {
+        Outcome::OutputRejected { why } => cut(why),
+        Outcome::Cancelled { by } => cut(by),
+        Outcome::Refused { reasons } => cut_all(reasons),
+        Outcome::Infrastructure { stage, why, .. } => {
+            cut(stage);
+            cut(why);
+        }
+        Outcome::Succeeded
+        | Outcome::Failed { .. }
+        | Outcome::Signalled { .. }
+        | Outcome::TimedOut { .. }
+        | Outcome::LimitExceeded { .. } => {}
+    }
+}
