@@ -1,4 +1,14 @@
 //! Every unsafe line and raw system call of Belljar, behind safe interfaces that take and give file
-//! descriptors. No policy lives here: what to mount, allow or limit is decided by the callers.
+//! descriptors. What to mount, limit or observe is decided by the callers; the one policy that lives
+//! here is the table of system calls ([`seccomp::SANDBOX`]), because it is written in their numbers.
 
+pub mod landlock;
+pub mod mount;
+pub mod namespace;
+pub mod privilege;
+pub mod process;
+pub mod seccomp;
 pub mod seqpacket;
+
+/// Error numbers (errno(3)) that callers tell apart.
+pub use rustix::io::Errno;

@@ -10,9 +10,9 @@ use std::time::Duration;
 use rustix::fs::{Mode, chmod};
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen,
-    recvmsg, sendmsg, socket_with, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    accept_with, bind, connect, listen, recvmsg, sendmsg, socket_with, socketpair,
 };
 
 /// One end of a connection.
@@ -54,7 +54,12 @@ impl Listener {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let socket = socket_with(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
         bind(&socket, &SocketAddrUnix::new(path)?)?;
         chmod(path, Mode::from_raw_mode(mode))?;
         listen(&socket, backlog)?;
@@ -84,7 +89,12 @@ impl Connection {
     /// # Errors
     /// What socket(2) or connect(2) say.
     pub fn connect(path: &Path) -> io::Result<Self> {
-        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let socket = socket_with(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
         connect(&socket, &SocketAddrUnix::new(path)?)?;
         Ok(Self(socket))
     }
@@ -94,7 +104,12 @@ impl Connection {
     /// # Errors
     /// What socketpair(2) says.
     pub fn pair() -> io::Result<(Self, Self)> {
-        let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let (one, other) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
         Ok((Self(one), Self(other)))
     }
 
@@ -135,7 +150,12 @@ impl Connection {
             return Err(io::Error::other("no room for the descriptor"));
         }
         loop {
-            match sendmsg(&self.0, &[IoSlice::new(message)], &mut ancillary, SendFlags::NOSIGNAL) {
+            match sendmsg(
+                &self.0,
+                &[IoSlice::new(message)],
+                &mut ancillary,
+                SendFlags::NOSIGNAL,
+            ) {
                 Ok(sent) if sent == message.len() => return Ok(()),
                 Ok(_) => return Err(io::Error::other("a message was cut while it was sent")),
                 Err(rustix::io::Errno::INTR) => {}
@@ -152,14 +172,25 @@ impl Connection {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let message = loop {
-            let result = recvmsg(&self.0, &mut [IoSliceMut::new(buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC);
+            let result = recvmsg(
+                &self.0,
+                &mut [IoSliceMut::new(buffer)],
+                &mut ancillary,
+                RecvFlags::CMSG_CLOEXEC,
+            );
             match result {
                 Err(rustix::io::Errno::INTR) => {}
                 other => break other?,
             }
         };
-        if message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a message was larger than allowed"));
+        if message
+            .flags
+            .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a message was larger than allowed",
+            ));
         }
         let mut descriptor = None;
         for item in ancillary.drain() {
@@ -187,7 +218,11 @@ impl Connection {
     /// What setsockopt(2) says.
     pub fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         sockopt::set_socket_timeout(&self.0, Timeout::Recv, timeout)?;
-        Ok(sockopt::set_socket_timeout(&self.0, Timeout::Send, timeout)?)
+        Ok(sockopt::set_socket_timeout(
+            &self.0,
+            Timeout::Send,
+            timeout,
+        )?)
     }
 
     /// A second handle on the same connection.
@@ -241,7 +276,9 @@ mod tests {
         rustix::io::write(&writing, b"through").unwrap();
         drop(writing);
         let mut text = String::new();
-        std::fs::File::from(second.descriptor.unwrap()).read_to_string(&mut text).unwrap();
+        std::fs::File::from(second.descriptor.unwrap())
+            .read_to_string(&mut text)
+            .unwrap();
         assert_eq!(text, "through");
         assert!(other.receive(&mut buffer).unwrap().is_none());
     }

@@ -1,0 +1,438 @@
+//! Making, watching and confining processes.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rustix::process::{Signal, WaitIdOptions, WaitOptions};
+
+use crate::seccomp;
+
+/// A child process, held by a descriptor that no other process can take over (pidfd_open(2)).
+#[derive(Debug)]
+pub struct Child {
+    /// Its process id as the parent sees it: for `/proc` and logs, never for signals.
+    pub pid: u32,
+    /// The descriptor: readable when the process has ended.
+    pub pidfd: OwnedFd,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// With this exit status.
+    Exited(u8),
+    /// By this signal.
+    Signalled(u8),
+}
+
+/// New namespaces for a child (clone(2)), beside a copy of everything else of the parent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NewNamespaces {
+    /// Mounts, process ids, System V IPC and host name. The initial user namespace owns them, because no
+    /// user namespace is made in the same call.
+    pub sandbox: bool,
+    /// A user namespace.
+    pub user: bool,
+}
+
+/// `struct clone_args` of clone3(2), as of Linux 5.7.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+const CLONE_NEWNS: u64 = 0x2_0000;
+const CLONE_NEWUTS: u64 = 0x400_0000;
+const CLONE_NEWIPC: u64 = 0x800_0000;
+const CLONE_NEWUSER: u64 = 0x1000_0000;
+const CLONE_NEWPID: u64 = 0x2000_0000;
+
+/// Clones this process; the child runs `body` and exits with what it returns (101 after a panic).
+///
+/// The caller must have one thread: a child of a process with several could find a lock held for ever.
+/// `cgroup` is the directory of a v2 cgroup in which the child begins (`CLONE_INTO_CGROUP`).
+///
+/// # Errors
+/// What clone3(2) says; `InvalidInput` when this process has other threads.
+pub fn clone_child(
+    namespaces: NewNamespaces,
+    cgroup: Option<BorrowedFd<'_>>,
+    body: impl FnOnce() -> u8,
+) -> io::Result<Child> {
+    if !is_single_threaded()? {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "only a process with one thread may clone itself",
+        ));
+    }
+    let mut pidfd: libc::c_int = -1;
+    let mut args = CloneArgs {
+        flags: CLONE_PIDFD,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    if namespaces.sandbox {
+        args.flags |= CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
+    }
+    if namespaces.user {
+        args.flags |= CLONE_NEWUSER;
+    }
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::try_from(cgroup.as_raw_fd()).map_err(io::Error::other)?;
+    }
+    // WHY: neither std, nix nor rustix offers clone3 with a cgroup and a pidfd.
+    // SAFETY: without CLONE_VM and with a null stack the child is a copy of this process, as by fork; the
+    // check above makes it the copy of the only thread, so no lock is held by a thread that is not there.
+    // `args` is as large as told, and `pidfd` outlives the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let status = catch_unwind(AssertUnwindSafe(body)).unwrap_or(101);
+            exit_now(status)
+        }
+        pid => Ok(Child {
+            pid: u32::try_from(pid).map_err(io::Error::other)?,
+            // WHY: the kernel gives the descriptor as a number.
+            // SAFETY: clone3 succeeded with CLONE_PIDFD, so it stored a new descriptor that nobody else owns.
+            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        }),
+    }
+}
+
+/// Ends this process at once, without running destructors or exit handlers that belong to the parent
+/// it was copied from.
+pub fn exit_now(status: u8) -> ! {
+    // WHY: `std::process::exit` would run the parent's exit handlers and flush its copied buffers.
+    // SAFETY: _exit(2) has no preconditions.
+    unsafe { libc::_exit(i32::from(status)) }
+}
+
+/// Whether this process has exactly one thread.
+///
+/// # Errors
+/// When `/proc` is not there.
+pub fn is_single_threaded() -> io::Result<bool> {
+    Ok(std::fs::read_dir("/proc/self/task")?.count() == 1)
+}
+
+impl Child {
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// What waitid(2) says.
+    pub fn wait(&self) -> io::Result<Ended> {
+        self.reap(WaitIdOptions::EXITED)?
+            .ok_or_else(|| io::Error::other("waitid gave no status"))
+    }
+
+    /// Its end, if it has come.
+    ///
+    /// # Errors
+    /// What waitid(2) says.
+    pub fn try_wait(&self) -> io::Result<Option<Ended>> {
+        self.reap(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+    }
+
+    fn reap(&self, options: WaitIdOptions) -> io::Result<Option<Ended>> {
+        loop {
+            match rustix::process::waitid(
+                rustix::process::WaitId::PidFd(self.pidfd.as_fd()),
+                options,
+            ) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => return Ok(other?.map(|s| ended(s.terminating_signal(), s.exit_status()))),
+            }
+        }
+    }
+
+    /// Sends SIGKILL.
+    ///
+    /// # Errors
+    /// What pidfd_send_signal(2) says; a process that has ended already is no error.
+    pub fn kill(&self) -> io::Result<()> {
+        match rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn ended(signal: Option<i32>, status: Option<i32>) -> Ended {
+    let byte = |number: i32| u8::try_from(number & 0xff).unwrap_or(u8::MAX);
+    match signal {
+        Some(signal) => Ended::Signalled(byte(signal)),
+        None => Ended::Exited(byte(status.unwrap_or(255))),
+    }
+}
+
+/// Waits for the next child of this process to end, as pid 1 of a namespace must. None when it has no
+/// children.
+///
+/// # Errors
+/// What waitpid(2) says.
+pub fn wait_any() -> io::Result<Option<(u32, Ended)>> {
+    loop {
+        match rustix::process::wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) => {
+                return Ok(Some((
+                    pid.as_raw_nonzero().get().unsigned_abs(),
+                    ended(status.terminating_signal(), status.exit_status()),
+                )));
+            }
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::CHILD) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Has the kernel kill this process when its parent dies (PR_SET_PDEATHSIG, prctl(2)). A change of
+/// credentials clears that: call again afterwards.
+///
+/// # Errors
+/// What prctl(2) says.
+pub fn die_with_parent() -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(Some(
+        Signal::KILL,
+    ))?)
+}
+
+/// Makes this process's memory and `/proc` entries unreadable to others of the same user id, and its
+/// core undumped (PR_SET_DUMPABLE, prctl(2)).
+///
+/// # Errors
+/// What prctl(2) says.
+pub fn not_dumpable() -> io::Result<()> {
+    Ok(rustix::process::set_dumpable_behavior(
+        rustix::process::DumpableBehavior::NotDumpable,
+    )?)
+}
+
+/// Confines one of Belljar's own processes that serves others over unix sockets: not dumpable, no new
+/// privileges, and a seccomp filter under which sockets of any family but AF_UNIX, new programs, tracing
+/// and io_uring are refused. To be called before the first thread is started.
+///
+/// # Errors
+/// What prctl(2) or seccomp(2) say.
+pub fn confine_service() -> io::Result<()> {
+    not_dumpable()?;
+    rustix::thread::set_no_new_privs(true)?;
+    seccomp::Program::compile(&seccomp::SERVICE)?.install()
+}
+
+/// Starts a session of its own without a controlling terminal (setsid(2)).
+///
+/// # Errors
+/// What setsid(2) says.
+pub fn new_session() -> io::Result<()> {
+    rustix::process::setsid()?;
+    Ok(())
+}
+
+/// Gives every signal its default disposition, SIGPIPE too (which the Rust runtime ignores), and
+/// unblocks all of them: an ignored signal would be inherited by the build.
+///
+/// # Errors
+/// What sigaction(2) or sigprocmask(2) say.
+pub fn reset_signals() -> io::Result<()> {
+    for number in 1..=libc::SIGRTMAX() {
+        let fixed = number == libc::SIGKILL
+            || number == libc::SIGSTOP
+            || (32..libc::SIGRTMIN()).contains(&number);
+        if fixed {
+            continue;
+        }
+        // WHY: nix's `Signal` does not know the real-time signals.
+        // SAFETY: SIG_DFL installs no handler, so nothing of this process can be called asynchronously.
+        if unsafe { libc::signal(number, libc::SIG_DFL) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    nix::sys::signal::SigSet::empty()
+        .thread_set_mask()
+        .map_err(io::Error::from)
+}
+
+/// A descriptor that becomes readable when SIGTERM or SIGINT comes (signalfd(2)); both are blocked.
+///
+/// # Errors
+/// What sigprocmask(2) or signalfd(2) say.
+pub fn termination_signals() -> io::Result<OwnedFd> {
+    use nix::sys::signal::{SigSet, Signal};
+    use nix::sys::signalfd::{SfdFlags, SignalFd};
+    let set = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    set.thread_block()?;
+    let descriptor = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    descriptor.as_fd().try_clone_to_owned()
+}
+
+/// Closes every descriptor of this process but those in `keep` (close_range(2)).
+///
+/// # Errors
+/// What close_range(2) says.
+pub fn close_others(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut numbers: Vec<u32> = keep
+        .iter()
+        .map(|fd| fd.as_raw_fd().unsigned_abs())
+        .collect();
+    numbers.sort_unstable();
+    let mut first = 0;
+    for number in numbers {
+        if number > first {
+            close_range(first, number - 1)?;
+        }
+        first = number + 1;
+    }
+    close_range(first, u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // WHY: no safe wrapper exists; closing descriptors by number cannot be expressed by owned handles.
+    // SAFETY: called only in a child that is about to run another program or a closed set of steps, and
+    // that uses none of the handles whose descriptors are closed (they are leaked by `exit_now`).
+    match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Makes `source` descriptor 0, 1 or 2 of this process (dup3(2)), open across exec.
+///
+/// # Errors
+/// What dup2(2) says.
+pub fn set_standard_stream(source: BorrowedFd<'_>, number: StandardStream) -> io::Result<()> {
+    match number {
+        StandardStream::Input => rustix::stdio::dup2_stdin(source)?,
+        StandardStream::Output => rustix::stdio::dup2_stdout(source)?,
+        StandardStream::Error => rustix::stdio::dup2_stderr(source)?,
+    }
+    Ok(())
+}
+
+/// One of the three standard streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StandardStream {
+    /// Descriptor 0.
+    Input,
+    /// Descriptor 1.
+    Output,
+    /// Descriptor 2.
+    Error,
+}
+
+/// Becomes the program at `path` (execve(2)). Returns only when that fails.
+pub fn execute(path: &str, argv: &[&str], environment: &[String]) -> io::Error {
+    let text = |text: &str| CString::new(text);
+    let prepared = (|| {
+        let argv = argv
+            .iter()
+            .map(|a| text(a))
+            .collect::<Result<Vec<_>, _>>()?;
+        let environment = environment
+            .iter()
+            .map(|e| text(e))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok::<_, std::ffi::NulError>((text(path)?, argv, environment))
+    })();
+    match prepared {
+        Ok((path, argv, environment)) => match nix::unistd::execve(&path, &argv, &environment) {
+            Ok(never) => match never {},
+            Err(errno) => errno.into(),
+        },
+        Err(error) => error.into(),
+    }
+}
+
+/// Lowers one resource limit, soft and hard (setrlimit(2)); a limit that is lower already stays.
+///
+/// # Errors
+/// What setrlimit(2) says.
+pub fn lower_limit(resource: Limited, most: u64) -> io::Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let resource = match resource {
+        Limited::Core => Resource::RLIMIT_CORE,
+        Limited::OpenFiles => Resource::RLIMIT_NOFILE,
+        Limited::LockedMemory => Resource::RLIMIT_MEMLOCK,
+        Limited::MessageQueues => Resource::RLIMIT_MSGQUEUE,
+        Limited::PendingSignals => Resource::RLIMIT_SIGPENDING,
+        Limited::RealTimePriority => Resource::RLIMIT_RTPRIO,
+        Limited::Niceness => Resource::RLIMIT_NICE,
+        Limited::AddressSpace => Resource::RLIMIT_AS,
+    };
+    let (soft, hard) = getrlimit(resource)?;
+    Ok(setrlimit(resource, soft.min(most), hard.min(most))?)
+}
+
+/// Resource limits that a sandbox lowers (getrlimit(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limited {
+    /// RLIMIT_CORE, bytes.
+    Core,
+    /// RLIMIT_NOFILE, descriptors.
+    OpenFiles,
+    /// RLIMIT_MEMLOCK, bytes.
+    LockedMemory,
+    /// RLIMIT_MSGQUEUE, bytes.
+    MessageQueues,
+    /// RLIMIT_SIGPENDING, signals.
+    PendingSignals,
+    /// RLIMIT_RTPRIO, priority.
+    RealTimePriority,
+    /// RLIMIT_NICE, 20 less the nice value.
+    Niceness,
+    /// RLIMIT_AS, bytes.
+    AddressSpace,
+}
+
+/// Replaces the session keyring by a fresh, empty one (keyctl_join_session_keyring(3)).
+///
+/// # Errors
+/// What keyctl(2) says; `Unsupported` where the kernel has no keys, which leaves nothing to inherit.
+pub fn fresh_session_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // WHY: no safe wrapper exists in the crates used here.
+    // SAFETY: a null name asks for an anonymous keyring; no memory is passed.
+    match unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        )
+    } {
+        -1 => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+            error => Err(error),
+        },
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_threads_may_not_clone_itself() {
+        // The test harness runs each test on a thread of its own, so there are at least two here.
+        let refused = clone_child(NewNamespaces::default(), None, || 0).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+    }
+}

@@ -1,0 +1,397 @@
+use std::io;
+
+use super::{Filter, Rule, Verdict};
+
+/// A compiled filter, ready to be installed any number of times.
+#[derive(Clone)]
+pub struct Program(Vec<libc::sock_filter>);
+
+/// Offsets into `struct seccomp_data` (seccomp(2)).
+const NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+const ARGUMENTS: u32 = 16;
+
+const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
+const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const IF_ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+
+/// `AUDIT_ARCH_*` of linux/audit.h for the architecture that this is compiled for.
+#[cfg(target_arch = "x86_64")]
+const NATIVE: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const NATIVE: u32 = 0xc000_00b7;
+
+/// First number of the x32 calls on x86-64 (`__X32_SYSCALL_BIT`); no architecture has calls beyond.
+const BEYOND: u32 = 0x4000_0000;
+
+/// A run of consecutive numbers with one rule.
+struct Run {
+    first: u32,
+    rule: Rule,
+}
+
+impl Program {
+    /// Compiles `filter` for this architecture. Calls of any other are answered by killing the process.
+    ///
+    /// # Errors
+    /// When a number has two rules, or the program would have more instructions than the kernel takes.
+    pub fn compile(filter: &Filter) -> io::Result<Self> {
+        let runs = runs(filter)?;
+        let mut code = vec![
+            load(ARCHITECTURE),
+            branch(IF_EQUAL, NATIVE, 1, 0),
+            give(libc::SECCOMP_RET_KILL_PROCESS),
+            load(NUMBER),
+        ];
+        code.extend(tree(&runs));
+        if code.len() > libc::BPF_MAXINSNS as usize {
+            return Err(io::Error::other(format!(
+                "the filter has {} instructions",
+                code.len()
+            )));
+        }
+        Ok(Self(code))
+    }
+
+    /// The program as bytes in host byte order: what its digest is taken over.
+    pub fn bytes(&self) -> Vec<u8> {
+        let bytes = |i: &libc::sock_filter| {
+            let [c0, c1] = i.code.to_ne_bytes();
+            let [k0, k1, k2, k3] = i.k.to_ne_bytes();
+            [c0, c1, i.jt, i.jf, k0, k1, k2, k3]
+        };
+        self.0.iter().flat_map(bytes).collect()
+    }
+
+    /// How many instructions it has.
+    pub fn length(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn instructions(&self) -> &[libc::sock_filter] {
+        &self.0
+    }
+}
+
+/// The whole number line as runs, sorted, the first beginning at zero.
+fn runs(filter: &Filter) -> io::Result<Vec<Run>> {
+    let mut rules = Vec::with_capacity(filter.rules.len());
+    for (number, rule) in filter.rules {
+        rules.push((u32::try_from(*number).map_err(io::Error::other)?, *rule));
+    }
+    rules.sort_by_key(|(number, _)| *number);
+    let default = Rule::Always(filter.default);
+    let mut runs = vec![Run {
+        first: 0,
+        rule: default,
+    }];
+    let mut next = 0;
+    for (number, rule) in rules {
+        if number < next || number >= BEYOND {
+            return Err(io::Error::other(format!(
+                "system call {number} has two rules, or no such number exists"
+            )));
+        }
+        if number > next {
+            push(&mut runs, next, default);
+        }
+        push(&mut runs, number, rule);
+        next = number + 1;
+    }
+    push(&mut runs, next, default);
+    // x32 calls are another door to the same kernel functions: as unknown as they can be.
+    push(
+        &mut runs,
+        BEYOND,
+        Rule::Always(Verdict::Errno(libc::ENOSYS as u16)),
+    );
+    Ok(runs)
+}
+
+fn push(runs: &mut Vec<Run>, first: u32, rule: Rule) {
+    match runs.last_mut() {
+        Some(last) if last.first == first => last.rule = rule,
+        Some(last) if last.rule == rule && matches!(rule, Rule::Always(_)) => {}
+        _ => runs.push(Run { first, rule }),
+    }
+}
+
+/// A balanced tree over `runs`: the accumulator holds the number at its root.
+fn tree(runs: &[Run]) -> Vec<libc::sock_filter> {
+    if let [run] = runs {
+        return leaf(run.rule);
+    }
+    let middle = runs.len() / 2;
+    let (lower, upper) = (tree(&runs[..middle]), tree(&runs[middle..]));
+    let first = runs[middle].first;
+    let mut code = match u8::try_from(lower.len()) {
+        Ok(distance) => vec![branch(IF_AT_LEAST, first, distance, 0)],
+        // A conditional jump reaches 255 instructions; an unconditional one goes on from there.
+        Err(_) => vec![branch(IF_AT_LEAST, first, 0, 1), jump(lower.len())],
+    };
+    code.extend(lower);
+    code.extend(upper);
+    code
+}
+
+fn leaf(rule: Rule) -> Vec<libc::sock_filter> {
+    match rule {
+        Rule::Always(verdict) => vec![answer(verdict)],
+        Rule::ByValue {
+            argument,
+            values,
+            listed,
+            other,
+        } => {
+            let mut code = vec![load(low_half(argument))];
+            code.extend(any_of(values));
+            code.extend([answer(other), answer(listed)]);
+            code
+        }
+        Rule::RefuseFlags {
+            argument,
+            mask,
+            errno,
+        } => vec![
+            load(low_half(argument)),
+            branch(IF_ANY_BIT, mask, 0, 1),
+            answer(Verdict::Errno(errno)),
+            answer(Verdict::Allow),
+        ],
+        Rule::Families(families) => {
+            let refused = answer(Verdict::Errno(libc::EAFNOSUPPORT as u16));
+            let mut code = vec![
+                load(low_half(0)),
+                branch(IF_EQUAL, libc::AF_NETLINK as u32, 0, 4),
+                load(low_half(2)),
+                branch(IF_EQUAL, libc::NETLINK_ROUTE as u32, 0, 1),
+                answer(Verdict::Allow),
+                refused,
+            ];
+            code.extend(any_of(families));
+            code.extend([refused, answer(Verdict::Allow)]);
+            code
+        }
+        Rule::IgnoreWhen {
+            argument,
+            value,
+            given,
+        } => vec![
+            load(low_half(argument)),
+            branch(IF_EQUAL, value, 0, 4),
+            load(low_half(given)),
+            branch(IF_EQUAL, 0, 0, 3),
+            load(high_half(given)),
+            branch(IF_EQUAL, 0, 0, 1),
+            answer(Verdict::Allow),
+            answer(Verdict::Errno(0)),
+        ],
+    }
+}
+
+/// Compares the accumulator with each of `values`: goes on after the next instruction when one is
+/// equal, with the next when none is.
+fn any_of(values: &[u32]) -> Vec<libc::sock_filter> {
+    let last = values.len();
+    let step = |(index, value): (usize, &u32)| {
+        let distance = u8::try_from(last - index).unwrap_or(u8::MAX);
+        branch(IF_EQUAL, *value, distance, 0)
+    };
+    values.iter().enumerate().map(step).collect()
+}
+
+/// Where the low 32 bits of an argument lie.
+fn low_half(argument: u32) -> u32 {
+    let high_first = u32::from(cfg!(target_endian = "big"));
+    ARGUMENTS + 8 * argument + 4 * high_first
+}
+
+/// Where the high 32 bits of an argument lie.
+fn high_half(argument: u32) -> u32 {
+    let low_first = u32::from(cfg!(target_endian = "little"));
+    ARGUMENTS + 8 * argument + 4 * low_first
+}
+
+fn answer(verdict: Verdict) -> libc::sock_filter {
+    give(match verdict {
+        Verdict::Allow => libc::SECCOMP_RET_ALLOW,
+        Verdict::Errno(errno) => libc::SECCOMP_RET_ERRNO | u32::from(errno),
+    })
+}
+
+fn give(value: u32) -> libc::sock_filter {
+    instruction(RETURN, 0, 0, value)
+}
+
+fn load(offset: u32) -> libc::sock_filter {
+    instruction(LOAD, 0, 0, offset)
+}
+
+fn branch(code: u16, value: u32, if_true: u8, if_false: u8) -> libc::sock_filter {
+    instruction(code, if_true, if_false, value)
+}
+
+fn jump(distance: usize) -> libc::sock_filter {
+    instruction(JUMP, 0, 0, u32::try_from(distance).unwrap_or(u32::MAX))
+}
+
+fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code, jt, jf, k }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seccomp::{SANDBOX, SERVICE};
+
+    /// The kernel's interpreter for the few instructions that are used, over one `struct seccomp_data`.
+    fn run(program: &Program, architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
+        let word = |offset: u32| match offset {
+            NUMBER => number,
+            ARCHITECTURE => architecture,
+            _ => {
+                let index = usize::try_from((offset - ARGUMENTS) / 8).unwrap();
+                let half = (offset - ARGUMENTS) % 8 / 4;
+                u32::try_from(arguments[index] >> (32 * half) & 0xffff_ffff).unwrap()
+            }
+        };
+        let (mut at, mut accumulator) = (0, 0);
+        loop {
+            let i = program.0[at];
+            let holds = match i.code {
+                LOAD => {
+                    accumulator = word(i.k);
+                    at += 1;
+                    continue;
+                }
+                RETURN => return i.k,
+                JUMP => {
+                    at += 1 + usize::try_from(i.k).unwrap();
+                    continue;
+                }
+                IF_EQUAL => accumulator == i.k,
+                IF_AT_LEAST => accumulator >= i.k,
+                IF_ANY_BIT => accumulator & i.k != 0,
+                code => panic!("unknown instruction {code}"),
+            };
+            at += 1 + usize::from(if holds { i.jt } else { i.jf });
+        }
+    }
+
+    fn asked(number: libc::c_long, arguments: [u64; 6]) -> u32 {
+        let program = Program::compile(&SANDBOX).unwrap();
+        run(&program, NATIVE, u32::try_from(number).unwrap(), arguments)
+    }
+
+    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+
+    fn errno(number: i32) -> u32 {
+        libc::SECCOMP_RET_ERRNO | number.unsigned_abs()
+    }
+
+    #[test]
+    fn the_tree_agrees_with_the_table_for_every_number() {
+        for filter in [&SANDBOX, &SERVICE] {
+            let program = Program::compile(filter).unwrap();
+            for number in 0..600 {
+                let due = filter
+                    .rules
+                    .iter()
+                    .find(|(n, _)| *n == libc::c_long::from(number))
+                    .map(|(_, rule)| *rule);
+                let simple = match due {
+                    Some(Rule::Always(verdict)) => verdict,
+                    None => filter.default,
+                    Some(_) => continue,
+                };
+                let is = run(&program, NATIVE, number, [0; 6]);
+                assert_eq!(is, answer(simple).k, "system call {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_architectures_and_x32_are_shut_out() {
+        let program = Program::compile(&SANDBOX).unwrap();
+        let i386 = 0x4000_0003;
+        assert_eq!(
+            run(&program, i386, 1, [0; 6]),
+            libc::SECCOMP_RET_KILL_PROCESS
+        );
+        assert_eq!(
+            run(&program, NATIVE, BEYOND + 1, [0; 6]),
+            errno(libc::ENOSYS)
+        );
+        assert_eq!(run(&program, NATIVE, u32::MAX, [0; 6]), errno(libc::ENOSYS));
+    }
+
+    #[test]
+    fn socket_families() {
+        let socket = |family: i32, protocol: u64| {
+            asked(
+                libc::SYS_socket,
+                [u64::from(family.unsigned_abs()), 1, protocol, 0, 0, 0],
+            )
+        };
+        for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] {
+            assert_eq!(socket(family, 0), ALLOW);
+        }
+        for family in [
+            libc::AF_VSOCK,
+            libc::AF_ALG,
+            libc::AF_PACKET,
+            libc::AF_BLUETOOTH,
+            0,
+            255,
+        ] {
+            assert_eq!(socket(family, 0), errno(libc::EAFNOSUPPORT));
+        }
+        assert_eq!(socket(libc::AF_NETLINK, 0), ALLOW);
+        assert_eq!(socket(libc::AF_NETLINK, 9), errno(libc::EAFNOSUPPORT));
+    }
+
+    #[test]
+    fn arguments_are_compared_by_the_half_that_the_kernel_reads() {
+        let high = 0xffff_ffff_0000_0000;
+        assert_eq!(
+            asked(libc::SYS_ioctl, [1, libc::TIOCSTI, 0, 0, 0, 0]),
+            errno(libc::EPERM)
+        );
+        assert_eq!(
+            asked(libc::SYS_ioctl, [1, high | libc::TIOCSTI, 0, 0, 0, 0]),
+            errno(libc::EPERM)
+        );
+        assert_eq!(asked(libc::SYS_ioctl, [1, libc::TCGETS, 0, 0, 0, 0]), ALLOW);
+        let new_user = u64::from(libc::CLONE_NEWUSER.unsigned_abs());
+        assert_eq!(
+            asked(libc::SYS_clone, [new_user | 17, 0, 0, 0, 0, 0]),
+            errno(libc::EPERM)
+        );
+        assert_eq!(asked(libc::SYS_clone, [17, 0, 0, 0, 0, 0]), ALLOW);
+        assert_eq!(asked(libc::SYS_clone3, [0; 6]), errno(libc::ENOSYS));
+    }
+
+    #[test]
+    fn the_core_limit_cannot_be_changed() {
+        let core = u64::from(libc::RLIMIT_CORE);
+        assert_eq!(
+            asked(libc::SYS_prlimit64, [0, core, 4096, 0, 0, 0]),
+            errno(0)
+        );
+        assert_eq!(
+            asked(libc::SYS_prlimit64, [0, core, 1 << 40, 0, 0, 0]),
+            errno(0)
+        );
+        assert_eq!(asked(libc::SYS_prlimit64, [0, core, 0, 4096, 0, 0]), ALLOW);
+        assert_eq!(
+            asked(
+                libc::SYS_prlimit64,
+                [0, u64::from(libc::RLIMIT_NOFILE), 4096, 0, 0, 0]
+            ),
+            ALLOW
+        );
+    }
+}
