@@ -1,8 +1,204 @@
-//! x
-use anyhow::Result;
-/// x
+//! `cargo xtask bench NAME`: the one door to measurements. Peers run interleaved with Belljar in the
+//! same run, since one machine differs from another, and from itself an hour later.
+
+mod builds;
+mod filter;
+mod peers;
+mod sandbox;
+mod stats;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::shell;
+
+/// What to measure and how to print it.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
-pub(crate) fn run(_: &Args) -> Result<()> {
+pub(crate) struct Args {
+    /// Which measurement.
+    name: Name,
+    /// Print rows as JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// How many times each contender runs.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    runs: u16,
+    /// Measure only the public tools, not Belljar: what a machine can do at all.
+    #[arg(long)]
+    peers_only: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// The bare sandbox of /bin/true, against bubblewrap.
+    Sandbox,
+    /// Trivial builds through a running daemon.
+    Builds,
+}
+
+/// One measured figure.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Row {
+    /// What was measured.
+    metric: String,
+    /// The figure.
+    value: f64,
+    /// Its unit.
+    unit: &'static str,
+    /// The figure that was promised, if one was: at most this much.
+    bar: Option<f64>,
+    /// Whether the promise holds; nothing without a bar.
+    holds: Option<bool>,
+    /// How it was measured.
+    how: String,
+}
+
+impl Row {
+    /// A figure that nobody has promised yet.
+    fn measured(
+        metric: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        how: impl Into<String>,
+    ) -> Self {
+        Self {
+            metric: metric.into(),
+            value,
+            unit,
+            bar: None,
+            holds: None,
+            how: how.into(),
+        }
+    }
+}
+
+/// Measure and print. A promise that does not hold is an error.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    if !shell::is_root()? {
+        bail!(
+            "measurements need root: Belljar's privileged process makes namespaces, mounts and cgroups"
+        );
+    }
+    anyhow::ensure!(
+        args.runs >= 10,
+        "fewer than 10 runs say nothing about a 99th percentile"
+    );
+    let rows = match args.name {
+        Name::Sandbox => sandbox::measure(args.runs, args.peers_only)?,
+        Name::Builds => builds::measure(args.runs, args.peers_only)?,
+    };
+    if args.json {
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&rows).context("rows as JSON")?
+        );
+    } else {
+        print!("{}", table(&rows));
+    }
+    let broken: Vec<&str> = rows
+        .iter()
+        .filter(|row| row.holds == Some(false))
+        .map(|row| row.metric.as_str())
+        .collect();
+    if !broken.is_empty() {
+        bail!("these figures are above their bar: {}", broken.join(", "));
+    }
     Ok(())
+}
+
+/// Rows below each other, columns aligned.
+fn table(rows: &[Row]) -> String {
+    let head = ["metric", "value", "unit", "bar", "holds", "how"].map(str::to_owned);
+    let mut cells = vec![head];
+    cells.extend(rows.iter().map(|row| {
+        let holds = match row.holds {
+            Some(true) => "yes",
+            Some(false) => "NO",
+            None => "–",
+        };
+        let bar = row.bar.map_or_else(|| "–".to_owned(), figure);
+        [
+            row.metric.clone(),
+            figure(row.value),
+            row.unit.to_owned(),
+            bar,
+            holds.to_owned(),
+            row.how.clone(),
+        ]
+    }));
+    let width = |column: usize| {
+        cells
+            .iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..6).map(width).collect();
+    let mut text = String::new();
+    for row in &cells {
+        let line: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        text.push_str(line.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Three significant digits or so.
+fn figure(value: f64) -> String {
+    let digits = if value.abs() >= 100.0 {
+        0
+    } else if value.abs() >= 10.0 {
+        1
+    } else {
+        2
+    };
+    format!("{value:.digits$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_aligned_and_says_what_does_not_hold() {
+        let rows = [
+            Row::measured("bubblewrap p50", 5.126, "ms", "100 runs"),
+            Row {
+                bar: Some(0.35),
+                holds: Some(false),
+                ..Row::measured("ratio", 0.5, "×", "p50 / p50")
+            },
+        ];
+        let text = table(&rows);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert_eq!(
+            lines[1],
+            "bubblewrap p50  5.13   ms    –     –      100 runs"
+        );
+        assert!(lines[2].contains("0.35  NO"), "{text}");
+    }
+
+    #[test]
+    fn rows_have_the_promised_fields() {
+        let json = serde_json::to_value(Row::measured("m", 1.0, "ms", "h")).unwrap();
+        let fields: Vec<&String> = json.as_object().unwrap().keys().collect();
+        assert_eq!(fields.len(), 6);
+        for field in ["metric", "value", "unit", "bar", "holds", "how"] {
+            assert!(json.get(field).is_some(), "{field}");
+        }
+    }
+
+    #[test]
+    fn figures_are_short() {
+        assert_eq!(
+            [1234.5, 12.345, 1.2345].map(figure),
+            ["1234", "12.3", "1.23"]
+        );
+    }
 }

@@ -22,17 +22,7 @@ pub(crate) struct Args {
 
 /// Do it all and say in plain words what happened.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if !shell::is_root()? {
-        bail!(
-            "the demonstration needs root: Belljar's privileged process makes namespaces, mounts and cgroups"
-        );
-    }
-    for (program, package) in [("cc", "gcc"), ("openssl", "openssl")] {
-        ensure!(
-            shell::find(program).is_some(),
-            "the demonstration needs {program}: install the package {package}"
-        );
-    }
+    check_needs()?;
     let mut tale = Tale { chapter: 0 };
     let metadata = workspace::metadata()?;
     let belljar = tale.chapter("Building Belljar itself (development profile)", || {
@@ -67,20 +57,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     tale.chapter("Running what came out", || {
         run_artifact(&out.join("app"), &version)
     })?;
-    let evidence = evidence::Evidence::of(&out, "app")?;
-    tale.chapter("Verifying its provenance with belljar, offline", || {
-        evidence.verify(&belljar)
-    })?;
-    tale.chapter(
-        "Verifying it with openssl, which knows nothing of Belljar",
-        || evidence.verify_with_openssl(&folder),
+    judge(
+        &mut tale,
+        &belljar,
+        &folder,
+        &evidence::Evidence::of(&out, "app")?,
     )?;
-    tale.chapter("Changing one byte of a copy", || {
-        evidence.refuse_changed_artifact(&belljar, &folder)
-    })?;
-    tale.chapter("Changing one byte of the signed statement", || {
-        evidence.refuse_changed_statement(&belljar, &folder)
-    })?;
     if args.keep.is_some() {
         println!(
             "\nSources, artifact and evidence are in {}.",
@@ -89,6 +71,43 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     println!("\nDone: built in isolation, signed, verified twice, and both forgeries refused.");
     Ok(())
+}
+
+fn check_needs() -> Result<()> {
+    if !shell::is_root()? {
+        bail!(
+            "the demonstration needs root: Belljar's privileged process makes namespaces, mounts and cgroups"
+        );
+    }
+    for (program, package) in [("cc", "gcc"), ("openssl", "openssl")] {
+        ensure!(
+            shell::find(program).is_some(),
+            "the demonstration needs {program}: install the package {package}"
+        );
+    }
+    Ok(())
+}
+
+/// Two verifiers accept the evidence, and ours refuses two forgeries.
+fn judge(
+    tale: &mut Tale,
+    belljar: &Path,
+    folder: &Path,
+    evidence: &evidence::Evidence,
+) -> Result<()> {
+    tale.chapter("Verifying its provenance with belljar, offline", || {
+        evidence.verify(belljar)
+    })?;
+    tale.chapter(
+        "Verifying it with openssl, which knows nothing of Belljar",
+        || evidence.verify_with_openssl(folder),
+    )?;
+    tale.chapter("Changing one byte of a copy", || {
+        evidence.refuse_changed_artifact(belljar, folder)
+    })?;
+    tale.chapter("Changing one byte of the signed statement", || {
+        evidence.refuse_changed_statement(belljar, folder)
+    })
 }
 
 /// The story, told chapter by chapter with its times.

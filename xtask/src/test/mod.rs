@@ -159,7 +159,7 @@ impl Bench {
                     .args(workspace::locked());
                 shell::run(nextest.env("BELLJAR_TEST_PYTHON", python))
             }
-            Step::Residue => residue::check(Path::new("/"), &self.before),
+            Step::Residue => residue::check(Path::new("/"), &self.before, residue::GRACE),
         }
     }
 
@@ -168,7 +168,9 @@ impl Bench {
         if step != Step::Test {
             return error;
         }
-        match residue::check(Path::new("/"), &self.before).context("and after the failed tests") {
+        match residue::check(Path::new("/"), &self.before, residue::GRACE)
+            .context("and after the failed tests")
+        {
             Ok(()) => error,
             Err(residue) => error.context(format!("{residue:#}")),
         }

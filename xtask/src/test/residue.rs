@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 const BUILD_IDS: u64 = 1_879_048_192;
 
 /// How long the last test's processes may take to be reaped.
-const GRACE: Duration = Duration::from_secs(3);
+pub(super) const GRACE: Duration = Duration::from_secs(3);
 
 /// Where a daemon or a test may leave files.
 const FOLDERS: &[&str] = &[
@@ -21,14 +21,14 @@ const FOLDERS: &[&str] = &[
 pub(super) type Traces = BTreeSet<String>;
 
 /// Fail if there is anything that was not there before. `root` is `/` but in tests.
-pub(super) fn check(root: &Path, before: &Traces) -> Result<()> {
+pub(super) fn check(root: &Path, before: &Traces, grace: Duration) -> Result<()> {
     let start = Instant::now();
     loop {
         let left: Vec<String> = look(root)?.difference(before).cloned().collect();
         if left.is_empty() {
             break;
         }
-        if start.elapsed() > GRACE {
+        if start.elapsed() > grace {
             bail!("left behind on this machine:\n  {}", left.join("\n  "));
         }
         std::thread::sleep(Duration::from_millis(100));
@@ -209,7 +209,7 @@ mod tests {
     fn a_clean_machine_passes() {
         let root = machine();
         assert_eq!(look(root.path()).unwrap(), Traces::new());
-        check(root.path(), &Traces::new()).unwrap();
+        check(root.path(), &Traces::new(), Duration::ZERO).unwrap();
     }
 
     #[test]
@@ -257,9 +257,11 @@ mod tests {
         let root = machine();
         write(root.path(), "tmp/belljar-old", "");
         let before = look(root.path()).unwrap();
-        check(root.path(), &before).unwrap();
+        check(root.path(), &before, Duration::ZERO).unwrap();
         write(root.path(), "tmp/belljar-new", "");
-        let error = check(root.path(), &before).unwrap_err().to_string();
+        let error = check(root.path(), &before, Duration::ZERO)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("tmp/belljar-new") && !error.contains("belljar-old"),
             "{error}"
