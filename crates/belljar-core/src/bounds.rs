@@ -42,6 +42,12 @@ pub const SYMLINK_BYTES: usize = 4095;
 pub const BLOB_BYTES: u64 = 4 << 30;
 /// Largest gRPC message, in bytes, in either direction (gRPC's own default).
 pub const GRPC_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Largest `Build` message, in bytes, that a client reads: the most outputs with the longest paths fit.
+pub const BUILD_MESSAGE_BYTES: usize = 48 * 1024 * 1024;
+/// Longest text in an error's details, in bytes: they travel in HTTP headers.
+pub const STATUS_TEXT_BYTES: usize = 400;
+/// Most violations that one error lists.
+pub const STATUS_DETAILS: usize = 8;
 /// Largest total of one REAPI batch call, in bytes: what fits a gRPC message with its framing.
 pub const BATCH_BYTES: usize = 3 * 1024 * 1024;
 /// Most blobs in one REAPI batch or `FindMissingBlobs` call.
@@ -50,6 +56,9 @@ pub const BATCH_BLOBS: usize = 10_000;
 pub const QUEUED_BUILDS: usize = 10_000;
 /// Most attempts at one build before it ends as an infrastructure failure.
 pub const ATTEMPTS: u32 = 3;
+/// How often the signer is asked for one statement, and the store to take one build's evidence, before
+/// the build ends without.
+pub const EVIDENCE_TRIES: u32 = 10;
 /// Most sandboxes at once, whatever the configuration says: user ids are reserved per sandbox.
 pub const CONCURRENT_SANDBOXES: usize = 64;
 /// Most connections that one Belljar process keeps open from its peers.

@@ -1,1 +1,28 @@
-//! Generated protobuf of belljar.v1 and its conversion to and from the domain
+//! Protobuf of the package `belljar.v1` (see `proto/`), and the one place where it becomes domain
+//! types and back.
+//!
+//! Whatever comes in is parsed once: `TryFrom` gives a [`belljar_core::Invalid`] whose field is a path
+//! as in the message (`outputs[2]`, `limits.pids`); the caller adds what stands before it by
+//! [`belljar_core::Invalid::within`]. Errors go out and are read back as a [`Problem`].
+
+mod numbers;
+mod outcome;
+mod problem;
+mod record;
+mod server;
+mod spec;
+
+pub use problem::{Problem, Reason, Unmet};
+pub use record::{
+    Artifact, ArtifactKind, BuildRecord, BuildState, Evidence, build_name, parse_build_name,
+};
+pub use server::{Layer, LayerVerdict, ServerInfo};
+
+/// Generated messages, client and server of `belljar.v1`.
+#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("belljar.v1");
+}
+
+/// The compiled `google.protobuf.FileDescriptorSet` of `belljar.v1` with all that it imports.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/belljar.v1.bin"));

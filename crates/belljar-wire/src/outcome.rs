@@ -1,0 +1,108 @@
+use belljar_core::{Invalid, LimitKind, Outcome};
+
+use crate::numbers::{required, signed, small, unsigned};
+use crate::v1;
+use crate::v1::outcome::limit_exceeded::Limit;
+use crate::v1::outcome::{self as wire, Kind};
+
+impl From<&Outcome> for v1::Outcome {
+    fn from(outcome: &Outcome) -> Self {
+        let kind = match outcome {
+            Outcome::Succeeded => Kind::Succeeded(wire::Succeeded {}),
+            Outcome::Failed { step, exit_code } => Kind::Failed(wire::Failed {
+                step: small(*step),
+                exit_code: i32::from(*exit_code),
+            }),
+            Outcome::Signalled { step, signal } => Kind::Signalled(wire::Signalled {
+                step: small(*step),
+                signal: i32::from(*signal),
+            }),
+            Outcome::TimedOut { wall_seconds } => Kind::TimedOut(wire::TimedOut {
+                wall_seconds: signed(*wall_seconds),
+            }),
+            Outcome::LimitExceeded { limit, figure } => Kind::LimitExceeded(wire::LimitExceeded {
+                limit: proto_limit(*limit).into(),
+                figure: signed(*figure),
+            }),
+            Outcome::OutputRejected { why } => {
+                Kind::OutputRejected(wire::OutputRejected { why: why.clone() })
+            }
+            Outcome::Cancelled { by } => Kind::Cancelled(wire::Cancelled { by: by.clone() }),
+            Outcome::Refused { reasons } => Kind::Refused(wire::Refused {
+                reasons: reasons.clone(),
+            }),
+            Outcome::Infrastructure {
+                stage,
+                why,
+                retryable,
+            } => Kind::Infrastructure(wire::Infrastructure {
+                stage: stage.clone(),
+                why: why.clone(),
+                retryable: *retryable,
+            }),
+        };
+        Self {
+            kind: Some(kind),
+            text: outcome.to_string(),
+        }
+    }
+}
+
+impl TryFrom<v1::Outcome> for Outcome {
+    type Error = Invalid;
+
+    fn try_from(outcome: v1::Outcome) -> Result<Self, Invalid> {
+        Ok(match required("kind", outcome.kind)? {
+            Kind::Succeeded(wire::Succeeded {}) => Self::Succeeded,
+            Kind::Failed(failed) => Self::Failed {
+                step: unsigned("failed.step", failed.step.into())?,
+                exit_code: unsigned("failed.exit_code", failed.exit_code.into())?,
+            },
+            Kind::Signalled(signalled) => Self::Signalled {
+                step: unsigned("signalled.step", signalled.step.into())?,
+                signal: unsigned("signalled.signal", signalled.signal.into())?,
+            },
+            Kind::TimedOut(timed_out) => Self::TimedOut {
+                wall_seconds: unsigned("timed_out.wall_seconds", timed_out.wall_seconds)?,
+            },
+            Kind::LimitExceeded(exceeded) => Self::LimitExceeded {
+                limit: limit(exceeded.limit)?,
+                figure: unsigned("limit_exceeded.figure", exceeded.figure)?,
+            },
+            Kind::OutputRejected(wire::OutputRejected { why }) => Self::OutputRejected { why },
+            Kind::Cancelled(wire::Cancelled { by }) => Self::Cancelled { by },
+            Kind::Refused(wire::Refused { reasons }) => Self::Refused { reasons },
+            Kind::Infrastructure(wire::Infrastructure {
+                stage,
+                why,
+                retryable,
+            }) => Self::Infrastructure {
+                stage,
+                why,
+                retryable,
+            },
+        })
+    }
+}
+
+fn proto_limit(limit: LimitKind) -> Limit {
+    match limit {
+        LimitKind::Memory => Limit::MemoryBytes,
+        LimitKind::Log => Limit::LogBytes,
+        LimitKind::OutputBytes => Limit::OutputBytes,
+        LimitKind::OutputEntries => Limit::OutputEntries,
+    }
+}
+
+fn limit(value: i32) -> Result<LimitKind, Invalid> {
+    match Limit::try_from(value) {
+        Ok(Limit::MemoryBytes) => Ok(LimitKind::Memory),
+        Ok(Limit::LogBytes) => Ok(LimitKind::Log),
+        Ok(Limit::OutputBytes) => Ok(LimitKind::OutputBytes),
+        Ok(Limit::OutputEntries) => Ok(LimitKind::OutputEntries),
+        Ok(Limit::Unspecified) | Err(_) => Err(Invalid::field(
+            "limit_exceeded.limit",
+            format!("{value} is not a known limit"),
+        )),
+    }
+}

@@ -1,0 +1,289 @@
+use belljar_core::{BuildId, BuildSpec, Invalid, ObjectId, Outcome, RelPath, RequestId, Timestamp};
+
+use crate::numbers::{optional, proto_time, required, signed, small, timestamp, unsigned};
+use crate::v1;
+
+const COLLECTION: &str = "builds/";
+
+/// One build as the API tells of it: the parsed form of `belljar.v1.Build`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildRecord {
+    /// Its id; the resource name is [`build_name`].
+    pub id: BuildId,
+    /// The client's own name for the submission.
+    pub request_id: RequestId,
+    /// What it shall do.
+    pub spec: BuildSpec,
+    /// Where it stands.
+    pub state: BuildState,
+    /// Counts the changes, from 1.
+    pub sequence: u64,
+    /// The current or last attempt, from 1; 0 while none has begun.
+    pub attempt: u32,
+    /// How it ended; there exactly when the state is [`BuildState::Ended`].
+    pub outcome: Option<Outcome>,
+    /// What was collected, sorted by path.
+    pub artifacts: Vec<Artifact>,
+    /// What is on record.
+    pub evidence: Evidence,
+    /// When it was accepted.
+    pub created: Timestamp,
+    /// When its first attempt began.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// Who submitted it, such as `unix:uid=0`.
+    pub submitter: String,
+}
+
+/// Where a build stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BuildState {
+    /// Waits for a free slot.
+    Queued,
+    /// Its inputs are being verified and laid out.
+    Staging,
+    /// Its sandbox is being made and read back.
+    Launching,
+    /// Its steps run.
+    Running,
+    /// Outputs are being taken and the receipt written.
+    Collecting,
+    /// The signer is asked.
+    Attesting,
+    /// Its evidence is being put into the store.
+    Publishing,
+    /// The remains of the attempt are being removed.
+    Destroying,
+    /// It has ended.
+    Ended,
+}
+
+/// One thing that was collected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Artifact {
+    /// Where, below the working directory.
+    pub path: RelPath,
+    /// What.
+    pub kind: ArtifactKind,
+}
+
+/// What an artifact is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ArtifactKind {
+    /// A regular file.
+    File {
+        /// Its content.
+        object: ObjectId,
+        /// Whether its owner may execute it.
+        executable: bool,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Its target as the server told it: whoever makes the link looks at it first.
+        target: String,
+    },
+    /// A directory.
+    Directory,
+}
+
+/// Objects on record about a build; each none until it exists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// The Sigstore bundle; only of a build that succeeded.
+    pub bundle: Option<ObjectId>,
+    /// The spawner's receipt of the last attempt.
+    pub receipt: Option<ObjectId>,
+    /// The canonical specification.
+    pub spec: Option<ObjectId>,
+    /// The canonical plan.
+    pub plan: Option<ObjectId>,
+    /// The audit trail.
+    pub audit_trail: Option<ObjectId>,
+    /// The log of the last attempt.
+    pub log: Option<ObjectId>,
+    /// Id of the signing key.
+    pub key_id: Option<String>,
+}
+
+/// The resource name of a build: `builds/<id>`.
+pub fn build_name(id: &BuildId) -> String {
+    format!("{COLLECTION}{id}")
+}
+
+/// Reads a resource name.
+///
+/// # Errors
+/// Anything but `builds/` and an id; the field is `name`.
+pub fn parse_build_name(name: &str) -> Result<BuildId, Invalid> {
+    let refused = || Invalid::field("name", "not the name of a build: `builds/<id>` is due");
+    BuildId::new(name.strip_prefix(COLLECTION).ok_or_else(refused)?).map_err(|e| e.within("name"))
+}
+
+impl From<&BuildRecord> for v1::Build {
+    fn from(build: &BuildRecord) -> Self {
+        Self {
+            name: build_name(&build.id),
+            request_id: build.request_id.to_string(),
+            spec: Some((&build.spec).into()),
+            state: v1::build::State::from(build.state).into(),
+            sequence: signed(build.sequence),
+            attempt: small(build.attempt),
+            outcome: build.outcome.as_ref().map(Into::into),
+            artifacts: build.artifacts.iter().map(Into::into).collect(),
+            evidence: Some((&build.evidence).into()),
+            create_time: Some(proto_time(build.created)),
+            start_time: build.started.map(proto_time),
+            end_time: build.ended.map(proto_time),
+            submitter: build.submitter.clone(),
+        }
+    }
+}
+
+impl TryFrom<v1::Build> for BuildRecord {
+    type Error = Invalid;
+
+    fn try_from(build: v1::Build) -> Result<Self, Invalid> {
+        let state = state(build.state)?;
+        let outcome = optional("outcome", build.outcome, Outcome::try_from)?;
+        if outcome.is_some() != (state == BuildState::Ended) {
+            return Err(Invalid::field(
+                "outcome",
+                "a build has an outcome exactly when it has ended",
+            ));
+        }
+        let artifacts = (0_usize..).zip(build.artifacts).map(|(index, artifact)| {
+            Artifact::try_from(artifact).map_err(|e| e.within(format!("artifacts[{index}]")))
+        });
+        Ok(Self {
+            id: parse_build_name(&build.name)?,
+            request_id: RequestId::new(build.request_id).map_err(|e| e.within("request_id"))?,
+            spec: required("spec", build.spec)?
+                .try_into()
+                .map_err(|e: Invalid| e.within("spec"))?,
+            state,
+            sequence: unsigned("sequence", build.sequence)?,
+            attempt: unsigned("attempt", build.attempt.into())?,
+            outcome,
+            artifacts: artifacts.collect::<Result<_, _>>()?,
+            evidence: build
+                .evidence
+                .unwrap_or_default()
+                .try_into()
+                .map_err(|e: Invalid| e.within("evidence"))?,
+            created: timestamp(required("create_time", build.create_time)?)
+                .map_err(|e| e.within("create_time"))?,
+            started: optional("start_time", build.start_time, timestamp)?,
+            ended: optional("end_time", build.end_time, timestamp)?,
+            submitter: build.submitter,
+        })
+    }
+}
+
+impl From<BuildState> for v1::build::State {
+    fn from(state: BuildState) -> Self {
+        match state {
+            BuildState::Queued => Self::Queued,
+            BuildState::Staging => Self::Staging,
+            BuildState::Launching => Self::Launching,
+            BuildState::Running => Self::Running,
+            BuildState::Collecting => Self::Collecting,
+            BuildState::Attesting => Self::Attesting,
+            BuildState::Publishing => Self::Publishing,
+            BuildState::Destroying => Self::Destroying,
+            BuildState::Ended => Self::Ended,
+        }
+    }
+}
+
+fn state(value: i32) -> Result<BuildState, Invalid> {
+    use v1::build::State;
+    Ok(match State::try_from(value) {
+        Ok(State::Queued) => BuildState::Queued,
+        Ok(State::Staging) => BuildState::Staging,
+        Ok(State::Launching) => BuildState::Launching,
+        Ok(State::Running) => BuildState::Running,
+        Ok(State::Collecting) => BuildState::Collecting,
+        Ok(State::Attesting) => BuildState::Attesting,
+        Ok(State::Publishing) => BuildState::Publishing,
+        Ok(State::Destroying) => BuildState::Destroying,
+        Ok(State::Ended) => BuildState::Ended,
+        Ok(State::Unspecified) | Err(_) => {
+            return Err(Invalid::field(
+                "state",
+                format!("{value} is not a known state"),
+            ));
+        }
+    })
+}
+
+impl From<&Artifact> for v1::Artifact {
+    fn from(artifact: &Artifact) -> Self {
+        use v1::artifact::{self, Kind};
+        Self {
+            path: artifact.path.to_string(),
+            kind: Some(match &artifact.kind {
+                ArtifactKind::File { object, executable } => Kind::File(artifact::File {
+                    digest: Some((*object).into()),
+                    executable: *executable,
+                }),
+                ArtifactKind::Symlink { target } => Kind::Symlink(artifact::Symlink {
+                    target: target.clone(),
+                }),
+                ArtifactKind::Directory => Kind::Directory(artifact::Directory {}),
+            }),
+        }
+    }
+}
+
+impl TryFrom<v1::Artifact> for Artifact {
+    type Error = Invalid;
+
+    fn try_from(artifact: v1::Artifact) -> Result<Self, Invalid> {
+        use v1::artifact::{self, Kind};
+        Ok(Self {
+            path: RelPath::new(artifact.path).map_err(|e| e.within("path"))?,
+            kind: match required("kind", artifact.kind)? {
+                Kind::File(file) => ArtifactKind::File {
+                    object: required("file.digest", file.digest)?
+                        .try_into()
+                        .map_err(|e: Invalid| e.within("file.digest"))?,
+                    executable: file.executable,
+                },
+                Kind::Symlink(artifact::Symlink { target }) => ArtifactKind::Symlink { target },
+                Kind::Directory(artifact::Directory {}) => ArtifactKind::Directory,
+            },
+        })
+    }
+}
+
+impl From<&Evidence> for v1::Evidence {
+    fn from(evidence: &Evidence) -> Self {
+        Self {
+            bundle: evidence.bundle.map(Into::into),
+            receipt: evidence.receipt.map(Into::into),
+            spec: evidence.spec.map(Into::into),
+            plan: evidence.plan.map(Into::into),
+            audit_trail: evidence.audit_trail.map(Into::into),
+            log: evidence.log.map(Into::into),
+            key_id: evidence.key_id.clone().unwrap_or_default(),
+        }
+    }
+}
+
+impl TryFrom<v1::Evidence> for Evidence {
+    type Error = Invalid;
+
+    fn try_from(evidence: v1::Evidence) -> Result<Self, Invalid> {
+        let object = |field: &str, digest| optional(field, digest, ObjectId::try_from);
+        Ok(Self {
+            bundle: object("bundle", evidence.bundle)?,
+            receipt: object("receipt", evidence.receipt)?,
+            spec: object("spec", evidence.spec)?,
+            plan: object("plan", evidence.plan)?,
+            audit_trail: object("audit_trail", evidence.audit_trail)?,
+            log: object("log", evidence.log)?,
+            key_id: Some(evidence.key_id).filter(|id| !id.is_empty()),
+        })
+    }
+}

@@ -1,0 +1,194 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use belljar_core::{
+    BuildSpec, EnvName, EnvValue, Image, Invalid, LimitFigures, Limits, Network, Outputs, RelPath,
+    Script, Steps, bounds,
+};
+
+use crate::numbers::{required, signed, unsigned};
+use crate::v1;
+
+/// The one image name that there is.
+const HOST: &str = "host";
+
+impl TryFrom<v1::BuildSpec> for BuildSpec {
+    type Error = Invalid;
+
+    fn try_from(spec: v1::BuildSpec) -> Result<Self, Invalid> {
+        // Destructured, so that a new field cannot be forgotten here.
+        let v1::BuildSpec {
+            image,
+            source,
+            run,
+            env,
+            outputs,
+            limits,
+            network,
+            source_date_epoch,
+        } = spec;
+        let spec = Self {
+            image: self::image(&image)?,
+            source: required("source", source)?
+                .try_into()
+                .map_err(|e: Invalid| e.within("source"))?,
+            run: steps(run)?,
+            env: environment(env)?,
+            outputs: self::outputs(outputs)?,
+            limits: limits
+                .unwrap_or_default()
+                .try_into()
+                .map_err(|e: Invalid| e.within("limits"))?,
+            network: self::network(network)?,
+            source_date_epoch: match source_date_epoch {
+                Some(seconds) => unsigned("source_date_epoch", seconds)?,
+                None => Self::DEFAULT_EPOCH,
+            },
+        };
+        spec.canonical()?;
+        Ok(spec)
+    }
+}
+
+impl From<&BuildSpec> for v1::BuildSpec {
+    fn from(spec: &BuildSpec) -> Self {
+        Self {
+            image: match spec.image {
+                Image::Host => HOST.to_owned(),
+            },
+            source: Some(spec.source.into()),
+            run: spec
+                .run
+                .iter()
+                .map(|script| script.as_str().to_owned())
+                .collect(),
+            env: spec
+                .env
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.as_str().to_owned()))
+                .collect(),
+            outputs: spec.outputs.iter().map(RelPath::to_string).collect(),
+            limits: Some((&spec.limits).into()),
+            network: match spec.network {
+                Network::None => v1::build_spec::Network::None.into(),
+            },
+            source_date_epoch: Some(signed(spec.source_date_epoch)),
+        }
+    }
+}
+
+impl TryFrom<v1::Limits> for Limits {
+    type Error = Invalid;
+
+    fn try_from(limits: v1::Limits) -> Result<Self, Invalid> {
+        let v1::Limits {
+            wall_seconds,
+            cpu_millis,
+            memory_bytes,
+            pids,
+            scratch_bytes,
+            scratch_inodes,
+            log_bytes,
+            output_bytes,
+            output_entries,
+        } = limits;
+        let default = Self::DEFAULT.get();
+        let figure = |field, asked: Option<i64>, default| {
+            asked.map_or(Ok(default), |figure| unsigned(field, figure))
+        };
+        Self::new(LimitFigures {
+            wall_seconds: figure("wall_seconds", wall_seconds, default.wall_seconds)?,
+            cpu_millis: figure("cpu_millis", cpu_millis, default.cpu_millis)?,
+            memory_bytes: figure("memory_bytes", memory_bytes, default.memory_bytes)?,
+            pids: figure("pids", pids, default.pids)?,
+            scratch_bytes: figure("scratch_bytes", scratch_bytes, default.scratch_bytes)?,
+            scratch_inodes: figure("scratch_inodes", scratch_inodes, default.scratch_inodes)?,
+            log_bytes: figure("log_bytes", log_bytes, default.log_bytes)?,
+            output_bytes: figure("output_bytes", output_bytes, default.output_bytes)?,
+            output_entries: figure("output_entries", output_entries, default.output_entries)?,
+        })
+    }
+}
+
+impl From<&Limits> for v1::Limits {
+    fn from(limits: &Limits) -> Self {
+        let figures = limits.get();
+        Self {
+            wall_seconds: Some(signed(figures.wall_seconds)),
+            cpu_millis: Some(signed(figures.cpu_millis)),
+            memory_bytes: Some(signed(figures.memory_bytes)),
+            pids: Some(signed(figures.pids)),
+            scratch_bytes: Some(signed(figures.scratch_bytes)),
+            scratch_inodes: Some(signed(figures.scratch_inodes)),
+            log_bytes: Some(signed(figures.log_bytes)),
+            output_bytes: Some(signed(figures.output_bytes)),
+            output_entries: Some(signed(figures.output_entries)),
+        }
+    }
+}
+
+fn image(name: &str) -> Result<Image, Invalid> {
+    match name {
+        HOST => Ok(Image::Host),
+        "" => Err(Invalid::field(
+            "image",
+            "missing; it is required (only `host` is supported yet)",
+        )),
+        other => Err(Invalid::field(
+            "image",
+            format!(
+                "`{}` is not supported yet; only `host` is",
+                other.escape_debug()
+            ),
+        )),
+    }
+}
+
+fn network(value: i32) -> Result<Network, Invalid> {
+    match v1::build_spec::Network::try_from(value) {
+        Ok(v1::build_spec::Network::Unspecified | v1::build_spec::Network::None) => {
+            Ok(Network::None)
+        }
+        Err(_) => Err(Invalid::field(
+            "network",
+            format!("{value} is not a known network mode"),
+        )),
+    }
+}
+
+fn steps(run: Vec<String>) -> Result<Steps, Invalid> {
+    let scripts: Result<_, Invalid> = (0_usize..)
+        .zip(run)
+        .map(|(index, text)| Script::new(text).map_err(|e| e.within(format!("[{index}]"))))
+        .collect();
+    scripts.and_then(Steps::new).map_err(|e| e.within("run"))
+}
+
+fn environment(env: BTreeMap<String, String>) -> Result<BTreeMap<EnvName, EnvValue>, Invalid> {
+    if env.len() > bounds::ENV_VARIABLES {
+        let reason = format!(
+            "{} variables are set; {} are allowed",
+            env.len(),
+            bounds::ENV_VARIABLES
+        );
+        return Err(Invalid::field("env", reason));
+    }
+    let parsed = env.into_iter().map(|(name, value)| {
+        let place = format!("env.{}", name.escape_debug());
+        let name = EnvName::new(name).map_err(|e| e.within("env"))?;
+        Ok((name, EnvValue::new(value).map_err(|e| e.within(place))?))
+    });
+    parsed.collect()
+}
+
+fn outputs(paths: Vec<String>) -> Result<Outputs, Invalid> {
+    let mut set = BTreeSet::new();
+    for (index, text) in paths.into_iter().enumerate() {
+        let place = format!("outputs[{index}]");
+        let path = RelPath::new(text).map_err(|e| e.within(&place))?;
+        if set.contains(&path) {
+            return Err(Invalid::field(place, format!("`{path}` is declared twice")));
+        }
+        set.insert(path);
+    }
+    Outputs::new(set).map_err(|e| e.within("outputs"))
+}
