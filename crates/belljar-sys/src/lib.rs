@@ -7,6 +7,7 @@ pub mod mount;
 pub mod namespace;
 pub mod privilege;
 pub mod process;
+pub mod program;
 pub mod seccomp;
 pub mod seqpacket;
 

@@ -11,12 +11,14 @@ const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
-const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
-const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
-const IF_ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+/// Instruction codes (linux/filter.h): BPF_LD|BPF_W|BPF_ABS, BPF_RET|BPF_K, BPF_JMP|BPF_JA, and BPF_JMP with
+/// BPF_JEQ, BPF_JGE and BPF_JSET by a constant.
+const LOAD: u16 = 0x20;
+const RETURN: u16 = 0x06;
+const JUMP: u16 = 0x05;
+const IF_EQUAL: u16 = 0x15;
+const IF_AT_LEAST: u16 = 0x35;
+const IF_ANY_BIT: u16 = 0x45;
 
 /// `AUDIT_ARCH_*` of linux/audit.h for the architecture that this is compiled for.
 #[cfg(target_arch = "x86_64")]
@@ -78,8 +80,8 @@ impl Program {
 
 /// The whole number line as runs, sorted, the first beginning at zero.
 fn runs(filter: &Filter) -> io::Result<Vec<Run>> {
-    let mut rules = Vec::with_capacity(filter.rules.len());
-    for (number, rule) in filter.rules {
+    let mut rules = Vec::new();
+    for (number, rule) in filter.groups.iter().copied().flatten() {
         rules.push((u32::try_from(*number).map_err(io::Error::other)?, *rule));
     }
     rules.sort_by_key(|(number, _)| *number);
@@ -106,7 +108,7 @@ fn runs(filter: &Filter) -> io::Result<Vec<Run>> {
     push(
         &mut runs,
         BEYOND,
-        Rule::Always(Verdict::Errno(libc::ENOSYS as u16)),
+        Rule::Always(Verdict::Errno(libc::ENOSYS)),
     );
     Ok(runs)
 }
@@ -162,12 +164,12 @@ fn leaf(rule: Rule) -> Vec<libc::sock_filter> {
             answer(Verdict::Allow),
         ],
         Rule::Families(families) => {
-            let refused = answer(Verdict::Errno(libc::EAFNOSUPPORT as u16));
+            let refused = answer(Verdict::Errno(libc::EAFNOSUPPORT));
             let mut code = vec![
                 load(low_half(0)),
-                branch(IF_EQUAL, libc::AF_NETLINK as u32, 0, 4),
+                branch(IF_EQUAL, libc::AF_NETLINK.cast_unsigned(), 0, 4),
                 load(low_half(2)),
-                branch(IF_EQUAL, libc::NETLINK_ROUTE as u32, 0, 1),
+                branch(IF_EQUAL, libc::NETLINK_ROUTE.cast_unsigned(), 0, 1),
                 answer(Verdict::Allow),
                 refused,
             ];
@@ -218,7 +220,9 @@ fn high_half(argument: u32) -> u32 {
 fn answer(verdict: Verdict) -> libc::sock_filter {
     give(match verdict {
         Verdict::Allow => libc::SECCOMP_RET_ALLOW,
-        Verdict::Errno(errno) => libc::SECCOMP_RET_ERRNO | u32::from(errno),
+        Verdict::Errno(errno) => {
+            libc::SECCOMP_RET_ERRNO | (errno.cast_unsigned() & libc::SECCOMP_RET_DATA)
+        }
     })
 }
 
@@ -298,8 +302,10 @@ mod tests {
             let program = Program::compile(filter).unwrap();
             for number in 0..600 {
                 let due = filter
-                    .rules
+                    .groups
                     .iter()
+                    .copied()
+                    .flatten()
                     .find(|(n, _)| *n == libc::c_long::from(number))
                     .map(|(_, rule)| *rule);
                 let simple = match due {

@@ -3,6 +3,7 @@
 //! A tree takes about eight comparisons for any call, where a list takes up to one per rule.
 
 mod compile;
+mod legacy;
 mod table;
 
 use std::io;
@@ -16,7 +17,7 @@ pub enum Verdict {
     /// Lets it through.
     Allow,
     /// Answers it with this error number, without carrying it out.
-    Errno(u16),
+    Errno(i32),
 }
 
 /// What decides about one system call.
@@ -43,7 +44,7 @@ pub enum Rule {
         /// The flags.
         mask: u32,
         /// Error number for them.
-        errno: u16,
+        errno: i32,
     },
     /// `socket`: the listed families; AF_NETLINK for its routing protocol only.
     Families(&'static [u32]),
@@ -62,9 +63,9 @@ pub enum Rule {
 /// A filter: rules by system call number, and the verdict for every number without one.
 #[derive(Clone, Copy, Debug)]
 pub struct Filter {
-    /// The rules, in any order, each number once.
-    pub rules: &'static [(libc::c_long, Rule)],
-    /// The verdict for calls that are not in `rules`, also for those that no kernel knows yet.
+    /// The rules in groups, in any order, each number once.
+    pub groups: &'static [&'static [(libc::c_long, Rule)]],
+    /// The verdict for calls that are not in `groups`, also for those that no kernel knows yet.
     pub default: Verdict,
 }
 
