@@ -80,6 +80,17 @@ pub fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
     Ok(open_tree(CWD, path, flags)?)
 }
 
+/// A detached copy of what is mounted at the directory that `directory` is.
+///
+/// # Errors
+/// What open_tree(2) says.
+pub fn clone_directory(directory: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(open_tree(directory, "", flags)?)
+}
+
 /// Sets attributes on a mount, on everything below it too if `recursive`; with `id_map` it also shows
 /// the owner ids of its files through that user namespace's map.
 ///

@@ -27,7 +27,12 @@ pub fn user(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
     let child = clone_child(namespaces, None, || {
         let mut forbid = || -> io::Result<()> {
             wait.read_exact(&mut [0])?;
-            std::fs::write("/proc/sys/user/max_user_namespaces", "0\n")
+            let limit = "/proc/sys/user/max_user_namespaces";
+            std::fs::write(limit, "0\n")?;
+            match std::fs::read_to_string(limit)?.trim() {
+                "0" => Ok(()),
+                other => Err(io::Error::other(format!("{limit} is {other}"))),
+            }
         };
         let errno = forbid()
             .err()

@@ -4,12 +4,14 @@
 
 mod compile;
 mod legacy;
+mod service;
 mod table;
 
 use std::io;
 
 pub use compile::Program;
-pub use table::{SANDBOX, SERVICE};
+pub use service::{COLLECTOR, SERVICE};
+pub use table::SANDBOX;
 
 /// What a filter does about a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

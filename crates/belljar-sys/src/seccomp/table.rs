@@ -391,32 +391,3 @@ const COMMON: &[(libc::c_long, Rule)] = &[
 const TIOCSTI: u32 = 0x5412;
 const TIOCLINUX: u32 = 0x541c;
 const TIOCCONS: u32 = 0x541d;
-
-/// What Belljar's own confined processes may call: everything but the ways to a network, to another
-/// program and into other processes.
-pub const SERVICE: Filter = Filter {
-    default: Allow,
-    groups: &[&[
-        (
-            libc::SYS_socket,
-            Rule::ByValue {
-                argument: 0,
-                values: &[libc::AF_UNIX as u32],
-                listed: Allow,
-                other: Errno(libc::EAFNOSUPPORT),
-            },
-        ),
-        (libc::SYS_execve, FORBIDDEN),
-        (libc::SYS_execveat, FORBIDDEN),
-        (libc::SYS_ptrace, FORBIDDEN),
-        (libc::SYS_process_vm_readv, FORBIDDEN),
-        (libc::SYS_process_vm_writev, FORBIDDEN),
-        (libc::SYS_io_uring_setup, Rule::Always(Errno(libc::ENOSYS))),
-        (libc::SYS_unshare, FORBIDDEN),
-        (libc::SYS_setns, FORBIDDEN),
-        (libc::SYS_mount, FORBIDDEN),
-        (libc::SYS_bpf, FORBIDDEN),
-        (libc::SYS_keyctl, FORBIDDEN),
-        (libc::SYS_userfaultfd, FORBIDDEN),
-    ]],
-};
