@@ -9,6 +9,7 @@ mod bounds;
 mod documents;
 mod lints;
 mod markdown;
+mod purity;
 mod size;
 mod source;
 mod unsafety;
@@ -117,6 +118,7 @@ fn check_all(root: &Path, metadata: &Metadata) -> Result<Vec<(&'static str, Vec<
             "lints are inherited",
             lints::check(&text("Cargo.toml"), &manifests(&members, &text)),
         ),
+        ("pure crates reach nothing outside", purity::check(&sources)),
         ("unsafe code and its comments", unsafety::check(&sources)),
         (
             "file and function size",
