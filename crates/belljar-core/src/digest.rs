@@ -21,6 +21,10 @@ pub struct Sha512Digest([u8; 64]);
 #[derive(Clone, Default)]
 pub struct Hasher(sha2::Sha256);
 
+/// Computes a [`Sha512Digest`] over bytes that come piece by piece.
+#[derive(Clone, Default)]
+pub struct Sha512Hasher(sha2::Sha512);
+
 /// What names one object of the store: its digest and its size in bytes, as in REAPI's `Digest`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,6 +65,23 @@ impl Hasher {
     /// The digest of everything taken so far.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
+    }
+}
+
+impl Sha512Hasher {
+    /// A hasher that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next piece of content.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of everything taken so far.
+    pub fn finish(self) -> Sha512Digest {
+        Sha512Digest(self.0.finalize().into())
     }
 }
 
@@ -244,5 +265,9 @@ mod tests {
         hasher.update(b"a");
         hasher.update(b"bc");
         assert_eq!(hasher.finish(), Digest::of(b"abc"));
+        let mut hasher = Sha512Hasher::new();
+        hasher.update(b"a");
+        hasher.update(b"bc");
+        assert_eq!(hasher.finish(), Sha512Digest::of(b"abc"));
     }
 }

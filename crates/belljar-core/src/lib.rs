@@ -17,7 +17,7 @@ mod spec;
 mod time;
 
 pub use canonical::{CanonicalError, canonical_json};
-pub use digest::{Digest, Hasher, ObjectId, Sha512Digest};
+pub use digest::{Digest, Hasher, ObjectId, Sha512Digest, Sha512Hasher};
 pub use environment::{EnvName, EnvValue};
 pub use id::{AttemptId, BuildId, RequestId};
 pub use invalid::Invalid;
