@@ -1,1 +1,22 @@
-//! REAPI Directory and Tree as domain types with a canonical encoding; pure
+//! Trees of files as the Remote Execution API (REAPI v2, `build.bazel.remote.execution.v2`) writes them,
+//! as types that cannot hold a bad value. Pure: no I/O.
+//!
+//! * [`Directory`] is one directory: its canonical encoding is what its digest is about, so only that
+//!   encoding is read ([`Directory::decode`]).
+//! * [`Tree`] is a directory together with everything below it.
+//! * [`build`] makes the directories of a list of paths, bottom-up.
+//!
+//! Canonical means: names sorted by their bytes within files, directories and symbolic links, unique
+//! across the three; fields in the order of their numbers, defaults left out, nothing unknown. Node
+//! properties (time stamps, modes) are not kept and therefore refused.
+
+mod builder;
+mod directory;
+mod message;
+mod name;
+mod tree;
+
+pub use builder::{Built, Leaf, build};
+pub use directory::{Directory, DirectoryNode, FileNode, SymlinkNode};
+pub use name::{Name, SymlinkTarget};
+pub use tree::Tree;

@@ -1,0 +1,365 @@
+use std::collections::BTreeSet;
+
+use belljar_core::{Digest, Invalid, ObjectId, bounds};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use prost::{DecodeError, Message};
+
+use crate::message;
+use crate::{Name, SymlinkTarget};
+
+/// One directory, canonical: each list sorted by name, names unique across the three lists, the encoding
+/// at most [`bounds::DIRECTORY_BYTES`] long. The default is the empty directory, which encodes to
+/// nothing at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Directory {
+    files: Vec<FileNode>,
+    directories: Vec<DirectoryNode>,
+    symlinks: Vec<SymlinkNode>,
+}
+
+/// A regular file of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileNode {
+    /// Its name.
+    pub name: Name,
+    /// Its content.
+    pub object: ObjectId,
+    /// Whether it may be executed.
+    pub executable: bool,
+}
+
+/// A directory of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryNode {
+    /// Its name.
+    pub name: Name,
+    /// Its own [`Directory`] message.
+    pub object: ObjectId,
+}
+
+/// A symbolic link of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SymlinkNode {
+    /// Its name.
+    pub name: Name,
+    /// Where it points.
+    pub target: SymlinkTarget,
+}
+
+impl Directory {
+    /// A directory of these entries, given in any order.
+    ///
+    /// # Errors
+    /// When a name occurs twice, a size is beyond 2^63, there are more than [`bounds::TREE_ENTRIES`]
+    /// entries, or the encoding would be larger than [`bounds::DIRECTORY_BYTES`].
+    pub fn new(
+        mut files: Vec<FileNode>,
+        mut directories: Vec<DirectoryNode>,
+        mut symlinks: Vec<SymlinkNode>,
+    ) -> Result<Self, Invalid> {
+        files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        directories.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        symlinks.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let directory = Self {
+            files,
+            directories,
+            symlinks,
+        };
+        directory.check_unique()?;
+        if directory.len() > bounds::TREE_ENTRIES {
+            return Err(too_many(directory.len()));
+        }
+        let objects = directory.files.iter().map(|node| (&node.name, node.object));
+        let mut objects = objects.chain(
+            directory
+                .directories
+                .iter()
+                .map(|node| (&node.name, node.object)),
+        );
+        if let Some((name, object)) =
+            objects.find(|(_, object)| i64::try_from(object.size).is_err())
+        {
+            return Err(Invalid::new(format!(
+                "`{name}` has {} bytes, which REAPI cannot write",
+                object.size
+            )));
+        }
+        let size = directory.to_message().encoded_len();
+        if size > bounds::DIRECTORY_BYTES {
+            return Err(too_large(size));
+        }
+        Ok(directory)
+    }
+
+    /// Reads the canonical encoding.
+    ///
+    /// # Errors
+    /// When `bytes` are too many, not a `Directory`, hold something that is refused (the field is named),
+    /// or are not the canonical encoding of what they hold.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Invalid> {
+        if bytes.len() > bounds::DIRECTORY_BYTES {
+            return Err(too_large(bytes.len()));
+        }
+        let malformed = |e| Invalid::new(format!("not a Directory message: {e}"));
+        // Counted before anything is kept: an empty entry has two bytes here, and forty times as many in memory.
+        let entries = count_entries(bytes).map_err(malformed)?;
+        if entries > bounds::TREE_ENTRIES {
+            return Err(too_many(entries));
+        }
+        let message = message::Directory::decode(bytes).map_err(malformed)?;
+        let directory = Self::from_message(message)?;
+        if directory.encode() != bytes {
+            return Err(Invalid::new(
+                "the Directory message is not in its canonical encoding",
+            ));
+        }
+        Ok(directory)
+    }
+
+    /// The canonical encoding.
+    pub fn encode(&self) -> Vec<u8> {
+        self.to_message().encode_to_vec()
+    }
+
+    /// The id of the canonical encoding.
+    pub fn object_id(&self) -> ObjectId {
+        ObjectId::of(&self.encode())
+    }
+
+    /// Its files, sorted by name.
+    pub fn files(&self) -> &[FileNode] {
+        &self.files
+    }
+
+    /// Its directories, sorted by name.
+    pub fn directories(&self) -> &[DirectoryNode] {
+        &self.directories
+    }
+
+    /// Its symbolic links, sorted by name.
+    pub fn symlinks(&self) -> &[SymlinkNode] {
+        &self.symlinks
+    }
+
+    /// How many entries it has.
+    pub fn len(&self) -> usize {
+        self.files.len() + self.directories.len() + self.symlinks.len()
+    }
+
+    /// Whether it has no entry.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn from_message(message: message::Directory) -> Result<Self, Invalid> {
+        refuse_properties(message.node_properties.as_ref())?;
+        let directory = Self {
+            files: each("files", message.files, FileNode::from_message)?,
+            directories: each(
+                "directories",
+                message.directories,
+                DirectoryNode::from_message,
+            )?,
+            symlinks: each("symlinks", message.symlinks, SymlinkNode::from_message)?,
+        };
+        check_sorted("files", directory.files.iter().map(|node| &node.name))?;
+        check_sorted(
+            "directories",
+            directory.directories.iter().map(|node| &node.name),
+        )?;
+        check_sorted("symlinks", directory.symlinks.iter().map(|node| &node.name))?;
+        directory.check_unique()?;
+        Ok(directory)
+    }
+
+    pub(crate) fn to_message(&self) -> message::Directory {
+        message::Directory {
+            files: self.files.iter().map(FileNode::to_message).collect(),
+            directories: self
+                .directories
+                .iter()
+                .map(DirectoryNode::to_message)
+                .collect(),
+            symlinks: self.symlinks.iter().map(SymlinkNode::to_message).collect(),
+            node_properties: None,
+        }
+    }
+
+    fn check_unique(&self) -> Result<(), Invalid> {
+        let files = self.files.iter().map(|node| &node.name);
+        let directories = self.directories.iter().map(|node| &node.name);
+        let symlinks = self.symlinks.iter().map(|node| &node.name);
+        let mut seen = BTreeSet::new();
+        match files
+            .chain(directories)
+            .chain(symlinks)
+            .find(|name| !seen.insert(*name))
+        {
+            Some(name) => Err(Invalid::new(format!("the name `{name}` occurs twice"))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FileNode {
+    fn from_message(message: message::FileNode) -> Result<Self, Invalid> {
+        refuse_properties(message.node_properties.as_ref())?;
+        Ok(Self {
+            name: Name::new(message.name).map_err(|e| e.within("name"))?,
+            object: object(message.digest)?,
+            executable: message.is_executable,
+        })
+    }
+
+    fn to_message(&self) -> message::FileNode {
+        message::FileNode {
+            name: self.name.as_str().to_owned(),
+            digest: Some(digest(self.object)),
+            is_executable: self.executable,
+            node_properties: None,
+        }
+    }
+}
+
+impl DirectoryNode {
+    fn from_message(message: message::DirectoryNode) -> Result<Self, Invalid> {
+        Ok(Self {
+            name: Name::new(message.name).map_err(|e| e.within("name"))?,
+            object: object(message.digest)?,
+        })
+    }
+
+    fn to_message(&self) -> message::DirectoryNode {
+        message::DirectoryNode {
+            name: self.name.as_str().to_owned(),
+            digest: Some(digest(self.object)),
+        }
+    }
+}
+
+impl SymlinkNode {
+    fn from_message(message: message::SymlinkNode) -> Result<Self, Invalid> {
+        refuse_properties(message.node_properties.as_ref())?;
+        Ok(Self {
+            name: Name::new(message.name).map_err(|e| e.within("name"))?,
+            target: SymlinkTarget::new(message.target).map_err(|e| e.within("target"))?,
+        })
+    }
+
+    fn to_message(&self) -> message::SymlinkNode {
+        message::SymlinkNode {
+            name: self.name.as_str().to_owned(),
+            target: self.target.as_str().to_owned(),
+            node_properties: None,
+        }
+    }
+}
+
+fn too_large(size: usize) -> Invalid {
+    Invalid::new(format!(
+        "a Directory message of {size} bytes; {} are allowed. Spread its entries over subdirectories",
+        bounds::DIRECTORY_BYTES
+    ))
+}
+
+pub(crate) fn too_many(entries: usize) -> Invalid {
+    Invalid::new(format!(
+        "{entries} entries; {} are allowed",
+        bounds::TREE_ENTRIES
+    ))
+}
+
+/// How many entries the encoded `Directory` would have, without unpacking it.
+fn count_entries(mut bytes: &[u8]) -> Result<usize, DecodeError> {
+    let mut count = 0;
+    while next_field(&mut bytes)?.is_some() {
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// How many entries the directories of the encoded `Tree` would have together, without unpacking it.
+pub(crate) fn count_tree_entries(mut bytes: &[u8]) -> Result<usize, DecodeError> {
+    let mut count: usize = 0;
+    while let Some(directory) = next_field(&mut bytes)? {
+        count = count
+            .saturating_add(1)
+            .saturating_add(count_entries(directory)?);
+    }
+    Ok(count)
+}
+
+/// Takes one field off the front of an encoded message; its content, which is empty unless the field is
+/// one of the messages or strings of which everything here consists.
+fn next_field<'a>(bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, DecodeError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let (tag, wire_type) = decode_key(bytes)?;
+    let before = *bytes;
+    skip_field(wire_type, tag, bytes, DecodeContext::default())?;
+    if wire_type != WireType::LengthDelimited {
+        return Ok(Some(&[]));
+    }
+    let mut content = &before[..before.len() - bytes.len()];
+    decode_varint(&mut content)?;
+    Ok(Some(content))
+}
+
+/// Converts a repeated field, naming the element that is refused.
+fn each<M, T>(
+    field: &str,
+    messages: Vec<M>,
+    convert: fn(M) -> Result<T, Invalid>,
+) -> Result<Vec<T>, Invalid> {
+    let elements = messages.into_iter().enumerate();
+    elements
+        .map(|(i, message)| convert(message).map_err(|e| e.within(format!("{field}[{i}]"))))
+        .collect()
+}
+
+fn check_sorted<'a>(
+    field: &str,
+    names: impl Iterator<Item = &'a Name> + Clone,
+) -> Result<(), Invalid> {
+    let pairs = names.clone().zip(names.skip(1)).enumerate();
+    for (i, (one, next)) in pairs {
+        if one >= next {
+            let at = format!("{field}[{}].name", i + 1);
+            return Err(Invalid::field(
+                at,
+                "names are not sorted by their bytes, or not unique",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn object(digest: Option<message::Digest>) -> Result<ObjectId, Invalid> {
+    let digest = digest.ok_or_else(|| Invalid::field("digest", "is missing"))?;
+    let size = u64::try_from(digest.size_bytes)
+        .map_err(|_| Invalid::field("digest.size_bytes", "is negative"))?;
+    let hash = Digest::from_hex(&digest.hash).map_err(|e| e.within("digest.hash"))?;
+    Ok(ObjectId { digest: hash, size })
+}
+
+fn digest(object: ObjectId) -> message::Digest {
+    message::Digest {
+        hash: object.digest.to_hex(),
+        // Every constructor has seen that it fits.
+        size_bytes: i64::try_from(object.size).unwrap_or(i64::MAX),
+    }
+}
+
+fn refuse_properties(properties: Option<&message::NodeProperties>) -> Result<(), Invalid> {
+    match properties {
+        Some(_) => Err(Invalid::field(
+            "node_properties",
+            "modification times, modes and other properties are not kept; leave them out",
+        )),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
