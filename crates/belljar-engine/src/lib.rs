@@ -1,1 +1,3 @@
 //! The life of a build as a sans-I/O state machine, its durable queue, and recovery
+
+pub mod life;

@@ -1,0 +1,369 @@
+use std::time::Duration;
+
+use belljar_core::{AttemptId, Digest, Outcome, Timestamp, bounds};
+
+use super::{Build, Bundle, Collected, Effect, Event, Fact, Next, Progress, Publication, Stage, Unexpected};
+
+/// One transition: what `build` becomes when `event` happens at `now`, and what is to be done then.
+///
+/// # Errors
+/// When the event makes no sense here: a stale answer, or one that nobody asked for.
+pub fn step(build: &Build, event: Event, now: Timestamp) -> Result<(Build, Vec<Effect>), Unexpected> {
+    let unexpected = Unexpected {
+        event: event.name(),
+        stage: build.stage.name(),
+    };
+    let turn = Turn {
+        build: build.clone(),
+        effects: Vec::new(),
+        now,
+    };
+    let after = match event {
+        Event::SlotFree => turn.start(),
+        Event::CancelRequested { by } => Some(turn.cancel(by)),
+        Event::Recovered => turn.recover(),
+        Event::Attempt { attempt, what } if build.attempt.as_ref() == Some(&attempt) => turn.progress(attempt, what),
+        Event::Attempt { .. } => None,
+    };
+    let mut after = after.ok_or(unexpected)?;
+    if after.build != *build {
+        after.build.sequence += 1;
+        after.build.updated = now;
+    }
+    Ok((after.build, after.effects))
+}
+
+/// A transition in the making. Methods give none for what makes no sense.
+struct Turn {
+    build: Build,
+    effects: Vec<Effect>,
+    now: Timestamp,
+}
+
+impl Turn {
+    fn start(self) -> Option<Self> {
+        let number = self.build.attempt.as_ref().map_or(1, |last| last.number() + 1);
+        let attempt = AttemptId::new(self.build.id.clone(), number).ok()?;
+        if self.build.stage != Stage::Queued {
+            return None;
+        }
+        let mut turn = self.record(Fact::AttemptStarted(attempt.clone()));
+        turn.build.attempt = Some(attempt.clone());
+        turn.build.started = turn.build.started.or(Some(turn.now));
+        Some(turn.enter(Stage::Staging, Effect::Stage(attempt)))
+    }
+
+    /// Makes sense always: where it is too late it changes nothing. The first who asks is remembered.
+    fn cancel(mut self, by: String) -> Self {
+        if self.build.cancelled_by.is_some() || self.build.outcome().is_some() {
+            return self;
+        }
+        self.build.cancelled_by = Some(by.clone());
+        let mut turn = self.record(Fact::CancelRequested { by: by.clone() });
+        match (&turn.build.stage, turn.build.attempt.clone()) {
+            (Stage::Queued, _) => turn.end(Outcome::Cancelled { by }),
+            (Stage::Staging | Stage::Launching | Stage::Running, Some(attempt)) => {
+                turn.then(Effect::Kill { attempt, by })
+            }
+            (
+                Stage::Destroying {
+                    next: Next::Requeue { .. },
+                },
+                _,
+            ) => {
+                let outcome = Outcome::Cancelled { by };
+                turn.build.stage = Stage::Destroying {
+                    next: Next::End { outcome },
+                };
+                turn
+            }
+            _ => turn,
+        }
+    }
+
+    /// All effects that were under way are forgotten; what is to be done is given anew.
+    fn recover(self) -> Option<Self> {
+        let stage = self.build.stage.clone();
+        if matches!(stage, Stage::Queued | Stage::Ended { .. }) {
+            return Some(self);
+        }
+        let attempt = self.build.attempt.clone()?;
+        let name = stage.name();
+        let turn = self.record(Fact::Recovered {
+            attempt: attempt.clone(),
+            stage: name,
+        });
+        Some(match stage {
+            Stage::Attesting { collected, .. } => turn.attest(collected, 0),
+            Stage::Publishing { publication, .. } => turn.publish(attempt, publication, 0),
+            Stage::Destroying { .. } => turn.then(Effect::Destroy(attempt)),
+            _ => {
+                let why = format!("the daemon was restarted while the build was {name}");
+                turn.conclude(attempt, Outcome::retryable("recover", why), None)
+            }
+        })
+    }
+
+    fn progress(self, attempt: AttemptId, what: Progress) -> Option<Self> {
+        Some(match (self.build.stage.clone(), what) {
+            (Stage::Staging, Progress::Staged) => self.staged(attempt),
+            (Stage::Launching, Progress::Launched) => self.launched(attempt),
+            (Stage::Running, Progress::Exited { outcome }) => self.ran(attempt, outcome),
+            (stage @ (Stage::Staging | Stage::Launching), Progress::Failed { outcome }) => {
+                let outcome = never_success(stage.name(), outcome);
+                self.ran(attempt, outcome)
+            }
+            (
+                Stage::Collecting { cause },
+                Progress::Collected {
+                    receipt,
+                    outcome,
+                    outputs,
+                },
+            ) => {
+                let turn = self.record(Fact::Collected {
+                    attempt: attempt.clone(),
+                    receipt,
+                    outcome: outcome.clone(),
+                    outputs,
+                });
+                turn.collected(attempt, cause, receipt, outcome)
+            }
+            (Stage::Collecting { cause }, Progress::Failed { outcome }) => {
+                let outcome = never_success("collect", outcome);
+                self.not_collected(attempt, cause, outcome)
+            }
+            (Stage::Collecting { cause }, Progress::SpawnerLost { why }) => {
+                self.not_collected(attempt, cause, Outcome::retryable("collect", why))
+            }
+            (stage @ (Stage::Staging | Stage::Launching | Stage::Running), Progress::SpawnerLost { why }) => {
+                self.conclude(attempt, Outcome::retryable(phase(&stage), why), None)
+            }
+            (Stage::Attesting { collected, .. }, Progress::Attested { bundle }) => self.attested(collected, bundle),
+            (Stage::Attesting { collected, tries }, Progress::AttestRefused { retryable, reasons }) => {
+                self.not_attested(collected, tries, retryable, reasons)
+            }
+            (Stage::Publishing { publication, .. }, Progress::Published { evidence }) => {
+                let mut turn = self;
+                turn.build.evidence = Some(*evidence);
+                turn.destroy(
+                    attempt,
+                    Next::End {
+                        outcome: publication.outcome,
+                    },
+                )
+            }
+            (Stage::Publishing { publication, tries }, Progress::PublishFailed { why }) => {
+                self.not_published(attempt, publication, tries, why)
+            }
+            (Stage::Destroying { next }, Progress::Destroyed) => self.destroyed(attempt, next),
+            _ => return None,
+        })
+    }
+
+    fn staged(self, attempt: AttemptId) -> Self {
+        let turn = self.record(Fact::Staged(attempt.clone()));
+        match turn.build.cancelled_by.clone() {
+            Some(by) => turn.ran(attempt, Outcome::Cancelled { by }),
+            None => turn.enter(Stage::Launching, Effect::Launch(attempt)),
+        }
+    }
+
+    fn launched(self, attempt: AttemptId) -> Self {
+        let turn = self
+            .record(Fact::Launched(attempt.clone()))
+            .enter(Stage::Running, Effect::AwaitExit(attempt.clone()));
+        // Whether the first request overtook the launch nobody knows; killing twice does no harm.
+        match turn.build.cancelled_by.clone() {
+            Some(by) => turn.then(Effect::Kill { attempt, by }),
+            None => turn,
+        }
+    }
+
+    /// The attempt has ended before its outputs were looked at.
+    fn ran(self, attempt: AttemptId, outcome: Outcome) -> Self {
+        let turn = self.record(Fact::Exited(attempt.clone(), outcome.clone()));
+        let cause = turn.settle(outcome);
+        if turn.may_retry(&attempt, &cause) {
+            return turn.destroy(attempt, Next::Requeue { why: cause });
+        }
+        turn.enter(Stage::Collecting { cause }, Effect::Collect(attempt))
+    }
+
+    fn collected(self, attempt: AttemptId, cause: Outcome, receipt: Digest, outcome: Outcome) -> Self {
+        let outcome = self.settle(outcome);
+        match (outcome.is_success(), cause.is_success()) {
+            (true, true) => self.attest(Collected { attempt, receipt }, 0),
+            (true, false) => {
+                let why = format!("the receipt tells of a success, but the attempt ended otherwise: {cause}");
+                self.conclude(attempt, Outcome::permanent("collect", why), Some(receipt))
+            }
+            (false, _) => self.conclude(attempt, outcome, Some(receipt)),
+        }
+    }
+
+    /// Without a receipt: how a build failed stays known, that it succeeded does not.
+    fn not_collected(self, attempt: AttemptId, cause: Outcome, outcome: Outcome) -> Self {
+        let outcome = if cause.is_success() { outcome } else { cause };
+        self.conclude(attempt, outcome, None)
+    }
+
+    fn attested(self, collected: Collected, bundle: Bundle) -> Self {
+        let Collected { attempt, receipt } = collected;
+        let turn = self.record(Fact::Signed {
+            attempt: attempt.clone(),
+            bundle: bundle.clone(),
+        });
+        let publication = Publication {
+            outcome: Outcome::Succeeded,
+            receipt: Some(receipt),
+            bundle: Some(bundle),
+        };
+        turn.publish(attempt, publication, 0)
+    }
+
+    /// Never another attempt: what was asked of the signer may have been done without its answer arriving.
+    fn not_attested(self, collected: Collected, tries: u32, retryable: bool, reasons: Vec<String>) -> Self {
+        let tries = tries + 1;
+        if retryable && tries < bounds::EVIDENCE_TRIES {
+            return self.attest(collected, tries);
+        }
+        let Collected { attempt, receipt } = collected;
+        let outcome = Outcome::permanent("attest", reasons.join("; "));
+        let turn = self.record(Fact::SigningRefused {
+            attempt: attempt.clone(),
+            reasons,
+        });
+        let publication = Publication {
+            outcome,
+            receipt: Some(receipt),
+            bundle: None,
+        };
+        turn.publish(attempt, publication, 0)
+    }
+
+    fn not_published(self, attempt: AttemptId, publication: Publication, tries: u32, why: String) -> Self {
+        let tries = tries + 1;
+        if tries < bounds::EVIDENCE_TRIES {
+            return self.publish(attempt, publication, tries);
+        }
+        // A success whose evidence nobody can fetch is none.
+        let outcome = match publication.outcome {
+            Outcome::Succeeded => Outcome::permanent("publish", why),
+            other => other,
+        };
+        self.destroy(attempt, Next::End { outcome })
+    }
+
+    fn destroyed(self, attempt: AttemptId, next: Next) -> Self {
+        let mut turn = self.record(Fact::Destroyed(attempt));
+        match next {
+            Next::Requeue { .. } => {
+                turn.build.stage = Stage::Queued;
+                turn
+            }
+            Next::End { outcome } => turn.end(outcome),
+        }
+    }
+
+    /// The attempt has come to nothing that could be attested: another one, or the end.
+    fn conclude(self, attempt: AttemptId, outcome: Outcome, receipt: Option<Digest>) -> Self {
+        let outcome = self.settle(outcome);
+        if self.may_retry(&attempt, &outcome) {
+            return self.destroy(attempt, Next::Requeue { why: outcome });
+        }
+        let publication = Publication {
+            outcome,
+            receipt,
+            bundle: None,
+        };
+        self.publish(attempt, publication, 0)
+    }
+
+    /// Who asked for the end gets it: neither a success that came too late nor another attempt. A failure
+    /// of the build's own stays what it was.
+    fn settle(&self, outcome: Outcome) -> Outcome {
+        match &self.build.cancelled_by {
+            Some(by) if outcome.is_success() || outcome.is_retryable() => Outcome::Cancelled { by: by.clone() },
+            _ => outcome,
+        }
+    }
+
+    fn may_retry(&self, attempt: &AttemptId, outcome: &Outcome) -> bool {
+        outcome.is_retryable() && attempt.number() < bounds::ATTEMPTS
+    }
+
+    fn attest(self, collected: Collected, tries: u32) -> Self {
+        let delay = backoff(tries);
+        let stage = Stage::Attesting {
+            collected: collected.clone(),
+            tries,
+        };
+        self.enter(stage, Effect::Attest { collected, delay })
+    }
+
+    fn publish(self, attempt: AttemptId, publication: Publication, tries: u32) -> Self {
+        let delay = backoff(tries);
+        let stage = Stage::Publishing {
+            publication: publication.clone(),
+            tries,
+        };
+        let effect = Effect::Publish {
+            attempt,
+            publication,
+            delay,
+        };
+        self.enter(stage, effect)
+    }
+
+    fn destroy(self, attempt: AttemptId, next: Next) -> Self {
+        self.enter(Stage::Destroying { next }, Effect::Destroy(attempt))
+    }
+
+    fn end(mut self, outcome: Outcome) -> Self {
+        self.build.ended = Some(self.now);
+        self.build.stage = Stage::Ended {
+            outcome: outcome.clone(),
+        };
+        self.record(Fact::Finished(outcome))
+    }
+
+    fn enter(mut self, stage: Stage, effect: Effect) -> Self {
+        self.build.stage = stage;
+        self.then(effect)
+    }
+
+    fn record(self, fact: Fact) -> Self {
+        self.then(Effect::Record(fact))
+    }
+
+    fn then(mut self, effect: Effect) -> Self {
+        self.effects.push(effect);
+        self
+    }
+}
+
+/// A tenth of a second, doubled each time, at most five seconds.
+fn backoff(tries: u32) -> Duration {
+    match tries {
+        0 => Duration::ZERO,
+        _ => Duration::from_millis(100 << (tries - 1).min(6)).min(Duration::from_secs(5)),
+    }
+}
+
+/// The word that outcomes use for what was being done.
+fn phase(stage: &Stage) -> &'static str {
+    match stage {
+        Stage::Staging => "stage",
+        Stage::Launching => "launch",
+        _ => "run",
+    }
+}
+
+/// A failure that calls itself a success is the spawner's mistake, never a success.
+fn never_success(stage: &str, outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Succeeded => Outcome::permanent(stage, "the spawner answered with a failure that is none"),
+        other => other,
+    }
+}
