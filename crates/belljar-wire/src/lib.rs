@@ -11,6 +11,8 @@ mod problem;
 mod record;
 mod server;
 mod spec;
+#[cfg(test)]
+mod tests;
 
 pub use problem::{Problem, Reason, Unmet};
 pub use record::{

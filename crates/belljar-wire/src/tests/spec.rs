@@ -1,0 +1,285 @@
+//! The build specification on the wire: round trips, complete, and refused by field.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::v1;
+use belljar_core::{
+    BuildSpec, EnvName, EnvValue, Image, Invalid, LimitFigures, Limits, Network, ObjectId, Outputs,
+    RelPath, Script, Steps, bounds,
+};
+use proptest::prelude::*;
+use prost::Message;
+use prost_types::FileDescriptorSet;
+
+fn proto() -> v1::BuildSpec {
+    v1::BuildSpec {
+        image: "host".to_owned(),
+        source: Some(ObjectId::of(b"tree").into()),
+        run: vec!["make".to_owned()],
+        outputs: vec!["app".to_owned()],
+        ..Default::default()
+    }
+}
+
+fn parse(change: impl FnOnce(&mut v1::BuildSpec)) -> Result<BuildSpec, Invalid> {
+    let mut spec = proto();
+    change(&mut spec);
+    spec.try_into()
+}
+
+/// The names of a message's fields, out of the compiled descriptors.
+fn fields_of(message: &str) -> BTreeSet<String> {
+    let set = FileDescriptorSet::decode(crate::FILE_DESCRIPTOR_SET).unwrap();
+    let found = set
+        .file
+        .iter()
+        .flat_map(|file| &file.message_type)
+        .find(|m| m.name() == message)
+        .unwrap();
+    found
+        .field
+        .iter()
+        .map(|field| field.name().to_owned())
+        .collect()
+}
+
+type Change = fn(&mut v1::BuildSpec);
+type LimitChange = fn(&mut v1::Limits);
+
+/// For each field a change that a client can make.
+const CHANGES: [(&str, Change); 7] = [
+    ("source", |s| {
+        s.source = Some(ObjectId::of(b"another").into())
+    }),
+    ("run", |s| s.run.push("make install".to_owned())),
+    ("env", |s| {
+        s.env = BTreeMap::from([("CC".to_owned(), "gcc".to_owned())])
+    }),
+    ("outputs", |s| s.outputs.push("lib".to_owned())),
+    ("limits", |s| {
+        s.limits = Some(v1::Limits {
+            pids: Some(7),
+            ..Default::default()
+        })
+    }),
+    ("source_date_epoch", |s| s.source_date_epoch = Some(5)),
+    // Of these two only one value exists yet: that another one is refused shows that it is looked at.
+    ("network", |s| s.network = 99),
+];
+
+#[test]
+fn every_field_of_the_message_reaches_the_domain() {
+    let mut named: BTreeSet<String> = CHANGES
+        .iter()
+        .map(|(field, _)| (*field).to_owned())
+        .collect();
+    named.insert("image".to_owned());
+    assert_eq!(
+        named,
+        fields_of("BuildSpec"),
+        "a field was added to the message: say here what it changes"
+    );
+    let plain = parse(|_| ()).unwrap();
+    for (field, change) in CHANGES {
+        match parse(change) {
+            Ok(changed) => assert_ne!(changed.digest(), plain.digest(), "{field} changes nothing"),
+            Err(refused) => assert_eq!((field, refused.field.as_str()), ("network", "network")),
+        }
+    }
+    assert_eq!(
+        parse(|s| s.image = "rust".to_owned()).unwrap_err().field,
+        "image"
+    );
+}
+
+#[test]
+fn every_limit_of_the_message_reaches_the_domain() {
+    let set: [(&str, LimitChange); 9] = [
+        ("wall_seconds", |l| l.wall_seconds = Some(3)),
+        ("cpu_millis", |l| l.cpu_millis = Some(3)),
+        ("memory_bytes", |l| l.memory_bytes = Some(3)),
+        ("pids", |l| l.pids = Some(3)),
+        ("scratch_bytes", |l| l.scratch_bytes = Some(3)),
+        ("scratch_inodes", |l| l.scratch_inodes = Some(3)),
+        ("log_bytes", |l| l.log_bytes = Some(3)),
+        ("output_bytes", |l| l.output_bytes = Some(3)),
+        ("output_entries", |l| l.output_entries = Some(3)),
+    ];
+    let domain: BTreeSet<String> = Limits::DEFAULT
+        .get()
+        .named()
+        .iter()
+        .map(|(name, _)| (*name).to_owned())
+        .collect();
+    assert_eq!(domain, fields_of("Limits"));
+    assert_eq!(
+        domain,
+        set.iter().map(|(name, _)| (*name).to_owned()).collect()
+    );
+    for (name, change) in set {
+        let mut limits = v1::Limits::default();
+        change(&mut limits);
+        let limits = Limits::try_from(limits).unwrap();
+        let differing: Vec<_> = limits
+            .get()
+            .named()
+            .into_iter()
+            .filter(|(_, figure)| *figure == 3)
+            .collect();
+        assert_eq!(differing, [(name, 3)]);
+    }
+}
+
+#[test]
+fn bad_fields_are_named_by_their_path() {
+    let limits = |limits| move |s: &mut v1::BuildSpec| s.limits = Some(limits);
+    let cases: [(&str, Result<BuildSpec, Invalid>); 19] = [
+        ("image", parse(|s| s.image.clear())),
+        ("source", parse(|s| s.source = None)),
+        (
+            "source.hash",
+            parse(|s| s.source.as_mut().unwrap().hash = "ABC".to_owned()),
+        ),
+        (
+            "source.size_bytes",
+            parse(|s| s.source.as_mut().unwrap().size_bytes = -1),
+        ),
+        ("run", parse(|s| s.run.clear())),
+        (
+            "run",
+            parse(|s| s.run = vec!["true".to_owned(); bounds::STEPS + 1]),
+        ),
+        ("run[1]", parse(|s| s.run.push(" ".to_owned()))),
+        (
+            "env",
+            parse(|s| s.env = BTreeMap::from([("1A".to_owned(), String::new())])),
+        ),
+        (
+            "env",
+            parse(|s| {
+                s.env = (0..=bounds::ENV_VARIABLES)
+                    .map(|n| (format!("V{n}"), String::new()))
+                    .collect()
+            }),
+        ),
+        (
+            "env.A",
+            parse(|s| s.env = BTreeMap::from([("A".to_owned(), "\0".to_owned())])),
+        ),
+        ("outputs", parse(|s| s.outputs.clear())),
+        ("outputs[1]", parse(|s| s.outputs.push("../up".to_owned()))),
+        ("outputs[1]", parse(|s| s.outputs.push("app".to_owned()))),
+        ("outputs", parse(|s| s.outputs.push("app/inner".to_owned()))),
+        (
+            "limits.pids",
+            parse(limits(v1::Limits {
+                pids: Some(0),
+                ..Default::default()
+            })),
+        ),
+        (
+            "limits.log_bytes",
+            parse(limits(v1::Limits {
+                log_bytes: Some(-5),
+                ..Default::default()
+            })),
+        ),
+        (
+            "limits.wall_seconds",
+            parse(limits(v1::Limits {
+                wall_seconds: Some(i64::MAX),
+                ..Default::default()
+            })),
+        ),
+        (
+            "source_date_epoch",
+            parse(|s| s.source_date_epoch = Some(-1)),
+        ),
+        (
+            "",
+            parse(|s| s.run = vec!["x".repeat(bounds::SCRIPT_BYTES); 3]),
+        ),
+    ];
+    for (field, parsed) in cases {
+        assert_eq!(parsed.unwrap_err().field, field);
+    }
+}
+
+#[test]
+fn outputs_are_a_set() {
+    let one = parse(|s| s.outputs = vec!["a".to_owned(), "b".to_owned()]).unwrap();
+    let other = parse(|s| s.outputs = vec!["b".to_owned(), "a".to_owned()]).unwrap();
+    assert_eq!(one.digest(), other.digest());
+}
+
+fn figures() -> impl Strategy<Value = Limits> {
+    let most = *Limits::CEILING.get();
+    let figures = (
+        1..=most.wall_seconds,
+        1..=most.cpu_millis,
+        1..=most.memory_bytes,
+        1..=most.pids,
+        1..=most.scratch_bytes,
+        1..=most.scratch_inodes,
+        1..=most.log_bytes,
+        1..=most.output_bytes,
+        1..=most.output_entries,
+    );
+    figures.prop_map(|f| {
+        Limits::new(LimitFigures {
+            wall_seconds: f.0,
+            cpu_millis: f.1,
+            memory_bytes: f.2,
+            pids: f.3,
+            scratch_bytes: f.4,
+            scratch_inodes: f.5,
+            log_bytes: f.6,
+            output_bytes: f.7,
+            output_entries: f.8,
+        })
+        .unwrap()
+    })
+}
+
+prop_compose! {
+    fn specs()(
+        content in proptest::collection::vec(any::<u8>(), 0..9),
+        run in proptest::collection::vec("[^\0]{0,20}x", 1..5),
+        env in proptest::collection::btree_map("V[A-Za-z0-9_]{1,8}", "[^\0]{0,20}", 0..5),
+        outputs in proptest::collection::btree_set("[^/\0-\u{1f}\u{7f}-\u{9f}]{1,9}", 1..5),
+        limits in figures(),
+        source_date_epoch in 0..1_u64 << 53,
+    ) -> BuildSpec {
+        let paths = outputs.into_iter().filter_map(|text| RelPath::new(text).ok());
+        let named = |(name, value): (String, String)| (EnvName::new(name).unwrap(), EnvValue::new(value).unwrap());
+        BuildSpec {
+            image: Image::Host,
+            source: ObjectId::of(&content),
+            run: Steps::new(run.into_iter().map(|text| Script::new(text).unwrap()).collect()).unwrap(),
+            env: env.into_iter().map(named).collect(),
+            outputs: Outputs::new(paths.chain([RelPath::new("app").unwrap()]).collect()).unwrap(),
+            limits,
+            network: Network::None,
+            source_date_epoch,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_specification_survives_the_wire(spec in specs()) {
+        let bytes = v1::BuildSpec::from(&spec).encode_to_vec();
+        let back = BuildSpec::try_from(v1::BuildSpec::decode(bytes.as_slice()).unwrap());
+        prop_assert_eq!(back, Ok(spec));
+    }
+
+    #[test]
+    fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        if let Ok(message) = v1::BuildSpec::decode(bytes.as_slice()) {
+            let _ = BuildSpec::try_from(message);
+        }
+        if let Ok(message) = v1::Build::decode(bytes.as_slice()) {
+            let _ = crate::BuildRecord::try_from(message);
+        }
+    }
+}
