@@ -79,3 +79,9 @@ pub const CONFIG_BYTES: usize = 1024 * 1024;
 pub const AUDIT_ENTRIES: usize = 10_000;
 /// Largest encoded audit entry, in bytes.
 pub const AUDIT_ENTRY_BYTES: usize = 64 * 1024;
+/// Most reasons in one refusal between two Belljar processes.
+pub const REASONS: usize = 16;
+/// Longest such reason, in bytes: sixteen fit a frame also where JSON escapes every byte.
+pub const REASON_BYTES: usize = 1024;
+/// Longest name of a principal, in bytes.
+pub const PRINCIPAL_BYTES: usize = 1024;
