@@ -1,0 +1,209 @@
+//! One specification and the receipt of a fully enforced, successful attempt at it, with fixed values.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use belljar_core::{
+    AttemptId, BuildSpec, Digest, EnvName, EnvValue, Image, Limits, Network, ObjectId, Outcome,
+    Outputs, RelPath, Script, Sha512Digest, Steps, Timestamp,
+};
+use belljar_plan::signer::Asserted;
+use belljar_plan::{
+    BUILD_ID, Binaries, Capabilities, CgroupFloor, CgroupReport, CleanRoom, EnforcementReport,
+    IdMapping, InputRecord, LandlockReport, LogRecord, MountReport, NamespaceKind, NamespaceReport,
+    OutputEntry, OutputKind, Plan, Receipt, RootFsRecord, SeccompReport, SelfProbe, StepRecord,
+    Usage,
+};
+
+pub(crate) const ARTIFACT: &[u8] = b"the program";
+
+pub(crate) fn attempt() -> AttemptId {
+    "01jd8q6z8r4x7j2m5t9v0w3y6b-1".parse().unwrap()
+}
+
+pub(crate) fn path(text: &str) -> RelPath {
+    RelPath::new(text).unwrap()
+}
+
+pub(crate) fn spec() -> BuildSpec {
+    BuildSpec {
+        image: Image::Host,
+        source: ObjectId::of(b"root directory"),
+        run: Steps::new(vec![
+            Script::new("make").unwrap(),
+            Script::new("make check").unwrap(),
+        ])
+        .unwrap(),
+        env: BTreeMap::from([(EnvName::new("CC").unwrap(), EnvValue::new("gcc").unwrap())]),
+        outputs: Outputs::new(BTreeSet::from([path("app"), path("share")])).unwrap(),
+        limits: Limits::DEFAULT,
+        network: Network::None,
+        source_date_epoch: BuildSpec::DEFAULT_EPOCH,
+    }
+}
+
+pub(crate) fn asserted() -> Asserted {
+    Asserted {
+        submitter: "unix:uid=0".into(),
+        authenticated_by: "SO_PEERCRED".into(),
+        accepted: Timestamp::from_millis(1_763_771_399_000),
+        audit_trail: Digest::of(b"audit trail"),
+        audit_entries: 8,
+    }
+}
+
+pub(crate) fn file(name: &str, content: &[u8]) -> OutputEntry {
+    let (object, sha512) = (ObjectId::of(content), Sha512Digest::of(content));
+    OutputEntry {
+        path: path(name),
+        kind: OutputKind::File {
+            object,
+            sha512,
+            executable: true,
+        },
+    }
+}
+
+pub(crate) fn directory(name: &str) -> OutputEntry {
+    OutputEntry {
+        path: path(name),
+        kind: OutputKind::Directory,
+    }
+}
+
+pub(crate) fn symlink(name: &str, target: &str) -> OutputEntry {
+    OutputEntry {
+        path: path(name),
+        kind: OutputKind::Symlink {
+            target: target.into(),
+        },
+    }
+}
+
+pub(crate) fn receipt() -> Receipt {
+    let (spec, step) = (
+        spec(),
+        StepRecord {
+            exit_code: Some(0),
+            signal: None,
+            wall_micros: 1000,
+        },
+    );
+    Receipt {
+        sequence: 7,
+        previous: Some(Digest::of(b"receipt 6")),
+        run_nonce: "0123456789abcdef0123456789abcdef".into(),
+        boot_id: "7b0f5a3e-7a3c-4b46-9d3e-0d0a3d7e0001".into(),
+        attempt: attempt(),
+        spec: spec.digest().unwrap(),
+        plan: Plan::compile(&spec).digest().unwrap(),
+        binaries: Binaries {
+            spawner: Digest::of(b"spawner"),
+            spawner_config: Digest::of(b"spawner.toml"),
+            version: "0.1.0".into(),
+            kernel: "6.12.48".into(),
+        },
+        rootfs: RootFsRecord::Host {
+            paths: vec!["/lib".into(), "/usr".into()],
+        },
+        input: InputRecord {
+            tree: spec.source,
+            unchanged: Some(true),
+        },
+        enforcement: Some(enforcement()),
+        self_probes: ["bpf", "keyctl", "mount", "ptrace", "unshare"]
+            .map(|name| SelfProbe {
+                name: name.into(),
+                refused: true,
+                errno: 1,
+            })
+            .into(),
+        steps: vec![step.clone(), step],
+        outcome: Outcome::Succeeded,
+        usage: Usage::default(),
+        log: Some(LogRecord {
+            object: ObjectId::of(b"log"),
+            truncated: false,
+        }),
+        outputs: vec![
+            file("app", ARTIFACT),
+            directory("share"),
+            symlink("share/alias", "page"),
+            directory("share/deep"),
+            file("share/deep/page", b"a page"),
+            file("share/page", b"a page"),
+        ],
+        clean_room: CleanRoom {
+            no_process: true,
+            no_mount: true,
+            no_file: true,
+        },
+        started: Timestamp::from_millis(1_763_771_400_000),
+        finished: Timestamp::from_millis(1_763_771_472_500),
+    }
+}
+
+fn enforcement() -> EnforcementReport {
+    let map = || {
+        [(0, 1_879_048_192), (BUILD_ID, 1_879_048_193)]
+            .map(|(inside, outside)| IdMapping {
+                inside,
+                outside,
+                count: 1,
+            })
+            .to_vec()
+    };
+    let none = || Capabilities::NONE.to_owned();
+    let (figures, mount) = (
+        *Limits::DEFAULT.get(),
+        |target: &str, fs: &str, options: &str| MountReport {
+            target: target.into(),
+            fs: fs.into(),
+            options: options.into(),
+        },
+    );
+    EnforcementReport {
+        namespaces: NamespaceKind::ALL
+            .map(|kind| NamespaceReport {
+                kind,
+                inode: 4_026_532_500 + kind as u64,
+                host_inode: 4_026_531_840 + kind as u64,
+                owned_by_initial: true,
+            })
+            .into(),
+        uid_map: map(),
+        gid_map: map(),
+        uids: [1_879_048_193; 4],
+        gids: [1_879_048_193; 4],
+        groups: Vec::new(),
+        capabilities: Capabilities {
+            inheritable: none(),
+            permitted: none(),
+            effective: none(),
+            bounding: none(),
+            ambient: none(),
+        },
+        no_new_privs: true,
+        max_user_namespaces: 0,
+        seccomp: SeccompReport {
+            mode: 2,
+            filters: 1,
+            program: Digest::of(b"seccomp"),
+        },
+        landlock: LandlockReport {
+            abi: 7,
+            ruleset: Digest::of(b"landlock"),
+        },
+        cgroup: CgroupReport {
+            floor: CgroupFloor::V2,
+            memory_bytes: figures.memory_bytes,
+            pids: figures.pids,
+            cpu_millis: figures.cpu_millis,
+            cpus: 2,
+        },
+        mounts: vec![
+            mount("/", "overlay", "ro,nosuid,nodev"),
+            mount("/build", "overlay", "rw,nosuid,nodev"),
+            mount("/proc", "proc", "ro,nosuid,nodev,noexec"),
+        ],
+    }
+}

@@ -1,0 +1,207 @@
+use belljar_core::{BuildSpec, Digest, ObjectId, canonical_json};
+use belljar_plan::signer::Asserted;
+use belljar_plan::{OutputKind, Plan, Receipt, RootFsRecord};
+use serde_json::{Map, Value, json};
+
+use crate::objections::{self, Attestable};
+use crate::statement::{PREDICATE_TYPE, STATEMENT_TYPE};
+use crate::{BuilderConfig, Mode, Statement};
+
+/// Names of byproducts that verification looks for.
+pub(crate) const RECEIPT: &str = "receipt.json";
+pub(crate) const SPEC: &str = "spec.json";
+pub(crate) const AUDIT: &str = "audit.jsonl";
+/// Name of the resolved dependency that is the input tree.
+pub(crate) const SOURCE: &str = "source";
+
+impl Statement {
+    /// The SLSA provenance v1 of one attempt, if it may be attested: a pure function, and the one place that
+    /// decides. The specification is compiled again, and its digest and its plan's must be the receipt's;
+    /// the receipt must show a success, fully enforced, whose outputs are the declared ones.
+    ///
+    /// # Errors
+    /// Every reason against it, one sentence each; never none.
+    pub fn provenance(
+        spec: &BuildSpec,
+        receipt: &Receipt,
+        asserted: &Asserted,
+        builder: &BuilderConfig,
+    ) -> Result<Self, Vec<String>> {
+        let facts = objections::check(spec, receipt, asserted)?;
+        let mode = Mode::of(&receipt.rootfs, facts.enforcement);
+        let statement = json!({
+            "_type": STATEMENT_TYPE,
+            "subject": subjects(receipt),
+            "predicateType": PREDICATE_TYPE,
+            "predicate": {
+                "buildDefinition": {
+                    "buildType": builder.build_type(),
+                    "externalParameters": spec,
+                    "internalParameters": internal_parameters(spec, receipt, asserted, &facts, mode),
+                    "resolvedDependencies": [source(receipt), rootfs(receipt, builder)],
+                },
+                "runDetails": {
+                    "builder": {
+                        "id": builder.id(mode),
+                        "version": {
+                            "belljar": receipt.binaries.version,
+                            "kernel": receipt.binaries.kernel,
+                            "landlock-abi": facts.enforcement.landlock.abi.to_string(),
+                        },
+                        "builderDependencies": builder_dependencies(receipt, &facts),
+                    },
+                    "metadata": {
+                        "invocationId": builder.invocation(&receipt.attempt),
+                        "startedOn": receipt.started,
+                        "finishedOn": receipt.finished,
+                    },
+                    "byproducts": byproducts(asserted, &facts),
+                },
+            },
+        });
+        let payload = canonical_json(&statement).map_err(|e| vec![e.to_string()])?;
+        Ok(Self::from_payload(payload))
+    }
+}
+
+/// Every regular file; links and directories have no content of their own and stand in the receipt.
+fn subjects(receipt: &Receipt) -> Vec<Value> {
+    let file = |entry: &belljar_plan::OutputEntry| match &entry.kind {
+        OutputKind::File { object, sha512, .. } => Some(json!({
+            "name": entry.path,
+            "digest": { "sha256": object.digest.to_hex(), "sha512": sha512.to_hex() },
+        })),
+        OutputKind::Symlink { .. } | OutputKind::Directory => None,
+    };
+    receipt.outputs.iter().filter_map(file).collect()
+}
+
+fn internal_parameters(
+    spec: &BuildSpec,
+    receipt: &Receipt,
+    asserted: &Asserted,
+    facts: &Attestable<'_>,
+    mode: Mode,
+) -> Value {
+    let report = facts.enforcement;
+    let probes: Vec<&str> = receipt
+        .self_probes
+        .iter()
+        .map(|probe| probe.name.as_str())
+        .collect();
+    let namespaces: Vec<&str> = report
+        .namespaces
+        .iter()
+        .map(|ns| ns.kind.proc_name())
+        .collect();
+    json!({
+        "asserted": {
+            "submitter": asserted.submitter,
+            "authenticatedBy": asserted.authenticated_by,
+            "accepted": asserted.accepted,
+        },
+        "attempt": receipt.attempt,
+        "hermetic": mode.hermetic(),
+        "profile": Plan::compile(spec).profile,
+        "limits": spec.limits,
+        "network": spec.network,
+        "sourceDateEpoch": spec.source_date_epoch,
+        "enforcement": {
+            "namespaces": namespaces,
+            "maxUserNamespaces": report.max_user_namespaces,
+            "capabilities": report.capabilities,
+            "noNewPrivs": report.no_new_privs,
+            "seccomp": report.seccomp,
+            "landlock": report.landlock,
+            "cgroup": report.cgroup,
+            "selfProbesRefused": probes,
+            "inputUnchanged": receipt.input.unchanged,
+            "cleanRoom": receipt.clean_room,
+        },
+    })
+}
+
+fn source(receipt: &Receipt) -> Value {
+    let ObjectId { digest, size } = receipt.input.tree;
+    let mut tree = descriptor(SOURCE, digest, "application/x-protobuf");
+    tree.insert(
+        "annotations".to_owned(),
+        json!({ "belljar_message": "build.bazel.remote.execution.v2.Directory", "belljar_size": size }),
+    );
+    tree.into()
+}
+
+fn rootfs(receipt: &Receipt, builder: &BuilderConfig) -> Value {
+    match &receipt.rootfs {
+        RootFsRecord::Host { paths } => json!({
+            "name": "rootfs",
+            "uri": builder.host_rootfs(),
+            "annotations": { "belljar_hermetic": false, "belljar_hostPaths": paths },
+        }),
+    }
+}
+
+fn builder_dependencies(receipt: &Receipt, facts: &Attestable<'_>) -> Vec<Value> {
+    let (binaries, report) = (&receipt.binaries, facts.enforcement);
+    [
+        descriptor(
+            "belljar-spawner",
+            binaries.spawner,
+            "application/octet-stream",
+        ),
+        descriptor("spawner.toml", binaries.spawner_config, "application/toml"),
+        descriptor(
+            "seccomp-program",
+            report.seccomp.program,
+            "application/vnd.belljar.seccomp-bpf",
+        ),
+        descriptor(
+            "landlock-ruleset",
+            report.landlock.ruleset,
+            "text/plain; charset=utf-8",
+        ),
+    ]
+    .map(Value::Object)
+    .into()
+}
+
+fn byproducts(asserted: &Asserted, facts: &Attestable<'_>) -> Vec<Value> {
+    let mut audit = descriptor(AUDIT, asserted.audit_trail, "application/jsonl");
+    audit.insert(
+        "annotations".to_owned(),
+        json!({ "belljar_asserted": true, "belljar_entries": asserted.audit_entries }),
+    );
+    [
+        descriptor(
+            "build.log",
+            facts.log.object.digest,
+            "text/plain; charset=utf-8",
+        ),
+        descriptor(
+            RECEIPT,
+            facts.receipt,
+            "application/vnd.belljar.receipt.v1+json",
+        ),
+        descriptor(
+            "plan.json",
+            facts.plan,
+            "application/vnd.belljar.plan.v1+json",
+        ),
+        descriptor(SPEC, facts.spec, "application/vnd.belljar.spec.v1+json"),
+        audit,
+    ]
+    .map(Value::Object)
+    .into()
+}
+
+/// An in-toto ResourceDescriptor that names content by digest.
+fn descriptor(name: &str, digest: Digest, media_type: &str) -> Map<String, Value> {
+    let mut fields = Map::new();
+    fields.insert("name".to_owned(), name.into());
+    fields.insert("digest".to_owned(), json!({ "sha256": digest.to_hex() }));
+    fields.insert("mediaType".to_owned(), media_type.into());
+    fields
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+use std::fmt;
+
+use belljar_core::{Digest, Timestamp};
+use serde::Serialize;
+
+/// What a verified bundle says about one artifact. Everything in it is covered by the signature; what the
+/// signer had only belljard's word for is under `asserted`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// The artifact.
+    pub artifact: Digest,
+    /// Its paths in the build, one unless the build made the same content several times.
+    pub subjects: Vec<String>,
+    /// `builder.id`. Who relies on a verdict compares it with the one that is expected.
+    pub builder: String,
+    /// What that builder's sandboxes are, in words.
+    pub builder_description: &'static str,
+    /// `buildType`.
+    pub build_type: String,
+    /// Whether everything that the build could read is named by digest.
+    pub hermetic: bool,
+    /// `invocationId`: which attempt at which build.
+    pub invocation: String,
+    /// When the spawner accepted the attempt.
+    pub started: Timestamp,
+    /// When everything of it was gone.
+    pub finished: Timestamp,
+    /// Digest of the canonical specification, which is in the statement as `externalParameters`.
+    pub spec: Digest,
+    /// Digest of the input tree's root.
+    pub source: Digest,
+    /// Digest of the receipt.
+    pub receipt: Digest,
+    /// OpenSSH fingerprint of the key that signed.
+    pub key_id: String,
+    /// What only belljard vouches for.
+    pub asserted: AssertedFacts,
+}
+
+/// Facts in a statement that the signer could not check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AssertedFacts {
+    /// Who submitted the build.
+    pub submitter: String,
+    /// How that was established.
+    pub authenticated_by: String,
+    /// When it was accepted.
+    pub accepted: Timestamp,
+    /// Digest of the audit trail's first `audit_entries` lines.
+    pub audit_trail: Digest,
+    /// How many lines.
+    pub audit_entries: u64,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Text of the statement is shown escaped: a terminal must not obey it.
+        let subjects: Vec<String> = self
+            .subjects
+            .iter()
+            .map(|name| name.escape_debug().to_string())
+            .collect();
+        let hermetic = if self.hermetic {
+            "yes"
+        } else {
+            "no: the build could read files that no digest names"
+        };
+        writeln!(
+            f,
+            "artifact       {} ({})",
+            subjects.join(", "),
+            self.artifact
+        )?;
+        writeln!(f, "built by       {}", self.builder.escape_debug())?;
+        writeln!(f, "               {}", self.builder_description)?;
+        writeln!(f, "hermetic       {hermetic}")?;
+        writeln!(f, "build          {}", self.invocation.escape_debug())?;
+        writeln!(f, "when           {} to {}", self.started, self.finished)?;
+        writeln!(f, "specification  {}", self.spec)?;
+        writeln!(f, "source tree    {}", self.source)?;
+        writeln!(f, "receipt        {}", self.receipt)?;
+        writeln!(f, "signed by      {}", self.key_id)?;
+        let AssertedFacts {
+            submitter,
+            authenticated_by,
+            accepted,
+            ..
+        } = &self.asserted;
+        let (submitter, authenticated_by) =
+            (submitter.escape_debug(), authenticated_by.escape_debug());
+        write!(
+            f,
+            "asserted only  submitted by {submitter} ({authenticated_by}) at {accepted}"
+        )
+    }
+}

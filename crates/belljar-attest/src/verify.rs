@@ -1,0 +1,336 @@
+use std::collections::BTreeSet;
+
+use belljar_core::{Digest, Invalid, Timestamp, canonical_json};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::dsse::{PAYLOAD_TYPE, pae};
+use crate::provenance::{AUDIT, RECEIPT, SOURCE, SPEC};
+use crate::statement::{PREDICATE_TYPE, STATEMENT_TYPE};
+use crate::verdict::AssertedFacts;
+use crate::{BuilderConfig, Bundle, Mode, PublicKey, Verdict};
+
+/// Why a bundle does not vouch for an artifact.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum VerifyError {
+    /// The given key is none.
+    #[error("the public key cannot be used: {0}")]
+    Key(Invalid),
+    /// The bundle is not one that Belljar writes.
+    #[error("the bundle is malformed: {0}")]
+    Malformed(Invalid),
+    /// The bundle names another key than the given one.
+    #[error("the bundle was signed with the key {signed_with}, and the given key is {given}")]
+    WrongKey {
+        /// The key that the bundle names.
+        signed_with: String,
+        /// The given key.
+        given: String,
+    },
+    /// The signature is not that key's over the statement in the bundle.
+    #[error(
+        "the signature does not fit: the statement or the signature was changed, or another key signed it"
+    )]
+    BadSignature,
+    /// Signed, but not a provenance statement that this version understands.
+    #[error("the signed statement is not Belljar's provenance: {0}")]
+    NotProvenance(Invalid),
+    /// Signed provenance of something else.
+    #[error(
+        "the provenance does not name this artifact ({artifact}); it is about {subjects} others"
+    )]
+    NotASubject {
+        /// The artifact's digest.
+        artifact: Digest,
+        /// How many subjects there are.
+        subjects: usize,
+    },
+}
+
+impl VerifyError {
+    /// A short stable word for machines.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Key(_) => "unusable_key",
+            Self::Malformed(_) => "malformed",
+            Self::WrongKey { .. } => "wrong_key",
+            Self::BadSignature => "bad_signature",
+            Self::NotProvenance(_) => "not_provenance",
+            Self::NotASubject { .. } => "not_a_subject",
+        }
+    }
+}
+
+/// Checks offline, with nothing but its arguments, that `bundle` (a file's bytes) holds provenance of the
+/// artifact with the SHA-256 digest `artifact`, signed by the key `public_key` (PEM).
+///
+/// The payload is decoded once, and it is these bytes that the signature is checked over and that are read.
+/// A verdict says by *which* builder: whether that one is to be trusted for this artifact is the caller's
+/// decision.
+///
+/// # Errors
+/// The first check that fails, see [`VerifyError`].
+pub fn verify(bundle: &[u8], public_key: &str, artifact: &Digest) -> Result<Verdict, VerifyError> {
+    let key = PublicKey::from_pem(public_key).map_err(VerifyError::Key)?;
+    let bundle = Bundle::from_json(bundle).map_err(VerifyError::Malformed)?;
+    let given = key.key_id();
+    if bundle.key_id() != given {
+        return Err(VerifyError::WrongKey {
+            signed_with: bundle.key_id().to_owned(),
+            given,
+        });
+    }
+    if !key.verifies(&pae(PAYLOAD_TYPE, bundle.payload()), bundle.signature()) {
+        return Err(VerifyError::BadSignature);
+    }
+    let statement = View::read(bundle.payload()).map_err(VerifyError::NotProvenance)?;
+    let subjects = statement.named(artifact);
+    if subjects.is_empty() {
+        return Err(VerifyError::NotASubject {
+            artifact: *artifact,
+            subjects: statement.subject.len(),
+        });
+    }
+    statement
+        .verdict(*artifact, subjects, given)
+        .map_err(VerifyError::NotProvenance)
+}
+
+/// What verification reads of a statement. Fields that it does not know are ignored, as in-toto demands of
+/// consumers; what a later version means by them is told by `buildType` and `builder.id`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct View {
+    subject: Vec<Subject>,
+    predicate: Predicate,
+}
+
+/// What tells whether the rest can be read at all.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    #[serde(rename = "_type")]
+    kind: String,
+    predicate_type: String,
+}
+
+#[derive(Deserialize)]
+struct Subject {
+    name: String,
+    digest: Sha256,
+}
+
+#[derive(Deserialize)]
+struct Sha256 {
+    sha256: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Predicate {
+    build_definition: BuildDefinition,
+    run_details: RunDetails,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BuildDefinition {
+    build_type: String,
+    external_parameters: Value,
+    internal_parameters: InternalParameters,
+    resolved_dependencies: Vec<Descriptor>,
+}
+
+#[derive(Deserialize)]
+struct InternalParameters {
+    asserted: Asserted,
+    hermetic: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Asserted {
+    submitter: String,
+    authenticated_by: String,
+    accepted: Timestamp,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RunDetails {
+    builder: Builder,
+    metadata: Metadata,
+    byproducts: Vec<Descriptor>,
+}
+
+#[derive(Deserialize)]
+struct Builder {
+    id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    invocation_id: String,
+    started_on: Timestamp,
+    finished_on: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct Descriptor {
+    #[serde(default)]
+    name: String,
+    digest: Option<Sha256>,
+    #[serde(default)]
+    annotations: Annotations,
+}
+
+#[derive(Default, Deserialize)]
+struct Annotations {
+    #[serde(default)]
+    belljar_entries: u64,
+}
+
+impl View {
+    fn read(payload: &[u8]) -> Result<Self, Invalid> {
+        let unreadable = |e: serde_json::Error| Invalid::new(e.to_string());
+        // One encoding only: else two readers of one signature could see two statements (a key given twice).
+        let value: Value = serde_json::from_slice(payload).map_err(unreadable)?;
+        if canonical_json(&value).ok().as_deref() != Some(payload) {
+            return Err(Invalid::new("not in canonical form (RFC 8785)"));
+        }
+        let head = Head::deserialize(&value).map_err(unreadable)?;
+        for (field, found, due) in [
+            ("_type", &head.kind, STATEMENT_TYPE),
+            ("predicateType", &head.predicate_type, PREDICATE_TYPE),
+        ] {
+            if found != due {
+                return Err(Invalid::field(
+                    field,
+                    format!("`{}`; `{due}` is due", found.escape_debug()),
+                ));
+            }
+        }
+        let view = Self::deserialize(value).map_err(unreadable)?;
+        let names: BTreeSet<&str> = view
+            .subject
+            .iter()
+            .map(|subject| subject.name.as_str())
+            .collect();
+        if names.len() != view.subject.len() {
+            return Err(Invalid::field("subject", "two subjects have one name"));
+        }
+        for subject in &view.subject {
+            Digest::from_hex(&subject.digest.sha256)
+                .map_err(|e| e.within("subject.digest.sha256"))?;
+        }
+        Ok(view)
+    }
+
+    /// The names under which the artifact is a subject.
+    fn named(&self, artifact: &Digest) -> Vec<String> {
+        let hex = artifact.to_hex();
+        let same = self
+            .subject
+            .iter()
+            .filter(|subject| subject.digest.sha256 == hex);
+        same.map(|subject| subject.name.clone()).collect()
+    }
+
+    fn verdict(
+        self,
+        artifact: Digest,
+        subjects: Vec<String>,
+        key_id: String,
+    ) -> Result<Verdict, Invalid> {
+        let (definition, run) = (self.predicate.build_definition, self.predicate.run_details);
+        let (builder, mode) = mode(&run.builder.id, &definition.build_type)?;
+        let internal = definition.internal_parameters;
+        if internal.hermetic != mode.hermetic() {
+            return Err(Invalid::field(
+                "internalParameters.hermetic",
+                "contradicts builder.id",
+            ));
+        }
+        let spec = digest_of(&run.byproducts, SPEC)?.0;
+        let parameters = canonical_json(&definition.external_parameters)
+            .map_err(|e| Invalid::new(e.to_string()))?;
+        if Digest::of(&parameters) != spec {
+            return Err(Invalid::field(
+                "externalParameters",
+                "not the specification that the byproducts name",
+            ));
+        }
+        let (audit_trail, audit_entries) = digest_of(&run.byproducts, AUDIT)?;
+        Ok(Verdict {
+            artifact,
+            subjects,
+            builder,
+            builder_description: mode.describe(),
+            build_type: definition.build_type,
+            hermetic: internal.hermetic,
+            invocation: run.metadata.invocation_id,
+            started: run.metadata.started_on,
+            finished: run.metadata.finished_on,
+            spec,
+            source: digest_of(&definition.resolved_dependencies, SOURCE)?.0,
+            receipt: digest_of(&run.byproducts, RECEIPT)?.0,
+            key_id,
+            asserted: AssertedFacts {
+                submitter: internal.asserted.submitter,
+                authenticated_by: internal.asserted.authenticated_by,
+                accepted: internal.asserted.accepted,
+                audit_trail,
+                audit_entries,
+            },
+        })
+    }
+}
+
+/// The builder's id and its mode, if both ids are of this version and of one builder.
+fn mode(id: &str, build_type: &str) -> Result<(String, Mode), Invalid> {
+    let (base, mode) = Mode::in_id(id).ok_or_else(|| {
+        let reason = format!(
+            "`{}` is not known to this version; a newer one may know it",
+            id.escape_debug()
+        );
+        Invalid::field("builder.id", reason)
+    })?;
+    match build_type.strip_suffix(BuilderConfig::BUILD_TYPE) {
+        Some(same) if same == base => Ok((id.to_owned(), mode)),
+        _ => Err(Invalid::field(
+            "buildType",
+            format!(
+                "`{}` is not known to this version; a newer one may know it",
+                build_type.escape_debug()
+            ),
+        )),
+    }
+}
+
+/// Digest, and number of entries, of the one descriptor with this name.
+fn digest_of(descriptors: &[Descriptor], name: &str) -> Result<(Digest, u64), Invalid> {
+    let mut named = descriptors
+        .iter()
+        .filter(|descriptor| descriptor.name == name);
+    match (named.next(), named.next()) {
+        (
+            Some(Descriptor {
+                digest: Some(digest),
+                annotations,
+                ..
+            }),
+            None,
+        ) => {
+            let digest = Digest::from_hex(&digest.sha256).map_err(|e| e.within(name))?;
+            Ok((digest, annotations.belljar_entries))
+        }
+        _ => Err(Invalid::field(
+            name,
+            "exactly one with a sha256 digest is due",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;
