@@ -54,6 +54,8 @@ pub const BATCH_BYTES: usize = 3 * 1024 * 1024;
 pub const BATCH_BLOBS: usize = 10_000;
 /// Most builds that wait or run at once; one more submission is refused with `RESOURCE_EXHAUSTED`.
 pub const QUEUED_BUILDS: usize = 10_000;
+/// Most questions and changes that wait for the queue's database; they share one commit.
+pub const QUEUE_REQUESTS: usize = 256;
 /// Most attempts at one build before it ends as an infrastructure failure.
 pub const ATTEMPTS: u32 = 3;
 /// How often the signer is asked for one statement, and the store to take one build's evidence, before

@@ -53,9 +53,7 @@ const LAST_EPOCH: u64 = 253_402_300_799;
 pub fn decide(spec: BuildSpec, identity: Identity, policy: &Policy) -> Decision {
     let Identity::Unix { uid } = identity;
     if !policy.allows_uid(uid) {
-        let sentence = format!(
-            "user id {uid} may not submit builds; the operator lists who may in `allowed_uids`"
-        );
+        let sentence = format!("user id {uid} may not submit builds; the operator lists who may in `allowed_uids`");
         return Decision::Deny {
             reasons: vec![Reason {
                 class: Class::Identity,
@@ -75,10 +73,7 @@ pub fn decide(spec: BuildSpec, identity: Identity, policy: &Policy) -> Decision 
     if !policy.allows_image(spec.image) {
         deny(
             "image",
-            format!(
-                "the image `{}` is not allowed by the operator",
-                image_name(spec.image)
-            ),
+            format!("the image `{}` is not allowed by the operator", image_name(spec.image)),
         );
     }
     let caps = policy.caps().get().named();
@@ -113,6 +108,11 @@ impl Admitted {
     /// What was admitted.
     pub fn spec(&self) -> &BuildSpec {
         &self.spec
+    }
+
+    /// What was admitted, when nothing else is needed any more.
+    pub fn into_spec(self) -> BuildSpec {
+        self.spec
     }
 
     /// From whom.
@@ -161,9 +161,7 @@ mod tests {
     fn fields(decision: &Decision) -> Vec<&str> {
         match decision {
             Decision::Admit(_) => vec![],
-            Decision::Deny { reasons } => {
-                reasons.iter().map(|reason| reason.field.as_str()).collect()
-            }
+            Decision::Deny { reasons } => reasons.iter().map(|reason| reason.field.as_str()).collect(),
         }
     }
 
@@ -213,10 +211,7 @@ mod tests {
             Policy::new([], [Image::Host], Limits::DEFAULT),
             Err(crate::PolicyError::NobodyAllowed)
         );
-        assert_eq!(
-            Policy::new([0], [], Limits::DEFAULT),
-            Err(crate::PolicyError::NoImage)
-        );
+        assert_eq!(Policy::new([0], [], Limits::DEFAULT), Err(crate::PolicyError::NoImage));
     }
 
     proptest! {

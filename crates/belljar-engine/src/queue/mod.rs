@@ -1,0 +1,177 @@
+//! The durable queue: one SQLite database, one thread that alone has it open. What a method here has
+//! answered survives any crash (WAL, `synchronous=FULL`); changes that arrive together share a commit.
+
+mod database;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use belljar_core::{BuildId, BuildSpec, Digest, ObjectId, RequestId, Timestamp};
+use belljar_policy::Admitted;
+
+use crate::life::Build;
+
+pub use database::OpenError;
+
+/// A handle on the queue. When the last one is gone, the database is closed.
+#[derive(Clone, Debug)]
+pub struct Queue(writer::Handle);
+
+/// What the queue holds of one build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Where it stands.
+    pub build: Build,
+    /// What never changes about it.
+    pub submission: Arc<Submission>,
+}
+
+/// What was submitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submission {
+    /// The client's own name for it, unique per submitter.
+    pub request_id: RequestId,
+    /// The principal, such as `unix:uid=0`.
+    pub submitter: String,
+    /// How that was established.
+    pub authenticated_by: String,
+    /// What it shall do.
+    pub spec: BuildSpec,
+    /// The canonical specification.
+    pub spec_object: ObjectId,
+    /// When it was accepted.
+    pub accepted: Timestamp,
+}
+
+/// What came of a submission.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Submitted {
+    /// It was queued; this is durable.
+    New(Record),
+    /// The same was submitted before under this request id.
+    Known(Record),
+}
+
+/// Why a submission was not queued.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The request id stands for another specification.
+    #[error("the request id was used before for another specification")]
+    OtherBody,
+    /// As many builds as there may be wait or run.
+    #[error("{limit} builds wait or run already", limit = belljar_core::bounds::QUEUED_BUILDS)]
+    Full,
+    /// The specification has no canonical form.
+    #[error("the specification cannot be written down")]
+    Spec(#[source] belljar_core::Invalid),
+    /// The database.
+    #[error("the build could not be written into the queue")]
+    Queue(#[from] QueueError),
+}
+
+/// Why the queue did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// The database refused; nothing was changed.
+    #[error("the queue's database failed")]
+    Database(#[source] Arc<rusqlite::Error>),
+    /// A row does not hold what it should.
+    #[error("the queue's row of build {id} is damaged: {what}")]
+    Damaged {
+        /// The build, as the row names it.
+        id: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The row is not in the state that the change was computed from.
+    #[error("build {0} was changed by somebody else")]
+    Conflict(BuildId),
+    /// The queue's thread has ended.
+    #[error("the queue is closed")]
+    Closed,
+}
+
+impl Queue {
+    /// Opens the database at `path`, or makes it, and starts its thread.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; each says what to do.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let database = database::Database::open(path)?;
+        let handle = writer::start(database).map_err(|source| OpenError::Thread { source })?;
+        Ok(Self(handle))
+    }
+
+    /// Queues what was admitted, unless its submitter used `request_id` before.
+    ///
+    /// # Errors
+    /// See [`SubmitError`].
+    pub async fn submit(
+        &self,
+        admitted: Admitted,
+        request_id: RequestId,
+        id: BuildId,
+        now: Timestamp,
+    ) -> Result<Submitted, SubmitError> {
+        let canonical = admitted.spec().canonical().map_err(SubmitError::Spec)?;
+        let identity = admitted.identity();
+        let record = Record {
+            build: Build::new(id, now),
+            submission: Arc::new(Submission {
+                request_id,
+                submitter: identity.to_string(),
+                authenticated_by: identity.authenticated_by().to_owned(),
+                spec_object: ObjectId::of(&canonical),
+                spec: admitted.into_spec(),
+                accepted: now,
+            }),
+        };
+        self.0
+            .call(move |database| Ok(database.submit(record, &canonical)))
+            .await?
+    }
+
+    /// One build; none if there is no such.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn get(&self, id: &BuildId) -> Result<Option<Record>, QueueError> {
+        let id = id.clone();
+        self.0.call(move |database| database.get(&id)).await
+    }
+
+    /// The build that has waited longest.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn next(&self) -> Result<Option<Record>, QueueError> {
+        self.0.call(|database| database.next()).await
+    }
+
+    /// Every build that was begun and has not ended, the oldest first.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn in_flight(&self) -> Result<Vec<Record>, QueueError> {
+        self.0.call(|database| database.in_flight()).await
+    }
+
+    /// Makes one transition durable: from the state with sequence number `from` to `after`.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn advance(&self, from: u64, after: &Build) -> Result<(), QueueError> {
+        let after = after.clone();
+        self.0.call(move |database| database.advance(from, &after)).await
+    }
+}
+
+impl Submission {
+    /// Digest of the canonical specification.
+    pub fn spec_digest(&self) -> Digest {
+        self.spec_object.digest
+    }
+}
