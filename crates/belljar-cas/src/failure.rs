@@ -1,0 +1,190 @@
+use std::io;
+use std::path::PathBuf;
+
+use belljar_core::{Invalid, ObjectId, bounds};
+
+/// Why an object could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// There is none.
+    #[error("{0} is not in the store")]
+    Missing(ObjectId),
+    /// There is one of this digest and another size: the id is wrong, or the object is damaged.
+    #[error("{object} is in the store with {found} bytes")]
+    Size {
+        /// What was asked for.
+        object: ObjectId,
+        /// Bytes that are there.
+        found: u64,
+    },
+    /// The store's own trouble.
+    #[error("{object} cannot be read")]
+    Io {
+        /// What was asked for.
+        object: ObjectId,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Why an object could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The content is not what was expected.
+    #[error("the content is {found}, not {expected} as announced")]
+    Mismatch {
+        /// What was announced.
+        expected: ObjectId,
+        /// What came.
+        found: ObjectId,
+    },
+    /// More came than was expected.
+    #[error("more content came than the {} bytes announced", .expected.size)]
+    TooLong {
+        /// What was announced.
+        expected: ObjectId,
+    },
+    /// It is larger than any object may be.
+    #[error(
+        "the content has more than the {} bytes that one object may have",
+        bounds::BLOB_BYTES
+    )]
+    TooLarge,
+    /// The disk, or the quota on it, is full.
+    #[error("the store's disk is full; free space there and try again")]
+    Full(#[source] io::Error),
+    /// The store's own trouble.
+    #[error("the object cannot be written: {doing} failed")]
+    Io {
+        /// The step that failed.
+        doing: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Why a store's root cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// It is on overlayfs, whose files have no stable identity and cannot carry mountable images.
+    #[error(
+        "the store's root {} is on overlayfs. hint: put it on a volume of a plain file system (ext4, xfs, btrfs)",
+        .0.display()
+    )]
+    Overlay(PathBuf),
+    /// Others could write into it.
+    #[error(
+        "the store's root {} must belong to user {uid} and be writable by nobody else; \
+         it belongs to user {owner} with mode {mode:04o}. hint: chown and chmod 0750",
+        .path.display()
+    )]
+    Exposed {
+        /// The root.
+        path: PathBuf,
+        /// Whose it should be.
+        uid: u32,
+        /// Whose it is.
+        owner: u32,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Something in it could not be made or opened.
+    #[error("{} cannot be used as part of the store", .path.display())]
+    Io {
+        /// Which file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The first write failed.
+    #[error(
+        "no object can be written below {}. hint: the file system must offer unnamed temporary files (O_TMPFILE)",
+        .path.display()
+    )]
+    FirstWrite {
+        /// The root.
+        path: PathBuf,
+        /// What failed.
+        source: WriteError,
+    },
+}
+
+/// Why a tree could not be laid out.
+#[derive(Debug, thiserror::Error)]
+pub enum LayOutError {
+    /// An object of it is not in the store.
+    #[error("`{path}` needs {object}, which is not in the store")]
+    Missing {
+        /// Where in the tree; `.` is its top.
+        path: String,
+        /// What is missing.
+        object: ObjectId,
+    },
+    /// An object of it is not a canonical directory, or something stands too deep.
+    #[error("`{path}` is refused: {why}")]
+    Malformed {
+        /// Where in the tree.
+        path: String,
+        /// What is wrong.
+        why: Invalid,
+    },
+    /// An object of it has other content than its digest says.
+    #[error(
+        "`{path}`: {object} is damaged in the store. hint: upload it again after removing it there"
+    )]
+    Damaged {
+        /// Where in the tree.
+        path: String,
+        /// What is damaged.
+        object: ObjectId,
+    },
+    /// There are too many entries.
+    #[error("the tree has more than {} entries", bounds::TREE_ENTRIES)]
+    TooManyEntries,
+    /// There is too much content.
+    #[error("the tree has more than {} bytes of content", bounds::TREE_BYTES)]
+    TooManyBytes,
+    /// The disk, or the quota on it, is full.
+    #[error("the store's disk is full; free space there and try again")]
+    Full(#[source] io::Error),
+    /// The caller's `stop` said so.
+    #[error("laying out the tree was stopped")]
+    Stopped,
+    /// The store's own trouble.
+    #[error("`{path}` cannot be laid out")]
+    Io {
+        /// Where in the tree.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Why a directory on disk has no tree digest.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// There is something in it that [`crate::lay_out`] does not make.
+    #[error("`{path}` {why}")]
+    Foreign {
+        /// Where.
+        path: String,
+        /// What is foreign about it.
+        why: String,
+    },
+    /// It could not be read.
+    #[error("`{path}` cannot be read")]
+    Io {
+        /// Where.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Whether the system says that there is no space, by disk or by quota.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}

@@ -1,0 +1,246 @@
+//! What every pair of a [`BlobSource`] and a [`BlobSink`] does, and what only the one on disk does.
+
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use belljar_core::{Digest, ObjectId, bounds};
+
+use crate::layout::object_path;
+use crate::{BlobSink, BlobSource, Memory, OBJECTS, ReadError, Reader, TMP, WriteError, Writer};
+
+fn put(
+    sink: &dyn BlobSink,
+    expected: Option<ObjectId>,
+    pieces: &[&[u8]],
+) -> Result<ObjectId, WriteError> {
+    let mut pending = sink.begin(expected)?;
+    for piece in pieces {
+        pending.write(piece)?;
+    }
+    pending.finish()
+}
+
+fn get(source: &dyn BlobSource, object: ObjectId) -> Result<Vec<u8>, ReadError> {
+    let mut bytes = Vec::new();
+    source.read(object)?.read_to_end(&mut bytes).unwrap();
+    Ok(bytes)
+}
+
+fn what_was_put_is_read_back(source: &dyn BlobSource, sink: &dyn BlobSink) {
+    for pieces in [
+        &[&b"one"[..], b"", b"two"][..],
+        &[b"onetwo"],
+        &[&[7; 200_000]],
+    ] {
+        let whole = pieces.concat();
+        let object = ObjectId::of(&whole);
+        assert_eq!(put(sink, Some(object), pieces).unwrap(), object);
+        assert_eq!(
+            put(sink, None, pieces).unwrap(),
+            object,
+            "again, and without saying what"
+        );
+        assert_eq!(get(source, object).unwrap(), whole);
+        assert!(source.contains(object).unwrap());
+    }
+}
+
+fn the_empty_object_is_there_from_the_start(source: &dyn BlobSource, _: &dyn BlobSink) {
+    assert_eq!(get(source, ObjectId::of(b"")).unwrap(), b"");
+}
+
+fn what_is_not_as_announced_is_refused_and_not_kept(source: &dyn BlobSource, sink: &dyn BlobSink) {
+    let object = ObjectId::of(b"expected");
+    for other in [&b"expecteD"[..], b"expect", b""] {
+        match put(sink, Some(object), &[other]) {
+            Err(WriteError::Mismatch { expected, found }) => {
+                assert_eq!((expected, found), (object, ObjectId::of(other)));
+            }
+            result => panic!("{result:?}"),
+        }
+        assert!(other.is_empty() || !source.contains(ObjectId::of(other)).unwrap());
+    }
+    let long = put(sink, Some(object), &[b"expected", b"!"]);
+    assert!(matches!(long, Err(WriteError::TooLong { .. })), "{long:?}");
+    let huge = ObjectId {
+        size: bounds::BLOB_BYTES + 1,
+        ..object
+    };
+    assert!(matches!(
+        put(sink, Some(huge), &[]),
+        Err(WriteError::TooLarge)
+    ));
+    assert!(!source.contains(object).unwrap());
+}
+
+fn what_is_not_finished_is_not_kept(source: &dyn BlobSource, sink: &dyn BlobSink) {
+    let mut pending = sink.begin(None).unwrap();
+    pending.write(b"dropped").unwrap();
+    drop(pending);
+    assert!(!source.contains(ObjectId::of(b"dropped")).unwrap());
+}
+
+fn absent_objects_and_wrong_sizes_are_told_apart(source: &dyn BlobSource, sink: &dyn BlobSink) {
+    let object = ObjectId::of(b"absent");
+    assert!(matches!(get(source, object), Err(ReadError::Missing(missing)) if missing == object));
+    assert!(!source.contains(object).unwrap());
+    put(sink, None, &[b"absent"]).unwrap();
+    let wrong = ObjectId { size: 3, ..object };
+    assert!(matches!(
+        get(source, wrong),
+        Err(ReadError::Size { found: 6, .. })
+    ));
+    assert!(!source.contains(wrong).unwrap());
+}
+
+fn many_writers_of_one_object_agree(source: &dyn BlobSource, sink: &dyn BlobSink) {
+    let content = [3; 100_000];
+    let object = ObjectId::of(&content);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| put(sink, Some(object), &[&content])))
+            .collect();
+        for writer in writers {
+            assert_eq!(writer.join().unwrap().unwrap(), object);
+        }
+    });
+    assert_eq!(get(source, object).unwrap(), content);
+}
+
+type Case = fn(&dyn BlobSource, &dyn BlobSink);
+
+const SUITE: &[(&str, Case)] = &[
+    ("what_was_put_is_read_back", what_was_put_is_read_back),
+    (
+        "the_empty_object_is_there_from_the_start",
+        the_empty_object_is_there_from_the_start,
+    ),
+    (
+        "what_is_not_as_announced_is_refused_and_not_kept",
+        what_is_not_as_announced_is_refused_and_not_kept,
+    ),
+    (
+        "what_is_not_finished_is_not_kept",
+        what_is_not_finished_is_not_kept,
+    ),
+    (
+        "absent_objects_and_wrong_sizes_are_told_apart",
+        absent_objects_and_wrong_sizes_are_told_apart,
+    ),
+    (
+        "many_writers_of_one_object_agree",
+        many_writers_of_one_object_agree,
+    ),
+];
+
+#[test]
+fn memory_behaves() {
+    for (name, case) in SUITE {
+        println!("{name}");
+        let memory = Memory::new(1 << 20);
+        case(&memory, &memory);
+    }
+}
+
+#[test]
+fn disk_behaves() {
+    for (name, case) in SUITE {
+        println!("{name}");
+        let root = tempfile::tempdir().unwrap();
+        let writer = Writer::open(root.path()).unwrap();
+        case(&Reader::new(root.path()).unwrap(), &writer);
+        assert_eq!(
+            std::fs::read_dir(root.path().join(TMP)).unwrap().count(),
+            0,
+            "{name} left something behind"
+        );
+    }
+}
+
+#[test]
+fn a_full_memory_says_so() {
+    let memory = Memory::new(5);
+    assert!(matches!(
+        put(&memory, None, &[b"123456"]),
+        Err(WriteError::Full(_))
+    ));
+    put(&memory, None, &[b"12345"]).unwrap();
+    assert!(matches!(
+        put(&memory, None, &[b"6"]),
+        Err(WriteError::Full(_))
+    ));
+}
+
+#[test]
+fn a_full_disk_says_so() {
+    // /dev/full (full(4)) answers every write with ENOSPC, as a full disk does.
+    let error = std::fs::write("/dev/full", b"x").unwrap_err();
+    assert!(crate::failure::is_full(&error));
+    // A quota that is reached, EDQUOT.
+    assert!(crate::failure::is_full(&std::io::Error::from_raw_os_error(
+        122
+    )));
+    assert!(!crate::failure::is_full(
+        &std::io::Error::from_raw_os_error(5)
+    ));
+}
+
+fn file_of(root: &Path, object: ObjectId) -> PathBuf {
+    root.join(OBJECTS).join(object_path(object.digest))
+}
+
+#[test]
+fn an_object_on_disk_is_where_and_as_documented() {
+    let root = tempfile::tempdir().unwrap();
+    let writer = Writer::open(root.path()).unwrap();
+    let object = put(&writer, None, &[b"abc"]).unwrap();
+    let path = root
+        .path()
+        .join("objects/sha256/ba/7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_eq!(path, file_of(root.path(), object));
+    let status = std::fs::metadata(&path).unwrap();
+    assert_eq!((status.mode() & 0o7777, status.nlink()), (0o440, 1));
+}
+
+#[test]
+fn an_object_that_was_cut_is_not_read_and_is_mended_by_the_next_upload() {
+    let root = tempfile::tempdir().unwrap();
+    let writer = Writer::open(root.path()).unwrap();
+    let reader = Reader::new(root.path()).unwrap();
+    let object = put(&writer, None, &[b"whole"]).unwrap();
+    let path = file_of(root.path(), object);
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+    std::fs::write(&path, b"who").unwrap();
+    assert!(matches!(
+        reader.open(object),
+        Err(ReadError::Size { found: 3, .. })
+    ));
+    put(&writer, Some(object), &[b"whole"]).unwrap();
+    assert_eq!(get(&reader, object).unwrap(), b"whole");
+    assert_eq!(std::fs::read_dir(root.path().join(TMP)).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_not_a_plain_file_is_not_an_object() {
+    let root = tempfile::tempdir().unwrap();
+    Writer::open(root.path()).unwrap();
+    let reader = Reader::new(root.path()).unwrap();
+    let secret = root.path().join("secret");
+    std::fs::write(&secret, b"secret").unwrap();
+    let object = ObjectId::of(b"secret");
+    std::os::unix::fs::symlink(&secret, file_of(root.path(), object)).unwrap();
+    assert!(matches!(reader.open(object), Err(ReadError::Io { .. })));
+    let directory = ObjectId {
+        digest: Digest::of(b"directory"),
+        size: 4096,
+    };
+    std::fs::create_dir(file_of(root.path(), directory)).unwrap();
+    assert!(matches!(reader.open(directory), Err(ReadError::Io { .. })));
+}
+
+#[test]
+fn a_reader_needs_the_layout() {
+    let root = tempfile::tempdir().unwrap();
+    assert!(Reader::new(root.path()).is_err());
+}
