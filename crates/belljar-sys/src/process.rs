@@ -203,6 +203,11 @@ pub fn wait_any() -> io::Result<Option<(u32, Ended)>> {
     }
 }
 
+/// The user id that this process acts under (geteuid(2)).
+pub fn effective_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// Has the kernel kill this process when its parent dies (PR_SET_PDEATHSIG, prctl(2)). A change of
 /// credentials clears that: call again afterwards.
 ///
