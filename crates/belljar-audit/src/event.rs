@@ -95,6 +95,8 @@ pub enum AuditEvent {
     CancelRequested {
         /// The principal.
         by: String,
+        /// Why, in that one's own words, if any were given.
+        reason: Option<String>,
     },
     /// The build has its final outcome; no further attempt follows.
     Finished {
@@ -172,9 +174,12 @@ impl AuditEvent {
                 cut_outcome(outcome);
             }
             Self::Signed { key_id: text, .. }
-            | Self::Recovered { state: text, .. }
-            | Self::CancelRequested { by: text } => {
+            | Self::Recovered { state: text, .. } => {
                 cut(text);
+            }
+            Self::CancelRequested { by, reason } => {
+                cut(by);
+                reason.iter_mut().for_each(cut);
             }
             Self::AttemptStarted { .. }
             | Self::Staged { .. }

@@ -69,6 +69,7 @@ fn events() -> Vec<AuditEvent> {
         },
         AuditEvent::CancelRequested {
             by: "unix:uid=0".into(),
+            reason: Some("no longer needed".to_owned()),
         },
         AuditEvent::Finished {
             outcome: Outcome::Cancelled {
@@ -142,7 +143,7 @@ fn a_trail_goes_on_after_a_torn_write() {
     let next = trail
         .append(
             Timestamp::from_millis(0),
-            AuditEvent::CancelRequested { by: "x".into() },
+            AuditEvent::CancelRequested { by: "x".into(), reason: None },
         )
         .unwrap();
     let entries = verify(&[&torn[..intact], &next].concat()).unwrap();
@@ -283,7 +284,7 @@ fn an_event_of_another_build_is_not_taken() {
 #[test]
 fn a_trail_is_bounded() {
     let mut trail = Trail::new(build(BUILD));
-    let event = || AuditEvent::CancelRequested { by: "x".into() };
+    let event = || AuditEvent::CancelRequested { by: "x".into(), reason: None };
     let mut bytes = Vec::new();
     for _ in 0..bounds::AUDIT_ENTRIES {
         bytes.extend(trail.append(Timestamp::from_millis(0), event()).unwrap());
