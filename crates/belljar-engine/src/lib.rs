@@ -1,4 +1,19 @@
-//! The life of a build as a sans-I/O state machine, its durable queue, and recovery
+//! The life of a build as a sans-I/O state machine, its durable queue, and recovery.
+//!
+//! * [`life`] says what happens to a build, without any I/O.
+//! * [`queue`] keeps builds across crashes.
+//! * [`ports`] is what the engine needs of the other processes.
+//! * [`engine()`] puts them together: an [`Engine`] for services, a [`Driver`] that runs the builds. Every
+//!   transition is durable before its effects, and every effect stands in the audit trail before it begins.
 
+mod driver;
+mod engine;
 pub mod life;
+mod perform;
+pub mod ports;
 pub mod queue;
+mod trail;
+mod work;
+
+pub use driver::{Driver, Settings, engine};
+pub use engine::{CancelError, Engine, Follow};

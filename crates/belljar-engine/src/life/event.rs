@@ -13,9 +13,16 @@ pub enum Event {
     CancelRequested {
         /// Who.
         by: String,
+        /// Why, in their own words, if they gave any.
+        reason: Option<String>,
     },
     /// The daemon was restarted: whatever was being done may have been done, or not.
     Recovered,
+    /// The daemon cannot keep the build's record any more: it must end, without a statement.
+    Condemned {
+        /// Why.
+        why: String,
+    },
     /// Something about one attempt.
     Attempt {
         /// Which.
@@ -172,6 +179,8 @@ pub enum Fact {
     CancelRequested {
         /// Who.
         by: String,
+        /// Why, in their own words, if they gave any.
+        reason: Option<String>,
     },
     /// The build has ended.
     Finished(Outcome),
@@ -184,6 +193,7 @@ impl Event {
             Self::SlotFree => "slot_free",
             Self::CancelRequested { .. } => "cancel_requested",
             Self::Recovered => "recovered",
+            Self::Condemned { .. } => "condemned",
             Self::Attempt { what, .. } => what.name(),
         }
     }

@@ -20,8 +20,9 @@ pub fn step(build: &Build, event: Event, now: Timestamp) -> Result<(Build, Vec<E
     };
     let after = match event {
         Event::SlotFree => turn.start(),
-        Event::CancelRequested { by } => Some(turn.cancel(by)),
+        Event::CancelRequested { by, reason } => Some(turn.cancel(by, reason)),
         Event::Recovered => turn.recover(),
+        Event::Condemned { why } => Some(turn.condemn(why)),
         Event::Attempt { attempt, what } if build.attempt.as_ref() == Some(&attempt) => turn.progress(attempt, what),
         Event::Attempt { .. } => None,
     };
@@ -54,12 +55,12 @@ impl Turn {
     }
 
     /// Makes sense always: where it is too late it changes nothing. The first who asks is remembered.
-    fn cancel(mut self, by: String) -> Self {
+    fn cancel(mut self, by: String, reason: Option<String>) -> Self {
         if self.build.cancelled_by.is_some() || self.build.outcome().is_some() {
             return self;
         }
         self.build.cancelled_by = Some(by.clone());
-        let mut turn = self.record(Fact::CancelRequested { by: by.clone() });
+        let mut turn = self.record(Fact::CancelRequested { by: by.clone(), reason });
         match (&turn.build.stage, turn.build.attempt.clone()) {
             (Stage::Queued, _) => turn.end(Outcome::Cancelled { by }),
             (Stage::Staging | Stage::Launching | Stage::Running, Some(attempt)) => {
@@ -102,6 +103,15 @@ impl Turn {
                 turn.conclude(attempt, Outcome::retryable("recover", why), None)
             }
         })
+    }
+
+    fn condemn(self, why: String) -> Self {
+        let outcome = Outcome::permanent("recover", why);
+        match (&self.build.stage, self.build.attempt.clone()) {
+            (Stage::Ended { .. }, _) => self,
+            (Stage::Queued, _) | (_, None) => self.end(outcome),
+            (_, Some(attempt)) => self.destroy(attempt, Next::End { outcome }),
+        }
     }
 
     fn progress(self, attempt: AttemptId, what: Progress) -> Option<Self> {

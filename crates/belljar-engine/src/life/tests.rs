@@ -49,7 +49,10 @@ fn of(number: u32, what: Progress) -> Event {
 }
 
 fn cancel() -> Event {
-    Event::CancelRequested { by: "me".to_owned() }
+    Event::CancelRequested {
+        by: "me".to_owned(),
+        reason: None,
+    }
 }
 
 /// Takes a build through `events`, all of which must make sense; gives it and the last effects.
@@ -356,6 +359,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => Just(Event::SlotFree),
         1 => Just(cancel()),
         1 => Just(Event::Recovered),
+        1 => Just(Event::Condemned { why: "damaged".to_owned() }),
         12 => (1..=bounds::ATTEMPTS, what).prop_map(|(number, what)| of(number, what)),
     ]
 }

@@ -208,8 +208,20 @@ impl Database {
         self.one("WHERE id = ?1", params![id.as_str()])
     }
 
-    pub(super) fn next(&mut self) -> Result<Option<Record>, QueueError> {
-        self.one("WHERE stage = 'queued' ORDER BY position LIMIT 1", params![])
+    pub(super) fn waiting(&mut self) -> Result<Vec<BuildId>, QueueError> {
+        let sql = "SELECT id FROM builds WHERE stage = 'queued' ORDER BY position";
+        let mut statement = self.connection.prepare_cached(sql).map_err(database)?;
+        let rows = statement
+            .query_map(params![], |row| row.get::<_, String>(0))
+            .map_err(database)?;
+        rows.map(|row| {
+            let id = row.map_err(database)?;
+            BuildId::new(id.as_str()).map_err(|e| QueueError::Damaged {
+                id,
+                what: e.to_string(),
+            })
+        })
+        .collect()
     }
 
     pub(super) fn in_flight(&mut self) -> Result<Vec<Record>, QueueError> {

@@ -143,12 +143,12 @@ impl Queue {
         self.0.call(move |database| database.get(&id)).await
     }
 
-    /// The build that has waited longest.
+    /// Every build that waits, the oldest first.
     ///
     /// # Errors
     /// See [`QueueError`].
-    pub async fn next(&self) -> Result<Option<Record>, QueueError> {
-        self.0.call(|database| database.next()).await
+    pub async fn waiting(&self) -> Result<Vec<BuildId>, QueueError> {
+        self.0.call(|database| database.waiting()).await
     }
 
     /// Every build that was begun and has not ended, the oldest first.

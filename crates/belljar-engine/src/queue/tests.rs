@@ -51,13 +51,14 @@ async fn what_was_answered_survives_reopening() {
         .submit(admitted("make", 0), request("b"), id('b'), at(2))
         .await
         .unwrap();
-    assert_eq!(queue.next().await.unwrap().unwrap(), first);
+    assert_eq!(queue.waiting().await.unwrap(), [id('a'), id('b')]);
+    assert_eq!(queue.get(&id('a')).await.unwrap().unwrap(), first);
     let (started, _) = step(&first.build, Event::SlotFree, at(3)).unwrap();
     queue.advance(first.build.sequence, &started).await.unwrap();
     reopened(queue, &path, |queue| async move {
         assert_eq!(queue.get(&id('a')).await.unwrap().unwrap().build, started);
         assert_eq!(queue.in_flight().await.unwrap()[0].build, started);
-        assert_eq!(queue.next().await.unwrap().unwrap().build.id, id('b'));
+        assert_eq!(queue.waiting().await.unwrap(), [id('b')]);
         assert_eq!(queue.get(&id('c')).await.unwrap(), None);
     })
     .await;
@@ -109,7 +110,7 @@ async fn a_change_from_another_state_is_refused() {
         .submit(admitted("make", 0), request("a"), id('a'), at(1))
         .await
         .unwrap();
-    let record = queue.next().await.unwrap().unwrap();
+    let record = queue.get(&id('a')).await.unwrap().unwrap();
     let (started, _) = step(&record.build, Event::SlotFree, at(3)).unwrap();
     queue.advance(1, &started).await.unwrap();
     assert!(matches!(queue.advance(1, &started).await, Err(QueueError::Conflict(_))));

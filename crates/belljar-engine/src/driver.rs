@@ -1,0 +1,212 @@
+//! Runs builds: takes them from the queue in order, as many at once as there are slots, and finds after a
+//! restart what was left behind.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use belljar_core::{BuildId, bounds};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::{Id, JoinError, JoinSet};
+use tracing::Instrument as _;
+
+use crate::engine::{CancelRequest, Command, Engine, Notices};
+use crate::life::{Event, Stage};
+use crate::ports::{Clock, Ports, Signer, Spawner, Store};
+use crate::queue::{Queue, QueueError};
+use crate::work::{Shared, Work};
+
+/// How long to wait before trying again what must succeed in the end.
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
+
+/// What the driver is told by configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many builds run at once; between one and [`bounds::CONCURRENT_SANDBOXES`].
+    pub slots: usize,
+    /// Where the audit trails are: an existing directory of the daemon's own.
+    pub audit: PathBuf,
+}
+
+/// Drives every build to its end.
+pub struct Driver<S, T, G, C> {
+    shared: Arc<Shared<S, T, G, C>>,
+    commands: mpsc::Receiver<Command>,
+    slots: Arc<Semaphore>,
+    waiting: VecDeque<BuildId>,
+    active: HashMap<BuildId, Active>,
+    tasks: JoinSet<()>,
+}
+
+/// A build that has a task.
+struct Active {
+    task: Id,
+    cancel: mpsc::Sender<CancelRequest>,
+}
+
+/// An engine over `queue` and `ports`: the handle for services, and the driver that somebody must
+/// [`Driver::run`].
+pub fn engine<S: Spawner, T: Store, G: Signer, C: Clock>(
+    queue: Queue,
+    ports: Ports<S, T, G, C>,
+    settings: Settings,
+) -> (Engine, Driver<S, T, G, C>) {
+    let (sender, commands) = mpsc::channel(bounds::QUEUE_REQUESTS);
+    let notices = Notices::default();
+    let engine = Engine::new(queue.clone(), sender, notices.clone());
+    let slots = settings.slots.clamp(1, bounds::CONCURRENT_SANDBOXES);
+    let driver = Driver {
+        shared: Arc::new(Shared {
+            queue,
+            ports,
+            notices,
+            audit: settings.audit,
+        }),
+        commands,
+        slots: Arc::new(Semaphore::new(slots)),
+        waiting: VecDeque::new(),
+        active: HashMap::new(),
+        tasks: JoinSet::new(),
+    };
+    (engine, driver)
+}
+
+impl<S: Spawner, T: Store, G: Signer, C: Clock> Driver<S, T, G, C> {
+    /// Runs until every [`Engine`] is gone. Dropped in the middle it leaves what the next one finds.
+    ///
+    /// # Errors
+    /// When the queue cannot be read at the start.
+    pub async fn run(mut self) -> Result<(), QueueError> {
+        for record in self.shared.queue.in_flight().await? {
+            tracing::info!(build.id = %record.build.id, build.stage = %record.build.stage, "found in flight");
+            self.begin(record.build.id.clone(), Event::Recovered, None);
+        }
+        self.waiting = self.shared.queue.waiting().await?.into();
+        // Nothing new starts beside remains that nobody accounts for.
+        let sweep = sweep(self.shared.clone());
+        tokio::pin!(sweep);
+        let mut swept = false;
+        loop {
+            if swept {
+                self.fill_slots();
+            }
+            tokio::select! {
+                () = &mut sweep, if !swept => swept = true,
+                command = self.commands.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => return Ok(()),
+                },
+                Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.reap(ended).await,
+            }
+        }
+    }
+
+    fn fill_slots(&mut self) {
+        while !self.waiting.is_empty()
+            && let Ok(slot) = self.slots.clone().try_acquire_owned()
+            && let Some(id) = self.waiting.pop_front()
+        {
+            self.begin(id, Event::SlotFree, Some(slot));
+        }
+    }
+
+    /// Gives a build a task, which ends when the build is queued again or has ended.
+    fn begin(&mut self, id: BuildId, event: Event, slot: Option<OwnedSemaphorePermit>) {
+        let (cancel, requests) = mpsc::channel(8);
+        let (shared, name) = (self.shared.clone(), id.clone());
+        let span = tracing::info_span!("build", build.id = %id, build.stage = tracing::field::Empty);
+        let task = async move {
+            match Work::load(shared, &name).await {
+                Ok(Some(work)) => {
+                    if let Err(error) = work.run(event, requests).await {
+                        crate::work::log("the build cannot go on", &error);
+                    }
+                }
+                Ok(None) => tracing::error!("the queue does not know this build"),
+                Err(error) => crate::work::log("the build cannot be driven", &error),
+            }
+            drop(slot);
+        };
+        let task = self.tasks.spawn(task.instrument(span)).id();
+        self.active.insert(id, Active { task, cancel });
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Queued(id) => self.waiting.push_back(id),
+            Command::Cancel { id, request } => self.cancel(id, request),
+        }
+    }
+
+    fn cancel(&mut self, id: BuildId, request: CancelRequest) {
+        if let Some(active) = self.active.get(&id) {
+            // A task with so many requests before it is about to end; who asked looks again.
+            let _ = active.cancel.try_send(request);
+        } else if let Some(position) = self.waiting.iter().position(|waiting| *waiting == id) {
+            self.waiting.remove(position);
+            let event = Event::CancelRequested {
+                by: request.by.clone(),
+                reason: request.reason.clone(),
+            };
+            self.begin(id.clone(), event, None);
+            if let Some(active) = self.active.get(&id) {
+                let _ = active.cancel.try_send(request);
+            }
+        }
+    }
+
+    /// A task has ended: its build waits again, or has ended, or the task met a defect.
+    async fn reap(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let task = match &ended {
+            Ok((task, ())) => *task,
+            Err(error) => error.id(),
+        };
+        let Some(id) = self
+            .active
+            .iter()
+            .find(|(_, active)| active.task == task)
+            .map(|(id, _)| id.clone())
+        else {
+            return;
+        };
+        self.active.remove(&id);
+        let record = match self.shared.queue.get(&id).await {
+            Ok(Some(record)) => record,
+            Ok(None) => return,
+            Err(error) => return crate::work::log("a build cannot be read", &error),
+        };
+        match record.build.stage {
+            Stage::Ended { .. } => {}
+            // It was its turn already: before all that came later.
+            Stage::Queued => self.waiting.push_front(id),
+            _ => {
+                tracing::error!(build.id = %id, panicked = ended.is_err(), "a build lost its task");
+                let why = "a defect of the daemon stopped the build; its log says more".to_owned();
+                self.begin(id, Event::Condemned { why }, None);
+            }
+        }
+    }
+}
+
+/// Has everything destroyed that the spawner still knows from an earlier life of this daemon.
+async fn sweep<S: Spawner, T: Store, G: Signer, C: Clock>(shared: Arc<Shared<S, T, G, C>>) {
+    loop {
+        match remains(&shared.ports.spawner).await {
+            Ok(count) => {
+                tracing::info!(count, "remains destroyed");
+                return;
+            }
+            Err(error) => tracing::warn!(%error, "the spawner cannot be asked for remains yet"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn remains<S: Spawner>(spawner: &S) -> Result<usize, crate::ports::SpawnerError> {
+    let known = spawner.list().await?;
+    for attempt in &known {
+        spawner.destroy(attempt).await?;
+    }
+    Ok(known.len())
+}

@@ -1,0 +1,125 @@
+//! What the engine needs of the world, as traits: the daemon connects them to the other processes, tests
+//! to fakes. Methods may be called again after a restart with the same arguments; each says what then.
+
+use std::fmt;
+use std::future::Future;
+
+use belljar_core::{AttemptId, Digest, ObjectId, Outcome, Timestamp};
+use belljar_plan::Plan;
+use belljar_plan::signer::Asserted;
+
+use crate::life::{Bundle, Collected};
+
+/// The privileged process that makes sandboxes.
+pub trait Spawner: Send + Sync + 'static {
+    /// Has the inputs of a new attempt verified and laid out.
+    fn stage(
+        &self,
+        attempt: &AttemptId,
+        spec: Digest,
+        plan: Plan,
+    ) -> impl Future<Output = Result<(), SpawnerError>> + Send;
+
+    /// Makes the sandbox of a staged attempt and starts its steps.
+    fn launch(&self, attempt: &AttemptId) -> impl Future<Output = Result<(), SpawnerError>> + Send;
+
+    /// Waits for the end of the steps of a launched attempt; also if they have ended already.
+    fn exited(&self, attempt: &AttemptId) -> impl Future<Output = Result<Outcome, SpawnerError>> + Send;
+
+    /// Has an attempt ended, whatever it is doing.
+    fn kill(&self, attempt: &AttemptId, by: &str) -> impl Future<Output = Result<(), SpawnerError>> + Send;
+
+    /// Has outputs and receipt taken.
+    fn collect(&self, attempt: &AttemptId) -> impl Future<Output = Result<Taken, SpawnerError>> + Send;
+
+    /// The receipt file of a collected attempt, as it is on disk.
+    fn receipt(&self, attempt: &AttemptId) -> impl Future<Output = Result<Vec<u8>, Trouble>> + Send;
+
+    /// Has everything of an attempt removed. Fine for an attempt that is not known.
+    fn destroy(&self, attempt: &AttemptId) -> impl Future<Output = Result<(), SpawnerError>> + Send;
+
+    /// Every attempt that was not destroyed.
+    fn list(&self) -> impl Future<Output = Result<Vec<AttemptId>, SpawnerError>> + Send;
+}
+
+/// The process that owns the objects.
+pub trait Store: Send + Sync + 'static {
+    /// Keeps `content`; durable when this returns. Fine for content that is there already.
+    fn put(&self, content: Vec<u8>) -> impl Future<Output = Result<ObjectId, Trouble>> + Send;
+}
+
+/// The process that holds the key.
+pub trait Signer: Send + Sync + 'static {
+    /// Asks for a statement about a collected success. The same question gives the same bundle.
+    fn attest(
+        &self,
+        collected: Collected,
+        spec: String,
+        asserted: Asserted,
+    ) -> impl Future<Output = Result<Bundle, Refusal>> + Send;
+
+    /// The bundle file of an attested attempt, as it is on disk.
+    fn bundle(&self, attempt: &AttemptId) -> impl Future<Output = Result<Vec<u8>, Trouble>> + Send;
+}
+
+/// What time it is.
+pub trait Clock: Send + Sync + 'static {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
+
+/// Everything together.
+#[derive(Debug)]
+pub struct Ports<S, T, G, C> {
+    /// Makes sandboxes.
+    pub spawner: S,
+    /// Keeps objects.
+    pub store: T,
+    /// Signs.
+    pub signer: G,
+    /// Tells the time.
+    pub clock: C,
+}
+
+/// What the spawner took of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Digest of the receipt file.
+    pub receipt: Digest,
+    /// The final outcome.
+    pub outcome: Outcome,
+}
+
+/// Why the spawner has not done something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpawnerError {
+    /// It answered so: this is how the attempt ends.
+    Failed(Outcome),
+    /// It did not answer; what was seen of it.
+    Lost(String),
+}
+
+/// Why the signer has not signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Whether asking again may help.
+    pub retryable: bool,
+    /// Why, one sentence each.
+    pub reasons: Vec<String>,
+}
+
+/// Something that did not work, in a sentence; another try may.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Trouble(pub String);
+
+impl fmt::Display for SpawnerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(outcome) => outcome.fmt(f),
+            Self::Lost(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for SpawnerError {}
