@@ -3,10 +3,12 @@
 //! here is the table of system calls ([`seccomp::SANDBOX`]), because it is written in their numbers.
 
 pub mod durable;
+pub mod files;
 pub mod forbidden;
 pub mod landlock;
 pub mod mount;
 pub mod namespace;
+pub mod poll;
 pub mod privilege;
 pub mod process;
 pub mod program;

@@ -200,3 +200,18 @@ pub fn directory(path: &Path) -> io::Result<OwnedFd> {
 pub fn file_system_magic(path: &Path) -> io::Result<i64> {
     Ok(rustix::fs::statfs(path)?.f_type)
 }
+
+/// A descriptor of the file or directory at `path`, for looking up below it, naming it in rules or setting
+/// attributes on its mount; nothing can be read or written through it (O_PATH, open(2)). A symbolic link
+/// at the end is not followed.
+///
+/// # Errors
+/// What openat(2) says.
+pub fn location(path: &Path) -> io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags, open};
+    Ok(open(
+        path,
+        OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+        Mode::empty(),
+    )?)
+}

@@ -159,3 +159,11 @@ pub fn owner(namespace: impl AsFd) -> io::Result<OwnedFd> {
         owner => Ok(unsafe { OwnedFd::from_raw_fd(owner) }),
     }
 }
+
+/// Sets the host name of this process's UTS namespace.
+///
+/// # Errors
+/// What sethostname(2) says.
+pub fn set_host_name(name: &str) -> io::Result<()> {
+    Ok(rustix::system::sethostname(name.as_bytes())?)
+}

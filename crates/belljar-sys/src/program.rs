@@ -191,3 +191,8 @@ pub fn fresh_session_keyring() -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+/// Sets the file mode creation mask (umask(2)).
+pub fn set_umask(mask: u32) {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+}

@@ -1,0 +1,434 @@
+//! The way of every attempt from its end to its receipt.
+
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use belljar_core::{LimitKind, Outcome};
+use belljar_plan::spawner::{Answer, Message};
+use belljar_plan::store::{self, Refusal, Request};
+use belljar_plan::{InputRecord, LogRecord, Receipt};
+use belljar_sys::files;
+use belljar_sys::poll::{Event, Interest};
+
+use super::{Attempt, ENDING_TIME, Phase, in_time, now};
+use crate::site::Site;
+use crate::{collector, staging};
+
+/// Which of an attempt's descriptors something has happened on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The conversation with the store.
+    Store,
+    /// The socket to init.
+    Init,
+    /// Init's end, or news of its cgroup.
+    Death,
+    /// The end of a collector or janitor.
+    Helper,
+}
+
+impl Attempt {
+    /// Takes it to its receipt; answered with the digest of that.
+    pub fn collect(&mut self, number: u64, site: &mut Site, out: &mut Vec<Message>) {
+        if matches!(self.phase, Phase::Staged) {
+            self.kill(
+                Outcome::retryable("launch", "it was collected before it was launched"),
+                out,
+            );
+        }
+        self.pending = Some(number);
+        match (&self.phase, self.receipt, &self.outcome) {
+            (Phase::Done, Some(receipt), Some(outcome)) => {
+                let outcome = outcome.clone();
+                self.answer(Answer::Collected { receipt, outcome }, out);
+            }
+            (Phase::Ended, ..) => self.begin_ending(site, out),
+            _ => {
+                let outcome = Outcome::retryable("collect", "the attempt has not ended");
+                self.answer(Answer::Failed { outcome }, out);
+            }
+        }
+    }
+
+    /// Ends it if it has not ended, takes it to its receipt, and then answers `Destroyed`.
+    pub fn destroy(&mut self, number: u64, site: &mut Site, out: &mut Vec<Message>) {
+        self.destroy = Some(number);
+        match self.phase {
+            Phase::Ended => self.begin_ending(site, out),
+            Phase::Done => self.finish_destroy(out),
+            _ => self.kill(
+                Outcome::retryable("recover", "it was given up before it had ended"),
+                out,
+            ),
+        }
+    }
+
+    /// Goes on where an ended attempt that is to be destroyed waits for nobody.
+    pub fn go_on(&mut self, site: &mut Site, out: &mut Vec<Message>) {
+        if matches!(self.phase, Phase::Ended) && self.destroy.is_some() {
+            self.begin_ending(site, out);
+        }
+    }
+
+    fn finish_destroy(&mut self, out: &mut Vec<Message>) {
+        if let Some(number) = self.destroy.take() {
+            self.forgotten = true;
+            let answer = Answer::Destroyed;
+            out.push(Message::Answer { number, answer });
+        }
+    }
+
+    /// What the event loop has to wait for.
+    pub fn interests(&self) -> Vec<(Source, Interest<'_>)> {
+        let readable = |descriptor| Interest {
+            descriptor,
+            event: Event::Readable,
+        };
+        let mut interests = Vec::new();
+        if !self.store_lost {
+            interests.push((Source::Store, readable(self.store.as_fd())));
+        }
+        match (&self.phase, &self.launched) {
+            (Phase::Launching | Phase::Running, Some(launched)) => {
+                interests.push((Source::Init, readable(launched.socket.as_fd())));
+                interests.push((Source::Death, readable(launched.init.pidfd.as_fd())));
+            }
+            (Phase::Dying, Some(launched)) => {
+                let news = Interest {
+                    descriptor: launched.group.events.as_fd(),
+                    event: Event::Priority,
+                };
+                interests.push((Source::Death, news));
+            }
+            (Phase::Collecting(Some(child)) | Phase::Unmounting(child), _) => {
+                interests.push((Source::Helper, readable(child.pidfd.as_fd())));
+            }
+            _ => {}
+        }
+        interests
+    }
+
+    /// Something has happened on one of them.
+    pub fn on_event(&mut self, source: Source, site: &mut Site, out: &mut Vec<Message>) {
+        match source {
+            Source::Store => self.on_store(site, out),
+            Source::Init => self.on_init(out),
+            // What init has told before its end is heard first.
+            Source::Death if matches!(self.phase, Phase::Launching | Phase::Running) => {
+                self.on_init(out)
+            }
+            Source::Death => self.look_whether_dead(out),
+            Source::Helper => self.on_helper(site, out),
+        }
+    }
+
+    /// The time for its next look has come.
+    pub fn on_time(&mut self, site: &mut Site, out: &mut Vec<Message>) {
+        self.look_whether_dead(out);
+        if self
+            .deadline
+            .is_some_and(|deadline| deadline <= Instant::now())
+        {
+            self.on_deadline(site, out);
+        }
+    }
+
+    fn on_deadline(&mut self, site: &mut Site, out: &mut Vec<Message>) {
+        match &self.phase {
+            Phase::Collecting(Some(child)) | Phase::Unmounting(child) => {
+                // Its end is told by its pidfd and goes the usual way.
+                let _ = child.kill();
+                self.deadline = in_time(ENDING_TIME);
+                self.outcome = Some(Outcome::retryable("collect", "it took too long"));
+            }
+            Phase::FinishingLog | Phase::Collecting(None) | Phase::Verifying | Phase::Releasing => {
+                self.store_failed("it took too long", site, out);
+            }
+            Phase::Ended | Phase::Done | Phase::Staged => self.deadline = None,
+            _ => self.on_deadline_before_end(out),
+        }
+    }
+
+    fn begin_ending(&mut self, site: &mut Site, out: &mut Vec<Message>) {
+        self.deadline = in_time(ENDING_TIME);
+        if self.log_asked && !self.store_lost {
+            self.phase = Phase::FinishingLog;
+            self.ask(&Request::FinishLog, site, out);
+        } else {
+            self.verify(site, out);
+        }
+    }
+
+    fn ask(&mut self, request: &Request, site: &mut Site, out: &mut Vec<Message>) {
+        if let Err(error) = self.store.ask(request) {
+            self.store_failed(&error.to_string(), site, out);
+        }
+    }
+
+    /// The store is of no use any more: what follows does without.
+    fn store_failed(&mut self, why: &str, site: &mut Site, out: &mut Vec<Message>) {
+        self.store_lost = true;
+        match self.phase {
+            Phase::Staging | Phase::Staged | Phase::Launching | Phase::Running => {
+                self.kill(Outcome::retryable("run", format!("the store: {why}")), out);
+                return;
+            }
+            Phase::Dying => {
+                self.cause = Some(Outcome::retryable("run", format!("the store: {why}")));
+                return;
+            }
+            _ => self.outcome = Some(Outcome::retryable("collect", format!("the store: {why}"))),
+        }
+        match self.phase {
+            Phase::FinishingLog | Phase::Collecting(None) | Phase::Verifying => {
+                self.unmount(site, out)
+            }
+            Phase::Releasing => self.finish(site, out),
+            _ => {}
+        }
+    }
+
+    fn on_store(&mut self, site: &mut Site, out: &mut Vec<Message>) {
+        let answer = match self.store.answer() {
+            Ok(answer) => answer,
+            Err(error) => return self.store_failed(&error.to_string(), site, out),
+        };
+        match (&self.phase, answer) {
+            (
+                Phase::Staging | Phase::Staged | Phase::Launching | Phase::Running | Phase::Dying,
+                answer,
+            ) => {
+                self.on_store_before_end(answer, out);
+            }
+            (
+                Phase::Ended | Phase::FinishingLog,
+                store::Answer::LogOpen | store::Answer::LogExceeded,
+            ) => {}
+            (Phase::FinishingLog, store::Answer::LogFinished { object, truncated }) => {
+                self.log = Some(LogRecord { object, truncated });
+                self.on_log_finished(truncated, site, out);
+            }
+            (Phase::Collecting(None), store::Answer::CollectReady) => {
+                self.start_collector(site, out)
+            }
+            (Phase::Collecting(_) | Phase::Verifying, store::Answer::Output { entry }) => {
+                self.outputs.push(entry)
+            }
+            (Phase::Collecting(_) | Phase::Verifying, store::Answer::CollectDone) => {
+                self.collected = true
+            }
+            (Phase::Collecting(_) | Phase::Verifying, store::Answer::OutputsRefused { why }) => {
+                self.outcome = Some(self.refusal(why));
+                if let Phase::Collecting(Some(child)) = &self.phase {
+                    let _ = child.kill();
+                }
+            }
+            (Phase::Verifying, store::Answer::Inputs { unchanged }) => {
+                self.unchanged = Some(unchanged);
+                self.unmount(site, out);
+            }
+            (Phase::Releasing, store::Answer::Released) => self.finish(site, out),
+            (_, store::Answer::Failed { why, .. }) => self.store_failed(&why, site, out),
+            (_, other) => self.store_failed(&format!("it answered {other:?}"), site, out),
+        }
+    }
+
+    fn on_log_finished(&mut self, truncated: bool, site: &mut Site, out: &mut Vec<Message>) {
+        let success = self.outcome.as_ref().is_some_and(Outcome::is_success);
+        if success && truncated {
+            self.outcome = Some(Outcome::LimitExceeded {
+                limit: LimitKind::Log,
+                figure: self.plan.limits.get().log_bytes,
+            });
+        }
+        if !success || truncated {
+            return self.verify(site, out);
+        }
+        self.phase = Phase::Collecting(None);
+        let figures = self.plan.limits.get();
+        let request = Request::Collect {
+            outputs: self.plan.outputs.clone(),
+            limit_bytes: figures.output_bytes,
+            limit_entries: figures.output_entries,
+        };
+        self.ask(&request, site, out);
+    }
+
+    fn start_collector(&mut self, site: &mut Site, out: &mut Vec<Message>) {
+        let Some(launched) = &self.launched else {
+            return;
+        };
+        let namespace = launched.user_namespace.as_fd();
+        match collector::start(
+            namespace,
+            &self.places.merged(),
+            self.store.connection(),
+            &self.plan.outputs,
+        ) {
+            Ok(child) => self.phase = Phase::Collecting(Some(child)),
+            Err(error) => {
+                self.outcome = Some(Outcome::retryable(
+                    "collect",
+                    format!("the collector cannot start: {error}"),
+                ));
+                self.verify(site, out);
+            }
+        }
+    }
+
+    fn refusal(&self, why: Refusal) -> Outcome {
+        let figures = self.plan.limits.get();
+        match why {
+            Refusal::Entry { why } => Outcome::OutputRejected { why },
+            Refusal::TooManyBytes => Outcome::LimitExceeded {
+                limit: LimitKind::OutputBytes,
+                figure: figures.output_bytes,
+            },
+            Refusal::TooManyEntries => Outcome::LimitExceeded {
+                limit: LimitKind::OutputEntries,
+                figure: figures.output_entries,
+            },
+        }
+    }
+
+    /// Asks whether the sources are unchanged. After a collection the request also tells the store that
+    /// nothing more will come from the collector.
+    fn verify(&mut self, site: &mut Site, out: &mut Vec<Message>) {
+        if !self.staged || self.store_lost {
+            return self.unmount(site, out);
+        }
+        self.phase = Phase::Verifying;
+        self.ask(&Request::VerifyInputs, site, out);
+    }
+
+    fn unmount(&mut self, site: &mut Site, out: &mut Vec<Message>) {
+        if let Some(launched) = &self.launched {
+            self.clean_room.no_process =
+                launched.group.is_empty().unwrap_or(false) && launched.group.remove().is_ok();
+        } else {
+            self.clean_room.no_process = true;
+        }
+        match staging::start_janitor(&self.places) {
+            Ok(child) => self.phase = Phase::Unmounting(child),
+            Err(error) => {
+                self.outcome = Some(Outcome::retryable(
+                    "collect",
+                    format!("the teardown cannot start: {error}"),
+                ));
+                self.release(site, out);
+            }
+        }
+    }
+
+    fn on_helper(&mut self, site: &mut Site, out: &mut Vec<Message>) {
+        let (Phase::Collecting(Some(child)) | Phase::Unmounting(child)) = &self.phase else {
+            return;
+        };
+        if matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        // How it ended does not matter: the store tells what it got, `/proc` what is still mounted.
+        match self.phase {
+            Phase::Collecting(_) => self.verify(site, out),
+            _ => self.release(site, out),
+        }
+    }
+
+    fn release(&mut self, site: &mut Site, out: &mut Vec<Message>) {
+        self.clean_room.no_mount = staging::is_unmounted(&self.places).unwrap_or(false);
+        self.phase = Phase::Releasing;
+        if self.staged && !self.store_lost {
+            self.ask(&Request::Release, site, out);
+        } else {
+            self.finish(site, out);
+        }
+    }
+
+    /// Writes the receipt and tells of it.
+    fn finish(&mut self, site: &mut Site, out: &mut Vec<Message>) {
+        let stage = site.config.stage.join(self.id.to_string());
+        // A store that was lost removes the copy itself when it notices, or at its next start.
+        let copy_gone = self.store_lost || !files::exists(&stage).unwrap_or(true);
+        self.clean_room.no_file = copy_gone && !files::exists(&self.places.base()).unwrap_or(true);
+        self.phase = Phase::Done;
+        self.deadline = None;
+        let outcome = self.final_outcome();
+        self.outcome = Some(outcome.clone());
+        match site.receipts.append(self.receipt(&outcome, site)) {
+            Ok(receipt) => {
+                self.receipt = Some(receipt);
+                self.answer(Answer::Collected { receipt, outcome }, out);
+            }
+            Err(error) => {
+                let outcome = Outcome::retryable(
+                    "collect",
+                    format!("the receipt cannot be written: {error}"),
+                );
+                self.outcome = Some(outcome.clone());
+                self.answer(Answer::Failed { outcome }, out);
+            }
+        }
+        self.finish_destroy(out);
+    }
+
+    fn final_outcome(&self) -> Outcome {
+        let outcome = self.outcome.clone().unwrap_or_else(|| self.judge());
+        if !outcome.is_success() {
+            return outcome;
+        }
+        if !self.collected {
+            return Outcome::retryable("collect", "the outputs were not taken to the end");
+        }
+        if self.unchanged != Some(true) {
+            return Outcome::permanent(
+                "collect",
+                "the staged sources were changed while the build ran",
+            );
+        }
+        if !self.clean_room.is_clean() {
+            return Outcome::permanent(
+                "collect",
+                format!(
+                    "something was left after the teardown: {:?}",
+                    self.clean_room
+                ),
+            );
+        }
+        outcome
+    }
+
+    fn receipt(&self, outcome: &Outcome, site: &Site) -> Receipt {
+        let launched = self.launched.as_ref();
+        Receipt {
+            sequence: 0,
+            previous: None,
+            run_nonce: site.run_nonce.clone(),
+            boot_id: site.boot_id.clone(),
+            attempt: self.id.clone(),
+            spec: self.spec,
+            plan: self.plan_digest,
+            binaries: site.binaries.clone(),
+            rootfs: site.rootfs.record(),
+            input: InputRecord {
+                tree: self.plan.source,
+                unchanged: self.unchanged,
+            },
+            enforcement: launched.and_then(|launched| launched.enforcement.clone()),
+            self_probes: launched
+                .map(|launched| launched.self_probes.clone())
+                .unwrap_or_default(),
+            steps: self.steps.clone(),
+            outcome: outcome.clone(),
+            usage: self.usage.clone(),
+            log: self.log.clone(),
+            outputs: if outcome.is_success() {
+                self.outputs.clone()
+            } else {
+                Vec::new()
+            },
+            clean_room: self.clean_room,
+            started: self.started,
+            finished: now(),
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Steps of init that put its file system together.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use belljar_plan::{BUILD_ID, HOME, HOSTNAME, USER, WORKDIR};
+use belljar_sys::forbidden::UNCOVERED_FILE;
+use belljar_sys::mount::{self, Attributes};
+
+use crate::init::Init;
+use crate::rootfs::HostPath;
+
+const READ_ONLY: Attributes = Attributes {
+    read_only: true,
+    devices: false,
+    no_exec: false,
+};
+const MASK: Attributes = Attributes {
+    read_only: true,
+    devices: false,
+    no_exec: true,
+};
+
+/// Device nodes of the host that every build has.
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
+
+/// What is masked in `/proc`, where it is there: the kernel's settings, and what tells of the host or
+/// of keys.
+const MASKED_DIRECTORIES: &[&str] = &[
+    "sys",
+    "pressure",
+    "acpi",
+    "bus",
+    "irq",
+    "driver",
+    "fs",
+    "scsi",
+    "dynamic_debug",
+];
+const MASKED_FILES: &[&str] = &[
+    "kallsyms",
+    "keys",
+    "key-users",
+    "config.gz",
+    "kcore",
+    "kmsg",
+    "kpagecount",
+    "kpageflags",
+    "kpagecgroup",
+    "sysrq-trigger",
+    "timer_list",
+    "sched_debug",
+    "latency_stats",
+    "modules",
+    "vmallocinfo",
+    "slabinfo",
+    "pagetypeinfo",
+    "iomem",
+    "ioports",
+];
+
+pub(super) fn root(init: &mut Init<'_>) -> io::Result<()> {
+    mount::make_all_private()?;
+    let options = [
+        ("size", Some("4m")),
+        ("nr_inodes", Some("1k")),
+        ("mode", Some("755")),
+    ];
+    let new_root = init.places.root();
+    mount::attach(
+        mount::make("tmpfs", &options, Attributes::default())?,
+        &new_root,
+    )?;
+    init.own(&new_root)?;
+    for path in [
+        "etc",
+        "tmp",
+        "home",
+        "home/build",
+        "build",
+        "proc",
+        "dev",
+        "var",
+        "run",
+        ".masked",
+        ".masked/directory",
+    ] {
+        init.directory(path)?;
+    }
+    symlink("/tmp", new_root.join("var/tmp"))?;
+    init.file(".masked/file", "", 0o000)?;
+    init.file(
+        UNCOVERED_FILE.trim_start_matches('/'),
+        "no Landlock rule covers this file\n",
+        0o444,
+    )?;
+    identity_files(init)?;
+    for path in init.rootfs.paths() {
+        host_path(init, path).map_err(|e| io::Error::new(e.kind(), format!("{path:?}: {e}")))?;
+    }
+    Ok(())
+}
+
+/// What programs look up about users and hosts, without anything of the real host in it.
+fn identity_files(init: &Init<'_>) -> io::Result<()> {
+    let passwd = format!(
+        "root:x:0:0:root:/:/usr/sbin/nologin\n{USER}:x:{BUILD_ID}:{BUILD_ID}:build:{HOME}:/bin/sh\n\
+         nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n"
+    );
+    init.file("etc/passwd", &passwd, 0o444)?;
+    init.file(
+        "etc/group",
+        &format!("root:x:0:\n{USER}:x:{BUILD_ID}:\nnogroup:x:65534:\n"),
+        0o444,
+    )?;
+    init.file(
+        "etc/hosts",
+        &format!("127.0.0.1 localhost {HOSTNAME}\n::1 localhost\n"),
+        0o444,
+    )?;
+    init.file("etc/hostname", &format!("{HOSTNAME}\n"), 0o444)?;
+    init.file(
+        "etc/nsswitch.conf",
+        "passwd: files\ngroup: files\nhosts: files\n",
+        0o444,
+    )
+}
+
+/// A listed path of the host: what host root owns appears as inside 0's, by an id-mapped clone.
+fn host_path(init: &Init<'_>, path: &HostPath) -> io::Result<()> {
+    let (source, is_directory) = match path {
+        HostPath::Directory(source) => (source, true),
+        HostPath::File(source) => (source, false),
+        HostPath::Symlink(at, target) => {
+            let at = init.inside(at);
+            init.parents(&at)?;
+            return symlink(target, at);
+        }
+    };
+    let target = init.inside(source);
+    init.parents(&target)?;
+    if is_directory {
+        DirBuilder::new().mode(0o755).create(&target)?;
+    } else {
+        fs::write(&target, "")?;
+    }
+    let clone = mount::clone_tree(source, false)?;
+    mount::set_attributes(
+        clone.as_fd(),
+        READ_ONLY,
+        Some(init.user_namespace.as_fd()),
+        false,
+    )?;
+    mount::attach(clone, &target)
+}
+
+pub(super) fn devices(init: &mut Init<'_>) -> io::Result<()> {
+    let options = [
+        ("size", Some("64k")),
+        ("nr_inodes", Some("64")),
+        ("mode", Some("755")),
+    ];
+    let no_exec = Attributes {
+        no_exec: true,
+        ..Attributes::default()
+    };
+    let dev = init.inside(Path::new("/dev"));
+    mount::attach(mount::make("tmpfs", &options, no_exec)?, &dev)?;
+    init.own(&dev)?;
+    let device = Attributes {
+        read_only: false,
+        devices: true,
+        no_exec: true,
+    };
+    for name in DEVICES {
+        init.file(&format!("dev/{name}"), "", 0o000)?;
+        let clone = mount::clone_tree(&Path::new("/dev").join(name), false)?;
+        mount::set_attributes(clone.as_fd(), device, None, false)?;
+        mount::attach(clone, &dev.join(name))?;
+    }
+    init.directory("dev/shm")?;
+    init.directory("dev/pts")?;
+    // Every devpts mount is an instance of its own since Linux 4.7.
+    let options = [
+        ("ptmxmode", Some("0666")),
+        ("mode", Some("0620")),
+        ("max", Some("256")),
+    ];
+    mount::attach(mount::make("devpts", &options, device)?, &dev.join("pts"))?;
+    for (name, target) in [
+        ("ptmx", "pts/ptmx"),
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        symlink(target, dev.join(name))?;
+    }
+    Ok(())
+}
+
+pub(super) fn work_space(init: &mut Init<'_>) -> io::Result<()> {
+    let no_exec = Attributes {
+        no_exec: true,
+        ..Attributes::default()
+    };
+    let places = init.places;
+    for (source, target, attributes) in [
+        (places.merged(), WORKDIR, Attributes::default()),
+        (places.scratch("tmp"), "/tmp", Attributes::default()),
+        (places.scratch("home"), HOME, Attributes::default()),
+        (places.scratch("shm"), "/dev/shm", no_exec),
+    ] {
+        let clone = mount::clone_tree(&source, false)?;
+        mount::set_attributes(clone.as_fd(), attributes, None, false)?;
+        mount::attach(clone, &init.inside(Path::new(target)))?;
+    }
+    Ok(())
+}
+
+pub(super) fn proc(init: &mut Init<'_>) -> io::Result<()> {
+    let proc = init.inside(Path::new("/proc"));
+    let no_exec = Attributes {
+        no_exec: true,
+        ..Attributes::default()
+    };
+    let mounted = mount::make("proc", &[], no_exec)?;
+    mount::attach(mounted.as_fd(), &proc)?;
+    for (names, mask) in [
+        (MASKED_DIRECTORIES, ".masked/directory"),
+        (MASKED_FILES, ".masked/file"),
+    ] {
+        for name in names {
+            let target = proc.join(name);
+            if !target.exists() {
+                continue;
+            }
+            let clone = mount::clone_tree(&init.inside(Path::new(mask)), false)?;
+            mount::set_attributes(clone.as_fd(), MASK, None, false)?;
+            mount::attach(clone, &target)?;
+        }
+    }
+    mount::set_attributes(mounted.as_fd(), MASK, None, false)
+}
+
+pub(super) fn pivot(init: &mut Init<'_>) -> io::Result<()> {
+    std::env::set_current_dir(init.places.root())?;
+    mount::pivot_here()?;
+    for path in ["/dev", "/"] {
+        let opened = mount::location(Path::new(path))?;
+        let no_exec = path == "/dev";
+        mount::set_attributes(
+            opened.as_fd(),
+            Attributes {
+                no_exec,
+                ..READ_ONLY
+            },
+            None,
+            false,
+        )?;
+    }
+    Ok(())
+}
+
+impl Init<'_> {
+    /// Where a path of the sandbox lies before the pivot.
+    fn inside(&self, path: &Path) -> PathBuf {
+        self.places
+            .root()
+            .join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    fn own(&self, path: &Path) -> io::Result<()> {
+        chown(path, Some(self.ids.image), Some(self.ids.image))
+    }
+
+    fn directory(&self, path: &str) -> io::Result<()> {
+        let path = self.inside(Path::new(path));
+        DirBuilder::new().mode(0o755).create(&path)?;
+        self.own(&path)
+    }
+
+    fn file(&self, path: &str, content: &str, mode: u32) -> io::Result<()> {
+        let path = self.inside(Path::new(path));
+        fs::write(&path, content)?;
+        fs::set_permissions(&path, Permissions::from_mode(mode))?;
+        self.own(&path)
+    }
+
+    /// Makes the directories above `path` that are not there yet.
+    fn parents(&self, path: &Path) -> io::Result<()> {
+        let Some(parent) = path.parent() else {
+            return Ok(());
+        };
+        if parent.exists() {
+            return Ok(());
+        }
+        self.parents(parent)?;
+        DirBuilder::new().mode(0o755).create(parent)?;
+        self.own(parent)
+    }
+}
