@@ -111,6 +111,11 @@ impl BuilderConfig {
         })
     }
 
+    /// What all URIs begin with.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// `builder.id` of what was made in `mode`.
     pub fn id(&self, mode: Mode) -> String {
         format!("{}{}", self.base, mode.suffix())

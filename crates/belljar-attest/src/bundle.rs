@@ -4,7 +4,8 @@ use belljar_core::{Invalid, bounds};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use crate::dsse::PAYLOAD_TYPE;
+use crate::PublicKey;
+use crate::dsse::{PAYLOAD_TYPE, pae};
 
 /// Media type of a Sigstore bundle v0.3.
 pub const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -146,6 +147,12 @@ impl Bundle {
             )));
         }
         Ok(bytes)
+    }
+
+    /// Whether the signature is `key`'s over the payload. Says nothing about what the payload states.
+    pub fn is_signed_by(&self, key: &PublicKey) -> bool {
+        self.key_id == key.key_id()
+            && key.verifies(&pae(PAYLOAD_TYPE, &self.payload), &self.signature)
     }
 
     /// The statement's exact bytes.

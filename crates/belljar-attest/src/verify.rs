@@ -4,7 +4,6 @@ use belljar_core::{Digest, Invalid, Timestamp, canonical_json};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::dsse::{PAYLOAD_TYPE, pae};
 use crate::provenance::{AUDIT, RECEIPT, SOURCE, SPEC};
 use crate::statement::{PREDICATE_TYPE, STATEMENT_TYPE};
 use crate::verdict::AssertedFacts;
@@ -80,7 +79,7 @@ pub fn verify(bundle: &[u8], public_key: &str, artifact: &Digest) -> Result<Verd
             given,
         });
     }
-    if !key.verifies(&pae(PAYLOAD_TYPE, bundle.payload()), bundle.signature()) {
+    if !bundle.is_signed_by(&key) {
         return Err(VerifyError::BadSignature);
     }
     let statement = View::read(bundle.payload()).map_err(VerifyError::NotProvenance)?;

@@ -1,3 +1,135 @@
-//! The key-holding process: recomputes and signs statements
+//! The process that holds the key. It signs nothing that it is handed: belljard names an attempt and its
+//! specification, and the statement is computed here from that, the spawner's receipt and this process's own
+//! configuration (see `belljar_attest::Statement::provenance`). At most one statement per attempt.
+//!
+//! It has no network, no capabilities and a user id of its own. What it does, in order:
+//!
+//! 1. read the configuration, which only root can have written;
+//! 2. read (or, where that is allowed, make) the key, and lock it against a second signer;
+//! 3. confine itself; publish the public key beside the evidence;
+//! 4. listen, and answer belljard, and nobody else, one thread per connection.
 
-fn main() {}
+#[cfg(test)]
+mod bench;
+mod config;
+mod evidence;
+#[cfg(test)]
+#[path = "../../belljar-attest/src/fixture.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the tests of belljar-attest, which use more of it"
+)]
+mod fixture;
+mod key_file;
+mod receipts;
+mod service;
+mod session;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use belljar_attest::Key;
+use belljar_sys::process;
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+use crate::evidence::Evidence;
+use crate::key_file::KeyFile;
+use crate::receipts::Receipts;
+use crate::service::Service;
+
+/// Computes and signs provenance for belljard.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Configuration file (TOML).
+    #[arg(long)]
+    config: PathBuf,
+    /// Die with the process that started this one.
+    #[arg(long)]
+    die_with_parent: bool,
+    /// Print the public key (PEM) and exit.
+    #[arg(long)]
+    public_key: bool,
+}
+
+/// Why the signer could not start, in words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Fatal(String);
+
+impl Fatal {
+    fn new(what: &str, why: impl std::fmt::Display) -> Self {
+        Self(format!("{what}: {why}"))
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter)
+        .init();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fatal) => {
+            tracing::error!("{fatal}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Fatal> {
+    if arguments.die_with_parent {
+        process::die_with_parent().map_err(|e| Fatal::new("--die-with-parent", e))?;
+    }
+    let uid = process::effective_uid();
+    if uid == 0 {
+        let hint = "hint: start it under the signer's own user id, as its systemd unit does";
+        return Err(Fatal::new("the signer does not run as root", hint));
+    }
+    let config = Config::load(&arguments.config, 0)
+        .map_err(|e| Fatal::new(&arguments.config.display().to_string(), e))?;
+    let key_file = KeyFile::open(&config.key, uid, config.generate_key)
+        .map_err(|e| Fatal::new(&config.key.display().to_string(), e))?;
+    let key = key_file
+        .read()
+        .map_err(|e| Fatal::new(&config.key.display().to_string(), e))?;
+    if arguments.public_key {
+        return std::io::stdout()
+            .write_all(key.public().to_pem().as_bytes())
+            .map_err(|e| Fatal::new("standard output", e));
+    }
+    // Held to the end: one signer per key, hence one that decides what has been signed.
+    let _lock = key_file
+        .lock()
+        .map_err(|e| Fatal::new(&config.key.display().to_string(), e))?;
+    process::confine_service().map_err(|e| Fatal::new("confinement", e))?;
+    serve(&config, key, uid)
+}
+
+fn serve(config: &Config, key: Key, uid: u32) -> Result<(), Fatal> {
+    let evidence = Evidence::new(config.evidence.clone(), uid);
+    let place = || config.evidence.display().to_string();
+    evidence
+        .publish_key(&key.public().to_pem())
+        .map_err(|e| Fatal::new(&place(), e))?;
+    tracing::info!(
+        key_id = key.public().key_id(),
+        builder = config.builder.base(),
+        "ready to attest"
+    );
+    let receipts = Receipts::new(config.receipts.clone(), 0);
+    let service = Arc::new(Service::new(
+        key,
+        config.builder.clone(),
+        receipts,
+        evidence,
+    ));
+    session::listen(&config.socket, config.client_uid, &service)
+        .map_err(|e| Fatal::new(&config.socket.display().to_string(), e))
+}

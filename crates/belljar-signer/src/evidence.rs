@@ -1,0 +1,152 @@
+use std::fs::{File, Permissions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::PathBuf;
+
+use belljar_core::{AttemptId, bounds};
+use belljar_sys::durable;
+
+/// The directory of bundles: the signer's durable memory of what it has signed. belljard reads it by group.
+pub(crate) struct Evidence {
+    directory: PathBuf,
+    /// Who the directory and each bundle must belong to: this process.
+    owner: u32,
+}
+
+/// Why evidence could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EvidenceError {
+    /// Somebody else could have written it.
+    #[error("{what} must be of uid {owner} and writable by nobody else")]
+    Unsafe {
+        /// The directory or a file in it.
+        what: String,
+        /// Who it must belong to.
+        owner: u32,
+    },
+    /// A file that is there is not what it must be.
+    #[error("{0} is not a regular file within the bounds")]
+    Irregular(String),
+    /// Another operation failed; it may not the next time.
+    #[error("{0}")]
+    Io(io::Error),
+}
+
+impl EvidenceError {
+    /// Whether asking again may end otherwise.
+    pub(crate) fn retryable(&self) -> bool {
+        matches!(self, Self::Io(_))
+    }
+}
+
+/// Name of the public key's file.
+const PUBLIC_KEY: &str = "builder.pub";
+/// Permission bits of bundles: belljard's group reads them.
+const BUNDLE_MODE: u32 = 0o640;
+/// Permission bits of the public key: it is everybody's.
+const PUBLIC_KEY_MODE: u32 = 0o644;
+
+impl Evidence {
+    /// Evidence in `directory`, all of it `owner`'s.
+    pub(crate) fn new(directory: PathBuf, owner: u32) -> Self {
+        Self { directory, owner }
+    }
+
+    /// The bundle of `attempt`, if one was ever made; durable when this returns, even if the process that
+    /// made it died before it could see to that.
+    pub(crate) fn load(&self, attempt: &AttemptId) -> Result<Option<Vec<u8>>, EvidenceError> {
+        let directory = self.open()?;
+        let found = self.read(&directory, &bundle_name(attempt), bounds::BUNDLE_BYTES)?;
+        if found.is_some() {
+            directory.sync_all().map_err(EvidenceError::Io)?;
+        }
+        Ok(found)
+    }
+
+    /// Keeps the bundle of `attempt`: durable when this returns, and never in the place of another.
+    pub(crate) fn keep(&self, attempt: &AttemptId, bundle: &[u8]) -> Result<(), EvidenceError> {
+        let directory = self.open()?;
+        // Only this process writes here, one bundle at a time: what has this name is of one that died.
+        let temporary = format!("{attempt}.tmp");
+        let write = || {
+            write_temporary(&directory, &temporary, bundle, BUNDLE_MODE)?;
+            durable::link_new(&directory, &temporary, &bundle_name(attempt))?;
+            directory.sync_all()
+        };
+        let written = write();
+        let removed = durable::remove(&directory, &temporary);
+        written.and(removed).map_err(EvidenceError::Io)
+    }
+
+    /// Puts the public key beside the bundles, in the place of an older one.
+    pub(crate) fn publish_key(&self, pem: &str) -> Result<(), EvidenceError> {
+        let directory = self.open()?;
+        match self.read(&directory, PUBLIC_KEY, bounds::CONFIG_BYTES)? {
+            Some(present) if present == pem.as_bytes() => return Ok(()),
+            Some(_) => tracing::warn!("the public key changed: older bundles need the older key"),
+            None => {}
+        }
+        let temporary = format!("{PUBLIC_KEY}.tmp");
+        let write = || {
+            write_temporary(&directory, &temporary, pem.as_bytes(), PUBLIC_KEY_MODE)?;
+            std::fs::rename(
+                self.directory.join(&temporary),
+                self.directory.join(PUBLIC_KEY),
+            )?;
+            directory.sync_all()
+        };
+        write().map_err(EvidenceError::Io)
+    }
+
+    fn open(&self) -> Result<File, EvidenceError> {
+        let directory = durable::open_directory(&self.directory).map_err(EvidenceError::Io)?;
+        self.check("the directory of evidence", &directory)?;
+        Ok(directory)
+    }
+
+    fn read(
+        &self,
+        directory: &File,
+        name: &str,
+        limit: usize,
+    ) -> Result<Option<Vec<u8>>, EvidenceError> {
+        let irregular = || EvidenceError::Irregular(name.to_owned());
+        let file = match durable::open_regular(directory, name) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => return Err(irregular()),
+            other => other.map_err(EvidenceError::Io)?,
+        };
+        self.check(name, &file)?;
+        let mut bytes = Vec::new();
+        file.take(limit as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(EvidenceError::Io)?;
+        if bytes.len() > limit {
+            return Err(irregular());
+        }
+        Ok(Some(bytes))
+    }
+
+    fn check(&self, what: &str, file: &File) -> Result<(), EvidenceError> {
+        let status = file.metadata().map_err(EvidenceError::Io)?;
+        if status.uid() != self.owner || status.mode() & 0o022 != 0 {
+            return Err(EvidenceError::Unsafe {
+                what: what.to_owned(),
+                owner: self.owner,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn bundle_name(attempt: &AttemptId) -> String {
+    format!("{attempt}.sigstore.json")
+}
+
+fn write_temporary(directory: &File, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+    durable::remove(directory, name)?;
+    let mut file = durable::create_new(directory, name, 0o600)?;
+    file.write_all(bytes)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()
+}

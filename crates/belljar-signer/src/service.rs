@@ -1,0 +1,154 @@
+use std::sync::{Mutex, PoisonError};
+
+use belljar_attest::{BuilderConfig, Bundle, Key, Statement};
+use belljar_core::{AttemptId, BuildSpec, Digest, bounds};
+use belljar_plan::signer::{Answer, Asserted, Request};
+
+use crate::evidence::Evidence;
+use crate::receipts::Receipts;
+
+/// Everything that an answer depends on.
+pub(crate) struct Service {
+    key: Key,
+    builder: BuilderConfig,
+    receipts: Receipts,
+    evidence: Evidence,
+    /// One attestation at a time: looking for an earlier bundle and keeping a new one are one step.
+    turn: Mutex<()>,
+}
+
+/// A refusal that fits a frame, whatever its reasons quote.
+pub(crate) fn refused(retryable: bool, mut reasons: Vec<String>) -> Answer {
+    reasons.truncate(bounds::REASONS);
+    for reason in &mut reasons {
+        reason.truncate(reason.floor_char_boundary(bounds::REASON_BYTES));
+    }
+    Answer::Refused { retryable, reasons }
+}
+
+/// Why nothing was signed.
+struct Refusal {
+    retryable: bool,
+    reasons: Vec<String>,
+}
+
+impl Refusal {
+    fn never(reason: impl std::fmt::Display) -> Self {
+        Self {
+            retryable: false,
+            reasons: vec![reason.to_string()],
+        }
+    }
+
+    fn perhaps_later(retryable: bool, reason: impl std::fmt::Display) -> Self {
+        Self {
+            retryable,
+            reasons: vec![reason.to_string()],
+        }
+    }
+}
+
+impl Service {
+    /// A service that signs with `key` as `builder` what `receipts` vouch for, and remembers in `evidence`.
+    pub(crate) fn new(
+        key: Key,
+        builder: BuilderConfig,
+        receipts: Receipts,
+        evidence: Evidence,
+    ) -> Self {
+        Self {
+            key,
+            builder,
+            receipts,
+            evidence,
+            turn: Mutex::new(()),
+        }
+    }
+
+    /// The answer to one request of belljard's.
+    pub(crate) fn answer(&self, request: &Request) -> Answer {
+        match request {
+            Request::PublicKey => Answer::PublicKey {
+                pem: self.key.public().to_pem(),
+                key_id: self.key.public().key_id(),
+            },
+            Request::Attest {
+                attempt,
+                spec,
+                asserted,
+            } => match self.attest(attempt, spec, asserted) {
+                Ok(file) => {
+                    let (bundle, size) = (Digest::of(&file), file.len() as u64);
+                    tracing::info!(%attempt, %bundle, submitter = ?asserted.submitter, "attested");
+                    Answer::Attested { bundle, size }
+                }
+                Err(Refusal { retryable, reasons }) => {
+                    let answer = refused(retryable, reasons);
+                    tracing::warn!(%attempt, ?answer, "refused to attest");
+                    answer
+                }
+            },
+        }
+    }
+
+    /// The bundle of `attempt`, durable. Made at the first request; afterwards the same file, as long as what
+    /// is asked for is the same statement.
+    fn attest(
+        &self,
+        attempt: &AttemptId,
+        spec: &str,
+        asserted: &Asserted,
+    ) -> Result<Vec<u8>, Refusal> {
+        let spec = BuildSpec::from_canonical(spec.as_bytes())
+            .map_err(|e| Refusal::never(e.within("spec")))?;
+        let receipt = self
+            .receipts
+            .read(attempt)
+            .map_err(|e| Refusal::perhaps_later(e.retryable(), e))?;
+        let statement =
+            Statement::provenance(&spec, &receipt, asserted, &self.builder).map_err(|reasons| {
+                Refusal {
+                    retryable: false,
+                    reasons,
+                }
+            })?;
+        // A panic while it was held cannot have left anything half done: the link is the one step that counts.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self
+            .evidence
+            .load(attempt)
+            .map_err(|e| Refusal::perhaps_later(e.retryable(), e))?;
+        if let Some(file) = before {
+            return self.same(&statement, file);
+        }
+        let bundle = self
+            .key
+            .attest(&statement)
+            .map_err(|e| Refusal::perhaps_later(true, e))?;
+        let file = bundle.to_json().map_err(Refusal::never)?;
+        self.evidence.keep(attempt, &file).map_err(|e| {
+            Refusal::perhaps_later(e.retryable(), format!("the bundle could not be kept: {e}"))
+        })?;
+        Ok(file)
+    }
+
+    /// `file`, if it is the bundle of exactly this statement. Signatures are randomised, so it is the payload
+    /// that is compared.
+    fn same(&self, statement: &Statement, file: Vec<u8>) -> Result<Vec<u8>, Refusal> {
+        let bundle = Bundle::from_json(&file)
+            .map_err(|e| Refusal::never(format!("the bundle of this attempt: {e}")))?;
+        if bundle.payload() != statement.payload() {
+            return Err(Refusal::never(
+                "another statement was already signed for this attempt",
+            ));
+        }
+        if !bundle.is_signed_by(self.key.public()) {
+            let reason = "the bundle of this attempt was changed, or signed with another key";
+            return Err(Refusal::never(reason));
+        }
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests;
