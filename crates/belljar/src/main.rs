@@ -1,3 +1,92 @@
-//! The command line
+//! The command line of Belljar: submits builds, brings artifacts and evidence home, verifies them.
+//!
+//! * [`run`] is the whole way of one build: [`manifest`] → [`source`] → [`target`] → [`upload`] → [`watch`]
+//!   → [`fetch`].
+//! * [`embedded`] starts all processes where no daemon runs.
+//! * [`exit`] says what exit statuses mean, [`report`] what `--json` prints.
 
-fn main() {}
+mod cli;
+mod client;
+mod doctor;
+mod embedded;
+mod error;
+mod evidence;
+mod exit;
+mod fetch;
+mod key;
+mod log;
+mod manifest;
+mod random;
+mod report;
+mod run;
+mod signals;
+mod source;
+mod target;
+mod terminal;
+mod upload;
+mod verify;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde::Serialize;
+
+use crate::cli::{Cli, Command, Key};
+use crate::error::Error;
+use crate::terminal::Terminal;
+
+fn main() -> ExitCode {
+    let arguments = Cli::parse();
+    let mut terminal = Terminal::new();
+    let done = match &arguments.command {
+        Command::Run(run) => run::run(run, &mut terminal),
+        Command::Verify(verify) => verify::run(verify),
+        Command::Key {
+            command: Key::Public(public),
+        } => key::public(public),
+        Command::Doctor(doctor) => doctor::run(doctor, &mut terminal),
+    };
+    let code = done.unwrap_or_else(|error| failed(&error, arguments.command.json(), &mut terminal));
+    ExitCode::from(code)
+}
+
+/// Tells what went wrong.
+fn failed(error: &Error, wants_json: bool, terminal: &mut Terminal) -> u8 {
+    terminal.error(&error.to_string());
+    for cause in error.causes() {
+        terminal.detail(&format!("because: {cause}"));
+    }
+    if let Some(hint) = error.hint() {
+        terminal.detail(&format!("hint: {hint}"));
+    }
+    if wants_json {
+        let told = json(&report::Failed::new(error), false).and_then(|text| {
+            terminal::result(&text).map_err(|e| Error::Process("write to standard output", e))
+        });
+        if let Err(second) = told {
+            terminal.error(&second.to_string());
+        }
+    }
+    error.code()
+}
+
+/// A report as JSON text.
+fn json(report: &impl Serialize, pretty: bool) -> Result<String, Error> {
+    let text = if pretty {
+        serde_json::to_string_pretty(report)
+    } else {
+        serde_json::to_string(report)
+    };
+    text.map_err(|e| Error::Process("write JSON", e.into()))
+}
+
+/// Runs a few calls to a daemon.
+fn block_on<T>(calls: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime
+        .map_err(|e| Error::Process("start the runtime", e))?
+        .block_on(calls)
+}

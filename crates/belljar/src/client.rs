@@ -1,0 +1,200 @@
+//! The connection to a daemon: gRPC over a unix socket.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
+use bazel_remote_apis::build::bazel::remote::execution::v2::content_addressable_storage_client::ContentAddressableStorageClient;
+use bazel_remote_apis::google::bytestream::byte_stream_client::ByteStreamClient;
+use belljar_core::{BuildId, BuildSpec, Invalid, ObjectId, RequestId, bounds};
+use belljar_wire::v1::build_service_client::BuildServiceClient;
+use belljar_wire::{BuildRecord, Problem, ServerInfo, build_name, v1};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+/// How long a call may take that is answered at once. Streams have no such bound.
+const CALL: Duration = Duration::from_secs(60);
+
+/// A connection to a daemon. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    builds: BuildServiceClient<Channel>,
+    /// REAPI's batch calls on blobs.
+    pub(crate) blobs: ContentAddressableStorageClient<Channel>,
+    /// Blobs as streams.
+    pub(crate) streams: ByteStreamClient<Channel>,
+}
+
+/// Why a daemon could not be asked, or its answer not be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Nobody listens.
+    #[error("no daemon answers at {}", socket.display())]
+    Connect {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        source: tonic::transport::Error,
+    },
+    /// The daemon said no, or was lost.
+    #[error("{doing}: {problem}")]
+    Call {
+        /// What was being done.
+        doing: &'static str,
+        /// What it said.
+        problem: Box<Problem>,
+    },
+    /// The answer is not one.
+    #[error("{doing}: the daemon's answer cannot be used: {invalid}")]
+    Answer {
+        /// What was being done.
+        doing: &'static str,
+        /// What is wrong with it.
+        invalid: Invalid,
+    },
+}
+
+impl Error {
+    /// What a failed call's status says.
+    pub(crate) fn call(doing: &'static str, status: &Status) -> Self {
+        Self::Call {
+            doing,
+            problem: Box::new(Problem::from_status(status)),
+        }
+    }
+
+    /// An answer that cannot be used.
+    pub(crate) fn answer(doing: &'static str, invalid: Invalid) -> Self {
+        Self::Answer { doing, invalid }
+    }
+}
+
+impl Client {
+    /// Connects to the socket at `path`.
+    ///
+    /// # Errors
+    /// When nobody listens there.
+    pub(crate) async fn connect(path: &Path) -> Result<Self, Error> {
+        let socket = path.to_owned();
+        let connector = tower::service_fn(move |_| {
+            let socket = socket.clone();
+            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+        });
+        // The authority is sent as it stands; a unix socket has no host name.
+        let channel = Endpoint::from_static("http://localhost")
+            .connect_with_connector(connector)
+            .await;
+        let channel = channel.map_err(|source| Error::Connect {
+            socket: path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            builds: BuildServiceClient::new(channel.clone())
+                .max_decoding_message_size(bounds::BUILD_MESSAGE_BYTES),
+            blobs: ContentAddressableStorageClient::new(channel.clone()),
+            streams: ByteStreamClient::new(channel),
+        })
+    }
+
+    /// What the daemon is and can do.
+    pub(crate) async fn server_info(&self) -> Result<ServerInfo, Error> {
+        let doing = "asking the daemon what it is";
+        let answer = self
+            .builds
+            .clone()
+            .get_server_info(call(v1::GetServerInfoRequest {}))
+            .await;
+        let info = answer
+            .map_err(|status| Error::call(doing, &status))?
+            .into_inner();
+        info.try_into()
+            .map_err(|invalid| Error::answer(doing, invalid))
+    }
+
+    /// Submits a build.
+    pub(crate) async fn submit(
+        &self,
+        request_id: &RequestId,
+        spec: &BuildSpec,
+    ) -> Result<BuildRecord, Error> {
+        let doing = "submitting the build";
+        let request = v1::SubmitBuildRequest {
+            request_id: request_id.to_string(),
+            spec: Some(spec.into()),
+        };
+        let answer = self.builds.clone().submit_build(call(request)).await;
+        record(
+            doing,
+            answer
+                .map_err(|status| Error::call(doing, &status))?
+                .into_inner(),
+        )
+    }
+
+    /// Asks for the end of a build.
+    pub(crate) async fn cancel(&self, build: &BuildId, reason: &str) -> Result<BuildRecord, Error> {
+        let doing = "cancelling the build";
+        let request = v1::CancelBuildRequest {
+            name: build_name(build),
+            reason: reason.to_owned(),
+        };
+        let answer = self.builds.clone().cancel_build(call(request)).await;
+        record(
+            doing,
+            answer
+                .map_err(|status| Error::call(doing, &status))?
+                .into_inner(),
+        )
+    }
+
+    /// Follows a build.
+    pub(crate) async fn watch(
+        &self,
+        request: v1::WatchBuildRequest,
+    ) -> Result<tonic::Streaming<v1::WatchBuildResponse>, Status> {
+        Ok(self.builds.clone().watch_build(request).await?.into_inner())
+    }
+}
+
+/// A request that is to be answered soon.
+pub(crate) fn call<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(CALL);
+    request
+}
+
+/// A build out of an answer.
+pub(crate) fn record(doing: &'static str, build: v1::Build) -> Result<BuildRecord, Error> {
+    build
+        .try_into()
+        .map_err(|invalid| Error::answer(doing, invalid))
+}
+
+/// REAPI's form of an object's id.
+pub(crate) fn reapi_digest(object: ObjectId) -> reapi::Digest {
+    reapi::Digest {
+        hash: object.digest.to_hex(),
+        // Sizes stay below `bounds::BLOB_BYTES`.
+        size_bytes: i64::try_from(object.size).unwrap_or(i64::MAX),
+    }
+}
+
+/// The way back, for answers.
+pub(crate) fn object_id(
+    doing: &'static str,
+    digest: Option<reapi::Digest>,
+) -> Result<ObjectId, Error> {
+    let refused = |invalid: Invalid| Error::answer(doing, invalid.within("digest"));
+    let digest = digest.ok_or_else(|| refused(Invalid::new("missing")))?;
+    let size = u64::try_from(digest.size_bytes)
+        .map_err(|_| refused(Invalid::field("size_bytes", "negative")))?;
+    let digest = belljar_core::Digest::from_hex(&digest.hash).map_err(refused)?;
+    Ok(ObjectId { digest, size })
+}
+
+/// SHA-256, the one digest function.
+pub(crate) fn sha256() -> i32 {
+    reapi::digest_function::Value::Sha256.into()
+}

@@ -1,0 +1,177 @@
+use std::fmt;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use serde::Serialize;
+
+use super::layout::State;
+use super::{BELLJARD, Error, GROUP, ROOT, STORE, slots};
+
+/// Base of the URIs in provenance from embedded mode.
+const BUILDER_ID: &str = "urn:belljar:embedded";
+
+/// Which cgroup hierarchies the spawner demands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Floor {
+    /// The unified hierarchy with its controllers.
+    V2,
+    /// Controllers in v1 hierarchies, life cycle in the v2 tree: a lowered floor, told in the provenance by
+    /// another `builder.id`.
+    Hybrid,
+}
+
+impl fmt::Display for Floor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V2 => "v2",
+            Self::Hybrid => "hybrid",
+        })
+    }
+}
+
+/// What this host can give: v2, unless its v2 tree has no memory controller.
+pub(crate) fn host_floor() -> Floor {
+    floor_of(
+        std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
+            .ok()
+            .as_deref(),
+    )
+}
+
+/// What a list of v2 controllers suffices for; none where v2 is not mounted at the usual place.
+pub(super) fn floor_of(controllers: Option<&str>) -> Floor {
+    let memory =
+        controllers.is_some_and(|list| list.split_whitespace().any(|name| name == "memory"));
+    if memory { Floor::V2 } else { Floor::Hybrid }
+}
+
+#[derive(Serialize)]
+struct StoreConfig<'a> {
+    socket: &'a Path,
+    root: &'a Path,
+    client_uid: u32,
+    spawner_uid: u32,
+}
+
+#[derive(Serialize)]
+struct SignerConfig<'a> {
+    socket: &'a Path,
+    key: &'a Path,
+    receipts: &'a Path,
+    evidence: &'a Path,
+    client_uid: u32,
+    builder_id: &'a str,
+    generate_key: bool,
+}
+
+#[derive(Serialize)]
+struct SpawnerConfig<'a> {
+    socket: &'a Path,
+    store_socket: &'a Path,
+    group: u32,
+    client_uid: u32,
+    store_uid: u32,
+    receipts: &'a Path,
+    stage: &'a Path,
+    runtime: &'a Path,
+    ids: &'a str,
+    slots: usize,
+    cgroup_floor: Floor,
+}
+
+#[derive(Serialize)]
+struct BelljardConfig<'a> {
+    socket: &'a Path,
+    store_socket: &'a Path,
+    spawner_socket: &'a Path,
+    signer_socket: &'a Path,
+    store_root: &'a Path,
+    receipts: &'a Path,
+    evidence: &'a Path,
+    state: &'a Path,
+    slots: usize,
+    allowed_uids: &'a [u32],
+}
+
+/// Writes the configuration of every process.
+pub(super) fn write(state: &State, floor: Floor) -> Result<(), Error> {
+    let root = state.path();
+    let socket = |name: &str| root.join(format!("run/{name}/{name}.sock"));
+    let (store, signer, spawner, belljard) = (
+        socket("store"),
+        socket("signer"),
+        socket("spawner"),
+        socket("belljard"),
+    );
+    let (store_root, receipts, evidence) = (
+        root.join("store"),
+        root.join("receipts"),
+        root.join("evidence"),
+    );
+    let store_config = StoreConfig {
+        socket: &store,
+        root: &store_root,
+        client_uid: BELLJARD,
+        spawner_uid: ROOT,
+    };
+    let signer_config = SignerConfig {
+        socket: &signer,
+        key: &root.join("signer/key.pk8"),
+        receipts: &receipts,
+        evidence: &evidence,
+        client_uid: BELLJARD,
+        builder_id: BUILDER_ID,
+        generate_key: true,
+    };
+    let spawner_config = SpawnerConfig {
+        socket: &spawner,
+        store_socket: &store,
+        group: GROUP,
+        client_uid: BELLJARD,
+        store_uid: STORE,
+        receipts: &receipts,
+        stage: &store_root.join("stage"),
+        runtime: &root.join("run/spawner"),
+        ids: "auto",
+        slots: slots(),
+        cgroup_floor: floor,
+    };
+    let belljard_config = BelljardConfig {
+        socket: &belljard,
+        store_socket: &store,
+        spawner_socket: &spawner,
+        signer_socket: &signer,
+        store_root: &store_root,
+        receipts: &receipts,
+        evidence: &evidence,
+        state: &root.join("daemon"),
+        slots: slots(),
+        // Root is always allowed, and nobody else uses an embedded daemon.
+        allowed_uids: &[],
+    };
+    file(root, "store", &store_config)?;
+    file(root, "signer", &signer_config)?;
+    file(root, "spawner", &spawner_config)?;
+    file(root, "belljard", &belljard_config)
+}
+
+fn file(root: &Path, name: &str, config: &impl Serialize) -> Result<(), Error> {
+    let path = root.join(format!("config/{name}.toml"));
+    let set_up = |source: std::io::Error| Error::SetUp {
+        path: path.clone(),
+        source,
+    };
+    let text = toml::to_string(config).map_err(|e| set_up(std::io::Error::other(e)))?;
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened =
+        openat(CWD, &path, flags, Mode::from_raw_mode(0o644)).map_err(|e| set_up(e.into()))?;
+    // Whatever the umask says: the processes read it under their own user ids.
+    rustix::fs::fchmod(&opened, Mode::from_raw_mode(0o644)).map_err(|e| set_up(e.into()))?;
+    File::from(opened)
+        .write_all(text.as_bytes())
+        .map_err(set_up)
+}

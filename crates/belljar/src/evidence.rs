@@ -1,0 +1,80 @@
+//! The files that a run leaves in `--output` beside the artifacts, and their names.
+
+use std::collections::BTreeSet;
+
+use belljar_core::{Invalid, RelPath};
+
+/// The signer's public key, in PEM.
+pub(crate) const PUBLIC_KEY: &str = "builder.pub";
+/// The record of the build: what `belljar run --json` prints.
+pub(crate) const RECORD: &str = "build.json";
+/// What the build wrote to its log, byte for byte.
+pub(crate) const LOG: &str = "build.log";
+/// Beside each declared output: the Sigstore bundle.
+pub(crate) const BUNDLE_SUFFIX: &str = ".sigstore.json";
+/// Beside each declared output: the bundle's DSSE envelope on one line (in-toto's JSON Lines).
+pub(crate) const ENVELOPE_SUFFIX: &str = ".intoto.jsonl";
+
+/// The names of the files at the top.
+const TOP: [&str; 3] = [PUBLIC_KEY, RECORD, LOG];
+
+/// Whether a declared output leaves the files at the top their names.
+///
+/// # Errors
+/// Names the file that stands in the way.
+pub(crate) fn keeps_clear(output: &RelPath) -> Result<(), Invalid> {
+    let first = output.components().next().unwrap_or_default();
+    match TOP.iter().find(|name| **name == first) {
+        Some(name) => Err(Invalid::new(format!(
+            "`{output}` would take the place of the evidence file `{name}`"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Whether no declared output stands where evidence of another one goes.
+///
+/// # Errors
+/// Names both.
+pub(crate) fn are_apart(outputs: &BTreeSet<RelPath>) -> Result<(), Invalid> {
+    for output in outputs {
+        for suffix in [BUNDLE_SUFFIX, ENVELOPE_SUFFIX] {
+            let beside = RelPath::new(format!("{output}{suffix}")).map_err(|e| {
+                Invalid::new(format!(
+                    "the evidence beside `{output}` would have a bad name: {}",
+                    e.reason
+                ))
+            })?;
+            if let Some(other) = outputs.iter().find(|other| other.starts_with(&beside)) {
+                return Err(Invalid::new(format!(
+                    "`{other}` would take the place of the evidence of `{output}`"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text).unwrap()
+    }
+
+    #[test]
+    fn outputs_cannot_take_the_place_of_evidence() {
+        for bad in ["builder.pub", "build.json", "build.log", "build.log/x"] {
+            assert!(keeps_clear(&path(bad)).is_err(), "{bad}");
+        }
+        for good in ["a/builder.pub", "build.log.txt", "app"] {
+            assert!(keeps_clear(&path(good)).is_ok(), "{good}");
+        }
+        let set = |paths: &[&str]| paths.iter().map(|text| path(text)).collect();
+        assert!(are_apart(&set(&["app", "app.json", "b/app.sigstore.json"])).is_ok());
+        assert!(are_apart(&set(&["app", "app.sigstore.json"])).is_err());
+        assert!(are_apart(&set(&["a/app", "a/app.intoto.jsonl/x"])).is_err());
+        assert!(are_apart(&set(&[&"n".repeat(250)])).is_err());
+    }
+}

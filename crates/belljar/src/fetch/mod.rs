@@ -1,0 +1,255 @@
+//! Artifacts and evidence out of the daemon's store into `--output`, verified while they are written.
+
+mod output;
+mod tree;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
+use bazel_remote_apis::google::bytestream::ReadRequest;
+use belljar_core::{Hasher, Invalid, ObjectId, RelPath, bounds};
+use belljar_wire::{Artifact, ArtifactKind};
+
+use crate::client::{self, Client, call, object_id, reapi_digest, sha256};
+
+pub(crate) use output::Output;
+use tree::{Laid, Pending, Tree};
+
+const READING: &str = "downloading";
+/// Largest blob that is fetched together with others.
+const SMALL: u64 = 256 * 1024;
+
+/// Why artifacts could not be brought home.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The daemon said no.
+    #[error(transparent)]
+    Daemon(#[from] client::Error),
+    /// The daemon's list of artifacts is not one that a build can have.
+    #[error("the daemon's answer cannot be used: artifact `{path}` {why}")]
+    Artifact {
+        /// The artifact.
+        path: RelPath,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// What came is not what was asked for.
+    #[error("{wanted} was asked for, and something else came")]
+    Content {
+        /// What was asked for.
+        wanted: ObjectId,
+    },
+    /// The daemon does not give an object.
+    #[error("{wanted} cannot be had: {message}")]
+    Refused {
+        /// Which.
+        wanted: ObjectId,
+        /// Why.
+        message: String,
+    },
+    /// Something stands in the way in the output directory.
+    #[error("{} is in the way: it is not a directory", .0.display())]
+    InTheWay(PathBuf),
+    /// The output directory does not take it.
+    #[error("cannot write below {}", path.display())]
+    Write {
+        /// The output directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Fetches everything that a build declared and left, and puts each declared output in its place as a whole,
+/// in the place of what stood there before.
+///
+/// # Errors
+/// The first thing that goes wrong; outputs that are in place already stay.
+pub(crate) async fn artifacts(
+    client: &Client,
+    output: &Output,
+    declared: impl IntoIterator<Item = &RelPath>,
+    artifacts: &[Artifact],
+) -> Result<(), Error> {
+    let mut trees = Vec::new();
+    let mut placed = 0;
+    for root in declared {
+        let of_root: Vec<&Artifact> = artifacts
+            .iter()
+            .filter(|artifact| artifact.path.starts_with(root))
+            .collect();
+        placed += of_root.len();
+        trees.push((root, Tree::check(root, &of_root)?, of_root));
+    }
+    if placed != artifacts.len() {
+        let stray = artifacts
+            .iter()
+            .find(|a| !trees.iter().any(|(root, ..)| a.path.starts_with(root)));
+        let why = "was not declared, or is listed twice".to_owned();
+        return Err(match stray.or(artifacts.first()) {
+            Some(stray) => Error::Artifact {
+                path: stray.path.clone(),
+                why,
+            },
+            None => client::Error::answer(READING, Invalid::field("artifacts", why)).into(),
+        });
+    }
+    for (root, tree, of_root) in trees {
+        let laid = tree.lay(output, &of_root)?;
+        contents(client, output, &laid).await?;
+        output.place(laid.top, root)?;
+    }
+    Ok(())
+}
+
+/// Makes the files of an output and fills them with the contents of objects.
+async fn contents(client: &Client, output: &Output, laid: &Laid) -> Result<(), Error> {
+    let mut small: Vec<&Pending> = Vec::new();
+    let mut bytes = 0;
+    for pending in &laid.files {
+        let size = pending.object.size;
+        if size > SMALL {
+            let mut file = laid
+                .create(pending)
+                .map_err(|e| output.unwritable(e.into()))?;
+            stream(client, pending.object, |piece| {
+                file.write_all(piece).map_err(|e| output.unwritable(e))
+            })
+            .await?;
+            continue;
+        }
+        if bytes + size > bounds::BATCH_BYTES as u64 || small.len() == bounds::BATCH_BLOBS {
+            batch(client, output, laid, std::mem::take(&mut small)).await?;
+            bytes = 0;
+        }
+        bytes += size;
+        small.push(pending);
+    }
+    batch(client, output, laid, small).await
+}
+
+/// Fetches small objects together.
+async fn batch(
+    client: &Client,
+    output: &Output,
+    laid: &Laid,
+    mut files: Vec<&Pending>,
+) -> Result<(), Error> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    // An object may be several files' content: it is asked for once.
+    files.sort_unstable_by_key(|pending| pending.object);
+    let mut wanted: Vec<ObjectId> = files.iter().map(|pending| pending.object).collect();
+    wanted.dedup();
+    let request = reapi::BatchReadBlobsRequest {
+        digests: wanted.iter().copied().map(reapi_digest).collect(),
+        digest_function: sha256(),
+        ..Default::default()
+    };
+    let answer = client.blobs.clone().batch_read_blobs(call(request)).await;
+    let answer = answer
+        .map_err(|status| client::Error::call(READING, &status))?
+        .into_inner();
+    for response in answer.responses {
+        let object = object_id(READING, response.digest)?;
+        if let Some(status) = response.status.filter(|status| status.code != 0) {
+            return Err(Error::Refused {
+                wanted: object,
+                message: status.message,
+            });
+        }
+        let Ok(at) = wanted.binary_search(&object) else {
+            return Err(Error::Content { wanted: object });
+        };
+        if ObjectId::of(&response.data) != object {
+            return Err(Error::Content { wanted: object });
+        }
+        wanted.remove(at);
+        let first = files.partition_point(|pending| pending.object < object);
+        for pending in files[first..]
+            .iter()
+            .take_while(|pending| pending.object == object)
+        {
+            let mut file = laid
+                .create(pending)
+                .map_err(|e| output.unwritable(e.into()))?;
+            file.write_all(&response.data)
+                .map_err(|e| output.unwritable(e))?;
+        }
+    }
+    match wanted.first() {
+        Some(object) => Err(Error::Refused {
+            wanted: *object,
+            message: "the daemon did not answer about it".to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Fetches one object piece by piece, and checks that it is the one that was asked for.
+async fn stream(
+    client: &Client,
+    object: ObjectId,
+    mut take: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let request = ReadRequest {
+        resource_name: format!("blobs/{}/{}", object.digest.to_hex(), object.size),
+        ..Default::default()
+    };
+    let failed = |status: tonic::Status| client::Error::call(READING, &status);
+    let mut stream = client
+        .streams
+        .clone()
+        .read(request)
+        .await
+        .map_err(failed)?
+        .into_inner();
+    let mut hasher = Hasher::new();
+    let mut size = 0_u64;
+    while let Some(message) = stream.message().await.map_err(failed)? {
+        size += message.data.len() as u64;
+        if size > object.size {
+            return Err(Error::Content { wanted: object });
+        }
+        hasher.update(&message.data);
+        take(&message.data)?;
+    }
+    if size != object.size || hasher.finish() != object.digest {
+        return Err(Error::Content { wanted: object });
+    }
+    Ok(())
+}
+
+/// Fetches one object into memory.
+///
+/// # Errors
+/// As [`artifacts`], and when it is larger than `most` bytes.
+pub(crate) async fn object(
+    client: &Client,
+    object: ObjectId,
+    most: usize,
+) -> Result<Vec<u8>, Error> {
+    if object.size > most as u64 {
+        return Err(Error::Refused {
+            wanted: object,
+            message: format!("it is larger than {most} bytes"),
+        });
+    }
+    let mut bytes = Vec::new();
+    stream(client, object, |piece| {
+        bytes.extend_from_slice(piece);
+        Ok(())
+    })
+    .await?;
+    Ok(bytes)
+}
+
+/// The regular files of a build, with their contents.
+pub(crate) fn files(artifacts: &[Artifact]) -> impl Iterator<Item = (&RelPath, ObjectId)> {
+    artifacts.iter().filter_map(|artifact| match artifact.kind {
+        ArtifactKind::File { object, .. } => Some((&artifact.path, object)),
+        ArtifactKind::Symlink { .. } | ArtifactKind::Directory => None,
+    })
+}

@@ -1,0 +1,146 @@
+//! `belljar.toml`: what a build shall do, beside its sources.
+//!
+//! ```toml
+//! image = "host"                   # required; the operator's listed host paths, not hermetic
+//! run = ["make", "make check"]     # required; each a script for `sh -eu -c`
+//! outputs = ["app", "doc/html"]    # required; files or directories below the working directory
+//! source_date_epoch = 1700000000   # optional; seconds since 1970
+//!
+//! [env]                            # optional
+//! CFLAGS = "-O2"
+//!
+//! [limits]                         # optional; what is left out is the server's default
+//! wall_seconds = 600
+//! ```
+
+mod place;
+mod read;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use belljar_core::{
+    BuildSpec, EnvName, EnvValue, Image, Invalid, Limits, Network, ObjectId, Outputs, Steps, bounds,
+};
+
+pub(crate) use place::Place;
+
+/// Name of the file, beside the sources.
+pub(crate) const FILE: &str = "belljar.toml";
+
+/// What a `belljar.toml` says, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    image: Image,
+    run: Steps,
+    outputs: Outputs,
+    env: BTreeMap<EnvName, EnvValue>,
+    limits: Limits,
+    source_date_epoch: u64,
+}
+
+/// Why a `belljar.toml` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// It is not there.
+    #[error("there is no {}", .0.display())]
+    Missing(PathBuf),
+    /// It could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Something in it is wrong.
+    #[error("{0}")]
+    Wrong(Wrong),
+}
+
+/// What is wrong in a `belljar.toml`, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// Where in it.
+    pub(crate) place: Place,
+    /// The field, such as `outputs[2]`, and the reason.
+    pub(crate) invalid: Invalid,
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}:{}: {}",
+            self.path.display(),
+            self.place,
+            self.invalid
+        )
+    }
+}
+
+impl Manifest {
+    /// Reads and checks `dir/belljar.toml`.
+    ///
+    /// # Errors
+    /// See [`Error`]: what is wrong is told with file, line, column and field.
+    pub(crate) fn load(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join(FILE);
+        let unreadable = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::NotFound => Error::Missing(path.clone()),
+            _ => Error::Read {
+                path: path.clone(),
+                source,
+            },
+        };
+        let file = std::fs::File::open(&path).map_err(unreadable)?;
+        let mut bytes = Vec::new();
+        // One byte more than allowed tells that there are too many.
+        file.take(bounds::CONFIG_BYTES as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(unreadable)?;
+        let wrong = |place, invalid| {
+            Error::Wrong(Wrong {
+                path: path.clone(),
+                place,
+                invalid,
+            })
+        };
+        if bytes.len() > bounds::CONFIG_BYTES {
+            let reason = format!("the file is larger than {} bytes", bounds::CONFIG_BYTES);
+            return Err(wrong(Place::START, Invalid::new(reason)));
+        }
+        let text = match str::from_utf8(&bytes) {
+            Ok(text) => text,
+            Err(e) => {
+                let good = String::from_utf8_lossy(&bytes[..e.valid_up_to()]);
+                return Err(wrong(
+                    Place::at(&good, good.len()),
+                    Invalid::new("not UTF-8, which TOML has to be"),
+                ));
+            }
+        };
+        read::manifest(text).map_err(|(offset, invalid)| wrong(Place::at(text, offset), invalid))
+    }
+
+    /// The specification of a build of the tree `source`.
+    pub(crate) fn spec(self, source: ObjectId) -> BuildSpec {
+        BuildSpec {
+            image: self.image,
+            source,
+            run: self.run,
+            env: self.env,
+            outputs: self.outputs,
+            limits: self.limits,
+            network: Network::None,
+            source_date_epoch: self.source_date_epoch,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

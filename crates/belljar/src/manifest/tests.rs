@@ -1,0 +1,163 @@
+use super::*;
+
+const GOOD: &str = r#"image = "host"
+run = ["make"]
+outputs = ["app"]
+"#;
+
+fn load(text: &[u8]) -> Result<Manifest, Error> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(FILE), text).unwrap();
+    Manifest::load(dir.path())
+}
+
+/// `line:column: field: reason` of a refused file.
+fn refusal(text: &str) -> String {
+    match load(text.as_bytes()).unwrap_err() {
+        Error::Wrong(wrong) => format!("{}: {}", wrong.place, wrong.invalid),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_documented_example_is_read() {
+    let text = include_str!("mod.rs");
+    let example: String = text
+        .lines()
+        .skip_while(|line| *line != "//! ```toml")
+        .skip(1)
+        .take_while(|line| *line != "//! ```")
+        .map(|line| format!("{}\n", line.trim_start_matches("//!").trim()))
+        .collect();
+    let manifest = load(example.as_bytes()).unwrap();
+    let spec = manifest.spec(ObjectId::of(b""));
+    assert_eq!(spec.run.iter().len(), 2);
+    assert_eq!(spec.source_date_epoch, 1_700_000_000);
+    assert_eq!(spec.limits.get().wall_seconds, 600);
+    assert_eq!(spec.limits.get().pids, Limits::DEFAULT.get().pids);
+    assert_eq!(spec.env.len(), 1);
+}
+
+#[test]
+fn little_is_enough() {
+    let spec = load(GOOD.as_bytes()).unwrap().spec(ObjectId::of(b"x"));
+    assert_eq!(spec.limits, Limits::DEFAULT);
+    assert_eq!(spec.source_date_epoch, BuildSpec::DEFAULT_EPOCH);
+    assert_eq!(spec.source, ObjectId::of(b"x"));
+}
+
+#[test]
+fn what_is_wrong_is_told_with_line_column_and_field() {
+    let with = |more: &str| refusal(&format!("{GOOD}{more}"));
+    let instead = |old: &str, new: &str| refusal(&GOOD.replace(old, new));
+    let cases: [(String, &str); 24] = [
+        (refusal("image = \"host\"\nrun = [\"make\"\n"), "2:14: unclosed array"),
+        (refusal("image = \"host\"\nimage = \"host\"\n"), "2:1: duplicate key"),
+        (refusal(""), "1:1: image: missing"),
+        (instead("run = [\"make\"]\n", ""), "1:1: run: missing"),
+        (
+            instead("\"host\"", "\"rust\""),
+            "1:9: image: `rust` is not supported yet",
+        ),
+        (instead("\"host\"", "7"), "1:9: image: a string is due"),
+        (instead("[\"make\"]", "\"make\""), "2:7: run: an array"),
+        (instead("[\"make\"]", "[]"), "2:7: run: no command"),
+        (
+            instead("[\"make\"]", "[\"make\", \" \"]"),
+            "2:16: run[1]: the command is empty",
+        ),
+        (
+            instead("[\"make\"]", "[\"make\", 5]"),
+            "2:16: run[1]: a string is due",
+        ),
+        (
+            instead("[\"app\"]", "[\n  \"app\",\n  \"../up\",\n]"),
+            "5:3: outputs[1]: `../up` has a `.` or `..`",
+        ),
+        (
+            instead("[\"app\"]", "[\"/abs\"]"),
+            "3:12: outputs[0]: `/abs` is absolute",
+        ),
+        (
+            instead("[\"app\"]", "[\"app\", \"app\"]"),
+            "3:19: outputs[1]: `app` is declared twice",
+        ),
+        (
+            instead("[\"app\"]", "[\"app\", \"app/x\"]"),
+            "3:11: outputs: `app/x` lies inside",
+        ),
+        (
+            instead("[\"app\"]", "[\"build.log\"]"),
+            "3:12: outputs[0]: `build.log` would take the place",
+        ),
+        (
+            with("deps = [\"Cargo.lock\"]"),
+            "4:1: deps: not supported yet",
+        ),
+        (
+            with("network = \"none\""),
+            "4:1: network: not supported yet",
+        ),
+        (
+            with("colour = 1"),
+            "4:1: colour: unknown field; the fields are image, run",
+        ),
+        (
+            with("source_date_epoch = -1"),
+            "4:21: source_date_epoch: -1 is out of range",
+        ),
+        (
+            with("env = { 1A = \"\" }"),
+            "4:9: env: `1A` is not a variable name",
+        ),
+        (
+            with("[env]\nHOME = \"/\""),
+            "5:1: env: `HOME` is set by the sandbox",
+        ),
+        (with("[env]\nA = 5"), "5:5: env.A: a string is due"),
+        (
+            with("[limits]\nwall_seconds = 5\npids = 0"),
+            "6:8: limits.pids: zero is not a limit",
+        ),
+        (
+            with("[limits]\nmemory = 1"),
+            "5:1: limits.memory: unknown limit",
+        ),
+    ];
+    for (said, due) in cases {
+        assert!(said.starts_with(due), "said: {said}\n due: {due}");
+    }
+}
+
+#[test]
+fn the_file_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = Manifest::load(dir.path()).unwrap_err();
+    assert!(missing.to_string().ends_with("belljar.toml"), "{missing}");
+    let path = dir.path().join(FILE);
+    std::fs::write(&path, "image = 1").unwrap();
+    let wrong = Manifest::load(dir.path()).unwrap_err();
+    assert!(
+        wrong
+            .to_string()
+            .starts_with(&format!("{}:1:9: image: ", path.display())),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn what_is_no_text_or_too_large_is_refused() {
+    let place = |text: &[u8]| match load(text).unwrap_err() {
+        Error::Wrong(wrong) => wrong.place.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(place(b"a = 1\nb\xff"), "2:2");
+    assert_eq!(place(&vec![b'#'; bounds::CONFIG_BYTES + 1]), "1:1");
+    assert!(load("#".repeat(bounds::CONFIG_BYTES - GOOD.len() - 1).as_bytes()).is_err());
+}
+
+#[test]
+fn columns_count_characters() {
+    assert_eq!(Place::at("ä = ö\nü", "ä = ö\nü".len()).to_string(), "2:2");
+    assert_eq!(Place::at("x", 99).to_string(), "1:2");
+}

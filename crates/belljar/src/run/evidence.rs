@@ -1,0 +1,97 @@
+use std::collections::BTreeMap;
+
+use belljar_attest::{PublicKey, Verdict, verify};
+use belljar_core::{Invalid, ObjectId, RelPath, bounds};
+use belljar_wire::{BuildRecord, ServerInfo};
+use serde_json::Value;
+
+use crate::client::{self, Client};
+use crate::error::Error;
+use crate::evidence::{BUNDLE_SUFFIX, ENVELOPE_SUFFIX, PUBLIC_KEY};
+use crate::fetch::{self, Output};
+
+const DOING: &str = "reading the evidence";
+
+/// Fetches the bundle, verifies it against what was fetched, and writes it beside each declared output,
+/// with the public key at the top.
+pub(super) async fn bring_home(
+    client: &Client,
+    output: &Output,
+    build: &BuildRecord,
+    server: &ServerInfo,
+) -> Result<Verdict, Error> {
+    let unusable = |invalid: Invalid| Error::from(client::Error::answer(DOING, invalid));
+    let bundle = build.evidence.bundle;
+    let bundle = bundle.ok_or_else(|| {
+        unusable(Invalid::field(
+            "evidence.bundle",
+            "a build that succeeded has one",
+        ))
+    })?;
+    let bytes = fetch::object(client, bundle, bounds::BUNDLE_BYTES).await?;
+    let key = PublicKey::from_pem(&server.public_key_pem)
+        .map_err(|e| unusable(e.within("public_key_pem")))?;
+    let mut verdict = None;
+    // A bundle is about all artifacts together: one out of each declared output shows that it is about these.
+    for object in one_file_each(build).into_values() {
+        let said =
+            verify(&bytes, &server.public_key_pem, &object.digest).map_err(Error::NotVerified)?;
+        verdict.get_or_insert(said);
+    }
+    let verdict =
+        verdict.ok_or_else(|| unusable(Invalid::field("artifacts", "none of them is a file")))?;
+    let envelope = envelope(&bytes).map_err(unusable)?;
+    for declared in build.spec.outputs.iter() {
+        let beside = |suffix: &str| RelPath::new(format!("{declared}{suffix}")).map_err(unusable);
+        output.write(&beside(BUNDLE_SUFFIX)?, &bytes)?;
+        output.write(&beside(ENVELOPE_SUFFIX)?, envelope.as_bytes())?;
+    }
+    output.write(
+        &RelPath::new(PUBLIC_KEY).map_err(unusable)?,
+        key.to_pem().as_bytes(),
+    )?;
+    Ok(verdict)
+}
+
+/// The first regular file of each declared output that has one.
+fn one_file_each(build: &BuildRecord) -> BTreeMap<&RelPath, ObjectId> {
+    let mut files = BTreeMap::new();
+    for (path, object) in fetch::files(&build.artifacts) {
+        if let Some(declared) = build
+            .spec
+            .outputs
+            .iter()
+            .find(|declared| path.starts_with(declared))
+        {
+            files.entry(declared).or_insert(object);
+        }
+    }
+    files
+}
+
+/// The DSSE envelope of a bundle on a line of its own (in-toto's attestation bundles, JSON Lines).
+fn envelope(bundle: &[u8]) -> Result<String, Invalid> {
+    let bundle: Value = serde_json::from_slice(bundle).map_err(|e| Invalid::new(e.to_string()))?;
+    let envelope = bundle
+        .get("dsseEnvelope")
+        .ok_or_else(|| Invalid::field("dsseEnvelope", "missing"))?;
+    Ok(format!("{envelope}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_envelope_is_one_line() {
+        let bundle = br#"{ "mediaType": "x", "dsseEnvelope": { "payload": "YQ==",
+            "signatures": [ { "sig": "eA==" } ] } }"#;
+        let line = envelope(bundle).unwrap();
+        assert_eq!(
+            line,
+            "{\"payload\":\"YQ==\",\"signatures\":[{\"sig\":\"eA==\"}]}\n"
+        );
+        assert!(envelope(b"{}").is_err());
+        assert!(envelope(b"nonsense").is_err());
+    }
+}

@@ -1,0 +1,169 @@
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use belljar_core::{RelPath, bounds};
+
+use super::{Error, bounded, rel_path};
+
+/// Mode of a submodule's entry in the index (gitglossary(7), gitlink).
+const GITLINK: &[u8] = b"160000";
+/// Longest line of `git ls-files --stage` beside the path: mode, object, stage and separators.
+const STAGE_BYTES: usize = 128;
+/// Most bytes of git's complaints that are repeated.
+const SAID_BYTES: u64 = 1024;
+
+/// Whether `dir` lies in a git work tree.
+pub(super) fn is_work_tree(dir: &Path) -> Result<bool, Error> {
+    let canonical = dir.canonicalize().map_err(|source| Error::Read {
+        path: dir.to_owned(),
+        source,
+    })?;
+    // Looked for without git, so that its absence cannot change what is taken.
+    Ok(canonical
+        .ancestors()
+        .any(|ancestor| ancestor.join(".git").exists()))
+}
+
+/// What git tracks, and what is neither tracked nor ignored.
+pub(super) fn list(dir: &Path) -> Result<Vec<RelPath>, Error> {
+    let mut paths = BTreeSet::new();
+    ask(
+        dir,
+        "ls-files --stage",
+        &["ls-files", "-z", "--cached", "--stage"],
+        |line| {
+            // `<mode> <object> <stage>\t<path>`; an entry in conflict has several stages.
+            let tab = line.iter().position(|byte| *byte == b'\t').unwrap_or(0);
+            let path = rel_path(&line[(tab + 1).min(line.len())..])?;
+            if line.starts_with(GITLINK) {
+                return Err(Error::Repository {
+                    path,
+                    what: "a git submodule",
+                });
+            }
+            paths.insert(path);
+            bounded(paths.len())
+        },
+    )?;
+    ask(
+        dir,
+        "ls-files --others",
+        &["ls-files", "-z", "--others", "--exclude-standard"],
+        |line| {
+            if let Some(nested) = line.strip_suffix(b"/") {
+                return Err(Error::Repository {
+                    path: rel_path(nested)?,
+                    what: "another git repository",
+                });
+            }
+            paths.insert(rel_path(line)?);
+            bounded(paths.len())
+        },
+    )?;
+    Ok(paths.into_iter().collect())
+}
+
+/// Runs git in `dir` and hands on what it prints, up to each NUL.
+fn ask(
+    dir: &Path,
+    what: &'static str,
+    arguments: &[&str],
+    take: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut child = command(dir, arguments)
+        .spawn()
+        .map_err(|source| Error::NoGit {
+            dir: dir.to_owned(),
+            source,
+        })?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (taken, said) = std::thread::scope(|scope| {
+        let listener = scope.spawn(move || stderr.map(complaint).unwrap_or_default());
+        let taken = stdout.map_or(Ok(()), |stdout| lines(dir, stdout, take));
+        if taken.is_err() {
+            // It would wait for ever for somebody to read the rest. That it has ended already is fine.
+            let _ = child.kill();
+        }
+        (taken, listener.join().unwrap_or_default())
+    });
+    let ended = wait(&mut child, dir)?;
+    taken?;
+    if !ended {
+        return Err(Error::Git {
+            what,
+            dir: dir.to_owned(),
+            said,
+        });
+    }
+    Ok(())
+}
+
+fn command(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new("git");
+    command
+        // A repository's own configuration can name programs to run; this is the one that listing would run.
+        .args(["-c", "core.fsmonitor=false"])
+        .args(arguments)
+        .current_dir(dir)
+        .env("LC_ALL", "C")
+        .env("GIT_OPTIONAL_LOCKS", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    // Set when a hook or alias of git's runs us: they would mean another repository than the one around `dir`.
+    for name in [
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_PREFIX",
+        "GIT_COMMON_DIR",
+    ] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn lines(
+    dir: &Path,
+    stdout: impl Read,
+    mut take: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut reader = BufReader::new(stdout);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let most = bounds::PATH_BYTES + STAGE_BYTES;
+        let read = (&mut reader)
+            .take(most as u64)
+            .read_until(0, &mut line)
+            .map_err(|source| Error::Read {
+                path: dir.to_owned(),
+                source,
+            })?;
+        match line.pop() {
+            None => return Ok(()),
+            Some(0) => take(&line)?,
+            Some(_) if read == most => return Err(Error::name(&line, "its path is too long")),
+            // git was ended before it was done; its exit status says so.
+            Some(_) => return Ok(()),
+        }
+    }
+}
+
+fn wait(child: &mut Child, dir: &Path) -> Result<bool, Error> {
+    let status = child.wait().map_err(|source| Error::NoGit {
+        dir: dir.to_owned(),
+        source,
+    })?;
+    Ok(status.success())
+}
+
+/// The beginning of what a program says on standard error, after everything was read.
+fn complaint(mut stderr: impl Read) -> String {
+    let mut said = Vec::new();
+    let _ = (&mut stderr).take(SAID_BYTES).read_to_end(&mut said);
+    let _ = io::copy(&mut stderr, &mut io::sink());
+    String::from_utf8_lossy(&said).trim().to_owned()
+}

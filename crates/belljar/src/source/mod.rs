@@ -1,0 +1,285 @@
+//! The source tree: which files belong to it, what they are, and their digests.
+//!
+//! In a git work tree: what git tracks, plus what is neither tracked nor ignored, as the `git` program
+//! lists it, since nothing else knows the exact meaning of a user's own ignore rules. Elsewhere:
+//! everything but [`IGNORED`]. In both cases never the `--output` directory.
+
+mod git;
+mod hash;
+mod root;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use belljar_core::{Invalid, ObjectId, RelPath, bounds};
+use belljar_tree::{Leaf, SymlinkTarget};
+
+use hash::Fingerprint;
+use root::{Kind, Root};
+
+/// Names of directories and files that are left out everywhere when there is no git to ask: what version
+/// control systems keep about a tree, which is not part of it.
+pub(crate) const IGNORED: [&str; 5] = [".git", ".hg", ".svn", ".jj", ".bzr"];
+
+/// A source tree, hashed. The contents of its files are read again when they are uploaded, and must then
+/// be the same.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    /// The root `Directory`.
+    pub(crate) tree: ObjectId,
+    /// Every `Directory` with its encoding.
+    pub(crate) directories: Vec<(ObjectId, Vec<u8>)>,
+    /// Every regular file.
+    pub(crate) files: Vec<SourceFile>,
+    /// Who said what belongs to it.
+    pub(crate) listed_by: ListedBy,
+    root: Root,
+}
+
+/// Who said what belongs to a source tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ListedBy {
+    /// git.
+    Git,
+    /// Everything that is there, but [`IGNORED`].
+    Walk,
+}
+
+/// One regular file of a source tree.
+#[derive(Clone, Debug)]
+pub(crate) struct SourceFile {
+    /// Where, below the source directory.
+    pub(crate) path: RelPath,
+    /// Its content.
+    pub(crate) object: ObjectId,
+    fingerprint: Fingerprint,
+}
+
+/// What to collect.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Selection<'a> {
+    /// The source directory.
+    pub(crate) dir: &'a Path,
+    /// The output directory, if it lies below the source directory.
+    pub(crate) output: Option<&'a RelPath>,
+    /// Whether git is asked where there is a work tree.
+    pub(crate) ask_git: bool,
+}
+
+/// Why a source tree cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Something could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A name or a target that a tree cannot hold.
+    #[error("the source `{path}` cannot be taken: {why}")]
+    Name {
+        /// The path, readable.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Neither file nor directory nor link.
+    #[error(
+        "the source `{path}` is {kind}; only files, directories and symbolic links can be taken"
+    )]
+    Special {
+        /// The path.
+        path: RelPath,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// A git submodule, or another repository inside this one.
+    #[error("the source `{path}` is {what}, which is not supported yet")]
+    Repository {
+        /// The path.
+        path: RelPath,
+        /// Which of the two.
+        what: &'static str,
+    },
+    /// A file was written to while it was read, or between its hashing and its upload.
+    #[error("the source `{0}` changed while it was read")]
+    Changed(RelPath),
+    /// A bound was reached.
+    #[error("the source tree is too large: {0}")]
+    TooLarge(String),
+    /// git could not be run.
+    #[error("`git` cannot be run, and {} lies in a git work tree", dir.display())]
+    NoGit {
+        /// The source directory.
+        dir: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// git failed.
+    #[error("`git {what}` failed in {}: {said}", dir.display())]
+    Git {
+        /// What was asked.
+        what: &'static str,
+        /// The source directory.
+        dir: PathBuf,
+        /// The beginning of what it said.
+        said: String,
+    },
+    /// git leaves everything out.
+    #[error("git ignores everything in {}", .0.display())]
+    AllIgnored(PathBuf),
+    /// The paths do not make a tree.
+    #[error("the source tree cannot be taken: {0}")]
+    Tree(Invalid),
+}
+
+impl Error {
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Changed(_) => Some("let editors and other builds come to rest, and run again"),
+            Self::NoGit { .. } => Some("install git, or take every file by --no-git"),
+            Self::Git { said, .. } if said.contains("dubious ownership") => Some(
+                "the work tree belongs to another user than yours; git trusts it after \
+                 `git config --global --add safe.directory DIR`. Or take every file by --no-git",
+            ),
+            Self::AllIgnored(_) => Some(
+                "take every file by --no-git, or move the directory to where git does not ignore it",
+            ),
+            Self::Git { .. } => {
+                Some("mend what git complains about, or take every file by --no-git")
+            }
+            Self::Repository { .. } => {
+                Some("copy its files into the source tree, or take every file by --no-git")
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the sources as such are at fault, and not the reading of them.
+    pub(crate) fn is_usage(&self) -> bool {
+        !matches!(self, Self::Read { .. } | Self::Changed(_))
+    }
+
+    fn name(path: &[u8], why: impl ToString) -> Self {
+        Self::Name {
+            path: String::from_utf8_lossy(path).escape_debug().to_string(),
+            why: why.to_string(),
+        }
+    }
+}
+
+impl Sources {
+    /// Lists, looks at and hashes what belongs to a source tree.
+    ///
+    /// # Errors
+    /// See [`Error`]; what stands in the way is named.
+    pub(crate) fn collect(selection: Selection<'_>) -> Result<Self, Error> {
+        let root = Root::at(selection.dir)?;
+        let (listed, listed_by) = list(&root, selection)?;
+        let mut leaves = Vec::new();
+        let mut files = Vec::new();
+        for path in listed {
+            if selection
+                .output
+                .is_some_and(|output| path.starts_with(output))
+            {
+                continue;
+            }
+            match root.look(&path)? {
+                // Tracked, and deleted in the work tree.
+                None => {}
+                Some(Kind::File { executable }) => files.push((path, executable)),
+                Some(Kind::Symlink { target }) => leaves.push((path, Leaf::Symlink { target })),
+                // git lists no directories: a tracked file was replaced by one, and so deleted.
+                Some(Kind::Directory) if listed_by == ListedBy::Git => {}
+                Some(Kind::Directory) => leaves.push((path, Leaf::EmptyDirectory)),
+            }
+        }
+        let (paths, executable): (Vec<RelPath>, Vec<bool>) = files.into_iter().unzip();
+        let files = hash::all(&root, paths)?;
+        let total: u64 = files.iter().map(|file| file.object.size).sum();
+        if total > bounds::TREE_BYTES {
+            return Err(Error::TooLarge(format!(
+                "{total} bytes; {} are allowed",
+                bounds::TREE_BYTES
+            )));
+        }
+        for (file, executable) in files.iter().zip(executable) {
+            let object = file.object;
+            leaves.push((file.path.clone(), Leaf::File { object, executable }));
+        }
+        let built = belljar_tree::build(leaves).map_err(Error::Tree)?;
+        Ok(Self {
+            tree: built.root,
+            directories: built.directories,
+            files,
+            listed_by,
+            root,
+        })
+    }
+
+    /// Opens a file of the tree again.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] if it is not the file that was hashed.
+    pub(crate) fn open(&self, file: &SourceFile) -> Result<File, Error> {
+        let opened = self.root.open(&file.path)?;
+        file.fingerprint.check(&file.path, &opened)?;
+        Ok(opened)
+    }
+
+    /// That a file of the tree could not be read.
+    pub(crate) fn unreadable(&self, file: &SourceFile, source: std::io::Error) -> Error {
+        self.root.unreadable(&file.path, source)
+    }
+
+    /// Checks, after a file was read to its end, that it still is the file that was hashed.
+    ///
+    /// # Errors
+    /// [`Error::Changed`].
+    pub(crate) fn unchanged(&self, file: &SourceFile, opened: &File) -> Result<(), Error> {
+        file.fingerprint.check(&file.path, opened)
+    }
+}
+
+/// Paths of a tree: of files and links, and of directories that would else be lost; none twice.
+fn list(root: &Root, selection: Selection<'_>) -> Result<(Vec<RelPath>, ListedBy), Error> {
+    if !selection.ask_git || !git::is_work_tree(selection.dir)? {
+        return Ok((walk::list(root, selection.output)?, ListedBy::Walk));
+    }
+    let paths = git::list(selection.dir)?;
+    if paths.is_empty() {
+        return Err(Error::AllIgnored(selection.dir.to_owned()));
+    }
+    Ok((paths, ListedBy::Git))
+}
+
+/// A path that came as bytes.
+fn rel_path(bytes: &[u8]) -> Result<RelPath, Error> {
+    let text = str::from_utf8(bytes).map_err(|_| Error::name(bytes, "its name is not UTF-8"))?;
+    RelPath::new(text).map_err(|e| Error::name(bytes, e))
+}
+
+/// A link's target that came as bytes.
+fn link_target(path: &RelPath, bytes: &[u8]) -> Result<SymlinkTarget, Error> {
+    let refused = |why: String| Error::name(path.as_str().as_bytes(), why);
+    let text = str::from_utf8(bytes).map_err(|_| refused("its target is not UTF-8".to_owned()))?;
+    SymlinkTarget::new(text).map_err(|e| refused(e.to_string()))
+}
+
+/// Refuses to list more.
+fn bounded(count: usize) -> Result<(), Error> {
+    if count > bounds::TREE_ENTRIES {
+        return Err(Error::TooLarge(format!(
+            "more than {} entries",
+            bounds::TREE_ENTRIES
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! `belljar verify`: offline, with nothing but the artifact, its bundle and a public key.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use belljar_attest::Verdict;
+use belljar_core::{Digest, Hasher, bounds};
+
+use crate::cli;
+use crate::error::Error;
+use crate::evidence::BUNDLE_SUFFIX;
+use crate::exit;
+use crate::report;
+use crate::terminal;
+
+/// Does it.
+///
+/// # Errors
+/// Whatever keeps the bundle from vouching for the artifact.
+pub(crate) fn run(arguments: &cli::Verify) -> Result<u8, Error> {
+    let bundle = arguments
+        .bundle
+        .clone()
+        .unwrap_or_else(|| beside(&arguments.artifact));
+    let bundle = read(&bundle, bounds::BUNDLE_BYTES)?;
+    let key = read(&arguments.key, bounds::CONFIG_BYTES)?;
+    let key = String::from_utf8_lossy(&key);
+    let artifact = digest(&arguments.artifact)?;
+    let verdict = belljar_attest::verify(&bundle, &key, &artifact).map_err(Error::NotVerified)?;
+    demand(&verdict, arguments.builder.as_deref())?;
+    let text = if arguments.json {
+        crate::json(&report::Verified::new(&verdict), false)?
+    } else {
+        format!("verified: the provenance is genuine and about this artifact\n{verdict}")
+    };
+    terminal::result(&text).map_err(|e| Error::Process("write to standard output", e))?;
+    Ok(exit::SUCCESS)
+}
+
+/// Whether the builder is the one that is demanded, if one is.
+fn demand(verdict: &Verdict, builder: Option<&str>) -> Result<(), Error> {
+    match builder {
+        Some(demanded) if demanded != verdict.builder => Err(Error::OtherBuilder {
+            found: verdict.builder.clone(),
+            demanded: demanded.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Where the bundle of an artifact is.
+fn beside(artifact: &Path) -> PathBuf {
+    let mut name = artifact.as_os_str().to_owned();
+    name.push(BUNDLE_SUFFIX);
+    name.into()
+}
+
+fn read(path: &Path, most: usize) -> Result<Vec<u8>, Error> {
+    let unreadable = |source| Error::File {
+        what: "read",
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(most as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() > most {
+        return Err(unreadable(std::io::Error::other(format!(
+            "it is larger than {most} bytes"
+        ))));
+    }
+    Ok(bytes)
+}
+
+fn digest(path: &Path) -> Result<Digest, Error> {
+    let unreadable = |source| Error::File {
+        what: "read",
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = File::open(path).map_err(unreadable)?;
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; bounds::CHUNK_BYTES];
+    loop {
+        match file.read(&mut buffer).map_err(unreadable)? {
+            0 => return Ok(hasher.finish()),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
