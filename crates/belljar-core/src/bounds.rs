@@ -87,3 +87,13 @@ pub const REASONS: usize = 16;
 pub const REASON_BYTES: usize = 1024;
 /// Longest name of a principal, in bytes.
 pub const PRINCIPAL_BYTES: usize = 1024;
+/// Content bytes in one `ByteStream.Read` message.
+pub const READ_CHUNK_BYTES: usize = 256 * 1024;
+/// Most connections that belljard keeps open to the store.
+pub const STORE_CONNECTIONS: usize = 8;
+/// Most calls that one gRPC connection may have open at once.
+pub const CALLS_PER_CONNECTION: usize = 64;
+/// Most requests that wait for the spawner's answer at once.
+pub const SPAWNER_REQUESTS: usize = 256;
+/// Longest reason that may come with a request to cancel, in bytes.
+pub const CANCEL_REASON_BYTES: usize = 1024;

@@ -193,6 +193,9 @@ async fn evidence<S: Spawner, T: Store, G: Signer, C: Clock>(
     if let Some(digest) = publication.receipt {
         let bytes = spawner.receipt(&attempt).await?;
         log = checked(&bytes, digest, &attempt, submission)?.log;
+        if let Some(log) = &log {
+            store.keep_log(&attempt, log.object).await?;
+        }
         receipt = Some(store.put(bytes).await?);
     }
     let mut bundle = None;

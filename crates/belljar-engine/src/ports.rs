@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 
 use belljar_core::{AttemptId, Digest, ObjectId, Outcome, Timestamp};
 use belljar_plan::Plan;
@@ -46,6 +47,9 @@ pub trait Spawner: Send + Sync + 'static {
 pub trait Store: Send + Sync + 'static {
     /// Keeps `content`; durable when this returns. Fine for content that is there already.
     fn put(&self, content: Vec<u8>) -> impl Future<Output = Result<ObjectId, Trouble>> + Send;
+
+    /// Keeps the log of an ended attempt, which must turn out to be `object`, like [`Store::put`].
+    fn keep_log(&self, attempt: &AttemptId, object: ObjectId) -> impl Future<Output = Result<(), Trouble>> + Send;
 }
 
 /// The process that holds the key.
@@ -66,6 +70,65 @@ pub trait Signer: Send + Sync + 'static {
 pub trait Clock: Send + Sync + 'static {
     /// Now.
     fn now(&self) -> Timestamp;
+}
+
+/// A port may be shared with others.
+mod shared {
+    use super::*;
+
+    impl<S: Spawner> Spawner for Arc<S> {
+        async fn stage(&self, attempt: &AttemptId, spec: Digest, plan: Plan) -> Result<(), SpawnerError> {
+            (**self).stage(attempt, spec, plan).await
+        }
+
+        async fn launch(&self, attempt: &AttemptId) -> Result<(), SpawnerError> {
+            (**self).launch(attempt).await
+        }
+
+        async fn exited(&self, attempt: &AttemptId) -> Result<Outcome, SpawnerError> {
+            (**self).exited(attempt).await
+        }
+
+        async fn kill(&self, attempt: &AttemptId, by: &str) -> Result<(), SpawnerError> {
+            (**self).kill(attempt, by).await
+        }
+
+        async fn collect(&self, attempt: &AttemptId) -> Result<Taken, SpawnerError> {
+            (**self).collect(attempt).await
+        }
+
+        async fn receipt(&self, attempt: &AttemptId) -> Result<Vec<u8>, Trouble> {
+            (**self).receipt(attempt).await
+        }
+
+        async fn destroy(&self, attempt: &AttemptId) -> Result<(), SpawnerError> {
+            (**self).destroy(attempt).await
+        }
+
+        async fn list(&self) -> Result<Vec<AttemptId>, SpawnerError> {
+            (**self).list().await
+        }
+    }
+
+    impl<T: Store> Store for Arc<T> {
+        async fn put(&self, content: Vec<u8>) -> Result<ObjectId, Trouble> {
+            (**self).put(content).await
+        }
+
+        async fn keep_log(&self, attempt: &AttemptId, object: ObjectId) -> Result<(), Trouble> {
+            (**self).keep_log(attempt, object).await
+        }
+    }
+
+    impl<G: Signer> Signer for Arc<G> {
+        async fn attest(&self, collected: Collected, spec: String, asserted: Asserted) -> Result<Bundle, Refusal> {
+            (**self).attest(collected, spec, asserted).await
+        }
+
+        async fn bundle(&self, attempt: &AttemptId) -> Result<Vec<u8>, Trouble> {
+            (**self).bundle(attempt).await
+        }
+    }
 }
 
 /// Everything together.

@@ -1,3 +1,59 @@
-//! The daemon: configuration, composition and gRPC services
+//! The daemon: configuration, composition and gRPC services.
+//!
+//! It holds the queue and the audit trails, decides who may build what, and speaks gRPC on a unix socket.
+//! It has no capabilities, mounts nothing, starts no program: sandboxes, objects and keys belong to three
+//! other processes, of which it asks what `belljar-plan` lists. [`compose`] shows how everything hangs
+//! together.
 
-fn main() {}
+mod compose;
+mod config;
+mod peers;
+mod services;
+mod tasks;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+/// The Belljar daemon: takes builds over gRPC and has them run by the other processes.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration file, belljard.toml.
+    #[arg(long)]
+    config: PathBuf,
+    /// End when the process that started this one ends.
+    #[arg(long)]
+    die_with_parent: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_env("BELLJAR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(cause = tasks::chain(&*error), "belljard ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    if arguments.die_with_parent {
+        belljar_sys::process::die_with_parent()?;
+    }
+    belljar_sys::process::not_dumpable()?;
+    let config = config::Config::load(&arguments.config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(compose::run(config));
+    // A read that hangs on a disk must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    Ok(result?)
+}

@@ -1,0 +1,71 @@
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use belljar_core::AttemptId;
+use belljar_engine::ports::Trouble;
+use belljar_sys::durable::{open_directory, open_regular};
+use tokio::task::spawn_blocking;
+
+/// Reads a whole file that another process left in `directory`, of at most `limit` bytes.
+pub(super) async fn read(directory: &Path, name: String, limit: usize) -> Result<Vec<u8>, Trouble> {
+    let directory = directory.to_owned();
+    let read = spawn_blocking(move || {
+        let shown = directory.join(&name);
+        let trouble = |what: &str| Trouble(format!("{}: {what}", shown.display()));
+        let read = || {
+            let file = open_regular(open_directory(&directory)?, &name)?;
+            let mut bytes = Vec::new();
+            file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+            io::Result::Ok(bytes)
+        };
+        let bytes = read().map_err(|e| trouble(&e.to_string()))?;
+        match bytes.len() > limit {
+            true => Err(trouble(&format!("more than {limit} bytes"))),
+            false => Ok(bytes),
+        }
+    });
+    read.await.unwrap_or_else(|error| Err(Trouble(error.to_string())))
+}
+
+/// The logs of attempts, as the store writes them.
+#[derive(Clone, Debug)]
+pub(crate) struct Logs(Arc<PathBuf>);
+
+/// One attempt's log, which may still grow.
+#[derive(Clone, Debug)]
+pub(crate) struct LogFile(Arc<File>);
+
+impl Logs {
+    /// Those below the store's root.
+    pub(crate) fn new(store_root: &Path) -> Self {
+        Self(Arc::new(store_root.join(belljar_cas::LOGS)))
+    }
+
+    /// The log of `attempt`; none while there is none.
+    pub(crate) async fn open(&self, attempt: &AttemptId) -> io::Result<Option<LogFile>> {
+        let (directory, name) = (self.0.clone(), format!("{attempt}.log"));
+        let opened = spawn_blocking(move || match open_regular(open_directory(&directory)?, &name) {
+            Ok(file) => Ok(Some(LogFile(Arc::new(file)))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        });
+        opened.await?
+    }
+}
+
+impl LogFile {
+    /// At most `most` bytes from `offset`; none at the end as it is now.
+    pub(crate) async fn read(&self, offset: u64, most: usize) -> io::Result<Vec<u8>> {
+        let file = self.0.clone();
+        let read = spawn_blocking(move || {
+            let mut bytes = vec![0; most];
+            let length = file.read_at(&mut bytes, offset)?;
+            bytes.truncate(length);
+            Ok(bytes)
+        });
+        read.await?
+    }
+}

@@ -1,0 +1,102 @@
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use belljar_core::{AttemptId, ObjectId, bounds};
+use belljar_engine::life::{Bundle, Collected};
+use belljar_engine::ports::{Refusal, Signer, Trouble};
+use belljar_plan::signer::{Answer, Asserted, Request};
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+
+use super::channel::{Buffer, Channel, ChannelError};
+use super::files;
+use crate::tasks;
+
+/// How long the signer may take; the engine is more patient than this.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks the signer, over a connection for each question.
+#[derive(Debug)]
+pub(crate) struct SignerClient {
+    socket: PathBuf,
+    evidence: PathBuf,
+    key: OnceCell<PublicKey>,
+}
+
+/// The signer's public key. It does not change while the signer lives; one that is changed under a running
+/// belljard needs its restart.
+#[derive(Clone, Debug)]
+pub(crate) struct PublicKey {
+    /// SubjectPublicKeyInfo in PEM.
+    pub(crate) pem: String,
+    /// OpenSSH fingerprint.
+    pub(crate) key_id: String,
+}
+
+impl SignerClient {
+    pub(crate) fn new(socket: PathBuf, evidence: PathBuf) -> Self {
+        Self {
+            socket,
+            evidence,
+            key: OnceCell::new(),
+        }
+    }
+
+    /// The public key.
+    pub(crate) async fn public_key(&self) -> Result<&PublicKey, Trouble> {
+        let ask = || async {
+            match ask(&self.socket, &Request::PublicKey).await {
+                Ok(Answer::PublicKey { pem, key_id }) => Ok(PublicKey { pem, key_id }),
+                Ok(Answer::Refused { reasons, .. }) => Err(Trouble(reasons.join("; "))),
+                Ok(other) => Err(Trouble(format!("an answer that does not fit: {other:?}"))),
+                Err(error) => Err(error),
+            }
+        };
+        self.key.get_or_try_init(ask).await
+    }
+}
+
+async fn ask(socket: &Path, request: &Request) -> Result<Answer, Trouble> {
+    let conversation = async {
+        let channel = Channel::connect(socket).await?;
+        channel.tell(request).await?;
+        channel.hear(&mut Buffer::new()).await
+    };
+    match timeout(PATIENCE, conversation).await {
+        Ok(answer) => answer.map_err(|e: ChannelError| Trouble(format!("the signer: {}", tasks::chain(&e)))),
+        Err(_) => Err(Trouble(format!(
+            "the signer has not answered in {} s",
+            PATIENCE.as_secs()
+        ))),
+    }
+}
+
+impl Signer for SignerClient {
+    async fn attest(&self, collected: Collected, spec: String, asserted: Asserted) -> Result<Bundle, Refusal> {
+        let trouble = |Trouble(why)| Refusal {
+            retryable: true,
+            reasons: vec![why],
+        };
+        let key_id = self.public_key().await.map_err(trouble)?.key_id.clone();
+        let request = Request::Attest {
+            attempt: collected.attempt().clone(),
+            spec,
+            asserted,
+        };
+        match ask(&self.socket, &request).await.map_err(trouble)? {
+            Answer::Attested { bundle, size } => Ok(Bundle {
+                object: ObjectId { digest: bundle, size },
+                key_id,
+            }),
+            Answer::Refused { retryable, reasons } => Err(Refusal { retryable, reasons }),
+            other @ Answer::PublicKey { .. } => Err(Refusal {
+                retryable: false,
+                reasons: vec![format!("the signer gave an answer that does not fit: {other:?}")],
+            }),
+        }
+    }
+
+    async fn bundle(&self, attempt: &AttemptId) -> Result<Vec<u8>, Trouble> {
+        files::read(&self.evidence, format!("{attempt}.sigstore.json"), bounds::BUNDLE_BYTES).await
+    }
+}

@@ -1,0 +1,44 @@
+use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
+use bazel_remote_apis::build::bazel::semver::SemVer;
+use belljar_core::bounds;
+use reapi::capabilities_server::Capabilities;
+use tonic::{Request, Response, Status};
+
+use super::resource::check_instance;
+
+/// REAPI `Capabilities`: what is there, and nothing else.
+#[derive(Debug)]
+pub(crate) struct ServerCapabilities;
+
+#[tonic::async_trait]
+impl Capabilities for ServerCapabilities {
+    async fn get_capabilities(
+        &self,
+        request: Request<reapi::GetCapabilitiesRequest>,
+    ) -> Result<Response<reapi::ServerCapabilities>, Status> {
+        check_instance(&request.get_ref().instance_name, 0).map_err(belljar_wire::Problem::invalid)?;
+        let version = |major, minor| {
+            Some(SemVer {
+                major,
+                minor,
+                ..SemVer::default()
+            })
+        };
+        let cache = reapi::CacheCapabilities {
+            digest_functions: vec![reapi::digest_function::Value::Sha256.into()],
+            action_cache_update_capabilities: Some(reapi::ActionCacheUpdateCapabilities { update_enabled: false }),
+            max_batch_total_size_bytes: i64::try_from(bounds::BATCH_BYTES).unwrap_or(i64::MAX),
+            symlink_absolute_path_strategy: reapi::symlink_absolute_path_strategy::Value::Disallowed.into(),
+            max_cas_blob_size_bytes: i64::try_from(bounds::BLOB_BYTES).unwrap_or(i64::MAX),
+            ..reapi::CacheCapabilities::default()
+        };
+        Ok(Response::new(reapi::ServerCapabilities {
+            cache_capabilities: Some(cache),
+            // No `Execution`, no `ActionCache` yet.
+            execution_capabilities: None,
+            deprecated_api_version: None,
+            low_api_version: version(2, 0),
+            high_api_version: version(2, 3),
+        }))
+    }
+}

@@ -1,0 +1,66 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use belljar_engine::ports::SpawnerError;
+use belljar_plan::{HostReport, Verdict};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use crate::peers::SpawnerClient;
+
+/// How long a report counts. What a host offers changes by an administrator's hand.
+const FRESH: Duration = Duration::from_secs(10);
+/// How long the spawner may take for one.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the host offers, by the spawner's probe.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    spawner: Arc<SpawnerClient>,
+    last: Arc<Mutex<Option<(Instant, HostReport)>>>,
+}
+
+impl Host {
+    pub(crate) fn new(spawner: Arc<SpawnerClient>) -> Self {
+        Self {
+            spawner,
+            last: Arc::default(),
+        }
+    }
+
+    /// The report, at most some seconds old. Who asks at the same time shares one probe.
+    pub(crate) async fn report(&self) -> Result<HostReport, SpawnerError> {
+        let mut last = self.last.lock().await;
+        if let Some((when, report)) = &*last
+            && when.elapsed() < FRESH
+        {
+            return Ok(report.clone());
+        }
+        let silent = || SpawnerError::Lost(format!("no answer in {} s", PATIENCE.as_secs()));
+        let report = timeout(PATIENCE, self.spawner.probe())
+            .await
+            .unwrap_or_else(|_| Err(silent()))?;
+        *last = Some((Instant::now(), report.clone()));
+        Ok(report)
+    }
+
+    /// The layers that keep builds from running, each with its hint; none if there are none, or if the
+    /// spawner cannot be asked: then a build waits for it in the queue.
+    pub(crate) async fn lacks(&self) -> Vec<(String, String)> {
+        match self.report().await {
+            Ok(report) => {
+                let missing = report
+                    .layers
+                    .into_iter()
+                    .filter(|layer| layer.verdict == Verdict::Missing);
+                missing
+                    .map(|layer| (layer.name, format!("{}: {}", layer.found, layer.hint)))
+                    .collect()
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the host could not be probed");
+                Vec::new()
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The gRPC services. Whatever comes in is parsed by `belljar-wire` or here, once; whoever calls is known
+//! before any service sees the call.
+
+mod blobs;
+mod builds;
+mod bytestream;
+mod capabilities;
+mod gate;
+mod host;
+mod resource;
+#[cfg(test)]
+mod tests;
+mod view;
+mod watch;
+
+pub(crate) use blobs::Blobs;
+pub(crate) use builds::Builds;
+pub(crate) use bytestream::ByteStreams;
+pub(crate) use capabilities::ServerCapabilities;
+pub(crate) use gate::Gate;
+pub(crate) use host::Host;
+pub(crate) use view::View;
+
+use std::error::Error;
+
+use belljar_wire::Problem;
+use tonic::Status;
+
+use crate::peers::PutError;
+use crate::tasks;
+
+/// A status for outsiders; the cause goes into the log.
+fn internal(what: &str, error: &(dyn Error + 'static)) -> Status {
+    tracing::error!(cause = tasks::chain(error), "{what}");
+    Problem::internal(format!("{what}; the daemon's log says more")).into()
+}
+
+/// What a refused upload looks like from outside.
+fn refused(error: &PutError) -> Status {
+    match error {
+        PutError::Content(why) => Problem::new(belljar_wire::Reason::DigestMismatch, why.as_str()).into(),
+        PutError::Full(why) => Problem::exhausted(why.as_str(), None).into(),
+        PutError::Unreachable(_) => {
+            tracing::warn!(%error, "an upload failed");
+            Problem::unavailable("the store does not answer; try again").into()
+        }
+        PutError::Store(_) => internal("the store did not take an object", error),
+    }
+}

@@ -1,0 +1,135 @@
+//! Names of blobs in REAPI: in `ByteStream` resource names and in digests.
+
+use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
+use belljar_core::{Digest, Invalid, ObjectId};
+use reapi::digest_function::Value as DigestFunction;
+
+/// The digest functions by which a resource name may be qualified (REAPI v2, `DigestFunction`), but one.
+const OTHER_FUNCTIONS: [&str; 8] = [
+    "sha1",
+    "md5",
+    "vso",
+    "sha384",
+    "sha512",
+    "murmur3",
+    "sha256tree",
+    "blake3",
+];
+
+/// An object out of a REAPI digest.
+pub(super) fn object(digest: &reapi::Digest) -> Result<ObjectId, Invalid> {
+    let size = u64::try_from(digest.size_bytes)
+        .map_err(|_| Invalid::field("size_bytes", format!("{} is not a length", digest.size_bytes)))?;
+    Ok(ObjectId {
+        digest: Digest::from_hex(&digest.hash).map_err(|e| e.within("hash"))?,
+        size,
+    })
+}
+
+/// What every REAPI request says beside its digests: there is one instance, and one digest function.
+pub(super) fn check_instance(instance: &str, function: i32) -> Result<(), Invalid> {
+    if !instance.is_empty() {
+        return Err(Invalid::field(
+            "instance_name",
+            "there is only the instance with the empty name",
+        ));
+    }
+    match DigestFunction::try_from(function) {
+        Ok(DigestFunction::Unknown | DigestFunction::Sha256) => Ok(()),
+        _ => Err(Invalid::field("digest_function", "only SHA256 is supported")),
+    }
+}
+
+/// Reads `blobs/{hash}/{size}`.
+pub(super) fn to_read(name: &str) -> Result<ObjectId, Invalid> {
+    let parts: Vec<&str> = name.split('/').collect();
+    match parts[..] {
+        ["blobs", hash, size] => blob(hash, size),
+        _ => Err(unfit(&parts, "blobs/{hash}/{size}")),
+    }
+}
+
+/// Reads `uploads/{uuid}/blobs/{hash}/{size}`; what follows after a further slash is the client's own.
+pub(super) fn to_write(name: &str) -> Result<ObjectId, Invalid> {
+    let parts: Vec<&str> = name.splitn(6, '/').collect();
+    match parts[..] {
+        ["uploads", uuid, "blobs", hash, size] | ["uploads", uuid, "blobs", hash, size, _]
+            if !uuid.is_empty() && !OTHER_FUNCTIONS.contains(&hash) =>
+        {
+            blob(hash, size)
+        }
+        _ => Err(unfit(&parts, "uploads/{uuid}/blobs/{hash}/{size}")),
+    }
+}
+
+fn blob(hash: &str, size: &str) -> Result<ObjectId, Invalid> {
+    let refused = |e: Invalid| Invalid::field("resource_name", e.reason);
+    // One text form only: no sign, no leading zero.
+    let canonical = size == "0" || !size.starts_with(['0', '+']);
+    let size = size.parse().ok().filter(|_| canonical);
+    Ok(ObjectId {
+        digest: Digest::from_hex(hash).map_err(refused)?,
+        size: size.ok_or_else(|| refused(Invalid::new("the size is not a number of bytes")))?,
+    })
+}
+
+fn unfit(parts: &[&str], due: &str) -> Invalid {
+    let reason = if parts.contains(&"compressed-blobs") {
+        "compressed blobs are not supported; transfer them as they are".to_owned()
+    } else if parts.iter().any(|part| OTHER_FUNCTIONS.contains(part)) {
+        "only the digest function SHA256 is supported, and is not named in a resource name".to_owned()
+    } else {
+        format!("`{due}` is due; there is only the instance with the empty name")
+    };
+    Invalid::field("resource_name", reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn names_of_blobs() {
+        let empty = ObjectId::of(b"");
+        assert_eq!(to_read(&format!("blobs/{HASH}/0")), Ok(empty));
+        assert_eq!(to_write(&format!("uploads/1-2-3/blobs/{HASH}/0")), Ok(empty));
+        assert_eq!(to_write(&format!("uploads/1-2-3/blobs/{HASH}/0/main.c/x")), Ok(empty));
+        for (bad, why) in [
+            (format!("main/blobs/{HASH}/0"), "empty name"),
+            (format!("blobs/{HASH}/00"), "number of bytes"),
+            (format!("blobs/{HASH}/+1"), "number of bytes"),
+            (format!("blobs/{HASH}/-1"), "number of bytes"),
+            (format!("blobs/{}/1", &HASH[1..]), "hexadecimal"),
+            (format!("blobs/../{HASH}/1"), "empty name"),
+            (format!("blobs/blake3/{HASH}/1"), "SHA256"),
+            (format!("compressed-blobs/zstd/{HASH}/1"), "compressed"),
+            (String::new(), "empty name"),
+        ] {
+            let invalid = to_read(&bad).unwrap_err();
+            assert!(
+                invalid.field == "resource_name" && invalid.reason.contains(why),
+                "{bad}: {invalid}"
+            );
+        }
+        for bad in [
+            format!("uploads//blobs/{HASH}/0"),
+            format!("uploads/u/blobs/blake3/{HASH}/0"),
+            format!("uploads/u/compressed-blobs/zstd/{HASH}/0"),
+            format!("main/uploads/u/blobs/{HASH}/0"),
+            format!("blobs/{HASH}/0"),
+        ] {
+            assert!(to_write(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn one_instance_one_function() {
+        assert!(check_instance("", 0).is_ok());
+        assert!(check_instance("", DigestFunction::Sha256.into()).is_ok());
+        assert!(check_instance("main", 0).is_err());
+        assert!(check_instance("", DigestFunction::Blake3.into()).is_err());
+        assert!(check_instance("", 4711).is_err());
+    }
+}

@@ -1,0 +1,110 @@
+use std::sync::Arc;
+
+use belljar_core::{Outcome, bounds};
+use belljar_engine::life::Stage;
+use belljar_engine::ports::Spawner as _;
+use belljar_engine::queue::Record;
+use belljar_plan::{OutputKind, Receipt};
+use belljar_wire::{Artifact, ArtifactKind, BuildRecord, BuildState, Evidence, Problem, Reason, v1};
+use prost::Message as _;
+use tonic::Status;
+
+use super::internal;
+use crate::peers::SpawnerClient;
+
+/// Turns what the engine knows of a build into what the API tells.
+#[derive(Clone, Debug)]
+pub(crate) struct View(Arc<SpawnerClient>);
+
+impl View {
+    /// Artifacts are read from the receipts that `spawner` knows the place of.
+    pub(crate) fn new(spawner: Arc<SpawnerClient>) -> Self {
+        Self(spawner)
+    }
+
+    /// The message about one build.
+    pub(crate) async fn build(&self, record: &Record) -> Result<v1::Build, Status> {
+        let artifacts = self.artifacts(record).await?;
+        let message = v1::Build::from(&told(record, artifacts));
+        // Some room is left for what wraps it.
+        if message.encoded_len() > bounds::GRPC_MESSAGE_BYTES - 1024 {
+            let text = "the build has more artifacts than fit one message; its receipt lists them";
+            return Err(Problem::new(Reason::Exhausted, text).into());
+        }
+        Ok(message)
+    }
+
+    async fn artifacts(&self, record: &Record) -> Result<Vec<Artifact>, Status> {
+        let build = &record.build;
+        let (Some(Outcome::Succeeded), Some(evidence)) = (build.outcome(), &build.evidence) else {
+            return Ok(Vec::new());
+        };
+        let what = "the receipt of a build could not be read";
+        let bytes = self
+            .0
+            .receipt(&evidence.attempt)
+            .await
+            .map_err(|e| internal(what, &e))?;
+        if Some(belljar_core::ObjectId::of(&bytes)) != evidence.receipt {
+            let changed = std::io::Error::other("it is not the one that was published");
+            return Err(internal(what, &changed));
+        }
+        let receipt = Receipt::from_canonical(&bytes).map_err(|e| internal(what, &e))?;
+        let mut artifacts: Vec<Artifact> = receipt
+            .outputs
+            .into_iter()
+            .map(|entry| Artifact {
+                path: entry.path,
+                kind: match entry.kind {
+                    OutputKind::File { object, executable, .. } => ArtifactKind::File { object, executable },
+                    OutputKind::Symlink { target } => ArtifactKind::Symlink { target },
+                    OutputKind::Directory => ArtifactKind::Directory,
+                },
+            })
+            .collect();
+        artifacts.sort_by(|one, other| one.path.cmp(&other.path));
+        Ok(artifacts)
+    }
+}
+
+fn told(record: &Record, artifacts: Vec<Artifact>) -> BuildRecord {
+    let (build, submission) = (&record.build, &record.submission);
+    let evidence = build.evidence.as_ref().map(|evidence| Evidence {
+        bundle: evidence.bundle.as_ref().map(|bundle| bundle.object),
+        receipt: evidence.receipt,
+        spec: Some(evidence.spec),
+        plan: Some(evidence.plan),
+        audit_trail: Some(evidence.audit_trail),
+        log: evidence.log.as_ref().map(|log| log.object),
+        key_id: evidence.bundle.as_ref().map(|bundle| bundle.key_id.clone()),
+    });
+    BuildRecord {
+        id: build.id.clone(),
+        request_id: submission.request_id.clone(),
+        spec: submission.spec.clone(),
+        state: state(&build.stage),
+        sequence: build.sequence,
+        attempt: build.attempt.as_ref().map_or(0, belljar_core::AttemptId::number),
+        outcome: build.outcome().cloned(),
+        artifacts,
+        evidence: evidence.unwrap_or_default(),
+        created: submission.accepted,
+        started: build.started,
+        ended: build.ended,
+        submitter: submission.submitter.clone(),
+    }
+}
+
+fn state(stage: &Stage) -> BuildState {
+    match stage {
+        Stage::Queued => BuildState::Queued,
+        Stage::Staging => BuildState::Staging,
+        Stage::Launching => BuildState::Launching,
+        Stage::Running => BuildState::Running,
+        Stage::Collecting { .. } => BuildState::Collecting,
+        Stage::Attesting { .. } => BuildState::Attesting,
+        Stage::Publishing { .. } => BuildState::Publishing,
+        Stage::Destroying { .. } => BuildState::Destroying,
+        Stage::Ended { .. } => BuildState::Ended,
+    }
+}

@@ -1,0 +1,152 @@
+//! One `WatchBuild` stream: changes of the build, and its log as it grows.
+
+use std::time::Duration;
+
+use belljar_core::{AttemptId, bounds};
+use belljar_engine::Follow;
+use belljar_engine::life::Stage;
+use belljar_engine::queue::Record;
+use belljar_wire::v1;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+use tonic::Status;
+use v1::watch_build_response::Event;
+
+use super::{View, internal};
+use crate::peers::{LogFile, Logs};
+
+/// How often a growing log is looked at while somebody watches.
+const LOOK: Duration = Duration::from_millis(25);
+
+pub(super) type Sender = mpsc::Sender<Result<v1::WatchBuildResponse, Status>>;
+
+/// What a watcher has seen before.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// States up to this sequence number.
+    pub(super) sequence: u64,
+    /// This many bytes of the log of the attempt with this number.
+    pub(super) log: Option<(u32, u64)>,
+}
+
+/// The stream has ended: the watcher is gone, or was told why.
+struct Over;
+
+/// Tells everything until the build has ended.
+pub(super) async fn tell(mut follow: Follow, view: View, logs: Logs, seen: Seen, sender: Sender) {
+    let mut tail = Tail {
+        logs,
+        start: seen.log,
+        attempt: None,
+        file: None,
+        offset: 0,
+        sender,
+    };
+    let mut ticks = interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let step = tokio::select! {
+            record = follow.next() => match record {
+                Some(record) => tell_state(&mut tail, &view, seen, &record).await,
+                None => return,
+            },
+            _ = ticks.tick(), if tail.attempt.is_some() => tail.catch_up().await,
+            () = tail.sender.closed() => return,
+        };
+        if step.is_err() {
+            return;
+        }
+    }
+}
+
+async fn tell_state(tail: &mut Tail, view: &View, seen: Seen, record: &Record) -> Result<(), Over> {
+    let build = &record.build;
+    // What an attempt wrote is told before that it is over.
+    if tail.attempt.is_some() && tail.attempt != build.attempt {
+        tail.catch_up().await?;
+    }
+    tail.turn_to(build.attempt.as_ref());
+    let ended = build.outcome().is_some();
+    if ended || matches!(build.stage, Stage::Attesting { .. } | Stage::Publishing { .. }) {
+        tail.catch_up().await?;
+    }
+    if !ended && build.sequence <= seen.sequence {
+        return Ok(());
+    }
+    match view.build(record).await {
+        Ok(build) => tail.send(Event::Build(build)).await?,
+        Err(status) => {
+            let _ = tail.sender.send(Err(status)).await;
+            return Err(Over);
+        }
+    }
+    if ended { Err(Over) } else { Ok(()) }
+}
+
+/// Follows the log of the current attempt.
+struct Tail {
+    logs: Logs,
+    /// Where the watcher wants to go on.
+    start: Option<(u32, u64)>,
+    attempt: Option<AttemptId>,
+    file: Option<LogFile>,
+    offset: u64,
+    sender: Sender,
+}
+
+impl Tail {
+    fn turn_to(&mut self, attempt: Option<&AttemptId>) {
+        if self.attempt.as_ref() == attempt {
+            return;
+        }
+        self.attempt = attempt.cloned();
+        self.file = None;
+        let start = self
+            .start
+            .filter(|(number, _)| attempt.is_some_and(|attempt| attempt.number() == *number));
+        self.offset = start.map_or(0, |(_, offset)| offset);
+    }
+
+    /// Tells what the log holds by now.
+    async fn catch_up(&mut self) -> Result<(), Over> {
+        let Some(attempt) = self.attempt.clone() else {
+            return Ok(());
+        };
+        if self.file.is_none() {
+            match self.logs.open(&attempt).await {
+                Ok(file) => self.file = file,
+                Err(error) => return self.fail(&error).await,
+            }
+        }
+        let Some(file) = self.file.clone() else {
+            return Ok(());
+        };
+        loop {
+            let data = match file.read(self.offset, bounds::LOG_CHUNK_BYTES).await {
+                Ok(data) => data,
+                Err(error) => return self.fail(&error).await,
+            };
+            if data.is_empty() {
+                return Ok(());
+            }
+            let offset = i64::try_from(self.offset).unwrap_or(i64::MAX);
+            self.offset += data.len() as u64;
+            let attempt = i32::try_from(attempt.number()).unwrap_or(i32::MAX);
+            self.send(Event::LogChunk(v1::LogChunk { attempt, offset, data }))
+                .await?;
+        }
+    }
+
+    async fn fail(&self, error: &std::io::Error) -> Result<(), Over> {
+        let _ = self
+            .sender
+            .send(Err(internal("the build's log could not be read", error)))
+            .await;
+        Err(Over)
+    }
+
+    async fn send(&self, event: Event) -> Result<(), Over> {
+        let message = v1::WatchBuildResponse { event: Some(event) };
+        self.sender.send(Ok(message)).await.map_err(|_| Over)
+    }
+}
