@@ -1,3 +1,115 @@
-//! The process that owns objects, staged inputs and logs
+//! The process that owns objects, staged inputs and logs. It has its own user id, no network and no
+//! privilege; it trusts its peers only as far as their user ids go, and content not at all.
+//!
+//! belljard puts objects in. The spawner has trees laid out for attempts, hands over the build's log
+//! pipe, and lends its connection to the collector that sends the outputs. What may be asked, by whom
+//! and with which answer is in [`belljar_plan::store`].
+//!
+//! SIGTERM ends it at once, by its default disposition: whatever has a name is durable, and what was
+//! being written has none.
 
-fn main() {}
+mod channel;
+mod collect;
+mod config;
+mod failed;
+mod log;
+mod put;
+mod server;
+mod session;
+mod stage;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use belljar_cas::{LOGS, LayoutError, Reader, Writer};
+use belljar_core::bounds;
+use belljar_sys::process;
+use belljar_sys::seqpacket::{Connection, Listener};
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, ConfigError};
+use crate::session::Store;
+use crate::stage::Area;
+
+/// Owns Belljar's objects, staged inputs and logs.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// End when the parent process ends.
+    #[arg(long)]
+    die_with_parent: bool,
+}
+
+/// Why the store did not start.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("the configuration cannot be used")]
+    Config(#[from] ConfigError),
+    #[error(
+        "the store runs as a user of its own, never as root. hint: start it through its unit or the launcher"
+    )]
+    Root,
+    #[error("the store's root cannot be used")]
+    Layout(#[from] LayoutError),
+    #[error("{doing} failed")]
+    System {
+        doing: &'static str,
+        source: std::io::Error,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let Err(error) = run(&arguments);
+    tracing::error!(error = failed::chain(&error), "the store did not start");
+    ExitCode::FAILURE
+}
+
+/// Everything that the process consists of, in order; each step is fatal.
+fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
+    let system = |doing| move |source| StartError::System { doing, source };
+    if arguments.die_with_parent {
+        process::die_with_parent().map_err(system("tying this process to its parent"))?;
+    }
+    if own_uid().map_err(system("asking who this process is"))? == 0 {
+        return Err(StartError::Root);
+    }
+    let config = Config::read(&arguments.config)?;
+    let writer = Writer::open(&config.root)?;
+    let reader = Reader::new(&config.root)?;
+    let area = Area::open(&config.root).map_err(system("removing what an earlier run left"))?;
+    let store = Arc::new(Store {
+        source: Box::new(reader),
+        sink: Box::new(writer),
+        area: Arc::new(area),
+        logs: config.root.join(LOGS),
+    });
+    process::confine_service().map_err(system("confining this process"))?;
+    let backlog = i32::try_from(bounds::PEER_CONNECTIONS).unwrap_or(i32::MAX);
+    let listener =
+        Listener::bind(&config.socket, SOCKET_MODE, backlog).map_err(system("listening"))?;
+    tracing::info!(socket = %config.socket.display(), root = %config.root.display(), "the store listens");
+    server::serve(&listener, &store, config.access)
+}
+
+/// Peers are judged by their user ids; the group in common lets them reach the socket.
+const SOCKET_MODE: u32 = 0o660;
+
+/// A pair of sockets knows who made it: the plainest way to learn one's own user id.
+fn own_uid() -> std::io::Result<u32> {
+    let (one, _other) = Connection::pair()?;
+    Ok(one.peer()?.uid)
+}

@@ -1,0 +1,152 @@
+mod rules;
+
+use std::os::fd::OwnedFd;
+
+use belljar_cas::{BlobSink, PendingBlob};
+use belljar_core::{Outputs, Sha512Hasher, bounds};
+use belljar_plan::OutputEntry;
+use belljar_plan::store::{Answer, Collected, Refusal, Request};
+
+use crate::channel::{Broken, Channel, WhileCollecting};
+use crate::failed::Failed;
+
+pub(crate) use rules::{Collection, Limits, Rejected};
+
+/// Takes outputs from the collector and answers, after the last or at the first refusal.
+///
+/// The connection is lent to the collector, which reads no answers: after a refusal its messages are
+/// still read, and thrown away, so that it can come to its end. When a request comes instead of one of
+/// them, there is no collector any more; the collection is over without an answer, and the request is
+/// returned to be served.
+pub(crate) fn collect(
+    channel: &mut Channel,
+    sink: &dyn BlobSink,
+    declared: Outputs,
+    limits: Limits,
+) -> Result<Option<(Request, Option<OwnedFd>)>, Broken> {
+    let mut work = Work {
+        sink,
+        rules: Collection::new(declared, limits),
+        file: None,
+    };
+    let rejected = loop {
+        let step = match channel.while_collecting()? {
+            WhileCollecting::Request(request, descriptor) => {
+                return Ok(Some((request, descriptor)));
+            }
+            WhileCollecting::Collected(Collected::End) => {
+                answer_all(channel, work.rules.end())?;
+                return Ok(None);
+            }
+            WhileCollecting::Collected(Collected::Refused { why }) => {
+                channel.answer(&Answer::OutputsRefused {
+                    why: Refusal::Entry {
+                        why: printable(&why),
+                    },
+                })?;
+                return Ok(None);
+            }
+            WhileCollecting::Collected(message) => work.message(message),
+            WhileCollecting::Piece(piece) => work.piece(piece),
+        };
+        if let Err(rejected) = step {
+            break rejected;
+        }
+    };
+    // What was kept so far stays as objects that nothing names; an unfinished file leaves nothing.
+    drop(work);
+    answer_all(channel, Err(rejected))?;
+    discard(channel)
+}
+
+struct Work<'a> {
+    sink: &'a dyn BlobSink,
+    rules: Collection,
+    file: Option<PendingFile>,
+}
+
+struct PendingFile {
+    blob: Box<dyn PendingBlob>,
+    sha512: Sha512Hasher,
+}
+
+impl Work<'_> {
+    fn message(&mut self, message: Collected) -> Result<(), Rejected> {
+        match message {
+            Collected::File { path, executable } => {
+                self.rules.begin_file(path, executable)?;
+                self.file = Some(PendingFile {
+                    blob: self.sink.begin(None).map_err(kept)?,
+                    sha512: Sha512Hasher::new(),
+                });
+                Ok(())
+            }
+            Collected::FileEnd => {
+                let Some(file) = self.file.take() else {
+                    return Err(Rejected::Failed(Failed::refused(
+                        "a file ended that was not begun",
+                    )));
+                };
+                let object = file.blob.finish().map_err(kept)?;
+                self.rules.end_file(object, file.sha512.finish())
+            }
+            Collected::Symlink { path, target } => self.rules.symlink(path, target),
+            Collected::Directory { path } => self.rules.directory(path),
+            // The caller ends the collection at these.
+            Collected::End | Collected::Refused { .. } => Ok(()),
+        }
+    }
+
+    fn piece(&mut self, piece: &[u8]) -> Result<(), Rejected> {
+        self.rules.piece(piece.len())?;
+        if let Some(file) = &mut self.file {
+            file.blob.write(piece).map_err(kept)?;
+            file.sha512.update(piece);
+        }
+        Ok(())
+    }
+}
+
+fn kept(error: belljar_cas::WriteError) -> Rejected {
+    Rejected::Failed(error.into())
+}
+
+fn answer_all(channel: &Channel, result: Result<Vec<OutputEntry>, Rejected>) -> Result<(), Broken> {
+    match result {
+        Ok(entries) => {
+            for entry in entries {
+                channel.answer(&Answer::Output { entry })?;
+            }
+            channel.answer(&Answer::CollectDone)
+        }
+        Err(Rejected::Outputs(why)) => channel.answer(&Answer::OutputsRefused { why }),
+        Err(Rejected::Failed(failed)) => channel.answer(&failed.into()),
+    }
+}
+
+/// Reads what a collector still sends, up to its last message or the first of somebody else.
+fn discard(channel: &mut Channel) -> Result<Option<(Request, Option<OwnedFd>)>, Broken> {
+    loop {
+        match channel.while_collecting()? {
+            WhileCollecting::Request(request, descriptor) => {
+                return Ok(Some((request, descriptor)));
+            }
+            WhileCollecting::Collected(Collected::End | Collected::Refused { .. }) => {
+                return Ok(None);
+            }
+            WhileCollecting::Collected(_) | WhileCollecting::Piece(_) => {}
+        }
+    }
+}
+
+/// A collector's own words, cut to a name and a reason, without anything that moves a cursor.
+fn printable(text: &str) -> String {
+    let mut kept = String::new();
+    for c in text.chars() {
+        if kept.len() + c.len_utf8() > 2 * bounds::PATH_BYTES {
+            break;
+        }
+        kept.push(if c.is_control() { '\u{fffd}' } else { c });
+    }
+    kept
+}

@@ -1,0 +1,229 @@
+use std::collections::BTreeMap;
+
+use belljar_core::{Invalid, ObjectId, Outputs, RelPath, Sha512Digest, bounds};
+use belljar_plan::store::Refusal;
+use belljar_plan::{OutputEntry, OutputKind};
+
+use crate::failed::Failed;
+
+/// What a collector may send, and in which order: a state machine without I/O. Paths equal or lie under
+/// declared outputs, come once, and inside a declared directory after the directory they lie in; totals
+/// stay under the limits; links stay inside the declared directory they lie in.
+#[derive(Debug)]
+pub(crate) struct Collection {
+    declared: Outputs,
+    limits: Limits,
+    entries: BTreeMap<RelPath, OutputKind>,
+    bytes: u64,
+    open: Option<OpenFile>,
+}
+
+/// The most that may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) bytes: u64,
+    pub(crate) entries: u64,
+}
+
+/// Why nothing of a collection is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Rejected {
+    /// What the build left cannot be an output.
+    Outputs(Refusal),
+    /// The store could not keep it, or the collector does not follow the order of messages.
+    Failed(Failed),
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    path: RelPath,
+    executable: bool,
+    bytes: u64,
+}
+
+impl Collection {
+    /// A collection in which nothing has come yet.
+    pub(crate) fn new(declared: Outputs, limits: Limits) -> Self {
+        Self {
+            declared,
+            limits,
+            entries: BTreeMap::new(),
+            bytes: 0,
+            open: None,
+        }
+    }
+
+    /// A file begins.
+    pub(crate) fn begin_file(&mut self, path: RelPath, executable: bool) -> Result<(), Rejected> {
+        self.admit(&path)?;
+        self.open = Some(OpenFile {
+            path,
+            executable,
+            bytes: 0,
+        });
+        Ok(())
+    }
+
+    /// A piece of the file that was begun.
+    pub(crate) fn piece(&mut self, length: usize) -> Result<(), Rejected> {
+        let Some(open) = &mut self.open else {
+            return Err(out_of_order("content came outside a file"));
+        };
+        self.bytes = self.bytes.saturating_add(length as u64);
+        open.bytes = open.bytes.saturating_add(length as u64);
+        if self.bytes > self.limits.bytes {
+            return Err(Rejected::Outputs(Refusal::TooManyBytes));
+        }
+        if open.bytes > bounds::BLOB_BYTES {
+            return Err(refused(format!(
+                "the output `{}` is larger than the {} bytes that one object may have",
+                open.path,
+                bounds::BLOB_BYTES
+            )));
+        }
+        Ok(())
+    }
+
+    /// The file that was begun is complete, and kept.
+    pub(crate) fn end_file(
+        &mut self,
+        object: ObjectId,
+        sha512: Sha512Digest,
+    ) -> Result<(), Rejected> {
+        let Some(open) = self.open.take() else {
+            return Err(out_of_order("a file ended that was not begun"));
+        };
+        let kind = OutputKind::File {
+            object,
+            sha512,
+            executable: open.executable,
+        };
+        self.entries.insert(open.path, kind);
+        Ok(())
+    }
+
+    /// A symbolic link.
+    pub(crate) fn symlink(&mut self, path: RelPath, target: String) -> Result<(), Rejected> {
+        let depth = self.admit(&path)?;
+        if let Err(why) = check_target(&target, depth) {
+            return Err(refused(format!(
+                "the output `{path}` is a symbolic link that {why}"
+            )));
+        }
+        self.entries.insert(path, OutputKind::Symlink { target });
+        Ok(())
+    }
+
+    /// A directory.
+    pub(crate) fn directory(&mut self, path: RelPath) -> Result<(), Rejected> {
+        self.admit(&path)?;
+        self.entries.insert(path, OutputKind::Directory);
+        Ok(())
+    }
+
+    /// The end: every entry, sorted by path.
+    pub(crate) fn end(self) -> Result<Vec<OutputEntry>, Rejected> {
+        if self.open.is_some() {
+            return Err(out_of_order("the collection ended inside a file"));
+        }
+        let mut absent = self
+            .declared
+            .iter()
+            .filter(|path| !self.entries.contains_key(*path));
+        if let Some(first) = absent.next() {
+            let more = match absent.count() {
+                0 => String::new(),
+                n => format!(", and {n} more are not there either"),
+            };
+            return Err(refused(format!(
+                "the declared output `{first}` is not there{more}"
+            )));
+        }
+        let entries = self.entries.into_iter();
+        Ok(entries
+            .map(|(path, kind)| OutputEntry { path, kind })
+            .collect())
+    }
+
+    /// Whether an entry may stand at `path`. Tells how many directories lie between it and the declared
+    /// output it belongs to, with that one; zero when it is the declared output itself.
+    fn admit(&self, path: &RelPath) -> Result<usize, Rejected> {
+        if self.open.is_some() {
+            return Err(out_of_order("an entry came inside a file"));
+        }
+        if self.entries.len() as u64 >= self.limits.entries {
+            return Err(Rejected::Outputs(Refusal::TooManyEntries));
+        }
+        let Some(output) = self.declared.iter().find(|output| path.starts_with(output)) else {
+            return Err(refused(format!("`{path}` lies under no declared output")));
+        };
+        if self.entries.contains_key(path) {
+            return Err(refused(format!("the output `{path}` came twice")));
+        }
+        let depth = path.components().count() - output.components().count();
+        let parent = path
+            .as_str()
+            .rsplit_once('/')
+            .map(|(parent, _)| RelPath::new(parent));
+        let parent_is_there = match parent {
+            Some(Ok(parent)) => self.entries.get(&parent) == Some(&OutputKind::Directory),
+            _ => false,
+        };
+        if depth > 0 && !parent_is_there {
+            return Err(refused(format!(
+                "the output `{path}` lies in what did not come as a directory"
+            )));
+        }
+        Ok(depth)
+    }
+}
+
+/// Whether a link `depth` levels below a declared output stays inside it whatever other good links there
+/// are. `..` may only lead: its directories are real ones (they came as such), so leading `..` mean what
+/// they say. Behind a name, which may be a link itself, `..` could mean anything.
+fn check_target(target: &str, depth: usize) -> Result<(), &'static str> {
+    if depth == 0 {
+        return Err("was declared itself; declare what it points to");
+    }
+    if target.is_empty() || target.len() > bounds::SYMLINK_BYTES {
+        return Err("has an empty or too long target");
+    }
+    if target.chars().any(char::is_control) {
+        return Err("has a control character in its target");
+    }
+    if target.starts_with('/') {
+        return Err("points to an absolute path");
+    }
+    let mut names = target
+        .split('/')
+        .filter(|name| !matches!(*name, "" | "."))
+        .peekable();
+    let mut up = 0;
+    while names.next_if_eq(&"..").is_some() {
+        up += 1;
+    }
+    if names.any(|name| name == "..") {
+        return Err("has a `..` after a name in its target");
+    }
+    if up >= depth {
+        return Err("leaves the declared output it lies in");
+    }
+    Ok(())
+}
+
+fn refused(why: String) -> Rejected {
+    Rejected::Outputs(Refusal::Entry { why })
+}
+
+fn out_of_order(why: &str) -> Rejected {
+    Rejected::Failed(Failed::refused(why))
+}
+
+impl From<Invalid> for Rejected {
+    fn from(invalid: Invalid) -> Self {
+        Self::Failed(invalid.into())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+use super::*;
+use proptest::prelude::*;
+
+const LIMITS: Limits = Limits {
+    bytes: 100,
+    entries: 50,
+};
+
+fn path(text: &str) -> RelPath {
+    RelPath::new(text).unwrap()
+}
+
+fn outputs(paths: &[&str]) -> Outputs {
+    Outputs::new(paths.iter().map(|text| path(text)).collect()).unwrap()
+}
+
+fn file(rules: &mut Collection, at: &str) -> Result<(), Rejected> {
+    rules.begin_file(path(at), false)?;
+    rules.end_file(ObjectId::of(b""), Sha512Digest::of(b""))
+}
+
+fn is_entry(result: Result<(), Rejected>) -> bool {
+    matches!(result, Err(Rejected::Outputs(Refusal::Entry { .. })))
+}
+
+#[test]
+fn directories_come_before_what_lies_in_them() {
+    let mut rules = Collection::new(outputs(&["d", "x/y"]), LIMITS);
+    assert!(is_entry(file(&mut rules, "d/a")), "`d` has not come");
+    rules.directory(path("d")).unwrap();
+    file(&mut rules, "d/a").unwrap();
+    assert!(is_entry(file(&mut rules, "d/a")), "twice");
+    assert!(is_entry(file(&mut rules, "d/a/b")), "in a file");
+    assert!(
+        is_entry(file(&mut rules, "d/sub/b")),
+        "`d/sub` has not come"
+    );
+    assert!(
+        is_entry(rules.directory(path("x"))),
+        "above a declared output"
+    );
+    assert!(is_entry(file(&mut rules, "da")), "a neighbour");
+    file(&mut rules, "x/y").unwrap();
+    assert!(is_entry(file(&mut rules, "x/y/z")), "in a declared file");
+    assert_eq!(rules.end().unwrap().len(), 3);
+}
+
+#[test]
+fn links_stay_inside() {
+    let mut rules = Collection::new(outputs(&["d", "l"]), LIMITS);
+    rules.directory(path("d")).unwrap();
+    rules.directory(path("d/s")).unwrap();
+    let mut link = |at: &str, target: &str| rules.symlink(path(at), target.to_owned());
+    assert!(is_entry(link("l", "d")), "a declared output itself");
+    let bad = [
+        "",
+        "/",
+        "/etc/passwd",
+        "..",
+        "../d",
+        "./..",
+        "a/..",
+        "s/../s",
+        "a\nb",
+        "..//..",
+    ];
+    for target in bad {
+        assert!(is_entry(link("d/bad", target)), "{target:?}");
+    }
+    for target in ["../..", "../../d", "../s/..", ".././.."] {
+        assert!(is_entry(link("d/s/bad", target)), "{target:?}");
+    }
+    for (i, target) in ["s", "s/x", ".", "./s", "nowhere", "..a", "..."]
+        .into_iter()
+        .enumerate()
+    {
+        link(&format!("d/good{i}"), target).unwrap();
+    }
+    for (i, target) in ["..", "../s", "./../x", "x"].into_iter().enumerate() {
+        link(&format!("d/s/good{i}"), target).unwrap();
+    }
+}
+
+#[test]
+fn a_link_is_not_a_directory_to_put_things_in() {
+    let mut rules = Collection::new(outputs(&["d"]), LIMITS);
+    rules.directory(path("d")).unwrap();
+    rules.symlink(path("d/l"), "x".into()).unwrap();
+    assert!(is_entry(file(&mut rules, "d/l/f")));
+}
+
+#[test]
+fn limits_are_reached_not_passed() {
+    let mut rules = Collection::new(outputs(&["f"]), LIMITS);
+    rules.begin_file(path("f"), false).unwrap();
+    rules.piece(100).unwrap();
+    assert_eq!(
+        rules.piece(1),
+        Err(Rejected::Outputs(Refusal::TooManyBytes))
+    );
+
+    let mut rules = Collection::new(outputs(&["d"]), LIMITS);
+    rules.directory(path("d")).unwrap();
+    for i in 1..50 {
+        rules.directory(path(&format!("d/{i}"))).unwrap();
+    }
+    assert_eq!(
+        rules.directory(path("d/50")),
+        Err(Rejected::Outputs(Refusal::TooManyEntries))
+    );
+}
+
+#[test]
+fn a_file_larger_than_any_object_is_refused_by_name() {
+    let limits = Limits {
+        bytes: u64::MAX,
+        entries: 1,
+    };
+    let mut rules = Collection::new(outputs(&["f"]), limits);
+    rules.begin_file(path("f"), false).unwrap();
+    rules
+        .piece(usize::try_from(bounds::BLOB_BYTES).unwrap())
+        .unwrap();
+    assert!(is_entry(rules.piece(1)));
+}
+
+#[derive(Clone, Debug)]
+enum Message {
+    File(String),
+    Piece(usize),
+    FileEnd,
+    Symlink(String, String),
+    Directory(String),
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let name = "[ab](/[abc]){0,3}|out(/[ab]){0,3}|o";
+    prop_oneof![
+        name.prop_map(Message::File),
+        (0..60usize).prop_map(Message::Piece),
+        Just(Message::FileEnd),
+        (name, "(\\.\\./){0,3}[ab]{0,1}(/\\.\\.){0,2}")
+            .prop_map(|(at, to)| Message::Symlink(at, to)),
+        name.prop_map(Message::Directory),
+    ]
+}
+
+fn apply(rules: &mut Collection, message: Message) -> Result<(), Rejected> {
+    match message {
+        Message::File(at) => rules.begin_file(path(&at), false),
+        Message::Piece(length) => rules.piece(length),
+        Message::FileEnd => rules.end_file(ObjectId::of(b"x"), Sha512Digest::of(b"x")),
+        Message::Symlink(at, target) => rules.symlink(path(&at), target),
+        Message::Directory(at) => rules.directory(path(&at)),
+    }
+}
+
+/// Follows a path through the entries as a kernel would; none when it leaves `root`.
+fn resolve(entries: &BTreeMap<RelPath, OutputKind>, root: &RelPath, from: &RelPath) -> Option<()> {
+    let mut at: Vec<String> = from.components().map(str::to_owned).collect();
+    let mut todo: Vec<String> = vec![at.pop()?];
+    let floor = root.components().count();
+    for _ in 0..200 {
+        let Some(name) = todo.pop() else {
+            return Some(());
+        };
+        match name.as_str() {
+            "" | "." => continue,
+            ".." => {
+                at.pop();
+                if at.len() < floor {
+                    return None;
+                }
+                continue;
+            }
+            _ => at.push(name),
+        }
+        let here = path(&at.join("/"));
+        if let Some(OutputKind::Symlink { target }) = entries.get(&here) {
+            at.pop();
+            todo.extend(target.split('/').rev().map(str::to_owned));
+        }
+    }
+    // A loop of links leads nowhere at all.
+    Some(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn nothing_outside_the_declared_outputs_is_ever_taken(
+        messages in proptest::collection::vec(message(), 0..40)
+    ) {
+        let declared = outputs(&["a", "out/b", "o"]);
+        let mut rules = Collection::new(declared.clone(), LIMITS);
+        for message in messages {
+            // A refused message changes nothing; the collection is over in the store, but need not be here.
+            let before = rules.entries.clone();
+            if apply(&mut rules, message).is_err() {
+                prop_assert_eq!(&rules.entries, &before);
+            }
+            let open = rules.open.as_ref().map(|open| &open.path);
+            for path in rules.entries.keys().chain(open) {
+                prop_assert!(declared.iter().any(|output| path.starts_with(output)), "{}", path);
+            }
+        }
+        prop_assert!(rules.entries.len() as u64 <= LIMITS.entries);
+        for (at, kind) in &rules.entries {
+            let root = declared.iter().find(|output| at.starts_with(output)).unwrap();
+            if at != root {
+                let parent = path(at.as_str().rsplit_once('/').unwrap().0);
+                prop_assert_eq!(rules.entries.get(&parent), Some(&OutputKind::Directory));
+            }
+            if matches!(kind, OutputKind::Symlink { .. }) {
+                prop_assert!(resolve(&rules.entries, root, at).is_some(), "{} leaves {}", at, root);
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use belljar_core::{Invalid, bounds};
+use belljar_sys::seqpacket::Peer;
+use serde::Deserialize;
+
+/// The file as it is written (TOML).
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// Absolute path of the socket to listen at. Its directory must exist and belong to the store.
+    socket: PathBuf,
+    /// Absolute path of the directory that holds objects, logs and staged inputs. It must exist, belong to
+    /// the store's user, be writable by nobody else, and not lie on overlayfs.
+    root: PathBuf,
+    /// User id of belljard, which may put objects in and nothing else.
+    client_uid: u32,
+    /// User id of the spawner, which may ask everything else: 0 but in tests.
+    spawner_uid: u32,
+}
+
+/// The configuration, validated.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) socket: PathBuf,
+    pub(crate) root: PathBuf,
+    pub(crate) access: Access,
+}
+
+/// Who may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Access {
+    client_uid: u32,
+    spawner_uid: u32,
+}
+
+/// What a peer is, by its user id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// belljard: may put objects in.
+    Client,
+    /// The spawner: may ask everything else.
+    Spawner,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("{} cannot be read", .path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{}: {why}", .path.display())]
+    Invalid { path: PathBuf, why: String },
+}
+
+impl Config {
+    /// Reads and validates the file at `path`.
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = read_bounded(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text).map_err(|why| ConfigError::Invalid {
+            path: path.to_owned(),
+            why: why.to_string(),
+        })
+    }
+
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        let written: Written = toml::from_str(text).map_err(|e| Invalid::new(e.to_string()))?;
+        for (field, path) in [("socket", &written.socket), ("root", &written.root)] {
+            if !path.is_absolute() {
+                return Err(Invalid::field(
+                    field,
+                    format!("`{}` is not an absolute path", path.display()),
+                ));
+            }
+        }
+        if written.client_uid == 0 {
+            return Err(Invalid::field("client_uid", "belljard never runs as root"));
+        }
+        if written.client_uid == written.spawner_uid {
+            let why = "is that of belljard too; only different users can be told apart";
+            return Err(Invalid::field("spawner_uid", why));
+        }
+        Ok(Self {
+            socket: written.socket,
+            root: written.root,
+            access: Access {
+                client_uid: written.client_uid,
+                spawner_uid: written.spawner_uid,
+            },
+        })
+    }
+}
+
+impl Access {
+    /// What `peer` is; nothing if it may not ask anything.
+    pub(crate) fn role(self, peer: Peer) -> Option<Role> {
+        match peer.uid {
+            uid if uid == self.client_uid => Some(Role::Client),
+            uid if uid == self.spawner_uid => Some(Role::Spawner),
+            _ => None,
+        }
+    }
+}
+
+fn read_bounded(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?
+        .take(bounds::CONFIG_BYTES as u64 + 1)
+        .read_to_string(&mut text)?;
+    if text.len() > bounds::CONFIG_BYTES {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "it is larger than any configuration",
+        ));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "socket = '/run/belljar/store/store.sock'\nroot = '/var/lib/belljar/store'\nclient_uid = 7\nspawner_uid = 0\n";
+
+    #[test]
+    fn a_good_file_tells_who_is_who() {
+        let access = Config::parse(GOOD).unwrap().access;
+        let peer = |uid| Peer {
+            pid: 1,
+            uid,
+            gid: 7,
+        };
+        assert_eq!(access.role(peer(7)), Some(Role::Client));
+        assert_eq!(access.role(peer(0)), Some(Role::Spawner));
+        assert_eq!(access.role(peer(8)), None);
+    }
+
+    #[test]
+    fn bad_files_are_refused_by_field() {
+        let cases = [
+            (
+                GOOD.replace("client_uid = 7", "client_uid = 0"),
+                "client_uid: ",
+            ),
+            (
+                GOOD.replace("spawner_uid = 0", "spawner_uid = 7"),
+                "spawner_uid: ",
+            ),
+            (GOOD.replace("'/run", "'run"), "socket: "),
+            (GOOD.replace("'/var", "'var"), "root: "),
+            (
+                GOOD.replace("client_uid = 7", ""),
+                "missing field `client_uid`",
+            ),
+            (format!("{GOOD}sockets = 1\n"), "unknown field `sockets`"),
+            (GOOD.replace("= 7", "= -1"), "client_uid"),
+        ];
+        for (text, expected) in cases {
+            let error = Config::parse(&text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read_to_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.toml");
+        std::fs::write(&path, " ".repeat(bounds::CONFIG_BYTES + 1)).unwrap();
+        assert!(matches!(Config::read(&path), Err(ConfigError::Read { .. })));
+        assert!(matches!(
+            Config::read(&directory.path().join("none")),
+            Err(ConfigError::Read { .. })
+        ));
+    }
+}

@@ -1,0 +1,102 @@
+use std::error::Error;
+
+use belljar_cas::{LayOutError, ReadError, WriteError};
+use belljar_core::Invalid;
+use belljar_plan::store::{Answer, Failure};
+
+/// A request that failed: whose doing it was, and what happened, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failed {
+    pub(crate) class: Failure,
+    pub(crate) why: String,
+}
+
+impl Failed {
+    /// The peer may not ask this, or not now.
+    pub(crate) fn refused(why: impl Into<String>) -> Self {
+        Self {
+            class: Failure::Refused,
+            why: why.into(),
+        }
+    }
+
+    /// The store's own trouble.
+    pub(crate) fn internal(doing: &str, error: &dyn Error) -> Self {
+        Self {
+            class: Failure::Internal,
+            why: format!("{doing}: {}", chain(error)),
+        }
+    }
+
+    fn of(class: Failure, error: &dyn Error) -> Self {
+        Self {
+            class,
+            why: chain(error),
+        }
+    }
+}
+
+/// An error with everything that led to it: for logs, and for peers, which are Belljar's own processes.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+impl From<Failed> for Answer {
+    fn from(failed: Failed) -> Self {
+        Self::Failed {
+            class: failed.class,
+            why: failed.why,
+        }
+    }
+}
+
+impl From<Invalid> for Failed {
+    fn from(invalid: Invalid) -> Self {
+        Self::refused(invalid.to_string())
+    }
+}
+
+impl From<WriteError> for Failed {
+    fn from(error: WriteError) -> Self {
+        let class = match &error {
+            WriteError::Mismatch { .. } | WriteError::TooLong { .. } | WriteError::TooLarge => {
+                Failure::Content
+            }
+            WriteError::Full(_) => Failure::Full,
+            WriteError::Io { .. } => Failure::Internal,
+        };
+        Self::of(class, &error)
+    }
+}
+
+impl From<ReadError> for Failed {
+    fn from(error: ReadError) -> Self {
+        let class = match &error {
+            ReadError::Missing(_) | ReadError::Size { .. } => Failure::Missing,
+            ReadError::Io { .. } => Failure::Internal,
+        };
+        Self::of(class, &error)
+    }
+}
+
+impl From<LayOutError> for Failed {
+    fn from(error: LayOutError) -> Self {
+        let class = match &error {
+            LayOutError::Missing { .. } => Failure::Missing,
+            LayOutError::Malformed { .. }
+            | LayOutError::Damaged { .. }
+            | LayOutError::TooManyEntries
+            | LayOutError::TooManyBytes => Failure::Content,
+            LayOutError::Full(_) => Failure::Full,
+            LayOutError::Stopped | LayOutError::Io { .. } => Failure::Internal,
+        };
+        Self::of(class, &error)
+    }
+}

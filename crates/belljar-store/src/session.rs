@@ -1,0 +1,305 @@
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use belljar_cas::{BlobSink, BlobSource, Order};
+use belljar_core::{AttemptId, Limits, Outputs};
+use belljar_plan::store::{Answer, Request};
+
+use crate::channel::{Broken, Channel};
+use crate::collect::{self, collect};
+use crate::config::Role;
+use crate::failed::Failed;
+use crate::log::{KeptLog, LogSink, OpenLog};
+use crate::put::put;
+use crate::server::Slot;
+use crate::stage::{Area, StagedCopy};
+
+/// What all connections share.
+pub(crate) struct Store {
+    pub(crate) source: Box<dyn BlobSource>,
+    pub(crate) sink: Box<dyn BlobSink>,
+    pub(crate) area: Arc<Area>,
+    /// Where logs lie.
+    pub(crate) logs: PathBuf,
+}
+
+/// One connection and what it has asked for so far. Staged inputs go when it does.
+pub(crate) struct Session {
+    store: Arc<Store>,
+    role: Role,
+    channel: Channel,
+    slot: Arc<Slot>,
+    attempt: Option<Attempt>,
+}
+
+/// The attempt that a connection belongs to since it was staged.
+struct Attempt {
+    id: AttemptId,
+    copy: Option<StagedCopy>,
+    log: Log,
+    collected: bool,
+}
+
+enum Log {
+    None,
+    Open(OpenLog),
+    Finished,
+}
+
+type Asked = (Request, Option<OwnedFd>);
+
+impl Session {
+    pub(crate) fn new(store: Arc<Store>, role: Role, channel: Channel, slot: Arc<Slot>) -> Self {
+        Self {
+            store,
+            role,
+            channel,
+            slot,
+            attempt: None,
+        }
+    }
+
+    /// Serves the connection until it closes or breaks.
+    pub(crate) fn run(mut self) {
+        match self.converse() {
+            Ok(()) | Err(Broken::Closed) => {}
+            Err(Broken::Io(error)) => {
+                tracing::warn!(role = ?self.role, %error, "a connection broke")
+            }
+            Err(Broken::Refused(failed)) => {
+                tracing::warn!(role = ?self.role, why = failed.why, "a connection was closed");
+                // The other end may be gone already; then nobody needs to be told.
+                let _ = self.channel.answer(&failed.into());
+            }
+        }
+    }
+
+    fn converse(&mut self) -> Result<(), Broken> {
+        let mut next = None;
+        loop {
+            let asked = match next.take() {
+                Some(asked) => asked,
+                None => match self.channel.request()? {
+                    Some(asked) => asked,
+                    None => return Ok(()),
+                },
+            };
+            self.refuse_by_role(&asked)?;
+            next = self.serve(asked)?;
+        }
+    }
+
+    /// A peer that asks what it may never ask is not what it seems, or not well; it is cut off.
+    fn refuse_by_role(&self, (request, descriptor): &Asked) -> Result<(), Broken> {
+        let fits = match self.role {
+            Role::Client => matches!(request, Request::Put { .. }),
+            Role::Spawner => !matches!(request, Request::Put { .. }),
+        };
+        if !fits {
+            return Err(Broken::Refused(Failed::refused(
+                "this peer may not ask that",
+            )));
+        }
+        match (descriptor, request) {
+            (None, _) | (Some(_), Request::OpenLog { .. }) => Ok(()),
+            (Some(_), _) => Err(Broken::Refused(Failed::refused(
+                "a descriptor came with a request that takes none",
+            ))),
+        }
+    }
+
+    /// Serves one request. A request that came in the place of outputs is returned to be served next.
+    fn serve(&mut self, (request, descriptor): Asked) -> Result<Option<Asked>, Broken> {
+        let result = match request {
+            Request::Put { object } => {
+                put(&mut self.channel, &*self.store.sink, object)?;
+                return Ok(None);
+            }
+            Request::Collect {
+                outputs,
+                limit_bytes,
+                limit_entries,
+            } => {
+                let limits = collect::Limits {
+                    bytes: limit_bytes,
+                    entries: limit_entries,
+                };
+                match self.begin_collection(limits) {
+                    Ok(()) => return self.collect(outputs, limits),
+                    Err(failed) => Err(failed),
+                }
+            }
+            Request::Stage {
+                attempt,
+                tree,
+                mtime,
+            } => self.stage(attempt, Order { tree, mtime }),
+            Request::OpenLog { limit_bytes } => self.open_log(limit_bytes, descriptor),
+            Request::FinishLog => self.finish_log(),
+            Request::VerifyInputs => self.verify_inputs(),
+            Request::Release => self.release(),
+            Request::ReleaseAll => self.release_all(),
+        };
+        let answer = result.unwrap_or_else(|failed| {
+            tracing::warn!(attempt = self.shown(), class = ?failed.class, why = failed.why, "a request failed");
+            failed.into()
+        });
+        self.channel.answer(&answer)?;
+        Ok(None)
+    }
+
+    fn stage(&mut self, id: AttemptId, order: Order) -> Result<Answer, Failed> {
+        if let Some(attempt) = &self.attempt {
+            return Err(Failed::refused(format!(
+                "this connection belongs to the attempt {}",
+                attempt.id
+            )));
+        }
+        let (copy, done) = self
+            .store
+            .area
+            .stage(&*self.store.source, id.clone(), order)?;
+        tracing::info!(attempt = %id, tree = %order.tree, entries = done.entries, bytes = done.bytes, "inputs staged");
+        self.attempt = Some(Attempt {
+            id,
+            copy: Some(copy),
+            log: Log::None,
+            collected: false,
+        });
+        Ok(Answer::Staged {
+            entries: done.entries,
+            bytes: done.bytes,
+        })
+    }
+
+    fn open_log(&mut self, limit: u64, pipe: Option<OwnedFd>) -> Result<Answer, Failed> {
+        let sender = self
+            .channel
+            .sender()
+            .map_err(|e| Failed::internal("making a second handle", &e))?;
+        let slot = Arc::clone(&self.slot);
+        let directory = self.store.logs.clone();
+        let attempt = self.attempt()?;
+        if !matches!(attempt.log, Log::None) {
+            return Err(Failed::refused("this attempt has a log already"));
+        }
+        let most = Limits::CEILING.get().log_bytes;
+        if limit == 0 || limit > most {
+            return Err(Failed::refused(format!(
+                "a log limit of {limit} bytes; between 1 and {most} is allowed"
+            )));
+        }
+        let Some(pipe) = pipe else {
+            return Err(Failed::refused("no descriptor came with the request"));
+        };
+        let exceeded = move || {
+            if sender.answer(&Answer::LogExceeded).is_err() {
+                tracing::warn!("nobody could be told that a log is too long");
+            }
+        };
+        let sink = LogSink {
+            directory,
+            limit,
+            exceeded,
+            held: slot,
+        };
+        attempt.log = Log::Open(OpenLog::start(sink, &attempt.id, pipe)?);
+        Ok(Answer::LogOpen)
+    }
+
+    fn finish_log(&mut self) -> Result<Answer, Failed> {
+        let attempt = self.attempt()?;
+        match std::mem::replace(&mut attempt.log, Log::Finished) {
+            Log::Open(log) => {
+                let KeptLog { object, truncated } = log.finish()?;
+                Ok(Answer::LogFinished { object, truncated })
+            }
+            other => {
+                attempt.log = other;
+                Err(Failed::refused("no log is open"))
+            }
+        }
+    }
+
+    fn verify_inputs(&mut self) -> Result<Answer, Failed> {
+        let attempt = self.attempt()?;
+        let Some(copy) = &attempt.copy else {
+            return Err(Failed::refused("the staged inputs were released already"));
+        };
+        let unchanged = copy.is_unchanged()?;
+        Ok(Answer::Inputs { unchanged })
+    }
+
+    /// An attempt has one collection. The collector holds this very connection: it must not be able to
+    /// begin another with other outputs.
+    fn begin_collection(&mut self, limits: collect::Limits) -> Result<(), Failed> {
+        let most = Limits::CEILING;
+        for (name, asked, most) in [
+            ("limit_bytes", limits.bytes, most.get().output_bytes),
+            ("limit_entries", limits.entries, most.get().output_entries),
+        ] {
+            if asked == 0 || asked > most {
+                return Err(Failed::refused(format!(
+                    "{name} of {asked}; between 1 and {most} is allowed"
+                )));
+            }
+        }
+        let attempt = self.attempt()?;
+        if attempt.collected {
+            return Err(Failed::refused(
+                "the outputs of this attempt were collected already",
+            ));
+        }
+        attempt.collected = true;
+        Ok(())
+    }
+
+    fn collect(
+        &mut self,
+        outputs: Outputs,
+        limits: collect::Limits,
+    ) -> Result<Option<Asked>, Broken> {
+        self.channel.answer(&Answer::CollectReady)?;
+        collect(&mut self.channel, &*self.store.sink, outputs, limits)
+    }
+
+    fn release(&mut self) -> Result<Answer, Failed> {
+        if let Some(attempt) = &mut self.attempt
+            && let Some(copy) = &attempt.copy
+        {
+            copy.remove()
+                .map_err(|e| Failed::internal("removing the staged inputs", &e))?;
+            attempt.copy = None;
+        }
+        Ok(Answer::Released)
+    }
+
+    /// Only for a connection of no attempt: one that belongs to an attempt is lent to a collector, which
+    /// must not be able to reach the others.
+    fn release_all(&mut self) -> Result<Answer, Failed> {
+        if self.attempt.is_some() {
+            return Err(Failed::refused(
+                "this connection belongs to one attempt and may release that only",
+            ));
+        }
+        self.store
+            .area
+            .release_all()
+            .map_err(|e| Failed::internal("removing staged inputs", &e))?;
+        tracing::info!("all staged inputs released");
+        Ok(Answer::Released)
+    }
+
+    fn attempt(&mut self) -> Result<&mut Attempt, Failed> {
+        self.attempt
+            .as_mut()
+            .ok_or_else(|| Failed::refused("nothing was staged on this connection"))
+    }
+
+    fn shown(&self) -> String {
+        self.attempt
+            .as_ref()
+            .map_or_else(|| "none".to_owned(), |attempt| attempt.id.to_string())
+    }
+}

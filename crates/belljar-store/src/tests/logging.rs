@@ -1,0 +1,160 @@
+use super::*;
+use std::io::{PipeReader, PipeWriter, Write};
+use std::os::unix::fs::MetadataExt;
+
+fn open(limit_bytes: u64) -> Request {
+    Request::OpenLog { limit_bytes }
+}
+
+/// A staged connection with an open log, and the build's end of the pipe.
+fn logging(rig: &Rig, limit: u64) -> (Peer, PipeWriter) {
+    let mut peer = rig.staged(1, rig.tree("a", b"a"));
+    let (reading, writing): (PipeReader, PipeWriter) = std::io::pipe().unwrap();
+    peer.ask_with(&open(limit), reading);
+    assert_eq!(peer.answer(), Answer::LogOpen);
+    (peer, writing)
+}
+
+#[test]
+fn a_log_can_be_followed_and_is_finished_at_the_end_of_the_pipe() {
+    let rig = Rig::new();
+    let (mut peer, mut writing) = logging(&rig, 1000);
+    writing.write_all(b"first\n").unwrap();
+    eventually("the log grows while the build runs", || {
+        std::fs::read(rig.log(1)).unwrap() == b"first\n"
+    });
+    assert_eq!(
+        std::fs::metadata(rig.log(1)).unwrap().mode() & 0o7777,
+        0o640
+    );
+    peer.ask(&Request::FinishLog);
+    writing.write_all(b"last\n").unwrap();
+    drop(writing);
+    let object = ObjectId::of(b"first\nlast\n");
+    assert_eq!(
+        peer.answer(),
+        Answer::LogFinished {
+            object,
+            truncated: false
+        }
+    );
+    assert_eq!(std::fs::read(rig.log(1)).unwrap(), b"first\nlast\n");
+    assert_eq!(
+        peer.fails(&Request::FinishLog),
+        Failure::Refused,
+        "it is finished already"
+    );
+}
+
+#[test]
+fn a_log_past_its_limit_is_cut_reported_once_and_still_read() {
+    let rig = Rig::new();
+    let (mut peer, mut writing) = logging(&rig, 10);
+    writing.write_all(b"0123456789").unwrap();
+    eventually("the limit itself is kept", || {
+        std::fs::read(rig.log(1)).unwrap().len() == 10
+    });
+    // Far more than a pipe holds: a reader that stopped would block this.
+    writing.write_all(&[b'x'; 300_000]).unwrap();
+    assert_eq!(peer.answer(), Answer::LogExceeded);
+    writing.write_all(&[b'y'; 300_000]).unwrap();
+    drop(writing);
+    let object = ObjectId::of(b"0123456789");
+    assert_eq!(
+        peer.reply(&Request::FinishLog),
+        Answer::LogFinished {
+            object,
+            truncated: true
+        }
+    );
+    assert_eq!(std::fs::read(rig.log(1)).unwrap(), b"0123456789");
+}
+
+#[test]
+fn a_log_of_exactly_its_limit_is_whole() {
+    let rig = Rig::new();
+    let (mut peer, mut writing) = logging(&rig, 5);
+    writing.write_all(b"12345").unwrap();
+    drop(writing);
+    let object = ObjectId::of(b"12345");
+    assert_eq!(
+        peer.reply(&Request::FinishLog),
+        Answer::LogFinished {
+            object,
+            truncated: false
+        }
+    );
+}
+
+#[test]
+fn only_one_pipe_is_read_and_only_a_pipe() {
+    let rig = Rig::new();
+    let tree = rig.tree("a", b"a");
+    let mut peer = rig.staged(1, tree);
+    assert_eq!(
+        peer.fails(&open(10)),
+        Failure::Refused,
+        "nothing came with it"
+    );
+    let file = std::fs::File::open("/dev/null").unwrap();
+    peer.ask_with(&open(10), &file);
+    assert_eq!(peer.failure(), Failure::Refused);
+    assert!(!rig.log(1).exists(), "a refusal leaves no log");
+    for limit in [0, u64::MAX] {
+        let (reading, _writing) = std::io::pipe().unwrap();
+        peer.ask_with(&open(limit), reading);
+        assert_eq!(peer.failure(), Failure::Refused);
+    }
+    let (reading, _writing) = std::io::pipe().unwrap();
+    peer.ask_with(&open(10), reading);
+    assert_eq!(peer.answer(), Answer::LogOpen);
+    let (reading, _writing) = std::io::pipe().unwrap();
+    peer.ask_with(&open(10), reading);
+    assert_eq!(peer.failure(), Failure::Refused);
+}
+
+#[test]
+fn a_log_of_an_earlier_run_is_not_written_over() {
+    let rig = Rig::new();
+    std::fs::write(rig.log(1), b"evidence").unwrap();
+    let mut peer = rig.staged(1, rig.tree("a", b"a"));
+    let (reading, _writing) = std::io::pipe().unwrap();
+    peer.ask_with(&open(10), reading);
+    assert_eq!(peer.failure(), Failure::Refused);
+    assert_eq!(std::fs::read(rig.log(1)).unwrap(), b"evidence");
+}
+
+#[test]
+fn a_full_disk_is_told_at_the_end_and_does_not_stop_the_build() {
+    let rig = Rig::new();
+    // full(4) takes the place of the log on a full disk.
+    let pipe = std::io::pipe().unwrap();
+    let mut writing = pipe.1;
+    let log = crate::log::OpenLog::start_into(
+        pipe.0.into(),
+        std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap(),
+        rig.directory.path(),
+    );
+    writing.write_all(&[b'x'; 300_000]).unwrap();
+    drop(writing);
+    assert_eq!(log.finish().unwrap_err().class, Failure::Full);
+}
+
+#[test]
+fn the_place_of_a_connection_is_kept_as_long_as_its_log_is_read() {
+    let rig = Rig::new();
+    let (peer, writing) = logging(&rig, 10);
+    peer.close();
+    let free = || {
+        let claimed: Vec<_> = std::iter::from_fn(|| rig.slots.claim(Role::Spawner)).collect();
+        claimed.len()
+    };
+    assert_eq!(free(), bounds::PEER_CONNECTIONS - 1);
+    drop(writing);
+    eventually("the thread ends with the pipe", || {
+        free() == bounds::PEER_CONNECTIONS
+    });
+}
