@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{BELLJARD, Error, GROUP, LOOK, program};
+use super::{Error, GROUP, LOOK, program};
 use crate::terminal::tame;
 
 /// How long a process may take to end after SIGTERM.
@@ -108,16 +107,10 @@ impl Daemon {
             .is_ok_and(|status| status.gid() == GROUP && status.mode() & 0o060 == 0o060)
     }
 
+    /// Whether it listens, as the kernel tells it: to connect would have it complain about a stranger.
     fn listens(&self) -> bool {
-        // belljard speaks HTTP/2 on a stream, the others exchange messages.
-        let kind = if self.program.uid == BELLJARD {
-            SocketType::STREAM
-        } else {
-            SocketType::SEQPACKET
-        };
-        let connected = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
-            .and_then(|socket| connect(&socket, &SocketAddrUnix::new(&self.socket)?));
-        connected.is_ok()
+        let sockets = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+        sockets.lines().any(|line| is_listener(line, &self.socket))
     }
 
     fn died(&self, status: ExitStatus) -> Error {
@@ -155,5 +148,47 @@ impl Daemon {
             }
             std::thread::sleep(LOOK);
         }
+    }
+}
+
+/// Whether a line of `/proc/net/unix` (proc_net(5)) is about a socket at `path` that takes connections: its
+/// flags are `__SO_ACCEPTCON` (linux/net.h).
+fn is_listener(line: &str, path: &Path) -> bool {
+    // Num: RefCount Protocol Flags Type St Inode Path
+    let mut fields = line.split_ascii_whitespace();
+    let listens = fields.nth(3) == Some("00010000");
+    listens
+        && path.to_str().is_some_and(|path| {
+            line.strip_suffix(path)
+                .is_some_and(|rest| rest.ends_with(' '))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_listens_is_told_from_one_that_does_not_yet() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let seen = || {
+            std::fs::read_to_string("/proc/net/unix")
+                .unwrap()
+                .lines()
+                .any(|line| is_listener(line, &path))
+        };
+        assert!(!seen());
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(seen());
+        let bound = "0000000000000000: 00000002 00000000 00000000 0005 01 28290 /s";
+        let listens = "0000000000000000: 00000002 00000000 00010000 0005 01 28290 /s";
+        let connected = "0000000000000000: 00000003 00000000 00000000 0005 03 28290 /s";
+        let verdicts = [bound, listens, connected].map(|line| is_listener(line, Path::new("/s")));
+        assert_eq!(verdicts, [false, true, false]);
+        assert!(!is_listener(
+            &listens.replace("/s", "/other/s"),
+            Path::new("/s")
+        ));
     }
 }

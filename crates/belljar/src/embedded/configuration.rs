@@ -3,6 +3,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 
+use belljar_attest::{BuilderConfig, Mode as BuilderMode};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde::Serialize;
 
@@ -94,6 +95,7 @@ struct BelljardConfig<'a> {
     state: &'a Path,
     slots: usize,
     allowed_uids: &'a [u32],
+    builder_ids: &'a [String],
 }
 
 /// Writes the configuration of every process.
@@ -111,6 +113,14 @@ pub(super) fn write(state: &State, floor: Floor) -> Result<(), Error> {
         root.join("receipts"),
         root.join("evidence"),
     );
+    let builder = BuilderConfig::new(BUILDER_ID).map_err(|e| Error::SetUp {
+        path: root.join("config"),
+        source: std::io::Error::other(e),
+    })?;
+    let mode = match floor {
+        Floor::V2 => BuilderMode::HostRootfs,
+        Floor::Hybrid => BuilderMode::Dev,
+    };
     let store_config = StoreConfig {
         socket: &store,
         root: &store_root,
@@ -149,8 +159,9 @@ pub(super) fn write(state: &State, floor: Floor) -> Result<(), Error> {
         evidence: &evidence,
         state: &root.join("daemon"),
         slots: slots(),
-        // Root is always allowed, and nobody else uses an embedded daemon.
-        allowed_uids: &[],
+        // Nobody else uses an embedded daemon.
+        allowed_uids: &[ROOT],
+        builder_ids: &[builder.id(mode)],
     };
     file(root, "store", &store_config)?;
     file(root, "signer", &signer_config)?;

@@ -51,8 +51,14 @@ fn what_is_wrong_is_told_with_line_column_and_field() {
     let with = |more: &str| refusal(&format!("{GOOD}{more}"));
     let instead = |old: &str, new: &str| refusal(&GOOD.replace(old, new));
     let cases: [(String, &str); 24] = [
-        (refusal("image = \"host\"\nrun = [\"make\"\n"), "2:14: unclosed array"),
-        (refusal("image = \"host\"\nimage = \"host\"\n"), "2:1: duplicate key"),
+        (
+            refusal("image = \"host\"\nrun = [\"make\"\n"),
+            "2:14: unclosed array",
+        ),
+        (
+            refusal("image = \"host\"\nimage = \"host\"\n"),
+            "2:1: duplicate key",
+        ),
         (refusal(""), "1:1: image: missing"),
         (instead("run = [\"make\"]\n", ""), "1:1: run: missing"),
         (

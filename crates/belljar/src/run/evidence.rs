@@ -40,6 +40,7 @@ pub(super) async fn bring_home(
     }
     let verdict =
         verdict.ok_or_else(|| unusable(Invalid::field("artifacts", "none of them is a file")))?;
+    about(&verdict, build).map_err(unusable)?;
     let envelope = envelope(&bytes).map_err(unusable)?;
     for declared in build.spec.outputs.iter() {
         let beside = |suffix: &str| RelPath::new(format!("{declared}{suffix}")).map_err(unusable);
@@ -51,6 +52,30 @@ pub(super) async fn bring_home(
         key.to_pem().as_bytes(),
     )?;
     Ok(verdict)
+}
+
+/// Whether a verdict is about this build: its specification, its sources, its last attempt.
+fn about(verdict: &Verdict, build: &BuildRecord) -> Result<(), Invalid> {
+    let due = build.spec.digest()?;
+    if verdict.spec != due {
+        return Err(Invalid::field(
+            "evidence.bundle",
+            format!("it is about the specification {}, not {due}", verdict.spec),
+        ));
+    }
+    if verdict.source != build.spec.source.digest {
+        return Err(Invalid::field(
+            "evidence.bundle",
+            format!("it is about the source tree {}", verdict.source),
+        ));
+    }
+    match build.evidence.receipt {
+        Some(receipt) if receipt.digest != verdict.receipt => Err(Invalid::field(
+            "evidence.receipt",
+            format!("the bundle names the receipt {}", verdict.receipt),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The first regular file of each declared output that has one.

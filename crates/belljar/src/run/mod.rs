@@ -83,7 +83,7 @@ fn prepare<'a>(
         ListedBy::Walk => "everything that is there",
     };
     terminal.phase(&format!(
-        "{} source files ({how}), tree {}",
+        "source files: {} ({how}), tree {}",
         sources.files.len(),
         sources.tree.digest
     ));
