@@ -49,7 +49,13 @@ pub fn start(
                 other => other,
             }
         };
-        u8::from(collect().is_err())
+        match collect() {
+            Err(Stop::Failed(error)) => {
+                tracing::warn!(%error, "a collector failed");
+                1
+            }
+            Ok(()) | Err(Stop::Refused(_)) => 0,
+        }
     })
 }
 
@@ -59,7 +65,8 @@ fn confine(
     store: &Connection,
 ) -> io::Result<()> {
     process::die_with_parent()?;
-    program::close_others(&[user_namespace, root, store.as_fd()])?;
+    let error = io::stderr();
+    program::close_others(&[error.as_fd(), user_namespace, root, store.as_fd()])?;
     program::reset_signals()?;
     program::lower_limit(Limited::Core, 1)?;
     program::lower_limit(Limited::AddressSpace, ADDRESS_SPACE)?;
@@ -84,12 +91,12 @@ enum Stop {
     /// An output cannot be taken.
     Refused(String),
     /// Something else failed, or the store has hung up.
-    Failed,
+    Failed(io::Error),
 }
 
 impl From<io::Error> for Stop {
-    fn from(_: io::Error) -> Self {
-        Self::Failed
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -169,14 +176,14 @@ impl Collector<'_> {
         loop {
             match content.read(&mut buffer)? {
                 0 => break,
-                length => self.send(&frame::data(&buffer[..length]).map_err(|_| Stop::Failed)?)?,
+                length => self.send(&frame::data(&buffer[..length]).map_err(io::Error::other)?)?,
             }
         }
         self.tell(&Collected::FileEnd)
     }
 
     fn tell(&self, message: &Collected) -> Result<(), Stop> {
-        self.send(&frame::encode(message).map_err(|_| Stop::Failed)?)
+        self.send(&frame::encode(message).map_err(io::Error::other)?)
     }
 
     fn send(&self, message: &[u8]) -> Result<(), Stop> {

@@ -135,6 +135,7 @@ fn prepare(init: &Init<'_>, report: std::os::fd::BorrowedFd<'_>) -> io::Result<(
     program::set_standard_stream(null.as_fd(), StandardStream::Input)?;
     program::set_standard_stream(init.log.as_fd(), StandardStream::Output)?;
     program::set_standard_stream(init.log.as_fd(), StandardStream::Error)?;
+    drop(null);
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
     program::close_others(&[input.as_fd(), output.as_fd(), error.as_fd(), report])?;
     program::set_umask(0o022);

@@ -20,9 +20,6 @@ pub struct Places {
     base: PathBuf,
 }
 
-/// fsconfig(2) takes strings of less than 256 bytes.
-const LONGEST_PATH: usize = 200;
-
 impl Places {
     /// The places of slot `slot` below `mounts`.
     pub fn new(mounts: &Path, slot: usize) -> Self {
@@ -56,17 +53,13 @@ impl Places {
     }
 }
 
-/// Gives this process a mount namespace of its own and a directory on a tmpfs in it, `<runtime>/mnt`.
+/// Gives this process a mount namespace of its own and a directory on a tmpfs in it, `<runtime>/mnt`, which
+/// becomes its working directory.
 ///
 /// # Errors
-/// What the mount calls say; a runtime path that is too long.
+/// What the mount calls say.
 pub fn prepare(runtime: &Path) -> io::Result<PathBuf> {
     let mounts = runtime.join("mnt");
-    if mounts.as_os_str().len() > LONGEST_PATH {
-        return Err(io::Error::other(format!(
-            "runtime: the path has more than {LONGEST_PATH} bytes"
-        )));
-    }
     namespace::unshare_mounts()?;
     mount::make_all_private()?;
     DirBuilder::new()
@@ -78,6 +71,7 @@ pub fn prepare(runtime: &Path) -> io::Result<PathBuf> {
         mount::make("tmpfs", &options, Attributes::default())?,
         &mounts,
     )?;
+    std::env::set_current_dir(&mounts)?;
     Ok(mounts)
 }
 
@@ -118,20 +112,21 @@ fn mount_steps(
     scratch_space(places, ids, limits).map_err(during("scratch space"))?;
     let lower = id_mapped(tree, store_uid, ids).map_err(during("id-mapped sources"))?;
     mount::attach(&lower, &places.lower()).map_err(during("sources"))?;
-    let (lower, upper, work) = (
-        places.lower(),
-        places.scratch("upper"),
-        places.scratch("work"),
-    );
-    let text = |path: &Path| {
-        path.to_str()
-            .map(str::to_owned)
-            .ok_or_else(|| io::Error::other("a path is not UTF-8"))
+    // A build reads these in /proc/mounts: relative to the mount directory, where this process stays, they
+    // tell nothing of the host, and they fit fsconfig(2), which takes less than 256 bytes.
+    let mounts = places.base.parent().unwrap_or(&places.base);
+    let text = |path: PathBuf| {
+        let relative = path
+            .strip_prefix(mounts)
+            .ok()
+            .and_then(Path::to_str)
+            .map(str::to_owned);
+        relative.ok_or_else(|| io::Error::other("a path is not UTF-8"))
     };
     let options = [
-        ("lowerdir+", Some(text(&lower)?)),
-        ("upperdir", Some(text(&upper)?)),
-        ("workdir", Some(text(&work)?)),
+        ("lowerdir+", Some(text(places.lower())?)),
+        ("upperdir", Some(text(places.scratch("upper"))?)),
+        ("workdir", Some(text(places.scratch("work"))?)),
         // Renaming a source directory would fail with EXDEV otherwise.
         ("redirect_dir", Some("on".to_owned())),
         ("metacopy", Some("off".to_owned())),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use belljar_core::Digest;
 use belljar_plan::{BUILD_ID, HOME, HOSTNAME, WORKDIR};
 use belljar_sys::landlock::{self, Allowed, Rule};
-use belljar_sys::program::Limited;
+use belljar_sys::program::{Limited, StandardStream};
 use belljar_sys::{forbidden, mount, namespace, privilege, process, program};
 
 use crate::init::Init;
@@ -20,7 +20,21 @@ pub(super) fn die_with_parent(_: &mut Init<'_>) -> io::Result<()> {
 }
 
 pub(super) fn close_descriptors(init: &mut Init<'_>) -> io::Result<()> {
+    // Numbers 0 to 2 stay taken: what is opened later must not become a standard stream of the build.
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    for stream in [
+        StandardStream::Input,
+        StandardStream::Output,
+        StandardStream::Error,
+    ] {
+        program::set_standard_stream(null.as_fd(), stream)?;
+    }
+    drop(null);
+    let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
     program::close_others(&[
+        input.as_fd(),
+        output.as_fd(),
+        error.as_fd(),
         init.socket.as_fd(),
         init.log.as_fd(),
         init.network.as_fd(),

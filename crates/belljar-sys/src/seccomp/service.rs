@@ -76,5 +76,7 @@ pub const COLLECTOR: Filter = Filter {
         (libc::SYS_exit_group, PERMITTED),
         #[cfg(target_arch = "x86_64")]
         (libc::SYS_poll, PERMITTED),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_open, PERMITTED),
     ]],
 };
