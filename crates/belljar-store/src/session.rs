@@ -1,6 +1,7 @@
+use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use belljar_cas::{BlobSink, BlobSource, Order};
 use belljar_core::{AttemptId, Limits, Outputs};
@@ -135,7 +136,14 @@ impl Session {
                 tree,
                 mtime,
             } => self.stage(attempt, Order { tree, mtime }),
-            Request::OpenLog { limit_bytes } => self.open_log(limit_bytes, descriptor),
+            Request::OpenLog { limit_bytes } => match self.open_log(limit_bytes, descriptor) {
+                Ok(answered) => {
+                    self.channel.answer(&Answer::LogOpen)?;
+                    drop(answered);
+                    return Ok(None);
+                }
+                Err(failed) => Err(failed),
+            },
             Request::FinishLog => self.finish_log(),
             Request::VerifyInputs => self.verify_inputs(),
             Request::Release => self.release(),
@@ -173,7 +181,13 @@ impl Session {
         })
     }
 
-    fn open_log(&mut self, limit: u64, pipe: Option<OwnedFd>) -> Result<Answer, Failed> {
+    /// The log may tell that it is exceeded when what is returned was dropped: not before its opening was
+    /// answered.
+    fn open_log(
+        &mut self,
+        limit: u64,
+        pipe: Option<OwnedFd>,
+    ) -> Result<mpsc::Sender<Infallible>, Failed> {
         let sender = self
             .channel
             .sender()
@@ -193,7 +207,9 @@ impl Session {
         let Some(pipe) = pipe else {
             return Err(Failed::refused("no descriptor came with the request"));
         };
+        let (answered, waiting) = mpsc::channel();
         let exceeded = move || {
+            let Err(_dropped) = waiting.recv();
             if sender.answer(&Answer::LogExceeded).is_err() {
                 tracing::warn!("nobody could be told that a log is too long");
             }
@@ -205,7 +221,7 @@ impl Session {
             held: slot,
         };
         attempt.log = Log::Open(OpenLog::start(sink, &attempt.id, pipe)?);
-        Ok(Answer::LogOpen)
+        Ok(answered)
     }
 
     fn finish_log(&mut self) -> Result<Answer, Failed> {

@@ -71,6 +71,19 @@ fn a_log_past_its_limit_is_cut_reported_once_and_still_read() {
 }
 
 #[test]
+fn that_a_log_is_too_long_is_told_after_its_opening() {
+    for _ in 0..50 {
+        let rig = Rig::new();
+        let mut peer = rig.staged(1, rig.tree("a", b"a"));
+        let (reading, mut writing) = std::io::pipe().unwrap();
+        writing.write_all(b"too much already").unwrap();
+        peer.ask_with(&open(3), reading);
+        assert_eq!(peer.answer(), Answer::LogOpen);
+        assert_eq!(peer.answer(), Answer::LogExceeded);
+    }
+}
+
+#[test]
 fn a_log_of_exactly_its_limit_is_whole() {
     let rig = Rig::new();
     let (mut peer, mut writing) = logging(&rig, 5);
