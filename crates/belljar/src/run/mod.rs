@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use belljar_attest::Verdict;
 use belljar_core::{Invalid, Outcome, RelPath};
-use belljar_wire::{BuildRecord, LayerVerdict, ServerInfo};
+use belljar_wire::{BuildRecord, Layer, LayerVerdict, ServerInfo};
 
 use crate::cli;
 use crate::client::{self, Client};
-use crate::embedded::Floor;
 use crate::error::Error;
 use crate::evidence::{LOG, RECORD};
 use crate::exit;
@@ -121,15 +120,9 @@ fn announce(target: &Target, terminal: &mut Terminal) {
             "asking the daemon at {}",
             target.socket().display()
         )),
-        Some(floor) => {
-            terminal.phase("started Belljar's processes for this build");
-            if floor == Floor::Hybrid {
-                terminal.note(
-                    "this host has no memory controller in its cgroup v2 tree: the floor is lowered to `hybrid`, and \
-                     provenance names the builder `dev/v1`",
-                );
-            }
-        }
+        Some(floor) => terminal.phase(&format!(
+            "started Belljar's processes, with the cgroup floor `{floor}`"
+        )),
     }
 }
 
@@ -184,14 +177,12 @@ async fn submit(
     if !server.can_build {
         return Err(Error::HostLacks(server.layers));
     }
-    for layer in server
-        .layers
-        .iter()
-        .filter(|layer| layer.verdict == LayerVerdict::Lowered)
-    {
+    let lowered = |layer: &&Layer| layer.verdict == LayerVerdict::Lowered;
+    for layer in server.layers.iter().filter(lowered) {
+        let builders = server.builder_ids.join(" or ");
         terminal.note(&format!(
-            "{} is lowered: {}. {}",
-            layer.name, layer.found, layer.hint
+            "{} is lowered ({}): provenance names the builder {builders}",
+            layer.name, layer.found
         ));
     }
     let uploaded = upload::upload(client, &prepared.sources).await?;
