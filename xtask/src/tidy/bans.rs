@@ -35,8 +35,9 @@ pub(crate) const BANS: &[Ban] = &[
     },
     Ban {
         banned: &["rustix"],
-        only: &["belljar-sys", "belljar-cas", "belljar-tests"],
-        why: "raw system interfaces have one door; only the object store's files are opened without it",
+        only: &["belljar-sys", "belljar-cas", "belljar", "belljar-tests"],
+        why: "raw system interfaces have one door; only the object store's files, and what the command line \
+              asks about its user and its state directory, do without",
     },
     Ban {
         banned: &[

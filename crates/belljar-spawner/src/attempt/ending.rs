@@ -4,13 +4,13 @@ use std::os::fd::AsFd;
 use std::time::Instant;
 
 use belljar_core::{LimitKind, Outcome};
+use belljar_plan::LogRecord;
 use belljar_plan::spawner::{Answer, Message};
 use belljar_plan::store::{self, Refusal, Request};
-use belljar_plan::{InputRecord, LogRecord, Receipt};
 use belljar_sys::files;
 use belljar_sys::poll::{Event, Interest};
 
-use super::{Attempt, ENDING_TIME, Phase, in_time, now};
+use super::{Attempt, ENDING_TIME, Phase, in_time};
 use crate::site::Site;
 use crate::{collector, staging};
 
@@ -369,66 +369,5 @@ impl Attempt {
             }
         }
         self.finish_destroy(out);
-    }
-
-    fn final_outcome(&self) -> Outcome {
-        let outcome = self.outcome.clone().unwrap_or_else(|| self.judge());
-        if !outcome.is_success() {
-            return outcome;
-        }
-        if !self.collected {
-            return Outcome::retryable("collect", "the outputs were not taken to the end");
-        }
-        if self.unchanged != Some(true) {
-            return Outcome::permanent(
-                "collect",
-                "the staged sources were changed while the build ran",
-            );
-        }
-        if !self.clean_room.is_clean() {
-            return Outcome::permanent(
-                "collect",
-                format!(
-                    "something was left after the teardown: {:?}",
-                    self.clean_room
-                ),
-            );
-        }
-        outcome
-    }
-
-    fn receipt(&self, outcome: &Outcome, site: &Site) -> Receipt {
-        let launched = self.launched.as_ref();
-        Receipt {
-            sequence: 0,
-            previous: None,
-            run_nonce: site.run_nonce.clone(),
-            boot_id: site.boot_id.clone(),
-            attempt: self.id.clone(),
-            spec: self.spec,
-            plan: self.plan_digest,
-            binaries: site.binaries.clone(),
-            rootfs: site.rootfs.record(),
-            input: InputRecord {
-                tree: self.plan.source,
-                unchanged: self.unchanged,
-            },
-            enforcement: launched.and_then(|launched| launched.enforcement.clone()),
-            self_probes: launched
-                .map(|launched| launched.self_probes.clone())
-                .unwrap_or_default(),
-            steps: self.steps.clone(),
-            outcome: outcome.clone(),
-            usage: self.usage.clone(),
-            log: self.log.clone(),
-            outputs: if outcome.is_success() {
-                self.outputs.clone()
-            } else {
-                Vec::new()
-            },
-            clean_room: self.clean_room,
-            started: self.started,
-            finished: now(),
-        }
     }
 }

@@ -9,6 +9,7 @@
 //! so that each one gets its log, its clean-room check and its receipt.
 
 mod ending;
+mod receipt;
 mod running;
 mod store;
 

@@ -3,26 +3,20 @@
 //! Each attempt has directories of its own that are never used again: a v2 cgroup that was killed once
 //! kills every process that is later cloned into it (seen on Linux 6.18).
 
+mod tree;
+
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use belljar_core::{AttemptId, LimitFigures};
+use belljar_core::LimitFigures;
 use belljar_plan::{CgroupFloor, CgroupReport, Plan, Usage};
+
+pub use tree::Tree;
 
 /// Bandwidth is given per period of this length, in microseconds (the kernel's default).
 const PERIOD: u64 = 100_000;
-
-/// Where this spawner's cgroups lie, in each hierarchy that it needs.
-#[derive(Clone, Debug)]
-pub struct Tree {
-    floor: CgroupFloor,
-    /// Parent of the attempts' directories in the v2 tree.
-    unified: PathBuf,
-    /// The same in the v1 hierarchies: (controller, directory). Empty for the v2 floor.
-    legacy: Vec<(&'static str, PathBuf)>,
-}
 
 /// The cgroup of one attempt.
 #[derive(Debug)]
@@ -32,124 +26,6 @@ pub struct Group {
     legacy: Vec<(&'static str, PathBuf)>,
     /// `cgroup.events`, to be polled for exceptional conditions.
     pub events: File,
-}
-
-/// Controllers in v1 hierarchies that the hybrid floor needs.
-const LEGACY: [&str; 5] = ["memory", "pids", "cpu", "cpuset", "cpuacct"];
-/// Controllers that the v2 floor needs.
-const UNIFIED: [&str; 4] = ["memory", "pids", "cpu", "cpuset"];
-
-impl Tree {
-    /// Finds this process's place in each hierarchy and makes a parent directory named `name` there.
-    /// What an earlier spawner of that name has left is killed and removed.
-    ///
-    /// # Errors
-    /// Says which hierarchy or controller is missing.
-    pub fn prepare(floor: CgroupFloor, name: &str) -> io::Result<Self> {
-        let mounts = fs::read_to_string("/proc/self/mounts")?;
-        let places = fs::read_to_string("/proc/self/cgroup")?;
-        let own = own_v2(&mounts, &places)?;
-        let mut tree = Self {
-            floor,
-            unified: own.join(name),
-            legacy: Vec::new(),
-        };
-        match floor {
-            CgroupFloor::V2 => delegate(&own)?,
-            CgroupFloor::Hybrid => {
-                for controller in LEGACY {
-                    tree.legacy
-                        .push((controller, own_v1(&mounts, &places, controller)?.join(name)));
-                }
-            }
-        }
-        tree.clear()?;
-        fs::create_dir(&tree.unified)?;
-        if floor == CgroupFloor::V2 {
-            enable_controllers(&tree.unified)?;
-        }
-        for (controller, directory) in &tree.legacy {
-            fs::create_dir(directory)?;
-            if *controller == "cpuset" {
-                inherit_cpuset(directory)?;
-            }
-        }
-        Ok(tree)
-    }
-
-    /// Kills and removes everything below, and the parent directories themselves.
-    ///
-    /// # Errors
-    /// When something stays busy.
-    pub fn clear(&self) -> io::Result<()> {
-        for directory in
-            std::iter::once(&self.unified).chain(self.legacy.iter().map(|(_, directory)| directory))
-        {
-            if !directory.exists() {
-                continue;
-            }
-            let kill = directory.join("cgroup.kill");
-            if kill.exists() {
-                fs::write(kill, "1")?;
-            }
-            for entry in fs::read_dir(directory)? {
-                let path = entry?.path();
-                if path.is_dir() {
-                    remove(&path)?;
-                }
-            }
-            remove(directory)?;
-        }
-        Ok(())
-    }
-
-    /// Makes the cgroup of one attempt with all its limits.
-    ///
-    /// # Errors
-    /// Says which limit could not be set.
-    pub fn create(&self, attempt: &AttemptId, plan: &Plan, slot: usize) -> io::Result<Group> {
-        let name = attempt.to_string();
-        let unified = self.unified.join(&name);
-        fs::create_dir(&unified)?;
-        let legacy: Vec<_> = self
-            .legacy
-            .iter()
-            .map(|(controller, at)| (*controller, at.join(&name)))
-            .collect();
-        let events = File::open(unified.join("cgroup.events"))?;
-        let group = Group {
-            floor: self.floor,
-            unified,
-            legacy,
-            events,
-        };
-        if let Err(error) = group.limit(plan, &self.cpus(plan, slot)?) {
-            // Nothing ran in it, so it can go at once; the first error is the one to tell.
-            let _ = group.remove();
-            return Err(error);
-        }
-        Ok(group)
-    }
-
-    /// The CPUs of one attempt, as a cpuset list: neighbours of a start that moves on with the slot.
-    fn cpus(&self, plan: &Plan, slot: usize) -> io::Result<String> {
-        let available = match self.floor {
-            CgroupFloor::V2 => fs::read_to_string(self.unified.join("cpuset.cpus.effective"))?,
-            CgroupFloor::Hybrid => {
-                fs::read_to_string(self.directory("cpuset").join("cpuset.cpus"))?
-            }
-        };
-        let available = parse_list(&available)?;
-        let count = usize::try_from(plan.cpus(available.len() as u64)).unwrap_or(1);
-        let chosen =
-            (0..count).map(|n| available[(slot * count + n) % available.len()].to_string());
-        Ok(chosen.collect::<Vec<_>>().join(","))
-    }
-
-    fn directory(&self, controller: &str) -> &Path {
-        let found = self.legacy.iter().find(|(name, _)| *name == controller);
-        found.map_or(&self.unified, |(_, directory)| directory)
-    }
 }
 
 impl Group {
@@ -355,86 +231,6 @@ fn remove(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// The directory of this process's v2 cgroup.
-fn own_v2(mounts: &str, places: &str) -> io::Result<PathBuf> {
-    let mount = mounts
-        .lines()
-        .find_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
-            [_, at, "cgroup2", ..] => Some(at.to_owned()),
-            _ => None,
-        });
-    let mount = mount.ok_or_else(|| io::Error::other("no cgroup v2 hierarchy is mounted"))?;
-    let place = places.lines().find_map(|line| line.strip_prefix("0::"));
-    Ok(below(&mount, place.unwrap_or("/")))
-}
-
-/// The directory of this process's cgroup in the v1 hierarchy of one controller.
-fn own_v1(mounts: &str, places: &str, controller: &str) -> io::Result<PathBuf> {
-    let missing = || {
-        io::Error::other(format!(
-            "the cgroup v1 controller `{controller}` is not mounted"
-        ))
-    };
-    let mount = mounts
-        .lines()
-        .find_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
-            [_, at, "cgroup", options, ..] if options.split(',').any(|o| o == controller) => {
-                Some(at.to_owned())
-            }
-            _ => None,
-        });
-    let place = places
-        .lines()
-        .find_map(|line| match line.splitn(3, ':').collect::<Vec<_>>()[..] {
-            [_, controllers, place] if controllers.split(',').any(|c| c == controller) => {
-                Some(place)
-            }
-            _ => None,
-        });
-    Ok(below(
-        &mount.ok_or_else(missing)?,
-        place.ok_or_else(missing)?,
-    ))
-}
-
-fn below(mount: &str, place: &str) -> PathBuf {
-    Path::new(mount).join(place.trim_start_matches('/'))
-}
-
-/// Makes the own v2 cgroup, which must be delegated and hold nobody else, hand its controllers down: the
-/// spawner itself moves into a leaf of it, because only leaves may hold processes.
-fn delegate(own: &Path) -> io::Result<()> {
-    let available = fs::read_to_string(own.join("cgroup.controllers"))?;
-    let missing: Vec<_> = UNIFIED
-        .iter()
-        .filter(|c| !available.split_whitespace().any(|a| a == **c))
-        .collect();
-    if !missing.is_empty() {
-        return Err(io::Error::other(format!(
-            "the cgroup {} lacks the controllers {missing:?}; run the spawner as a unit with Delegate=yes",
-            own.display()
-        )));
-    }
-    let leaf = own.join("supervisor");
-    fs::create_dir_all(&leaf)?;
-    fs::write(leaf.join("cgroup.procs"), std::process::id().to_string())?;
-    enable_controllers(own)
-}
-
-fn enable_controllers(directory: &Path) -> io::Result<()> {
-    let wanted = UNIFIED.map(|c| format!("+{c}")).join(" ");
-    fs::write(directory.join("cgroup.subtree_control"), wanted).map_err(|e| {
-        let hint = "the spawner needs a cgroup of its own; run it as a unit with Delegate=yes";
-        io::Error::new(
-            e.kind(),
-            format!(
-                "cannot hand controllers down from {}: {e}; {hint}",
-                directory.display()
-            ),
-        )
-    })
-}
-
 /// A v1 cpuset is empty at first and takes no process until it has CPUs and memory nodes.
 fn inherit_cpuset(directory: &Path) -> io::Result<()> {
     for file in ["cpuset.mems", "cpuset.cpus"] {
@@ -486,21 +282,5 @@ mod tests {
         assert_eq!(parse_list("0-2,5\n").unwrap(), [0, 1, 2, 5]);
         assert!(parse_list("\n").is_err());
         assert!(parse_list("a").is_err());
-    }
-
-    #[test]
-    fn places_are_found_by_controller() {
-        let mounts = "cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
-        let places = "4:memory:/a/b\n0::/\n";
-        assert_eq!(
-            own_v1(mounts, places, "memory").unwrap(),
-            Path::new("/sys/fs/cgroup/memory/a/b")
-        );
-        assert!(own_v1(mounts, places, "pids").is_err());
-        assert_eq!(
-            own_v2(mounts, places).unwrap(),
-            Path::new("/sys/fs/cgroup/unified/")
-        );
-        assert!(own_v2("", places).is_err());
     }
 }

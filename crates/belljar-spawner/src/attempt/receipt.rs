@@ -1,0 +1,70 @@
+//! What an attempt comes to: its final outcome and its receipt.
+
+use belljar_core::Outcome;
+use belljar_plan::{InputRecord, Receipt};
+
+use super::{Attempt, now};
+use crate::site::Site;
+
+impl Attempt {
+    pub(super) fn final_outcome(&self) -> Outcome {
+        let outcome = self.outcome.clone().unwrap_or_else(|| self.judge());
+        if !outcome.is_success() {
+            return outcome;
+        }
+        if !self.collected {
+            return Outcome::retryable("collect", "the outputs were not taken to the end");
+        }
+        if self.unchanged != Some(true) {
+            return Outcome::permanent(
+                "collect",
+                "the staged sources were changed while the build ran",
+            );
+        }
+        if !self.clean_room.is_clean() {
+            return Outcome::permanent(
+                "collect",
+                format!(
+                    "something was left after the teardown: {:?}",
+                    self.clean_room
+                ),
+            );
+        }
+        outcome
+    }
+
+    pub(super) fn receipt(&self, outcome: &Outcome, site: &Site) -> Receipt {
+        let launched = self.launched.as_ref();
+        Receipt {
+            sequence: 0,
+            previous: None,
+            run_nonce: site.run_nonce.clone(),
+            boot_id: site.boot_id.clone(),
+            attempt: self.id.clone(),
+            spec: self.spec,
+            plan: self.plan_digest,
+            binaries: site.binaries.clone(),
+            rootfs: site.rootfs.record(),
+            input: InputRecord {
+                tree: self.plan.source,
+                unchanged: self.unchanged,
+            },
+            enforcement: launched.and_then(|launched| launched.enforcement.clone()),
+            self_probes: launched
+                .map(|launched| launched.self_probes.clone())
+                .unwrap_or_default(),
+            steps: self.steps.clone(),
+            outcome: outcome.clone(),
+            usage: self.usage.clone(),
+            log: self.log.clone(),
+            outputs: if outcome.is_success() {
+                self.outputs.clone()
+            } else {
+                Vec::new()
+            },
+            clean_room: self.clean_room,
+            started: self.started,
+            finished: now(),
+        }
+    }
+}
