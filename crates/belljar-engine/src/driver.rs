@@ -115,7 +115,7 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Driver<S, T, G, C> {
     fn begin(&mut self, id: BuildId, event: Event, slot: Option<OwnedSemaphorePermit>) {
         let (cancel, requests) = mpsc::channel(8);
         let (shared, name) = (self.shared.clone(), id.clone());
-        let span = tracing::info_span!("build", build.id = %id, build.stage = tracing::field::Empty);
+        let span = tracing::info_span!("build", build.id = %id);
         let task = async move {
             match Work::load(shared, &name).await {
                 Ok(Some(work)) => {

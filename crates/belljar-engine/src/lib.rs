@@ -12,6 +12,8 @@ pub mod life;
 mod perform;
 pub mod ports;
 pub mod queue;
+#[cfg(test)]
+mod tests;
 mod trail;
 mod work;
 

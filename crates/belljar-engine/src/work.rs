@@ -11,6 +11,7 @@ use belljar_core::{AttemptId, BuildId};
 use belljar_plan::signer::Asserted;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, spawn_blocking};
+use tracing::Instrument as _;
 
 use crate::driver::RETRY;
 use crate::engine::{CancelRequest, Notices};
@@ -131,8 +132,11 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
             }
             tokio::time::sleep(RETRY).await;
         }
-        tracing::Span::current().record("build.stage", after.stage.name());
-        tracing::info!(stage = after.stage.name(), sequence = after.sequence, "transition");
+        tracing::info!(
+            build.stage = after.stage.name(),
+            sequence = after.sequence,
+            "transition"
+        );
         self.record.build = after;
         self.shared.notices.tell(&self.record);
         Ok(effects)
@@ -142,17 +146,19 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
     /// for; a transition never asks for more.
     async fn begin(&mut self, effects: Vec<Effect>) -> Result<Option<Pending>, Broken> {
         let mut pending: Option<Pending> = None;
+        let span = tracing::info_span!("stage", build.stage = self.record.build.stage.name());
         for effect in effects {
             let shared = self.shared.clone();
             let submission = self.record.submission.clone();
-            pending = Some(match effect {
+            let begun: Pending = match effect {
                 Effect::Record(fact) => {
                     let event = self.audit_event(fact);
                     self.append(event).await?;
                     continue;
                 }
                 Effect::Kill { attempt, by } => {
-                    self.kills.spawn(perform::kill(shared, attempt, by));
+                    self.kills
+                        .spawn(perform::kill(shared, attempt, by).instrument(span.clone()));
                     continue;
                 }
                 Effect::Stage(attempt) => Box::pin(perform::stage(shared, submission, attempt)),
@@ -172,7 +178,8 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
                     Box::pin(perform::publish(shared, submission, attempt, publication, trail, delay))
                 }
                 Effect::Destroy(attempt) => Box::pin(perform::destroy(shared, attempt)),
-            });
+            };
+            pending = Some(Box::pin(begun.instrument(span.clone())));
         }
         Ok(pending)
     }

@@ -9,6 +9,8 @@ use belljar_core::{Image, Invalid, LimitFigures, Limits, bounds};
 use belljar_policy::{Policy, PolicyError};
 use serde::Deserialize;
 
+/// Root's user id.
+const ROOT: u32 = 0;
 /// What TCP needs, and does not have yet.
 const NO_TCP: &str = "belljard listens on a unix socket only; TCP comes with mutual TLS";
 
@@ -34,7 +36,7 @@ struct Written {
     state: PathBuf,
     /// How many builds run at once: 1 to 64. The spawner has a limit of its own.
     slots: usize,
-    /// User ids that may use the socket.
+    /// User ids that may use the socket, beside root, who may anyway.
     allowed_uids: Vec<u32>,
     /// The most that a build may ask for; what is left out may go up to Belljar's own ceiling.
     #[serde(default)]
@@ -161,7 +163,8 @@ impl Config {
             .caps
             .limits()
             .map_err(|e| refused(&format!("caps.{}", e.field), e.reason))?;
-        let policy = Policy::new(file.allowed_uids, [Image::Host], caps).map_err(|source| ConfigError::Policy {
+        let allowed = file.allowed_uids.into_iter().chain([ROOT]);
+        let policy = Policy::new(allowed, [Image::Host], caps).map_err(|source| ConfigError::Policy {
             path: path.to_owned(),
             source,
         })?;
@@ -235,6 +238,11 @@ mod tests {
         assert_eq!(config.policy.caps(), &Limits::CEILING);
         let config = parse(&format!("{GOOD}\n[caps]\npids = 64")).unwrap();
         assert_eq!(config.policy.caps().get().pids, 64);
+        let config = parse(&GOOD.replace("[0]", "[1000]")).unwrap();
+        assert_eq!(
+            [0, 1000, 7].map(|uid| config.policy.allows_uid(uid)),
+            [true, true, false]
+        );
     }
 
     #[test]
@@ -257,7 +265,6 @@ mod tests {
             (with("/s/daemon", "daemon"), "state"),
             (with("slots = 2", "slots = 0"), "slots"),
             (with("slots = 2", "slots = 65"), "slots"),
-            (with("[0]", "[]"), "allowed_uids"),
             (with("slots", "slot"), "slot"),
             (
                 with("allowed_uids = [0]", "allowed_uids = [0]\n[caps]\npids = 0"),
