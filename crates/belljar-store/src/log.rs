@@ -1,12 +1,13 @@
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use belljar_core::{AttemptId, Hasher, ObjectId, bounds};
 use belljar_plan::store::Failure;
+use belljar_sys::poll::{self, Event, Interest};
 
 use crate::failed::Failed;
 
@@ -14,9 +15,15 @@ use crate::failed::Failed;
 const LOG_MODE: u32 = 0o640;
 
 /// A log that is being read from its pipe, by a thread of its own. The thread ends when no process has
-/// the pipe open for writing any more, which is at the latest when the build's sandbox is gone.
+/// the pipe open for writing any more, or when this is dropped.
 #[derive(Debug)]
-pub(crate) struct OpenLog(JoinHandle<io::Result<KeptLog>>);
+pub(crate) struct OpenLog {
+    thread: JoinHandle<io::Result<KeptLog>>,
+    /// Hangs up when the thread has ended.
+    ended: PipeReader,
+    /// The thread ends when this is dropped.
+    _go_on: PipeWriter,
+}
 
 /// What became of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +65,26 @@ impl OpenLog {
         }
         let path = sink.directory.join(format!("{attempt}.log"));
         let file = create(&path)?;
+        let started = Self::read(pipe, file, sink);
+        if started.is_err() {
+            // An empty log would be in the way of trying again. The first error is the one to tell.
+            let _ = std::fs::remove_file(&path);
+        }
+        started
+    }
+
+    /// Begins to read `pipe` into `file`.
+    pub(crate) fn read<E, H>(pipe: File, file: File, sink: LogSink<E, H>) -> Result<Self, Failed>
+    where
+        E: FnOnce() + Send + 'static,
+        H: Send + 'static,
+    {
+        let no_pipe = |e| Failed::internal("making a pipe", &e);
+        let (ended, ending) = io::pipe().map_err(no_pipe)?;
+        let (stop, go_on) = io::pipe().map_err(no_pipe)?;
         let work = Work {
             pipe,
+            stop,
             file,
             directory: sink.directory,
             limit: sink.limit,
@@ -67,49 +92,49 @@ impl OpenLog {
             kept: 0,
             failure: None,
         };
-        let (exceeded, held) = (sink.exceeded, sink.held);
-        let thread = std::thread::Builder::new().name(format!("log-{attempt}"));
         let body = move || {
-            let _held = held;
-            work.run(exceeded)
+            let _held = (sink.held, ending);
+            work.run(sink.exceeded)
         };
-        match thread.spawn(body) {
-            Ok(handle) => Ok(Self(handle)),
-            Err(error) => {
-                // An empty log would be in the way of trying again. The first error is the one to tell.
-                let _ = std::fs::remove_file(&path);
-                Err(Failed::internal("starting a thread for the log", &error))
-            }
-        }
+        let thread = std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(body);
+        Ok(Self {
+            thread: thread.map_err(|e| Failed::internal("starting a thread for the log", &e))?,
+            ended,
+            _go_on: go_on,
+        })
     }
 
-    /// Waits for the end of the pipe; the log is durable then.
-    pub(crate) fn finish(self) -> Result<KeptLog, Failed> {
-        match self.0.join() {
+    /// Waits for the end of the pipe; the log is durable then. None when `peer` hangs up before.
+    pub(crate) fn finish(self, peer: BorrowedFd<'_>) -> Option<Result<KeptLog, Failed>> {
+        let interests = [
+            Interest {
+                descriptor: self.ended.as_fd(),
+                event: Event::Readable,
+            },
+            Interest {
+                descriptor: peer,
+                // Nothing of this kind ever comes over such a socket: only its hanging up counts.
+                event: Event::Priority,
+            },
+        ];
+        loop {
+            match poll::wait(&interests, None).as_deref() {
+                Ok([true, _]) => break,
+                Ok([_, true]) => return None,
+                Ok(_) => {}
+                Err(error) => return Some(Err(Failed::internal("waiting for the log", error))),
+            }
+        }
+        Some(match self.thread.join() {
             Ok(Ok(kept)) => Ok(kept),
             Ok(Err(error)) => Err(failed("keeping the log", &error)),
             Err(_) => Err(Failed {
                 class: Failure::Internal,
                 why: "the thread that read the log has panicked".to_owned(),
             }),
-        }
-    }
-}
-
-#[cfg(test)]
-impl OpenLog {
-    /// Reads `pipe` into a file that is there already.
-    pub(crate) fn start_into(pipe: OwnedFd, file: File, directory: &Path) -> Self {
-        let work = Work {
-            pipe: File::from(pipe),
-            file,
-            directory: directory.to_owned(),
-            limit: u64::MAX,
-            hasher: Hasher::new(),
-            kept: 0,
-            failure: None,
-        };
-        Self(std::thread::spawn(move || work.run(|| ())))
+        })
     }
 }
 
@@ -150,6 +175,7 @@ fn failed(doing: &str, error: &io::Error) -> Failed {
 
 struct Work {
     pipe: File,
+    stop: PipeReader,
     file: File,
     directory: PathBuf,
     limit: u64,
@@ -163,6 +189,9 @@ impl Work {
         let mut exceeded = Some(exceeded);
         let mut buffer = vec![0; bounds::CHUNK_BYTES];
         loop {
+            if !self.wait()? {
+                return Err(io::Error::other("nobody wants the log any more"));
+            }
             let count = match self.pipe.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => count,
@@ -189,6 +218,22 @@ impl Work {
                     },
                     truncated: exceeded.is_none(),
                 })
+            }
+        }
+    }
+
+    /// Waits for something to read; false when nobody wants it.
+    fn wait(&self) -> io::Result<bool> {
+        let readable = |descriptor| Interest {
+            descriptor,
+            event: Event::Readable,
+        };
+        let interests = [readable(self.pipe.as_fd()), readable(self.stop.as_fd())];
+        loop {
+            match *poll::wait(&interests, None)? {
+                [_, true] => return Ok(false),
+                [true, _] => return Ok(true),
+                _ => {}
             }
         }
     }

@@ -1,5 +1,5 @@
 use std::convert::Infallible;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 
@@ -144,7 +144,7 @@ impl Session {
                 }
                 Err(failed) => Err(failed),
             },
-            Request::FinishLog => self.finish_log(),
+            Request::FinishLog => self.finish_log()?,
             Request::VerifyInputs => self.verify_inputs(),
             Request::Release => self.release(),
             Request::ReleaseAll => self.release_all(),
@@ -224,17 +224,22 @@ impl Session {
         Ok(answered)
     }
 
-    fn finish_log(&mut self) -> Result<Answer, Failed> {
-        let attempt = self.attempt()?;
-        match std::mem::replace(&mut attempt.log, Log::Finished) {
-            Log::Open(log) => {
-                let KeptLog { object, truncated } = log.finish()?;
-                Ok(Answer::LogFinished { object, truncated })
-            }
+    fn finish_log(&mut self) -> Result<Result<Answer, Failed>, Broken> {
+        let attempt = match self.attempt() {
+            Ok(attempt) => attempt,
+            Err(failed) => return Ok(Err(failed)),
+        };
+        let log = match std::mem::replace(&mut attempt.log, Log::Finished) {
+            Log::Open(log) => log,
             other => {
                 attempt.log = other;
-                Err(Failed::refused("no log is open"))
+                return Ok(Err(Failed::refused("no log is open")));
             }
+        };
+        match log.finish(self.channel.as_fd()) {
+            Some(result) => Ok(result
+                .map(|KeptLog { object, truncated }| Answer::LogFinished { object, truncated })),
+            None => Err(Broken::Closed),
         }
     }
 

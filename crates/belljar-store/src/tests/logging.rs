@@ -1,5 +1,8 @@
 use super::*;
+use crate::log::{LogSink, OpenLog};
+use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
 fn open(limit_bytes: u64) -> Request {
@@ -109,7 +112,7 @@ fn only_one_pipe_is_read_and_only_a_pipe() {
         Failure::Refused,
         "nothing came with it"
     );
-    let file = std::fs::File::open("/dev/null").unwrap();
+    let file = File::open("/dev/null").unwrap();
     peer.ask_with(&open(10), &file);
     assert_eq!(peer.failure(), Failure::Refused);
     assert!(!rig.log(1).exists(), "a refusal leaves no log");
@@ -140,34 +143,42 @@ fn a_log_of_an_earlier_run_is_not_written_over() {
 #[test]
 fn a_full_disk_is_told_at_the_end_and_does_not_stop_the_build() {
     let rig = Rig::new();
+    let (reading, mut writing) = std::io::pipe().unwrap();
+    let (peer, _other) = Connection::pair().unwrap();
+    let sink = LogSink {
+        directory: rig.directory.path().to_owned(),
+        limit: u64::MAX,
+        exceeded: || (),
+        held: (),
+    };
     // full(4) takes the place of the log on a full disk.
-    let pipe = std::io::pipe().unwrap();
-    let mut writing = pipe.1;
-    let log = crate::log::OpenLog::start_into(
-        pipe.0.into(),
-        std::fs::File::options()
-            .write(true)
-            .open("/dev/full")
-            .unwrap(),
-        rig.directory.path(),
-    );
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let log = OpenLog::read(File::from(OwnedFd::from(reading)), full, sink).unwrap();
     writing.write_all(&[b'x'; 300_000]).unwrap();
     drop(writing);
-    assert_eq!(log.finish().unwrap_err().class, Failure::Full);
+    assert_eq!(
+        log.finish(peer.as_fd()).unwrap().unwrap_err().class,
+        Failure::Full
+    );
 }
 
 #[test]
-fn the_place_of_a_connection_is_kept_as_long_as_its_log_is_read() {
-    let rig = Rig::new();
-    let (peer, writing) = logging(&rig, 10);
-    peer.close();
-    let free = || {
-        let claimed: Vec<_> = std::iter::from_fn(|| rig.slots.claim(Role::Spawner)).collect();
-        claimed.len()
-    };
-    assert_eq!(free(), bounds::PEER_CONNECTIONS - 1);
-    drop(writing);
-    eventually("the thread ends with the pipe", || {
-        free() == bounds::PEER_CONNECTIONS
-    });
+fn a_log_that_never_ends_does_not_outlive_its_connection() {
+    for waiting in [false, true] {
+        let rig = Rig::new();
+        let (peer, mut writing) = logging(&rig, 10);
+        if waiting {
+            peer.ask(&Request::FinishLog);
+        }
+        peer.close();
+        assert!(!rig.stage_directory(1).exists());
+        let all = bounds::PEER_CONNECTIONS;
+        let free = || {
+            std::iter::from_fn(|| rig.slots.claim(Role::Spawner))
+                .collect::<Vec<_>>()
+                .len()
+        };
+        eventually("the thread ends too", || free() == all);
+        assert!(writing.write_all(b"nobody reads this").is_err());
+    }
 }
