@@ -8,7 +8,7 @@ use bazel_remote_apis::build::bazel::remote::execution::v2::content_addressable_
 use bazel_remote_apis::google::bytestream::byte_stream_client::ByteStreamClient;
 use belljar_core::{BuildId, BuildSpec, Invalid, ObjectId, RequestId, bounds};
 use belljar_wire::v1::build_service_client::BuildServiceClient;
-use belljar_wire::{BuildRecord, Problem, ServerInfo, build_name, v1};
+use belljar_wire::{BuildRecord, Problem, Reason, ServerInfo, build_name, v1};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
@@ -39,7 +39,7 @@ pub(crate) enum Error {
         source: tonic::transport::Error,
     },
     /// The daemon said no, or was lost.
-    #[error("{doing}: {problem}")]
+    #[error("{doing}: {}", said(problem))]
     Call {
         /// What was being done.
         doing: &'static str,
@@ -155,6 +155,17 @@ impl Client {
         request: v1::WatchBuildRequest,
     ) -> Result<tonic::Streaming<v1::WatchBuildResponse>, Status> {
         Ok(self.builds.clone().watch_build(request).await?.into_inner())
+    }
+}
+
+/// What a problem says; of one that is not Belljar's own, that it is the connection's.
+fn said(problem: &Problem) -> String {
+    match problem.reason {
+        Reason::Foreign(code) => format!(
+            "the daemon was lost, or is none of Belljar's ({code:?}: {})",
+            problem.message
+        ),
+        _ => problem.message.clone(),
     }
 }
 

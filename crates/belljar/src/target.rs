@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::Whom;
-use crate::embedded::{self, Embedded, Floor, Started};
+use crate::embedded::{self, Borrowed, Embedded, Floor, Started};
 use crate::error::Error;
 
 /// The installed daemon's socket.
@@ -16,6 +16,8 @@ const VARIABLE: &str = "BELLJAR_SOCKET";
 pub(crate) enum Target {
     /// A daemon that runs.
     Running(PathBuf),
+    /// One that another `belljar run` has started.
+    Borrowed(Borrowed),
     /// One of our own.
     Own(Embedded),
 }
@@ -25,6 +27,7 @@ impl Target {
     pub(crate) fn socket(&self) -> &Path {
         match self {
             Self::Running(socket) => socket,
+            Self::Borrowed(borrowed) => borrowed.socket(),
             Self::Own(embedded) => embedded.socket(),
         }
     }
@@ -32,7 +35,7 @@ impl Target {
     /// The cgroup floor of processes of our own.
     pub(crate) fn floor(&self) -> Option<Floor> {
         match self {
-            Self::Running(_) => None,
+            Self::Running(_) | Self::Borrowed(_) => None,
             Self::Own(embedded) => Some(embedded.floor()),
         }
     }
@@ -42,11 +45,11 @@ impl Target {
     /// # Errors
     /// When there is none and none can be started. A socket that was named is not looked at here.
     pub(crate) fn find_or_start(whom: &Whom) -> Result<Self, Error> {
-        match running(whom) {
+        match installed(whom) {
             Some(socket) => Ok(Self::Running(socket)),
             None => match Embedded::start(&whom.state()) {
                 Ok(Started::Here(embedded)) => Ok(Self::Own(embedded)),
-                Ok(Started::Elsewhere(socket)) => Ok(Self::Running(socket)),
+                Ok(Started::Elsewhere(borrowed)) => Ok(Self::Borrowed(borrowed)),
                 Err(source) => Err(Error::Embedded {
                     looked: whom.state.is_none(),
                     source,
@@ -56,20 +59,22 @@ impl Target {
     }
 }
 
-/// The socket of a daemon that was named, or that answers.
+/// The socket of a daemon that was named, or that answers, also of one that a `belljar run` has started.
 pub(crate) fn running(whom: &Whom) -> Option<PathBuf> {
-    if let Some(socket) = &whom.socket {
-        return Some(socket.clone());
+    installed(whom)
+        .or_else(|| Some(embedded::socket(&whom.state())).filter(|own| embedded::answers(own)))
+}
+
+/// The socket of a daemon that was named, or that is installed and answers.
+fn installed(whom: &Whom) -> Option<PathBuf> {
+    if whom.state.is_some() {
+        return None;
     }
-    if whom.state.is_none() {
-        let named = std::env::var_os(VARIABLE).filter(|socket| !socket.is_empty());
-        if let Some(socket) = named {
-            return Some(socket.into());
-        }
-        if embedded::answers(Path::new(INSTALLED)) {
-            return Some(INSTALLED.into());
-        }
-    }
-    let own = embedded::socket(&whom.state());
-    embedded::answers(&own).then_some(own)
+    let named = || {
+        std::env::var_os(VARIABLE)
+            .filter(|socket| !socket.is_empty())
+            .map(PathBuf::from)
+    };
+    let answering = || Some(PathBuf::from(INSTALLED)).filter(|socket| embedded::answers(socket));
+    whom.socket.clone().or_else(named).or_else(answering)
 }

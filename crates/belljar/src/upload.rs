@@ -16,7 +16,10 @@ use crate::client::{self, Client, call, object_id, reapi_digest, sha256};
 use crate::source::{self, Sources};
 
 /// Batches and streams under way at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
+/// Blobs in one batch: few enough that several batches are under way, for the daemon makes each blob durable
+/// before it answers, and waits for the disk one batch after the other.
+const BATCH: usize = 100;
 /// Pieces of a file that wait to be sent.
 const PIECES: usize = 4;
 
@@ -158,9 +161,7 @@ fn portions(missing: Vec<(ObjectId, Place)>) -> Vec<Portion> {
         match place {
             Place::File(at) if object.size > most / 4 => portions.push(Portion::Stream(object, at)),
             _ => {
-                if !batch.is_empty()
-                    && (bytes + object.size > most || batch.len() == bounds::BATCH_BLOBS)
-                {
+                if !batch.is_empty() && (bytes + object.size > most || batch.len() == BATCH) {
                     portions.push(Portion::Batch(std::mem::take(&mut batch)));
                     bytes = 0;
                 }

@@ -47,6 +47,7 @@ pub(crate) struct Embedded {
     floor: Floor,
     /// In the order of their start.
     daemons: Vec<Daemon>,
+    users: PathBuf,
     /// Released last: by then nobody uses the state directory any more.
     _lock: File,
 }
@@ -56,8 +57,22 @@ pub(crate) struct Embedded {
 pub(crate) enum Started {
     /// Processes of our own.
     Here(Embedded),
-    /// Another `belljar run` holds the directory, and its daemon answers at this socket.
-    Elsewhere(PathBuf),
+    /// Another `belljar run` holds the directory, and its daemon answers.
+    Elsewhere(Borrowed),
+}
+
+/// The daemon of another `belljar run`, which does not end while this is held.
+#[derive(Debug)]
+pub(crate) struct Borrowed {
+    socket: PathBuf,
+    _use: File,
+}
+
+impl Borrowed {
+    /// belljard's socket.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
 }
 
 /// Why the processes could not be started.
@@ -189,8 +204,9 @@ impl Embedded {
             return Err(Error::NeedsRoot);
         }
         let state = State::prepare(state)?;
-        let Some(lock) = lock(state.path())? else {
-            return elsewhere(state.path()).map(Started::Elsewhere);
+        let lock = match claim(state.path())? {
+            Claim::Owner(lock) => lock,
+            Claim::Guest(borrowed) => return Ok(Started::Elsewhere(borrowed)),
         };
         let floor = host_floor();
         state.lay_out()?;
@@ -199,6 +215,7 @@ impl Embedded {
             socket: socket(state.path()),
             floor,
             daemons: Vec::new(),
+            users: state.path().join(USERS),
             _lock: lock,
         };
         for program in PROGRAMS {
@@ -215,6 +232,15 @@ impl Embedded {
     /// belljard's socket.
     pub(crate) fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Whether no other `belljar run` uses these processes. From then on, and as long as the file is kept, none
+    /// can begin to.
+    ///
+    /// # Errors
+    /// When the lock cannot be tried.
+    pub(crate) fn is_alone(&self) -> Result<Option<File>, Error> {
+        lock(&self.users, FlockOperation::NonBlockingLockExclusive)
     }
 
     /// Which cgroup floor the spawner was told to demand.
@@ -259,33 +285,52 @@ const PROGRAMS: [Program; 4] = [
     },
 ];
 
-/// The lock on a state directory; none if somebody else has it.
-fn lock(state: &Path) -> Result<Option<File>, Error> {
-    let path = state.join("lock");
-    let set_up = |e: rustix::io::Errno| Error::SetUp {
-        path: path.clone(),
-        source: e.into(),
-    };
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(CWD, &path, flags, Mode::RUSR | Mode::WUSR).map_err(set_up)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file.into())),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(e) => Err(set_up(e)),
-    }
+/// Held by whoever runs the processes of a state directory.
+const OWNER: &str = "lock";
+/// Held, shared, by whoever else uses them.
+const USERS: &str = "users";
+
+/// What a state directory is to us.
+enum Claim {
+    /// Ours.
+    Owner(File),
+    /// Somebody else's, whose daemon answers.
+    Guest(Borrowed),
 }
 
-/// The socket of the daemon that somebody else runs on this state directory, or is just starting.
-fn elsewhere(state: &Path) -> Result<PathBuf, Error> {
-    let socket = socket(state);
+/// Takes a state directory, or joins whoever has it; waits while that one is just starting or ending.
+fn claim(state: &Path) -> Result<Claim, Error> {
     let deadline = Instant::now() + START;
-    while !answers(&socket) {
+    loop {
+        if let Some(lock) = lock(&state.join(OWNER), FlockOperation::NonBlockingLockExclusive)? {
+            return Ok(Claim::Owner(lock));
+        }
+        let socket = socket(state);
+        // Shared first, then the look: once it is held, the owner does not end its processes.
+        let used = lock(&state.join(USERS), FlockOperation::NonBlockingLockShared)?;
+        if let Some(held) = used.filter(|_| answers(&socket)) {
+            return Ok(Claim::Guest(Borrowed { socket, _use: held }));
+        }
         if Instant::now() > deadline {
             return Err(Error::Locked(state.to_owned()));
         }
         std::thread::sleep(LOOK);
     }
-    Ok(socket)
+}
+
+/// A lock on a file; none if somebody else has one that excludes it.
+fn lock(path: &Path, operation: FlockOperation) -> Result<Option<File>, Error> {
+    let set_up = |e: rustix::io::Errno| Error::SetUp {
+        path: path.to_owned(),
+        source: e.into(),
+    };
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(CWD, path, flags, Mode::RUSR | Mode::WUSR).map_err(set_up)?;
+    match flock(&file, operation) {
+        Ok(()) => Ok(Some(file.into())),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(e) => Err(set_up(e)),
+    }
 }
 
 /// How many builds run at once: one for each CPU.

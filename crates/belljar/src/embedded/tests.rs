@@ -87,11 +87,22 @@ fn a_closed_parent_is_refused_by_name() {
 }
 
 #[test]
-fn one_process_at_a_time() {
+fn one_owner_at_a_time_and_none_ends_under_a_guest() {
     let (_dir, state) = state();
-    let first = lock(state.path()).unwrap();
-    assert!(first.is_some());
-    assert!(lock(state.path()).unwrap().is_none());
-    drop(first);
-    assert!(lock(state.path()).unwrap().is_some());
+    let (owner, users) = (state.path().join(OWNER), state.path().join(USERS));
+    let exclusive = |path: &Path| lock(path, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let Ok(Claim::Owner(owned)) = claim(state.path()) else {
+        panic!("nobody else has it")
+    };
+    assert!(exclusive(&owner).is_none());
+    state.lay_out().unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(socket(state.path())).unwrap();
+    let Ok(Claim::Guest(guest)) = claim(state.path()) else {
+        panic!("the owner's daemon answers")
+    };
+    assert!(exclusive(&users).is_none());
+    drop(guest);
+    assert!(exclusive(&users).is_some());
+    drop(owned);
+    assert!(matches!(claim(state.path()), Ok(Claim::Owner(_))));
 }

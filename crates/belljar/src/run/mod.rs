@@ -4,6 +4,7 @@ mod evidence;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use belljar_attest::Verdict;
 use belljar_core::{Invalid, Outcome, RelPath};
@@ -25,6 +26,9 @@ use crate::target::Target;
 use crate::terminal::{self, Terminal};
 use crate::upload;
 use crate::watch::Watch;
+
+/// Between two looks at whether other runs still use our processes.
+const OTHERS: Duration = Duration::from_millis(100);
 
 /// What is needed before a daemon is.
 struct Prepared<'a> {
@@ -60,7 +64,15 @@ pub(crate) fn run(arguments: &cli::Run, terminal: &mut Terminal) -> Result<u8, E
         .enable_all()
         .build();
     let runtime = runtime.map_err(|e| Error::Process("start the runtime", e))?;
-    runtime.block_on(build(prepared, &target, arguments.json, terminal))
+    let (done, alone) = runtime.block_on(async {
+        let mut signals = Signals::listen().map_err(|e| Error::Process("listen for signals", e))?;
+        let done = build(prepared, &target, arguments.json, &mut signals, terminal).await;
+        Ok::<_, Error>((done, alone(&target, &mut signals, terminal).await))
+    })?;
+    // In this order: no other run can begin to use what is just ending.
+    drop(target);
+    drop(alone);
+    done
 }
 
 /// Reads and hashes what is to be built.
@@ -126,13 +138,38 @@ fn announce(target: &Target, terminal: &mut Terminal) {
     }
 }
 
+/// Waits until no other run uses processes of our own, or a signal comes. What is given keeps others out.
+async fn alone(
+    target: &Target,
+    signals: &mut Signals,
+    terminal: &mut Terminal,
+) -> Option<std::fs::File> {
+    let Target::Own(embedded) = target else {
+        return None;
+    };
+    let mut told = false;
+    loop {
+        // Without the lock the processes end all the same: somebody else's build is then found again at the next start.
+        if let Some(lock) = embedded.is_alone().ok()? {
+            return Some(lock);
+        }
+        if !std::mem::replace(&mut told, true) {
+            terminal.note("another `belljar run` uses these processes; waiting for it to end (interrupt not to)");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(OTHERS) => {}
+            () = signals.next() => return None,
+        }
+    }
+}
+
 async fn build(
     prepared: Prepared<'_>,
     target: &Target,
     json: bool,
+    signals: &mut Signals,
     terminal: &mut Terminal,
 ) -> Result<u8, Error> {
-    let mut signals = Signals::listen().map_err(|e| Error::Process("listen for signals", e))?;
     let client = Client::connect(target.socket()).await?;
     let (server, submitted) = tokio::select! {
         submitted = submit(&client, &prepared, terminal) => submitted?,
@@ -140,7 +177,7 @@ async fn build(
     };
     let (staged_log, log_file) = prepared.output.file()?;
     let mut log = Log::new(log_file);
-    let build = Watch::new(&client, terminal, &mut signals, &mut log, submitted)
+    let build = Watch::new(&client, terminal, signals, &mut log, submitted)
         .until_ended()
         .await?;
     let (_, log) = log.finish().await?;
