@@ -65,6 +65,8 @@ impl TrailFile {
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false).mode(0o640);
         let mut file = options.open(&path).map_err(failed)?;
+        // An append of an earlier life of the daemon may still be on its way to the disk.
+        file.try_lock().map_err(|e| failed(e.into()))?;
         let mut bytes = Vec::new();
         (&mut file)
             .take(TRAIL_BYTES + 1)
@@ -92,8 +94,8 @@ impl TrailFile {
         })
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.length == 0
+    pub(crate) fn entries(&self) -> u64 {
+        self.trail.entries()
     }
 
     /// Adds an entry; durable when this returns. After an error the trail is as it was.
@@ -221,12 +223,25 @@ mod tests {
     }
 
     #[test]
+    fn only_one_may_have_it_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let trail = filled(directory.path());
+        assert!(matches!(
+            TrailFile::open(directory.path(), &build()),
+            Err(TrailError::Io { .. })
+        ));
+        drop(trail);
+        assert_eq!(TrailFile::open(directory.path(), &build()).unwrap().entries(), 3);
+    }
+
+    #[test]
     fn a_changed_line_is_damage() {
         let directory = tempfile::tempdir().unwrap();
         let mut trail = filled(directory.path());
         let mut bytes = trail.bytes(None).unwrap();
         bytes[20] ^= 1;
         std::fs::write(&trail.path, bytes).unwrap();
+        drop(trail);
         assert!(matches!(
             TrailFile::open(directory.path(), &build()),
             Err(TrailError::Damaged { .. })

@@ -197,24 +197,27 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
             }
             tokio::time::sleep(RETRY).await;
         };
-        let new = trail.is_empty();
+        // The daemon may have died between the two.
+        let entries = trail.entries();
         self.trail = Some(trail);
-        if !new {
-            return Ok(());
+        if entries == 0 {
+            let submission = self.record.submission.clone();
+            self.append(AuditEvent::Submitted {
+                by: submission.submitter.clone(),
+                authenticated_by: submission.authenticated_by.clone(),
+                request_id: Some(submission.request_id.clone()),
+                spec: submission.spec_digest(),
+            })
+            .await?;
         }
-        let submission = self.record.submission.clone();
-        self.append(AuditEvent::Submitted {
-            by: submission.submitter.clone(),
-            authenticated_by: submission.authenticated_by.clone(),
-            request_id: Some(submission.request_id.clone()),
-            spec: submission.spec_digest(),
-        })
-        .await?;
-        self.append(AuditEvent::Decided {
-            admitted: true,
-            reasons: Vec::new(),
-        })
-        .await
+        if entries <= 1 {
+            let event = AuditEvent::Decided {
+                admitted: true,
+                reasons: Vec::new(),
+            };
+            self.append(event).await?;
+        }
+        Ok(())
     }
 
     /// Appends to the trail. Without one the build is about to end because of that; then only the log
