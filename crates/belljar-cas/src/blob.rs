@@ -1,6 +1,7 @@
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 
-use belljar_core::ObjectId;
+use belljar_core::{ObjectId, bounds};
 
 use crate::{ReadError, WriteError};
 
@@ -30,6 +31,70 @@ pub trait BlobSink: Send + Sync {
     /// [`WriteError::TooLarge`] when more is expected than may be kept, [`WriteError::Full`],
     /// [`WriteError::Io`].
     fn begin(&self, expected: Option<ObjectId>) -> Result<Box<dyn PendingBlob>, WriteError>;
+
+    /// An empty batch for [`PendingBlob::finish_into`].
+    ///
+    /// # Errors
+    /// [`WriteError::Io`].
+    fn batch(&self) -> Result<Batch, WriteError>;
+
+    /// Makes all objects of a batch durable together and only then gives them their names: the price of
+    /// one instead of one for each. After an error any part of the batch may have been kept.
+    ///
+    /// # Errors
+    /// [`WriteError::Full`], [`WriteError::Io`].
+    fn keep(&self, batch: Batch) -> Result<(), WriteError>;
+}
+
+/// Verified objects that wait for [`BlobSink::keep`], at most [`bounds::OBJECTS_AT_ONCE`]. What is dropped
+/// leaves nothing behind.
+pub struct Batch {
+    objects: Vec<(ObjectId, Sealed)>,
+    /// The directory as it was opened before the first object was begun: through it the system tells of
+    /// every failure to write since then (syncfs(2)). None for [`crate::Memory`].
+    since: Option<File>,
+}
+
+/// Content that nobody can change any more.
+pub(crate) enum Sealed {
+    /// A file without a name.
+    File(File),
+    /// For [`crate::Memory`].
+    Bytes(Vec<u8>),
+}
+
+impl Batch {
+    pub(crate) fn new(since: Option<File>) -> Self {
+        Self {
+            objects: Vec::new(),
+            since,
+        }
+    }
+
+    /// Whether one more object would be too many.
+    pub fn is_full(&self) -> bool {
+        self.objects.len() >= bounds::OBJECTS_AT_ONCE
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, object: ObjectId, sealed: Sealed) -> Result<(), WriteError> {
+        if self.is_full() {
+            return Err(WriteError::Io {
+                doing: "adding to a batch",
+                source: io::Error::other("it is full"),
+            });
+        }
+        self.objects.push((object, sealed));
+        Ok(())
+    }
+
+    pub(crate) fn into_parts(self) -> (Vec<(ObjectId, Sealed)>, Option<File>) {
+        (self.objects, self.since)
+    }
 }
 
 /// An object that is being written.
@@ -38,7 +103,7 @@ pub trait PendingBlob: Send {
     ///
     /// # Errors
     /// [`WriteError::TooLong`] beyond the expected size, [`WriteError::TooLarge`] beyond
-    /// [`belljar_core::bounds::BLOB_BYTES`], [`WriteError::Full`], [`WriteError::Io`]. After an error
+    /// [`bounds::BLOB_BYTES`], [`WriteError::Full`], [`WriteError::Io`]. After an error
     /// only dropping makes sense.
     fn write(&mut self, piece: &[u8]) -> Result<(), WriteError>;
 
@@ -49,4 +114,10 @@ pub trait PendingBlob: Send {
     /// [`WriteError::Mismatch`] when it is not what was expected, [`WriteError::Full`],
     /// [`WriteError::Io`].
     fn finish(self: Box<Self>) -> Result<ObjectId, WriteError>;
+
+    /// Verifies the content and adds it to a batch that was made before this object was begun; it is neither durable nor named before that is kept.
+    ///
+    /// # Errors
+    /// As [`PendingBlob::finish`]; also when the batch is full.
+    fn finish_into(self: Box<Self>, batch: &mut Batch) -> Result<ObjectId, WriteError>;
 }

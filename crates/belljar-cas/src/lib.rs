@@ -23,7 +23,7 @@ mod scan;
 mod verify;
 mod writer;
 
-pub use blob::{BlobSink, BlobSource, PendingBlob};
+pub use blob::{Batch, BlobSink, BlobSource, PendingBlob};
 pub use failure::{LayOutError, LayoutError, ReadError, ScanError, WriteError};
 pub use lay_out::{LaidOut, Order, lay_out};
 pub use layout::{LOGS, OBJECTS, STAGE, TMP};

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use belljar_core::{ObjectId, bounds};
 
-use crate::{BlobSink, BlobSource, PendingBlob, ReadError, WriteError};
+use crate::blob::Sealed;
+use crate::{Batch, BlobSink, BlobSource, PendingBlob, ReadError, WriteError};
 
 /// Objects in memory, for tests of whatever stands on the two traits. Handles share the objects.
 #[derive(Clone, Debug)]
@@ -87,6 +88,28 @@ impl BlobSink for Memory {
             bytes: Vec::new(),
         }))
     }
+
+    fn batch(&self) -> Result<Batch, WriteError> {
+        Ok(Batch::new(None))
+    }
+
+    fn keep(&self, batch: Batch) -> Result<(), WriteError> {
+        for (_, sealed) in batch.into_parts().0 {
+            match sealed {
+                Sealed::Bytes(bytes) => self.put(&bytes),
+                Sealed::File(_) => return Err(foreign()),
+            };
+        }
+        Ok(())
+    }
+}
+
+/// A batch of another sink.
+pub(crate) fn foreign() -> WriteError {
+    WriteError::Io {
+        doing: "keeping a batch",
+        source: io::Error::other("it was made for another store"),
+    }
 }
 
 impl PendingBlob for PendingBytes {
@@ -107,10 +130,24 @@ impl PendingBlob for PendingBytes {
     }
 
     fn finish(self: Box<Self>) -> Result<ObjectId, WriteError> {
+        let memory = self.memory.clone();
+        let (_, bytes) = self.verified()?;
+        Ok(memory.put(&bytes))
+    }
+
+    fn finish_into(self: Box<Self>, batch: &mut Batch) -> Result<ObjectId, WriteError> {
+        let (found, bytes) = self.verified()?;
+        batch.push(found, Sealed::Bytes(bytes))?;
+        Ok(found)
+    }
+}
+
+impl PendingBytes {
+    fn verified(self) -> Result<(ObjectId, Vec<u8>), WriteError> {
         let found = ObjectId::of(&self.bytes);
         match self.expected {
             Some(expected) if expected != found => Err(WriteError::Mismatch { expected, found }),
-            _ => Ok(self.memory.put(&self.bytes)),
+            _ => Ok((found, self.bytes)),
         }
     }
 }

@@ -108,6 +108,48 @@ fn many_writers_of_one_object_agree(source: &dyn BlobSource, sink: &dyn BlobSink
     assert_eq!(get(source, object).unwrap(), content);
 }
 
+fn a_batch_is_kept_as_a_whole(source: &dyn BlobSource, sink: &dyn BlobSink) {
+    let mut batch = sink.batch().unwrap();
+    assert!(batch.is_empty());
+    sink.keep(sink.batch().unwrap()).unwrap();
+    let mut objects = Vec::new();
+    // The last is the same as the first.
+    for i in (1..bounds::OBJECTS_AT_ONCE).chain([1]) {
+        let content = vec![7; i];
+        let mut pending = sink.begin(None).unwrap();
+        pending.write(&content).unwrap();
+        objects.push(pending.finish_into(&mut batch).unwrap());
+        assert_eq!(objects.last(), Some(&ObjectId::of(&content)));
+    }
+    assert!(batch.is_full());
+    let one_more = sink.begin(None).unwrap().finish_into(&mut batch);
+    assert!(matches!(one_more, Err(WriteError::Io { .. })));
+    assert!(
+        !source.contains(objects[0]).unwrap(),
+        "no name before it is durable"
+    );
+    sink.keep(batch).unwrap();
+    for object in objects {
+        assert_eq!(get(source, object).unwrap().len() as u64, object.size);
+    }
+}
+
+fn a_batch_takes_only_what_is_as_announced_and_leaves_nothing(
+    source: &dyn BlobSource,
+    sink: &dyn BlobSink,
+) {
+    let mut batch = sink.batch().unwrap();
+    let mut pending = sink.begin(Some(ObjectId::of(b"expected"))).unwrap();
+    pending.write(b"expecteD").unwrap();
+    let result = pending.finish_into(&mut batch);
+    assert!(matches!(result, Err(WriteError::Mismatch { .. })));
+    let mut pending = sink.begin(None).unwrap();
+    pending.write(b"dropped").unwrap();
+    let dropped = pending.finish_into(&mut batch).unwrap();
+    drop(batch);
+    assert!(!source.contains(dropped).unwrap());
+}
+
 type Case = fn(&dyn BlobSource, &dyn BlobSink);
 
 const SUITE: &[(&str, Case)] = &[
@@ -132,6 +174,11 @@ const SUITE: &[(&str, Case)] = &[
         "many_writers_of_one_object_agree",
         many_writers_of_one_object_agree,
     ),
+    ("a_batch_is_kept_as_a_whole", a_batch_is_kept_as_a_whole),
+    (
+        "a_batch_takes_only_what_is_as_announced_and_leaves_nothing",
+        a_batch_takes_only_what_is_as_announced_and_leaves_nothing,
+    ),
 ];
 
 #[test]
@@ -155,6 +202,21 @@ fn disk_behaves() {
             0,
             "{name} left something behind"
         );
+    }
+}
+
+#[test]
+fn a_batch_is_kept_where_it_was_made() {
+    let root = tempfile::tempdir().unwrap();
+    let writer = Writer::open(root.path()).unwrap();
+    let memory = Memory::new(100);
+    for (made, kept) in [
+        (&writer as &dyn BlobSink, &memory as &dyn BlobSink),
+        (&memory, &writer),
+    ] {
+        let mut batch = made.batch().unwrap();
+        made.begin(None).unwrap().finish_into(&mut batch).unwrap();
+        assert!(matches!(kept.keep(batch), Err(WriteError::Io { .. })));
     }
 }
 

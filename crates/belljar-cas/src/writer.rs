@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use belljar_core::{Digest, Hasher, ObjectId, bounds};
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, fchmod, fsync, linkat, openat, renameat, statat, unlinkat,
+    AtFlags, CWD, Mode, OFlags, fchmod, fsync, linkat, openat, renameat, statat, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 
+use crate::blob::Sealed;
 use crate::failure::is_full;
 use crate::layout::{self, object_path};
-use crate::{BlobSink, LayoutError, OBJECTS, PendingBlob, TMP, WriteError};
+use crate::memory::foreign;
+use crate::{Batch, BlobSink, LayoutError, OBJECTS, PendingBlob, TMP, WriteError};
 
 /// Objects are never written to once they have a name, not even by their owner.
 const OBJECT_MODE: u32 = 0o440;
@@ -88,6 +90,31 @@ impl BlobSink for Writer {
             written: 0,
         }))
     }
+
+    fn batch(&self) -> Result<Batch, WriteError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let since = openat(&self.0.tmp, ".", flags, Mode::empty());
+        let since = since.map_err(|e| failed("opening a directory", e.into()))?;
+        Ok(Batch::new(Some(File::from(since))))
+    }
+
+    fn keep(&self, batch: Batch) -> Result<(), WriteError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let (objects, since) = batch.into_parts();
+        let since = since.ok_or_else(foreign)?;
+        // As for one object: content first, names after, and then those. The whole file system is flushed
+        // instead of each file, which costs about as much as one of them.
+        syncfs(&since).map_err(|e| failed("making content durable", e.into()))?;
+        for (object, sealed) in &objects {
+            match sealed {
+                Sealed::File(file) => self.0.give_name(file, *object)?,
+                Sealed::Bytes(_) => return Err(foreign()),
+            }
+        }
+        syncfs(&since).map_err(|e| failed("making names durable", e.into()))
+    }
 }
 
 impl PendingBlob for PendingFile {
@@ -109,43 +136,51 @@ impl PendingBlob for PendingFile {
     }
 
     fn finish(self: Box<Self>) -> Result<ObjectId, WriteError> {
-        let Self {
-            directories,
-            file,
-            expected,
-            hasher,
-            written,
-        } = *self;
-        let found = ObjectId {
-            digest: hasher.finish(),
-            size: written,
-        };
-        if let Some(expected) = expected.filter(|expected| *expected != found) {
-            return Err(WriteError::Mismatch { expected, found });
-        }
-        fchmod(&file, Mode::from_raw_mode(OBJECT_MODE))
-            .map_err(|e| failed("setting the mode", e.into()))?;
+        let directories = Arc::clone(&self.directories);
+        let (found, file) = self.sealed()?;
         // The content is durable before it has a name: after a crash, a name means a whole object.
         fsync(&file).map_err(|e| failed("making the content durable", e.into()))?;
         directories.give_name(&file, found)?;
+        // Also where the name was there before: who made it may not have come to this point yet.
+        let synced = directories.sync_parent(found);
+        synced.map_err(|e| failed("making the name durable", e))?;
+        Ok(found)
+    }
+
+    fn finish_into(self: Box<Self>, batch: &mut Batch) -> Result<ObjectId, WriteError> {
+        let (found, file) = self.sealed()?;
+        batch.push(found, Sealed::File(file))?;
         Ok(found)
     }
 }
 
+impl PendingFile {
+    /// The file, verified, as nobody will write to it again.
+    fn sealed(self) -> Result<(ObjectId, File), WriteError> {
+        let found = ObjectId {
+            digest: self.hasher.finish(),
+            size: self.written,
+        };
+        if let Some(expected) = self.expected.filter(|expected| *expected != found) {
+            return Err(WriteError::Mismatch { expected, found });
+        }
+        fchmod(&self.file, Mode::from_raw_mode(OBJECT_MODE))
+            .map_err(|e| failed("setting the mode", e.into()))?;
+        Ok((found, self.file))
+    }
+}
+
 impl Directories {
-    /// Links the file under its object's name; the name is durable when this returns.
+    /// Links the file under its object's name; that it is there already is fine.
     fn give_name(&self, file: &File, object: ObjectId) -> Result<(), WriteError> {
         let path = object_path(object.digest);
         let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
         match linkat(CWD, &unnamed, &self.objects, &path, AtFlags::SYMLINK_FOLLOW) {
-            Ok(()) => {}
-            Err(Errno::EXIST) if self.has_size(&path, object.size)? => {}
-            Err(Errno::EXIST) => self.replace(&unnamed, object.digest, &path)?,
-            Err(error) => return Err(failed("naming", error.into())),
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) if self.has_size(&path, object.size)? => Ok(()),
+            Err(Errno::EXIST) => self.replace(&unnamed, object.digest, &path),
+            Err(error) => Err(failed("naming", error.into())),
         }
-        // Also where the name was there before: who made it may not have come to this point yet.
-        self.sync_parent(&path)
-            .map_err(|e| failed("making the name durable", e))
     }
 
     fn has_size(&self, path: &str, size: u64) -> Result<bool, WriteError> {
@@ -167,14 +202,10 @@ impl Directories {
         })
     }
 
-    fn sync_parent(&self, path: &str) -> io::Result<()> {
+    fn sync_parent(&self, object: ObjectId) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(fsync(openat(
-            &self.objects,
-            &path[..2],
-            flags,
-            Mode::empty(),
-        )?)?)
+        let parent = &object_path(object.digest)[..2];
+        Ok(fsync(openat(&self.objects, parent, flags, Mode::empty())?)?)
     }
 }
 

@@ -40,6 +40,8 @@ pub const TREE_BYTES: u64 = 16 << 30;
 pub const SYMLINK_BYTES: usize = 4095;
 /// Largest blob accepted by the store (4 GiB).
 pub const BLOB_BYTES: u64 = 4 << 30;
+/// Most objects that the store makes durable together; each holds a descriptor until then.
+pub const OBJECTS_AT_ONCE: usize = 64;
 /// Largest gRPC message, in bytes, in either direction (gRPC's own default).
 pub const GRPC_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Largest `Build` message, in bytes, that a client reads: the most outputs with the longest paths fit.

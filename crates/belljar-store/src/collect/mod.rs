@@ -2,7 +2,7 @@ mod rules;
 
 use std::os::fd::OwnedFd;
 
-use belljar_cas::{BlobSink, PendingBlob};
+use belljar_cas::{Batch, BlobSink, PendingBlob, WriteError};
 use belljar_core::{Outputs, Sha512Hasher, bounds};
 use belljar_plan::OutputEntry;
 use belljar_plan::store::{Answer, Collected, Refusal, Request};
@@ -28,6 +28,7 @@ pub(crate) fn collect(
         sink,
         rules: Collection::new(declared, limits),
         file: None,
+        batch: None,
     };
     let rejected = loop {
         let step = match channel.while_collecting()? {
@@ -35,7 +36,7 @@ pub(crate) fn collect(
                 return Ok(Some((request, descriptor)));
             }
             WhileCollecting::Collected(Collected::End) => {
-                answer_all(channel, work.rules.end())?;
+                answer_all(channel, work.end())?;
                 return Ok(None);
             }
             WhileCollecting::Collected(Collected::Refused { why }) => {
@@ -53,7 +54,7 @@ pub(crate) fn collect(
             break rejected;
         }
     };
-    // What was kept so far stays as objects that nothing names; an unfinished file leaves nothing.
+    // Whole batches that were kept stay, as objects that nothing refers to; the rest leaves nothing.
     drop(work);
     answer_all(channel, Err(rejected))?;
     discard(channel)
@@ -63,6 +64,8 @@ struct Work<'a> {
     sink: &'a dyn BlobSink,
     rules: Collection,
     file: Option<PendingFile>,
+    /// Complete files that are not durable yet. Made before the first of them is begun.
+    batch: Option<Batch>,
 }
 
 struct PendingFile {
@@ -75,6 +78,9 @@ impl Work<'_> {
         match message {
             Collected::File { path, executable } => {
                 self.rules.begin_file(path, executable)?;
+                if self.batch.is_none() {
+                    self.batch = Some(self.sink.batch().map_err(kept)?);
+                }
                 self.file = Some(PendingFile {
                     blob: self.sink.begin(None).map_err(kept)?,
                     sha512: Sha512Hasher::new(),
@@ -82,12 +88,17 @@ impl Work<'_> {
                 Ok(())
             }
             Collected::FileEnd => {
-                let Some(file) = self.file.take() else {
+                let (Some(file), Some(mut batch)) = (self.file.take(), self.batch.take()) else {
                     return Err(Rejected::Failed(Failed::refused(
                         "a file ended that was not begun",
                     )));
                 };
-                let object = file.blob.finish().map_err(kept)?;
+                let object = file.blob.finish_into(&mut batch).map_err(kept)?;
+                if batch.is_full() {
+                    self.sink.keep(batch).map_err(kept)?;
+                } else {
+                    self.batch = Some(batch);
+                }
                 self.rules.end_file(object, file.sha512.finish())
             }
             Collected::Symlink { path, target } => self.rules.symlink(path, target),
@@ -105,9 +116,18 @@ impl Work<'_> {
         }
         Ok(())
     }
+
+    /// The entries, when all that they name is durable.
+    fn end(self) -> Result<Vec<OutputEntry>, Rejected> {
+        let entries = self.rules.end()?;
+        if let Some(batch) = self.batch {
+            self.sink.keep(batch).map_err(kept)?;
+        }
+        Ok(entries)
+    }
 }
 
-fn kept(error: belljar_cas::WriteError) -> Rejected {
+fn kept(error: WriteError) -> Rejected {
     Rejected::Failed(error.into())
 }
 

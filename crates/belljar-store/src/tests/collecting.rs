@@ -158,6 +158,39 @@ fn limits_hold_over_all_outputs() {
 }
 
 #[test]
+fn more_outputs_than_are_kept_at_once_are_all_kept() {
+    let rig = Rig::new();
+    let mut peer = rig.staged(1, rig.tree("a", b"a"));
+    let count = 2 * bounds::OBJECTS_AT_ONCE + 3;
+    let request = Request::Collect {
+        outputs: outputs(&["d"]),
+        limit_bytes: 1 << 20,
+        limit_entries: 1000,
+    };
+    assert_eq!(peer.reply(&request), Answer::CollectReady);
+    peer.tell(&directory("d"));
+    for i in 0..count {
+        send_file(&peer, &format!("d/{i:03}"), i.to_string().as_bytes());
+    }
+    assert!(
+        !rig.memory
+            .ids()
+            .contains(&ObjectId::of((count - 1).to_string().as_bytes()))
+    );
+    peer.tell(&Collected::End);
+    assert_eq!(peer.answer(), entry("d", OutputKind::Directory));
+    for i in 0..count {
+        let content = i.to_string().into_bytes();
+        assert_eq!(
+            peer.answer(),
+            entry(&format!("d/{i:03}"), file_kind(&content))
+        );
+        assert_eq!(rig.content(ObjectId::of(&content)), content);
+    }
+    assert_eq!(peer.answer(), Answer::CollectDone);
+}
+
+#[test]
 fn limits_beyond_any_build_are_refused() {
     let rig = Rig::new();
     let mut peer = rig.staged(1, rig.tree("a", b"a"));
