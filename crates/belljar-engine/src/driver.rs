@@ -1,19 +1,20 @@
 //! Runs builds: takes them from the queue in order, as many at once as there are slots, and finds after a
 //! restart what was left behind.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use belljar_core::{BuildId, bounds};
+use belljar_core::{AttemptId, BuildId, bounds};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{Id, JoinError, JoinSet};
 use tracing::Instrument as _;
 
 use crate::engine::{CancelRequest, Command, Engine, Notices};
 use crate::life::{Event, Stage};
-use crate::ports::{Clock, Ports, Signer, Spawner, Store};
+use crate::perform::{patience, within};
+use crate::ports::{Clock, Ports, Signer, Spawner, SpawnerError, Store};
 use crate::queue::{Queue, QueueError};
 use crate::work::{Shared, Work};
 
@@ -78,13 +79,17 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Driver<S, T, G, C> {
     /// # Errors
     /// When the queue cannot be read at the start.
     pub async fn run(mut self) -> Result<(), QueueError> {
+        let mut accounted = BTreeSet::new();
         for record in self.shared.queue.in_flight().await? {
             tracing::info!(build.id = %record.build.id, build.stage = %record.build.stage, "found in flight");
-            self.begin(record.build.id.clone(), Event::Recovered, None);
+            accounted.extend(record.build.attempt);
+            // There may have been more slots in the daemon's last life; nothing of these is started anew.
+            let slot = self.slots.clone().try_acquire_owned().ok();
+            self.begin(record.build.id, Event::Recovered, slot);
         }
         self.waiting = self.shared.queue.waiting().await?.into();
         // Nothing new starts beside remains that nobody accounts for.
-        let sweep = sweep(self.shared.clone());
+        let sweep = sweep(self.shared.clone(), accounted);
         tokio::pin!(sweep);
         let mut swept = false;
         loop {
@@ -189,24 +194,30 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Driver<S, T, G, C> {
     }
 }
 
-/// Has everything destroyed that the spawner still knows from an earlier life of this daemon.
-async fn sweep<S: Spawner, T: Store, G: Signer, C: Clock>(shared: Arc<Shared<S, T, G, C>>) {
+/// Has everything destroyed that the spawner still knows from an earlier life of this daemon, except what
+/// builds in flight account for: each of those destroys its own.
+async fn sweep<S: Spawner, T: Store, G: Signer, C: Clock>(
+    shared: Arc<Shared<S, T, G, C>>,
+    accounted: BTreeSet<AttemptId>,
+) {
     loop {
-        match remains(&shared.ports.spawner).await {
+        match remains(&shared.ports.spawner, &accounted).await {
             Ok(count) => {
                 tracing::info!(count, "remains destroyed");
                 return;
             }
-            Err(error) => tracing::warn!(%error, "the spawner cannot be asked for remains yet"),
+            Err(error) => tracing::warn!(%error, "remains could not be destroyed yet"),
         }
         tokio::time::sleep(RETRY).await;
     }
 }
 
-async fn remains<S: Spawner>(spawner: &S) -> Result<usize, crate::ports::SpawnerError> {
-    let known = spawner.list().await?;
-    for attempt in &known {
-        spawner.destroy(attempt).await?;
+async fn remains<S: Spawner>(spawner: &S, accounted: &BTreeSet<AttemptId>) -> Result<usize, SpawnerError> {
+    let known = within(patience::LIST, spawner.list()).await?;
+    let mut count = 0;
+    for attempt in known.iter().filter(|attempt| !accounted.contains(attempt)) {
+        within(patience::DESTROY, spawner.destroy(attempt)).await?;
+        count += 1;
     }
-    Ok(known.len())
+    Ok(count)
 }

@@ -15,7 +15,7 @@ use crate::queue::Submission;
 use crate::work::Shared;
 
 /// How long a peer may take before it counts as lost. Generous: these end hangs, not work.
-mod patience {
+pub(crate) mod patience {
     use super::Duration;
 
     /// Verifying and copying the largest tree.
@@ -29,7 +29,9 @@ mod patience {
     /// Hashing and copying the largest outputs.
     pub(super) const COLLECT: Duration = Duration::from_secs(60 * 60);
     /// A teardown.
-    pub(super) const DESTROY: Duration = Duration::from_secs(120);
+    pub(crate) const DESTROY: Duration = Duration::from_secs(120);
+    /// A list.
+    pub(crate) const LIST: Duration = Duration::from_secs(10);
     /// A signature.
     pub(super) const ATTEST: Duration = Duration::from_secs(60);
     /// Putting a few small objects into the store.
@@ -236,7 +238,7 @@ fn checked(bytes: &[u8], digest: Digest, attempt: &AttemptId, submission: &Submi
     Ok(receipt)
 }
 
-async fn within<R>(
+pub(crate) async fn within<R>(
     patience: Duration,
     answer: impl Future<Output = Result<R, SpawnerError>>,
 ) -> Result<R, SpawnerError> {

@@ -471,7 +471,7 @@ fn answer(effect: &Effect, outcome: Outcome, luck: u8) -> Option<Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(800))]
 
     #[test]
     fn any_order_of_events_keeps_the_promises(events in proptest::collection::vec(any_event(), 0..200)) {

@@ -239,6 +239,27 @@ async fn a_damaged_trail_ends_the_build_without_a_statement() {
     assert!(site.world.state().bundles.is_empty());
 }
 
+#[tokio::test]
+async fn remains_that_nobody_accounts_for_are_swept_before_anything_starts() {
+    let site = Site::new();
+    let stray = BuildId::new("01jd8q6z8r4x7j2m5t9v0w3y6b").unwrap();
+    let stray = belljar_core::AttemptId::new(stray, 1).unwrap();
+    site.world.state().known.insert(stray.clone());
+    site.world.state().destroy_fails = 1;
+    let daemon = site.start(1).await;
+    let id = daemon.submit("make", "a").await;
+    assert_eq!(ended(&site, &daemon, &id).await, Outcome::Succeeded);
+    let state = site.world.state();
+    assert!(!state.known.contains(&stray));
+    // In vain, then done, and only then the first attempt.
+    let swept = format!("destroy {stray}");
+    assert!(
+        state.done[0] == swept && state.done[1] == swept && state.done[2].starts_with("stage"),
+        "{:?}",
+        state.done
+    );
+}
+
 /// The daemon is killed while an operation hangs, once before it had its effect and once after, for every
 /// operation of two builds (one of which fails); then again in the middle of the recovery.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
