@@ -41,6 +41,9 @@ enum Chore {
     Run(run::Args),
     /// Measure, with public tools beside Belljar in the same run.
     Bench(bench::Args),
+    /// The part of `bench sandbox` that has to run as belljard's user.
+    #[command(hide = true)]
+    BenchClient(bench::ClientArgs),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Chore::Test(args) => test::run(&args),
         Chore::Run(args) => run::run(&args),
         Chore::Bench(args) => bench::run(&args),
+        Chore::BenchClient(args) => bench::serve(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

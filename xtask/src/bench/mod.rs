@@ -2,8 +2,10 @@
 //! same run, since one machine differs from another, and from itself an hour later.
 
 mod builds;
+mod client;
 mod filter;
 mod peers;
+mod processes;
 mod sandbox;
 mod stats;
 
@@ -12,6 +14,8 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::shell;
+
+pub(crate) use client::{Args as ClientArgs, run as serve};
 
 /// What to measure and how to print it.
 #[derive(clap::Args)]
