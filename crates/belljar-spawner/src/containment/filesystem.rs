@@ -28,8 +28,9 @@ const MASK: Attributes = Attributes {
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 
 /// What is masked in `/proc`, where it is there: the kernel's settings, and what tells of the host or
-/// of keys.
+/// of keys. Init's own directory too: it shows the spawner's command line, with paths of the host.
 const MASKED_DIRECTORIES: &[&str] = &[
+    "1",
     "sys",
     "pressure",
     "acpi",
@@ -41,6 +42,7 @@ const MASKED_DIRECTORIES: &[&str] = &[
     "dynamic_debug",
 ];
 const MASKED_FILES: &[&str] = &[
+    "cmdline",
     "kallsyms",
     "keys",
     "key-users",

@@ -163,6 +163,19 @@ fn leaf(rule: Rule) -> Vec<libc::sock_filter> {
             answer(Verdict::Errno(errno)),
             answer(Verdict::Allow),
         ],
+        Rule::RefuseValue {
+            argument,
+            value,
+            otherwise,
+        } => {
+            let mut code = vec![
+                load(low_half(argument)),
+                branch(IF_EQUAL, value, 0, 1),
+                answer(Verdict::Errno(libc::EPERM)),
+            ];
+            code.extend(leaf(*otherwise));
+            code
+        }
         Rule::Families(families) => {
             let refused = answer(Verdict::Errno(libc::EAFNOSUPPORT));
             let mut code = vec![
@@ -378,6 +391,18 @@ mod tests {
         );
         assert_eq!(asked(libc::SYS_clone, [17, 0, 0, 0, 0, 0]), ALLOW);
         assert_eq!(asked(libc::SYS_clone3, [0; 6]), errno(libc::ENOSYS));
+    }
+
+    #[test]
+    fn limits_of_init_cannot_be_changed() {
+        let files = u64::from(libc::RLIMIT_NOFILE);
+        for pid in [1, 0xffff_ffff_0000_0001] {
+            assert_eq!(
+                asked(libc::SYS_prlimit64, [pid, files, 4096, 0, 0, 0]),
+                errno(libc::EPERM)
+            );
+        }
+        assert_eq!(asked(libc::SYS_prlimit64, [2, files, 4096, 0, 0, 0]), ALLOW);
     }
 
     #[test]

@@ -48,6 +48,15 @@ pub enum Rule {
         /// Error number for them.
         errno: i32,
     },
+    /// Refused with EPERM when the low 32 bits of an argument are `value`; else by the rule `otherwise`.
+    RefuseValue {
+        /// Which argument, from 0.
+        argument: u32,
+        /// The value.
+        value: u32,
+        /// What decides about any other.
+        otherwise: &'static Rule,
+    },
     /// `socket`: the listed families; AF_NETLINK for its routing protocol only.
     Families(&'static [u32]),
     /// Succeeds without being carried out when the argument `argument` is `value` and the 64-bit argument

@@ -244,10 +244,15 @@ const COMMON: &[(libc::c_long, Rule)] = &[
     // Limits and identity. Setting ids fails without capabilities, as programs expect.
     (
         libc::SYS_prlimit64,
-        Rule::IgnoreWhen {
-            argument: 1,
-            value: libc::RLIMIT_CORE,
-            given: 2,
+        // Init has the build's user id, and without descriptors it would fail as if the machine had.
+        Rule::RefuseValue {
+            argument: 0,
+            value: 1,
+            otherwise: &Rule::IgnoreWhen {
+                argument: 1,
+                value: libc::RLIMIT_CORE,
+                given: 2,
+            },
         },
     ),
     (libc::SYS_getrlimit, PERMITTED),
