@@ -1,0 +1,181 @@
+/* Reaching out: odd socket families, and services of the host and of neighbours. What to reach is told by the
+ * environment. */
+#include "probe.h"
+
+#include <arpa/inet.h>
+#include <linux/if_ether.h>
+#include <linux/netlink.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <sys/un.h>
+
+static int made(int family, int type, int protocol)
+{
+    return judge(socket(family, type | SOCK_CLOEXEC, protocol));
+}
+
+static int vsock(void)
+{
+    return made(AF_VSOCK, SOCK_STREAM, 0);
+}
+
+/* The kernel takes 32 bits of the family. */
+static int vsock_high_bits(void)
+{
+    return judge(syscall(SYS_socket, (1UL << 32) | AF_VSOCK, SOCK_STREAM, 0));
+}
+static int packet(void)
+{
+    return made(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL));
+}
+static int uevents(void)
+{
+    return made(AF_NETLINK, SOCK_RAW, NETLINK_KOBJECT_UEVENT);
+}
+static int netfilter(void)
+{
+    return made(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER);
+}
+static int raw(void)
+{
+    return made(AF_INET, SOCK_RAW, IPPROTO_ICMP);
+}
+static int raw6(void)
+{
+    return made(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6);
+}
+
+static const char *told(const char *name)
+{
+    return getenv(name);
+}
+
+static int tcp_to(int family)
+{
+    const char *port = told(family == AF_INET ? "OUTSIDE_TCP" : "OUTSIDE_TCP6");
+    if (!port)
+        return not_tried("no port");
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
+    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)atoi(port))};
+    four.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    six.sin6_addr = in6addr_loopback;
+    if (family == AF_INET)
+        return judge(connect(fd, (struct sockaddr *)&four, sizeof four));
+    return judge(connect(fd, (struct sockaddr *)&six, sizeof six));
+}
+
+static int tcp(void)
+{
+    return tcp_to(AF_INET);
+}
+static int tcp6(void)
+{
+    return tcp_to(AF_INET6);
+}
+
+/* Something must come back: a datagram alone can always be sent on a loopback. */
+static int udp(void)
+{
+    const char *port = told("OUTSIDE_UDP");
+    if (!port)
+        return not_tried("no port");
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    struct timeval wait = {.tv_sec = 1};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+    char answer[8];
+    if (connect(fd, (struct sockaddr *)&to, sizeof to) == -1 || write(fd, "ping", 4) != 4)
+        return REFUSED;
+    return judge(read(fd, answer, sizeof answer));
+}
+
+static int unix_to(const char *name, bool abstract)
+{
+    if (!name)
+        return not_tried("no name");
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    size_t length = strlen(name);
+    memcpy(to.sun_path + abstract, name, length);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + 1);
+    return judge(connect(fd, (struct sockaddr *)&to, size));
+}
+
+static int abstract(void)
+{
+    return unix_to(told("OUTSIDE_ABSTRACT"), true);
+}
+static int path(void)
+{
+    return unix_to(told("OUTSIDE_SOCKET"), false);
+}
+
+static int host_file(void)
+{
+    const char *name = told("OUTSIDE_FILE");
+    return name ? open_for(name, O_RDONLY) : not_tried("no name");
+}
+
+static int host_shm_file(void)
+{
+    const char *name = told("OUTSIDE_SHM");
+    return name ? open_for(name, O_RDONLY) : not_tried("no name");
+}
+
+/* The state directory of Belljar itself: objects, keys, sockets. */
+static int state(void)
+{
+    const char *name = told("OUTSIDE_STATE");
+    return name ? open_for(name, O_RDONLY | O_DIRECTORY) : not_tried("no name");
+}
+
+static int interfaces(void)
+{
+    /* Loopback is number 1; anything beyond is a way out. */
+    if (control) {
+        struct if_nameindex *all = if_nameindex();
+        for (struct if_nameindex *next = all; next && next->if_index; next++)
+            if (strcmp(next->if_name, "lo") != 0)
+                return SUCCEEDED;
+        return not_tried("the machine has no network");
+    }
+    struct if_nameindex *all = if_nameindex();
+    errno = 0;
+    for (struct if_nameindex *next = all; next && next->if_index; next++)
+        if (strcmp(next->if_name, "lo") != 0)
+            return SUCCEEDED;
+    return all ? REFUSED : not_tried("if_nameindex");
+}
+
+/* RFC 5737 address for documentation: nothing is sent, only a route is looked up. */
+static int route(void)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9)};
+    inet_pton(AF_INET, "192.0.2.1", &to.sin_addr);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    return judge(connect(fd, (struct sockaddr *)&to, sizeof to));
+}
+
+const struct probe PROBES[] = {
+    {"socket-vsock", vsock},
+    {"socket-vsock-high-bits", vsock_high_bits},
+    {"socket-packet", packet},
+    {"socket-netlink-uevent", uevents},
+    {"socket-netlink-netfilter", netfilter},
+    {"socket-raw", raw},
+    {"socket-raw6", raw6},
+    {"tcp-host-loopback", tcp},
+    {"tcp6-host-loopback", tcp6},
+    {"udp-host-loopback", udp},
+    {"unix-abstract-host", abstract},
+    {"unix-path-host", path},
+    {"file-of-host", host_file},
+    {"dev-shm-of-host", host_shm_file},
+    {"state-directory", state},
+    {"network-interfaces", interfaces},
+    {"route-out", route},
+    {NULL, NULL},
+};
