@@ -12,6 +12,8 @@ mod embedded;
 mod error;
 mod evidence;
 mod exit;
+#[cfg(test)]
+mod fake;
 mod fetch;
 mod key;
 mod log;

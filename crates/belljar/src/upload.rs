@@ -1,6 +1,7 @@
 //! Source trees into the daemon's store: only what it does not have yet.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Read as _;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::client::{self, Client, call, object_id, reapi_digest, sha256};
-use crate::source::{self, Sources};
+use crate::source::{self, SourceFile, Sources};
 
 /// Batches and streams under way at once.
 const AT_ONCE: usize = 8;
@@ -103,7 +104,7 @@ pub(crate) async fn upload(client: &Client, sources: &Arc<Sources>) -> Result<Up
         tasks.spawn(async move {
             match portion {
                 Portion::Batch(blobs) => batch(client, sources, blobs).await,
-                Portion::Stream(object, at) => stream(client, sources, object, at).await,
+                Portion::Stream(object, place) => stream(client, sources, object, place).await,
             }
         });
     }
@@ -148,8 +149,8 @@ async fn missing(
 enum Portion {
     /// Small blobs, together.
     Batch(Vec<(ObjectId, Place)>),
-    /// One large file of the sources.
-    Stream(ObjectId, usize),
+    /// One large blob.
+    Stream(ObjectId, Place),
 }
 
 fn portions(missing: Vec<(ObjectId, Place)>) -> Vec<Portion> {
@@ -158,17 +159,16 @@ fn portions(missing: Vec<(ObjectId, Place)>) -> Vec<Portion> {
     let mut batch = Vec::new();
     let mut bytes = 0;
     for (object, place) in missing {
-        match place {
-            Place::File(at) if object.size > most / 4 => portions.push(Portion::Stream(object, at)),
-            _ => {
-                if !batch.is_empty() && (bytes + object.size > most || batch.len() == BATCH) {
-                    portions.push(Portion::Batch(std::mem::take(&mut batch)));
-                    bytes = 0;
-                }
-                bytes += object.size;
-                batch.push((object, place));
-            }
+        if object.size > most / 4 {
+            portions.push(Portion::Stream(object, place));
+            continue;
         }
+        if !batch.is_empty() && (bytes + object.size > most || batch.len() == BATCH) {
+            portions.push(Portion::Batch(std::mem::take(&mut batch)));
+            bytes = 0;
+        }
+        bytes += object.size;
+        batch.push((object, place));
     }
     if !batch.is_empty() {
         portions.push(Portion::Batch(batch));
@@ -237,7 +237,7 @@ async fn stream(
     client: Client,
     sources: Arc<Sources>,
     object: ObjectId,
-    at: usize,
+    place: Place,
 ) -> Result<(), Error> {
     let (sender, receiver) = mpsc::channel(PIECES);
     let name = format!(
@@ -246,7 +246,8 @@ async fn stream(
         object.digest.to_hex(),
         object.size
     );
-    let reading = tokio::task::spawn_blocking(move || send_file(&sources, at, &name, &sender));
+    let reading =
+        tokio::task::spawn_blocking(move || send(&sources, object, place, &name, &sender));
     let answer = client
         .streams
         .clone()
@@ -265,31 +266,24 @@ async fn stream(
     Ok(())
 }
 
-/// Sends a file piece by piece; stops without an error when the daemon does not want more.
-fn send_file(
+/// Sends a blob piece by piece; stops without an error when the daemon does not want more.
+fn send(
     sources: &Sources,
-    at: usize,
+    object: ObjectId,
+    place: Place,
     name: &str,
     sender: &mpsc::Sender<WriteRequest>,
 ) -> Result<(), source::Error> {
-    let file = &sources.files[at];
-    let mut opened = sources.open(file)?;
+    let mut content = Content::open(sources, place)?;
     let mut offset = 0_u64;
     loop {
-        let mut data = vec![0; bounds::CHUNK_BYTES];
-        let read = opened
-            .read(&mut data)
-            .map_err(|e| sources.unreadable(file, e))?;
-        data.truncate(read);
-        let end = offset + read as u64;
-        if read == 0 || end >= file.object.size {
+        let data = content.next()?;
+        let end = offset + data.len() as u64;
+        let last = end >= object.size;
+        if last || data.is_empty() {
             // Before the last piece, so that what changed meanwhile is never committed.
-            sources.unchanged(file, &opened)?;
+            content.check(end == object.size)?;
         }
-        if end > file.object.size || (read == 0 && end < file.object.size) {
-            return Err(source::Error::Changed(file.path.clone()));
-        }
-        let last = end == file.object.size;
         let request = WriteRequest {
             resource_name: if offset == 0 {
                 name.to_owned()
@@ -304,5 +298,141 @@ fn send_file(
             return Ok(());
         }
         offset = end;
+    }
+}
+
+/// A blob that is being read.
+enum Content<'a> {
+    Directory(std::slice::Chunks<'a, u8>),
+    File(&'a Sources, &'a SourceFile, File),
+}
+
+impl<'a> Content<'a> {
+    fn open(sources: &'a Sources, place: Place) -> Result<Self, source::Error> {
+        Ok(match place {
+            Place::Directory(at) => {
+                Self::Directory(sources.directories[at].1.chunks(bounds::CHUNK_BYTES))
+            }
+            Place::File(at) => {
+                let file = &sources.files[at];
+                Self::File(sources, file, sources.open(file)?)
+            }
+        })
+    }
+
+    /// The next piece; empty at the end.
+    fn next(&mut self) -> Result<Vec<u8>, source::Error> {
+        match self {
+            Self::Directory(chunks) => Ok(chunks.next().unwrap_or_default().to_vec()),
+            Self::File(sources, file, opened) => {
+                let mut data = vec![0; bounds::CHUNK_BYTES];
+                let read = opened
+                    .read(&mut data)
+                    .map_err(|e| sources.unreadable(file, e))?;
+                data.truncate(read);
+                Ok(data)
+            }
+        }
+    }
+
+    /// Whether it is still what was hashed, seen from its end.
+    fn check(&self, whole: bool) -> Result<(), source::Error> {
+        match self {
+            Self::Directory(_) => Ok(()),
+            Self::File(sources, file, opened) => {
+                sources.unchanged(file, opened)?;
+                if whole {
+                    Ok(())
+                } else {
+                    Err(source::Error::Changed(file.path.clone()))
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Daemon;
+    use crate::source::Selection;
+    use std::path::Path;
+
+    fn collect(dir: &Path) -> Arc<Sources> {
+        let selection = Selection {
+            dir,
+            output: None,
+            ask_git: false,
+        };
+        Arc::new(Sources::collect(selection).unwrap())
+    }
+
+    #[tokio::test]
+    async fn only_what_is_missing_goes_up_and_arrives_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        for n in 0..250 {
+            std::fs::write(dir.path().join(format!("f{n}")), n.to_string()).unwrap();
+        }
+        std::fs::write(dir.path().join("empty"), "").unwrap();
+        let large: Vec<u8> = (0..=250).cycle().take(bounds::BATCH_BYTES).collect();
+        std::fs::write(dir.path().join("large"), &large).unwrap();
+        let daemon = Daemon::start().await;
+        let known = ObjectId::of(b"7");
+        daemon
+            .state
+            .lock()
+            .unwrap()
+            .blobs
+            .insert(known, b"7".to_vec());
+        let sources = collect(dir.path());
+        let uploaded = upload(&daemon.client, &sources).await.unwrap();
+        assert_eq!(
+            (uploaded.blobs, uploaded.of),
+            (252, 253),
+            "250 files, an empty and a large one, a directory, less one"
+        );
+        {
+            let state = daemon.state.lock().unwrap();
+            assert_eq!(state.streamed.len(), 1);
+            assert!(
+                state.batches.iter().all(|count| *count <= BATCH),
+                "{:?}",
+                state.batches
+            );
+            assert_eq!(state.blobs[&ObjectId::of(&large)], large);
+            assert!(state.blobs.contains_key(&sources.tree));
+            assert!(
+                sources
+                    .files
+                    .iter()
+                    .all(|file| state.blobs.contains_key(&file.object))
+            );
+        }
+        assert_eq!(upload(&daemon.client, &sources).await.unwrap().blobs, 0);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changed_since_is_told_and_never_committed() {
+        for size in [5, bounds::BATCH_BYTES] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("changing");
+            std::fs::write(&path, vec![1; size]).unwrap();
+            let sources = collect(dir.path());
+            std::fs::write(&path, vec![2; size]).unwrap();
+            let daemon = Daemon::start().await;
+            let refused = upload(&daemon.client, &sources).await.unwrap_err();
+            assert!(
+                matches!(refused, Error::Source(source::Error::Changed(_))),
+                "{refused}"
+            );
+            assert!(
+                !daemon
+                    .state
+                    .lock()
+                    .unwrap()
+                    .blobs
+                    .contains_key(&sources.files[0].object)
+            );
+        }
     }
 }

@@ -78,11 +78,7 @@ impl<'a> Watch<'a> {
         loop {
             let before = self.progress();
             match self.follow().await {
-                Ok(()) if self.latest.state == BuildState::Ended => return Ok(self.latest),
-                Ok(()) => {
-                    let invalid = Invalid::new("the stream ended before the build did");
-                    return Err(client::Error::answer(WATCHING, invalid).into());
-                }
+                Ok(()) => return Ok(self.latest),
                 Err(Stopped::For(error)) => return Err(error),
                 Err(Stopped::By(status)) => {
                     if self.progress() != before {
@@ -118,7 +114,9 @@ impl<'a> Watch<'a> {
         loop {
             tokio::select! {
                 message = stream.message() => match message.map_err(Stopped::By)?.map(|message| message.event) {
-                    None => return Ok(()),
+                    None if self.latest.state == BuildState::Ended => return Ok(()),
+                    // A daemon that ends in good order closes its streams.
+                    None => return Err(Stopped::By(Status::unavailable("the stream ended before the build did"))),
                     Some(event) => self.take(event).await?,
                 },
                 () = self.signals.next() => self.stop().await?,
@@ -237,5 +235,144 @@ fn word(build: &BuildRecord) -> String {
             "{doing} (attempt {attempt} of at most {})",
             bounds::ATTEMPTS
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{Daemon, Script};
+    use belljar_core::{
+        BuildSpec, Image, Limits, Network, ObjectId, Outcome, Outputs, RelPath, RequestId,
+        Script as Step, Steps, Timestamp,
+    };
+    use belljar_wire::Evidence;
+    use std::collections::BTreeMap;
+
+    fn build(state: BuildState, sequence: u64, attempt: u32) -> BuildRecord {
+        BuildRecord {
+            id: BuildId::new("01jd8q6z8r4x7j2m5t9v0w3y6b").unwrap(),
+            request_id: RequestId::new("r").unwrap(),
+            spec: BuildSpec {
+                image: Image::Host,
+                source: ObjectId::of(b""),
+                run: Steps::new(vec![Step::new("make").unwrap()]).unwrap(),
+                env: BTreeMap::new(),
+                outputs: Outputs::new([RelPath::new("app").unwrap()].into()).unwrap(),
+                limits: Limits::DEFAULT,
+                network: Network::None,
+                source_date_epoch: 0,
+            },
+            state,
+            sequence,
+            attempt,
+            outcome: (state == BuildState::Ended).then_some(Outcome::Failed {
+                step: 0,
+                exit_code: 3,
+            }),
+            artifacts: Vec::new(),
+            evidence: Evidence::default(),
+            created: Timestamp::from_millis(0),
+            started: None,
+            ended: None,
+            submitter: "unix:uid=0".to_owned(),
+        }
+    }
+
+    fn at(state: BuildState, sequence: u64) -> Result<Event, Status> {
+        Ok(Event::Build((&build(state, sequence, 1)).into()))
+    }
+
+    fn log(offset: i64, data: &str) -> Result<Event, Status> {
+        Ok(Event::LogChunk(v1::LogChunk {
+            attempt: 1,
+            offset,
+            data: data.into(),
+        }))
+    }
+
+    /// Follows a build through these streams. Gives how that ends, the log, and what was asked.
+    async fn follow(
+        scripts: Vec<Script>,
+    ) -> (
+        Result<BuildRecord, Error>,
+        Option<ObjectId>,
+        Vec<v1::WatchBuildRequest>,
+    ) {
+        let daemon = Daemon::start().await;
+        daemon.state.lock().unwrap().scripts = scripts.into();
+        let mut kept = Log::new(tempfile::tempfile().unwrap());
+        let (mut terminal, mut signals) = (Terminal::new(), Signals::listen().unwrap());
+        let submitted = build(BuildState::Queued, 1, 0);
+        let watch = Watch::new(
+            &daemon.client,
+            &mut terminal,
+            &mut signals,
+            &mut kept,
+            submitted,
+        );
+        let done = watch.until_ended().await;
+        let asked = daemon.state.lock().unwrap().watched.clone();
+        (done, kept.finish().await.unwrap().1, asked)
+    }
+
+    #[tokio::test]
+    async fn a_broken_stream_is_taken_up_where_it_broke() {
+        let lost = || Err(Status::unavailable("gone"));
+        let (done, kept, asked) = follow(vec![
+            vec![at(BuildState::Running, 4), log(0, "one "), lost()],
+            // In good order, and too early all the same.
+            vec![],
+            vec![log(0, "one "), log(4, "two"), at(BuildState::Ended, 9)],
+        ])
+        .await;
+        assert_eq!(
+            done.unwrap().outcome,
+            Some(Outcome::Failed {
+                step: 0,
+                exit_code: 3
+            })
+        );
+        assert_eq!(kept, Some(ObjectId::of(b"one two")));
+        assert_eq!(
+            asked
+                .iter()
+                .map(|request| request.after_sequence)
+                .collect::<Vec<_>>(),
+            [1, 4, 4]
+        );
+        let places: Vec<_> = asked
+            .iter()
+            .map(|request| request.log_position.map(|p| (p.attempt, p.offset)))
+            .collect();
+        assert_eq!(places, [None, Some((1, 4)), Some((1, 4))]);
+    }
+
+    #[tokio::test]
+    async fn the_log_may_come_after_the_end() {
+        let (done, kept, _) = follow(vec![vec![at(BuildState::Ended, 9), log(0, "late")]]).await;
+        assert!(done.is_ok());
+        assert_eq!(kept, Some(ObjectId::of(b"late")));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_not_asked_again() {
+        let (done, _, asked) = follow(vec![vec![Err(Problem::not_found("builds/x").into())]]).await;
+        let Err(Error::Daemon(client::Error::Call { problem, .. })) = done else {
+            panic!("{done:?}")
+        };
+        assert_eq!(problem.reason, Reason::NotFound);
+        assert_eq!(asked.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn another_build_is_not_taken_for_ours() {
+        let mut other = build(BuildState::Running, 4, 1);
+        other.id = BuildId::new("01jd8q6z8r4x7j2m5t9v0w3y6c").unwrap();
+        let (done, ..) = follow(vec![vec![Ok(Event::Build((&other).into()))]]).await;
+        assert!(
+            matches!(done, Err(Error::Daemon(client::Error::Answer { .. }))),
+            "{done:?}"
+        );
     }
 }

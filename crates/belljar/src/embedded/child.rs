@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Error, GROUP, LOOK, program};
+use super::{Error, Floor, GROUP, LOOK, host_floor, program};
 use crate::terminal::tame;
 
 /// How long a process may take to end after SIGTERM.
@@ -51,7 +51,7 @@ impl Daemon {
             path: log.clone(),
             source,
         })?;
-        let mut command = Command::new(executable);
+        let mut command = invocation(program, &executable);
         command
             .arg("--config")
             .arg(state.join(format!("config/{}.toml", program.short)))
@@ -149,6 +149,19 @@ impl Daemon {
             std::thread::sleep(LOOK);
         }
     }
+}
+
+/// How a program is begun. The spawner needs a cgroup of its own that it may divide: where systemd runs
+/// the v2 hierarchy, that is a scope with delegation (systemd-run(1)), which the spawner then is in itself.
+fn invocation(program: Program, executable: &Path) -> Command {
+    let systemd = Path::new("/run/systemd/system").is_dir() && host_floor() == Floor::V2;
+    if program.uid != super::ROOT || !systemd {
+        return Command::new(executable);
+    }
+    let mut command = Command::new("systemd-run");
+    command.args(["--scope", "--quiet", "--collect", "--property=Delegate=yes", "--"]);
+    command.arg(executable);
+    command
 }
 
 /// Whether a line of `/proc/net/unix` (proc_net(5)) is about a socket at `path` that takes connections: its

@@ -253,3 +253,138 @@ pub(crate) fn files(artifacts: &[Artifact]) -> impl Iterator<Item = (&RelPath, O
         ArtifactKind::Symlink { .. } | ArtifactKind::Directory => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Daemon;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text).unwrap()
+    }
+
+    type Contents = Vec<(&'static str, Vec<u8>)>;
+
+    /// A build's artifacts, each file's content under its path.
+    fn build() -> (Vec<RelPath>, Vec<Artifact>, Contents) {
+        let contents = vec![
+            ("app", vec![7; 2 * usize::try_from(SMALL).unwrap()]),
+            ("dist/a", b"same".to_vec()),
+            ("dist/sub/b", b"same".to_vec()),
+            ("dist/sub/empty", Vec::new()),
+        ];
+        let mut listed: Vec<Artifact> = contents
+            .iter()
+            .map(|(name, content)| Artifact {
+                path: path(name),
+                kind: ArtifactKind::File {
+                    object: ObjectId::of(content),
+                    executable: *name == "app",
+                },
+            })
+            .collect();
+        for directory in ["dist", "dist/sub"] {
+            listed.push(Artifact {
+                path: path(directory),
+                kind: ArtifactKind::Directory,
+            });
+        }
+        listed.sort_by(|a, b| a.path.cmp(&b.path));
+        (vec![path("app"), path("dist")], listed, contents)
+    }
+
+    #[tokio::test]
+    async fn artifacts_come_home_whole() {
+        let (declared, listed, contents) = build();
+        let daemon = Daemon::start().await;
+        let blobs = contents
+            .iter()
+            .map(|(_, content)| (ObjectId::of(content), content.clone()));
+        daemon.state.lock().unwrap().blobs.extend(blobs);
+        let dir = tempfile::tempdir().unwrap();
+        let output = Output::open(dir.path()).unwrap();
+        artifacts(&daemon.client, &output, &declared, &listed)
+            .await
+            .unwrap();
+        drop(output);
+        for (name, content) in &contents {
+            assert_eq!(
+                std::fs::read(dir.path().join(name)).unwrap(),
+                *content,
+                "{name}"
+            );
+        }
+        let mode = |name: &str| {
+            dir.path()
+                .join(name)
+                .metadata()
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o111
+        };
+        assert!(mode("app") != 0 && mode("dist/a") == 0);
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            2,
+            "nothing else is left"
+        );
+    }
+
+    #[tokio::test]
+    async fn other_content_than_was_asked_for_is_refused_and_leaves_nothing() {
+        let (declared, listed, contents) = build();
+        for (spoilt, content) in &contents[..2] {
+            let daemon = Daemon::start().await;
+            let blobs = contents
+                .iter()
+                .map(|(_, content)| (ObjectId::of(content), content.clone()));
+            let mut other = content.clone();
+            other[0] ^= 1;
+            {
+                let mut state = daemon.state.lock().unwrap();
+                state.blobs.extend(blobs);
+                state.blobs.insert(ObjectId::of(content), other);
+            }
+            let dir = tempfile::tempdir().unwrap();
+            let output = Output::open(dir.path()).unwrap();
+            let refused = artifacts(&daemon.client, &output, &declared, &listed)
+                .await
+                .unwrap_err();
+            assert!(
+                matches!(refused, Error::Content { .. }),
+                "{spoilt}: {refused}"
+            );
+            drop(output);
+            assert!(!dir.path().join(spoilt).exists());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_named() {
+        let (declared, listed, _) = build();
+        let daemon = Daemon::start().await;
+        let dir = tempfile::tempdir().unwrap();
+        let output = Output::open(dir.path()).unwrap();
+        let refused = artifacts(&daemon.client, &output, &declared, &listed)
+            .await
+            .unwrap_err();
+        assert!(refused.to_string().contains("not here"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn an_artifact_that_was_not_declared_is_refused() {
+        let (_, listed, _) = build();
+        let daemon = Daemon::start().await;
+        let dir = tempfile::tempdir().unwrap();
+        let output = Output::open(dir.path()).unwrap();
+        let refused = artifacts(&daemon.client, &output, &[path("dist")], &listed)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(&refused, Error::Artifact { path, .. } if path.as_str() == "app"),
+            "{refused}"
+        );
+    }
+}
