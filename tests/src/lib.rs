@@ -1,1 +1,62 @@
-//! End-to-end suites of Belljar.
+//! End-to-end suites of Belljar: the harness. The suites are in `tests/`, by subject.
+//!
+//! * A [`Project`] is a source directory with a `belljar.toml`.
+//! * An [`Instance`] is a Belljar of its own: a state directory, and the real programs on it. [`Instance::run`]
+//!   sends a project through `belljar run`; unless [`Instance::start`] was called before, that starts and ends
+//!   all processes for this one build.
+//! * A [`Run`] is what came of it: exit status, report, log, artifacts, receipt.
+//!
+//! When an instance goes, it ends its processes, and the test fails if anything is left of it: a process, a
+//! mount, a cgroup, or a file where only work in progress lies.
+
+// The harness is test code: it may stop at the first surprise. Clippy cannot tell, since it is a library.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
+
+mod instance;
+mod process;
+mod programs;
+mod project;
+mod residue;
+mod run;
+
+use std::time::{Duration, Instant};
+
+pub use instance::{Instance, Running};
+pub use process::Part;
+pub use programs::program;
+pub use project::Project;
+pub use run::Run;
+
+/// belljard's user id in embedded mode.
+pub const BELLJARD_UID: u32 = 1_879_047_937;
+/// The store's user id in embedded mode.
+pub const STORE_UID: u32 = 1_879_047_938;
+/// The signer's user id in embedded mode.
+pub const SIGNER_UID: u32 = 1_879_047_939;
+/// The group of belljard, store and signer in embedded mode.
+pub const GROUP: u32 = 1_879_047_937;
+/// Somebody who has nothing to do with Belljar (`nobody`).
+pub const STRANGER: u32 = 65_534;
+
+/// Looks again and again until `look` gives something.
+///
+/// # Panics
+/// When that takes longer than `limit`; `what` says what was waited for.
+pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(
+            start.elapsed() < limit,
+            "waited {limit:?} in vain for: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,228 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::process::Process;
+use crate::{Part, Project, Run, program, residue};
+
+/// Where state directories are made: not on overlayfs, and root's all the way up.
+const BASE: &str = "/var/tmp";
+/// Names another place.
+const BASE_VARIABLE: &str = "BELLJAR_TEST_STATE";
+
+/// A Belljar of its own.
+#[derive(Debug)]
+pub struct Instance {
+    state: TempDir,
+    /// In the order of their start.
+    processes: Vec<Process>,
+    /// First host ids of its spawners, which are in the names of their cgroups.
+    blocks: BTreeSet<u32>,
+}
+
+/// A `belljar run` that has not ended yet.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    output: TempDir,
+    state: PathBuf,
+}
+
+impl Instance {
+    /// One that starts its processes anew for each build.
+    ///
+    /// # Panics
+    /// Without root.
+    pub fn new() -> Self {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "the end-to-end tests need root: they start Belljar's processes under their own user ids"
+        );
+        let base = std::env::var_os(BASE_VARIABLE).unwrap_or_else(|| BASE.into());
+        let state = tempfile::Builder::new()
+            .prefix("belljar-test-")
+            .tempdir_in(base);
+        Self {
+            state: state.expect("a state directory"),
+            processes: Vec::new(),
+            blocks: BTreeSet::new(),
+        }
+    }
+
+    /// One whose processes run until it goes.
+    pub fn started() -> Self {
+        let mut instance = Self::new();
+        instance.start();
+        instance
+    }
+
+    /// Starts all processes. The first time, a build goes before, which writes their configuration.
+    pub fn start(&mut self) {
+        assert!(self.processes.is_empty(), "already started");
+        if !self.state().join("config").exists() {
+            self.run(&Project::script("echo ready > out"))
+                .assert_succeeded();
+        }
+        for part in Part::ALL {
+            self.start_part(part);
+        }
+    }
+
+    /// Starts one process, which does not run.
+    pub fn start_part(&mut self, part: Part) {
+        assert!(
+            !self.processes.iter().any(|p| p.part() == part),
+            "{part:?} runs"
+        );
+        let process = Process::start(part, self.state.path());
+        self.processes.push(process);
+        self.note_blocks();
+    }
+
+    /// Kills one process without a warning.
+    pub fn kill_part(&mut self, part: Part) {
+        self.take_part(part).kill();
+    }
+
+    /// Asks one process to end, and waits until it has.
+    pub fn end_part(&mut self, part: Part) {
+        self.take_part(part)
+            .end()
+            .unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// Process id of a part.
+    pub fn pid_of(&self, part: Part) -> u32 {
+        let process = self.processes.iter().find(|p| p.part() == part);
+        process
+            .unwrap_or_else(|| panic!("{part:?} does not run"))
+            .pid()
+    }
+
+    fn take_part(&mut self, part: Part) -> Process {
+        let at = self.processes.iter().position(|p| p.part() == part);
+        self.processes
+            .remove(at.unwrap_or_else(|| panic!("{part:?} does not run")))
+    }
+
+    /// What a process has logged since the state directory was made, or since its last start by the CLI.
+    pub fn said(&self, part: Part) -> String {
+        let path = self
+            .state()
+            .join(format!("daemon-logs/{}.log", part.short()));
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    /// The state directory.
+    pub fn state(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// `belljar run` on a project with this state, its output in a new directory.
+    pub fn run(&mut self, project: &Project) -> Run {
+        self.run_with(project, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn run_with(&mut self, project: &Project, arguments: &[&str]) -> Run {
+        let running = self.begin_with(project, arguments);
+        self.finish(running)
+    }
+
+    /// Begins a `belljar run`, for tests that do something meanwhile.
+    pub fn begin(&self, project: &Project) -> Running {
+        self.begin_with(project, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn begin_with(&self, project: &Project, arguments: &[&str]) -> Running {
+        let output = tempfile::Builder::new()
+            .prefix("belljar-output-")
+            .tempdir()
+            .expect("an output directory");
+        let mut command = self.command("run");
+        command
+            .arg(project.path())
+            .arg("--output")
+            .arg(output.path())
+            .arg("--json")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Running {
+            child: command.spawn().expect("belljar"),
+            output,
+            state: self.state().to_owned(),
+        }
+    }
+
+    /// Waits until a `belljar run` has ended.
+    pub fn finish(&mut self, running: Running) -> Run {
+        let ended = running.child.wait_with_output().expect("belljar");
+        self.note_blocks();
+        Run::new(ended, running.output, running.state)
+    }
+
+    /// `belljar COMMAND` on this instance: on its socket if it was started, else on its state. It gets nothing
+    /// of the caller's environment but PATH.
+    pub fn command(&self, command: &str) -> Command {
+        let mut belljar = Command::new(program("belljar"));
+        belljar
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .args(command.split_whitespace());
+        if self.processes.is_empty() {
+            belljar.arg("--state").arg(self.state());
+        } else {
+            belljar
+                .arg("--socket")
+                .arg(Part::Belljard.socket(self.state()));
+        }
+        belljar
+    }
+
+    /// Remembers what the spawner said about its ids: the log may be a new one next time.
+    fn note_blocks(&mut self) {
+        let said = self.said(Part::Spawner);
+        let firsts = said.split("first_id=").skip(1).filter_map(|rest| {
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse::<u32>().ok()
+        });
+        self.blocks.extend(firsts);
+    }
+}
+
+impl Default for Instance {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Running {
+    /// Sends it a signal, such as the interrupt that cancels the build.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)
+            .expect("kill");
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let mut complaints = Vec::new();
+        while let Some(process) = self.processes.pop() {
+            complaints.extend(process.end().err());
+        }
+        complaints.extend(residue::of(self.state.path(), &self.blocks));
+        for complaint in &complaints {
+            eprintln!("{complaint}");
+        }
+        // A test that fails already says why; a second panic would abort before it does.
+        if !std::thread::panicking() {
+            assert!(complaints.is_empty(), "the instance left something behind");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+use std::fs::File;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{BELLJARD_UID, GROUP, SIGNER_UID, STORE_UID, program, wait_for};
+
+/// How long a process may take to start or to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One of Belljar's processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// belljar-store.
+    Store,
+    /// belljar-signer.
+    Signer,
+    /// belljar-spawner.
+    Spawner,
+    /// belljard.
+    Belljard,
+}
+
+impl Part {
+    /// All of them, in the order of their start.
+    pub const ALL: [Self; 4] = [Self::Store, Self::Signer, Self::Spawner, Self::Belljard];
+
+    /// Name of its configuration, its socket and its log.
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Signer => "signer",
+            Self::Spawner => "spawner",
+            Self::Belljard => "belljard",
+        }
+    }
+
+    /// Name of its executable.
+    pub fn executable(self) -> &'static str {
+        match self {
+            Self::Store => "belljar-store",
+            Self::Signer => "belljar-signer",
+            Self::Spawner => "belljar-spawner",
+            Self::Belljard => "belljard",
+        }
+    }
+
+    /// Its user and group id in embedded mode.
+    pub fn ids(self) -> (u32, u32) {
+        match self {
+            Self::Store => (STORE_UID, GROUP),
+            Self::Signer => (SIGNER_UID, GROUP),
+            Self::Spawner => (0, 0),
+            Self::Belljard => (BELLJARD_UID, GROUP),
+        }
+    }
+
+    /// Its socket in a state directory.
+    pub fn socket(self, state: &Path) -> PathBuf {
+        state.join(format!("run/{0}/{0}.sock", self.short()))
+    }
+
+    /// What starts it on a state directory, as embedded mode does it.
+    pub fn command(self, state: &Path) -> Command {
+        let (uid, gid) = self.ids();
+        let mut command = Command::new(program(self.executable()));
+        command
+            .arg("--config")
+            .arg(state.join(format!("config/{}.toml", self.short())))
+            .arg("--die-with-parent")
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .gid(gid)
+            .uid(uid);
+        command
+    }
+}
+
+/// A process of an instance that was started for longer than one build.
+#[derive(Debug)]
+pub(crate) struct Process {
+    part: Part,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts it, and waits until it listens.
+    pub(crate) fn start(part: Part, state: &Path) -> Self {
+        let log = state.join(format!("daemon-logs/{}.log", part.short()));
+        let stderr = File::options().append(true).create(true).open(&log);
+        let mut command = part.command(state);
+        command.stderr(stderr.expect("a log"));
+        let child = command.spawn().expect("a process");
+        let mut process = Self { part, child, log };
+        let socket = part.socket(state);
+        wait_for(&format!("{part:?} listens"), PATIENCE, || {
+            if let Some(status) = process.child.try_wait().expect("waitpid") {
+                panic!("{part:?} ended ({status}):\n{}", process.said());
+            }
+            listens(&socket).then_some(())
+        });
+        process
+    }
+
+    pub(crate) fn part(&self) -> Part {
+        self.part
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has logged.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Kills it without a warning.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("kill");
+        let status = self.child.wait().expect("waitpid");
+        let killed = status.signal() == Some(9);
+        assert!(
+            killed,
+            "{:?} ended by itself ({status}):\n{}",
+            self.part,
+            self.said()
+        );
+    }
+
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Errors
+    /// When it had ended before, had to be killed, or ended otherwise than by what it was asked for.
+    pub(crate) fn end(mut self) -> Result<(), String> {
+        if let Ok(Some(status)) = self.child.try_wait() {
+            return Err(format!(
+                "{:?} had ended before ({status}):\n{}",
+                self.part,
+                self.said()
+            ));
+        }
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let start = Instant::now();
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                // Whoever has nothing to clear away leaves the signal to the kernel.
+                let asked = status.success() || status.signal() == Some(15);
+                return if asked {
+                    Ok(())
+                } else {
+                    Err(format!(
+                        "{:?} ended with {status}:\n{}",
+                        self.part,
+                        self.said()
+                    ))
+                };
+            }
+            if start.elapsed() > PATIENCE {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return Err(format!(
+                    "{:?} did not end upon SIGTERM:\n{}",
+                    self.part,
+                    self.said()
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Whether a process takes connections at `path`: the flag `__SO_ACCEPTCON` in proc_net(5).
+fn listens(path: &Path) -> bool {
+    let path = path.to_str().expect("a path in UTF-8");
+    let sockets = std::fs::read_to_string("/proc/net/unix").expect("/proc/net/unix");
+    sockets.lines().any(|line| {
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        fields.get(3) == Some(&"00010000") && fields.get(7) == Some(&path)
+    })
+}

@@ -1,0 +1,126 @@
+//! What an instance has left behind on this machine.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long the kernel and init may take to clear away what was killed.
+const GRACE: Duration = Duration::from_secs(5);
+/// Where spawners hold their blocks of ids.
+const LOCKS: &str = "/run/belljar-ids";
+/// Directories of the state in which there is something only while a build runs.
+const PASSING: [&str; 2] = ["store/stage", "store/tmp"];
+
+/// Looks until nothing is left or the time is over. Gives one sentence for each thing.
+pub(crate) fn of(state: &Path, blocks: &BTreeSet<u32>) -> Vec<String> {
+    let start = Instant::now();
+    loop {
+        let mut left = processes(state);
+        left.extend(cgroups(state, blocks));
+        left.extend(PASSING.iter().flat_map(|name| files(&state.join(name))));
+        if left.is_empty() || start.elapsed() > GRACE {
+            return left;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Processes that were started on the state directory, that have mounts of it, or that are in a cgroup of one
+/// of its builds.
+fn processes(state: &Path) -> Vec<String> {
+    let builds = builds(state);
+    let state = state.to_str().expect("a path in UTF-8");
+    let mut left = Vec::new();
+    for directory in entries(Path::new("/proc")) {
+        let Some(pid) = number(&directory) else {
+            continue;
+        };
+        if pid == std::process::id() {
+            continue;
+        }
+        // A process that has ended meanwhile has nothing to read, and is not left.
+        let read = |name: &str| {
+            let bytes = fs::read(directory.join(name)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).replace('\0', " ")
+        };
+        let (line, groups) = (read("cmdline"), read("cgroup"));
+        if line.contains(state) {
+            left.push(format!("process {pid}: {line}"));
+        }
+        if builds.iter().any(|build| groups.contains(build)) {
+            left.push(format!("process {pid} ({line}) in a cgroup of a build"));
+        }
+        if read("mountinfo").contains(state) {
+            left.push(format!("a mount that process {pid} ({line}) sees"));
+        }
+    }
+    left
+}
+
+/// Cgroups of its builds, and those of its spawners unless another spawner has got their ids by now.
+fn cgroups(state: &Path, blocks: &BTreeSet<u32>) -> Vec<String> {
+    let builds = builds(state);
+    let mut left = Vec::new();
+    let mut to_see = vec![PathBuf::from("/sys/fs/cgroup")];
+    let mut all = Vec::new();
+    while let Some(directory) = to_see.pop() {
+        for entry in entries(&directory) {
+            if entry.is_dir() && !entry.is_symlink() {
+                to_see.push(entry.clone());
+                all.push(entry);
+            }
+        }
+    }
+    let name = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
+    for path in &all {
+        let of_build = name(path).is_some_and(|name| builds.iter().any(|b| name.contains(b)));
+        if of_build {
+            left.push(format!("cgroup {}", path.display()));
+        }
+    }
+    for block in blocks {
+        let Ok(lock) = File::open(Path::new(LOCKS).join(block.to_string())) else {
+            continue;
+        };
+        // Held while we look: so whatever has this name is not another spawner's, which would have
+        // removed what it found. A spawner that looks for ids meanwhile takes the next block.
+        if lock.try_lock().is_err() {
+            continue;
+        }
+        let due = format!("belljar-{block}");
+        let of_spawner = all
+            .iter()
+            .filter(|path| name(path).as_deref() == Some(&due) && path.is_dir());
+        left.extend(of_spawner.map(|path| format!("cgroup {}", path.display())));
+    }
+    left
+}
+
+/// Ids of the builds that belljard has known.
+fn builds(state: &Path) -> BTreeSet<String> {
+    let trails = entries(&state.join("daemon/audit"));
+    let stems = trails.iter().filter_map(|path| path.file_stem());
+    stems
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .collect()
+}
+
+fn files(directory: &Path) -> Vec<String> {
+    let left = entries(directory);
+    left.iter()
+        .map(|path| format!("file {}", path.display()))
+        .collect()
+}
+
+fn number(path: &Path) -> Option<u32> {
+    path.file_name()?.to_str()?.parse().ok()
+}
+
+/// What is in a directory; nothing if it is not there.
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    entries.flatten().map(|entry| entry.path()).collect()
+}

@@ -1,0 +1,119 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// What came of one `belljar run`.
+#[derive(Debug)]
+pub struct Run {
+    /// Its exit status.
+    pub exit_code: i32,
+    /// What it printed under `--json`: `belljar.run/v1` or `belljar.error/v1`.
+    pub json: Value,
+    /// What it said besides, on standard error.
+    pub said: String,
+    /// What is in `build.log`; empty if there is none.
+    pub log: String,
+    output: TempDir,
+    state: PathBuf,
+}
+
+impl Run {
+    /// Reads what a `belljar run` has left.
+    pub(crate) fn new(ended: std::process::Output, output: TempDir, state: PathBuf) -> Self {
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        let exit_code = ended.status.code();
+        let exit_code = exit_code.unwrap_or_else(|| panic!("{}:\n{said}", ended.status));
+        let json = serde_json::from_slice(&ended.stdout)
+            .unwrap_or_else(|e| panic!("no JSON ({e}); exit status {exit_code}:\n{said}"));
+        let log = fs::read(output.path().join("build.log")).unwrap_or_default();
+        Self {
+            exit_code,
+            json,
+            said,
+            log: String::from_utf8_lossy(&log).into_owned(),
+            output,
+            state,
+        }
+    }
+
+    /// The output directory.
+    pub fn output(&self) -> &Path {
+        self.output.path()
+    }
+
+    /// Content of a file in the output directory.
+    pub fn file(&self, path: &str) -> Vec<u8> {
+        fs::read(self.output().join(path)).unwrap_or_else(|e| panic!("{path}: {e}\n{self}"))
+    }
+
+    /// Whether there is something of that name in the output directory.
+    pub fn has(&self, path: &str) -> bool {
+        self.output().join(path).symlink_metadata().is_ok()
+    }
+
+    /// How it ended, such as `{"kind": "failed", "step": 0, "exit_code": 3}`.
+    pub fn outcome(&self) -> &Value {
+        &self.json["outcome"]
+    }
+
+    /// The last attempt, such as `01jd8q6z8r4x7j2m5t9v0w3y6b-1`.
+    pub fn attempt(&self) -> String {
+        let build = self.json["build"]
+            .as_str()
+            .and_then(|name| name.strip_prefix("builds/"));
+        let build = build.unwrap_or_else(|| panic!("no build was accepted\n{self}"));
+        format!("{build}-{}", self.json["attempt"])
+    }
+
+    /// The spawner's receipt of the last attempt, as it lies in the state directory.
+    pub fn receipt(&self) -> Value {
+        let path = self.state.join(format!("receipts/{}.json", self.attempt()));
+        let bytes = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}\n{self}", path.display()));
+        serde_json::from_slice(&bytes).expect("a receipt is JSON")
+    }
+
+    /// Fails the test unless the build succeeded.
+    pub fn assert_succeeded(&self) {
+        assert_eq!(self.exit_code, 0, "{self}");
+        assert_eq!(self.outcome()["kind"], "succeeded", "{self}");
+    }
+
+    /// Fails the test unless the build ended with this exit status and this outcome, and left a record and a
+    /// log but neither artifacts nor provenance.
+    pub fn assert_ended(&self, exit_code: i32, outcome: Value) {
+        assert_eq!(self.exit_code, exit_code, "{self}");
+        assert_eq!(*self.outcome(), outcome, "{self}");
+        self.assert_no_provenance();
+    }
+
+    /// Fails the test if there is more in the output directory than a record and a log.
+    pub fn assert_no_provenance(&self) {
+        let mut names: Vec<_> = fs::read_dir(self.output())
+            .expect("the output directory")
+            .map(|entry| {
+                entry
+                    .expect("an entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect();
+        names.sort();
+        assert_eq!(names, ["build.json", "build.log"], "{self}");
+        assert_eq!(self.json["artifacts"], serde_json::json!([]), "{self}");
+        assert_eq!(self.json["evidence"]["bundle"], Value::Null, "{self}");
+        assert_eq!(self.json["verdict"], Value::Null, "{self}");
+    }
+}
+
+impl std::fmt::Display for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "exit status {}\n{:#}\n--- standard error\n{}\n--- build.log\n{}",
+            self.exit_code, self.json, self.said, self.log
+        )
+    }
+}
