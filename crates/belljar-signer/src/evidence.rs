@@ -41,6 +41,9 @@ impl EvidenceError {
 
 /// Name of the public key's file.
 const PUBLIC_KEY: &str = "builder.pub";
+/// Name under which a file is written before it gets its own. One for all: only this process writes here, one
+/// file at a time, so that what a killed one leaves is one file, and the next start removes it.
+const TEMPORARY: &str = "next.tmp";
 /// Permission bits of bundles: belljard's group reads them.
 const BUNDLE_MODE: u32 = 0o640;
 /// Permission bits of the public key: it is everybody's.
@@ -66,31 +69,30 @@ impl Evidence {
     /// Keeps the bundle of `attempt`: durable when this returns, and never in the place of another.
     pub(crate) fn keep(&self, attempt: &AttemptId, bundle: &[u8]) -> Result<(), EvidenceError> {
         let directory = self.open()?;
-        // Only this process writes here, one bundle at a time: what has this name is of one that died.
-        let temporary = format!("{attempt}.tmp");
         let write = || {
-            write_temporary(&directory, &temporary, bundle, BUNDLE_MODE)?;
-            durable::link_new(&directory, &temporary, &bundle_name(attempt))?;
+            write_temporary(&directory, TEMPORARY, bundle, BUNDLE_MODE)?;
+            durable::link_new(&directory, TEMPORARY, &bundle_name(attempt))?;
             directory.sync_all()
         };
         let written = write();
-        let removed = durable::remove(&directory, &temporary);
+        let removed = durable::remove(&directory, TEMPORARY);
         written.and(removed).map_err(EvidenceError::Io)
     }
 
-    /// Puts the public key beside the bundles, in the place of an older one.
-    pub(crate) fn publish_key(&self, pem: &str) -> Result<(), EvidenceError> {
+    /// What is done at the start: removes what a killed process was writing, and puts the public key beside
+    /// the bundles, in the place of an older one.
+    pub(crate) fn begin(&self, pem: &str) -> Result<(), EvidenceError> {
         let directory = self.open()?;
+        durable::remove(&directory, TEMPORARY).map_err(EvidenceError::Io)?;
         match self.read(&directory, PUBLIC_KEY, bounds::CONFIG_BYTES)? {
             Some(present) if present == pem.as_bytes() => return Ok(()),
             Some(_) => tracing::warn!("the public key changed: older bundles need the older key"),
             None => {}
         }
-        let temporary = format!("{PUBLIC_KEY}.tmp");
         let write = || {
-            write_temporary(&directory, &temporary, pem.as_bytes(), PUBLIC_KEY_MODE)?;
+            write_temporary(&directory, TEMPORARY, pem.as_bytes(), PUBLIC_KEY_MODE)?;
             std::fs::rename(
-                self.directory.join(&temporary),
+                self.directory.join(TEMPORARY),
                 self.directory.join(PUBLIC_KEY),
             )?;
             directory.sync_all()

@@ -115,10 +115,11 @@ fn run(arguments: &Arguments) -> Result<(), Fatal> {
 }
 
 fn serve(config: &Config, key: Key, uid: u32) -> Result<(), Fatal> {
+    key.self_test().map_err(|e| Fatal::new("the key", e))?;
     let evidence = Evidence::new(config.evidence.clone(), uid);
     let place = || config.evidence.display().to_string();
     evidence
-        .publish_key(&key.public().to_pem())
+        .begin(&key.public().to_pem())
         .map_err(|e| Fatal::new(&place(), e))?;
     tracing::info!(
         key_id = key.public().key_id(),

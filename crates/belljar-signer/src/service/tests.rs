@@ -229,23 +229,28 @@ fn receipts_with_a_bad_content_are_refused() {
 
 #[test]
 fn what_a_killed_signer_left_behind_does_not_matter() {
+    let evidence =
+        |bench: &Bench| crate::evidence::Evidence::new(bench.path("evidence"), effective_uid());
+    // Killed while it wrote: the next bundle is written all the same, with or without a new start.
     let bench = Bench::with_receipt();
-    let left = bench.path(&format!("evidence/{}.tmp", fixture::attempt()));
+    let left = bench.path("evidence/next.tmp");
     std::fs::write(&left, "half a bund").unwrap();
     assert!(matches!(
         bench.service().answer(&request()),
         Answer::Attested { .. }
     ));
     assert!(!left.exists());
-
+    // Killed between link and removal: the bundle counts, and the start removes the other name.
+    let first = bench.service().answer(&request());
+    std::fs::hard_link(bench.bundle(), &left).unwrap();
+    evidence(&bench).begin("pem").unwrap();
+    assert!(!left.exists());
+    assert_eq!(bench.service().answer(&request()), first);
+    // Something planted there is not written through.
     let bench = Bench::with_receipt();
     let victim = bench.path("victim");
     std::fs::write(&victim, "precious").unwrap();
-    symlink(
-        &victim,
-        bench.path(&format!("evidence/{}.tmp", fixture::attempt())),
-    )
-    .unwrap();
+    symlink(&victim, bench.path("evidence/next.tmp")).unwrap();
     assert!(matches!(
         bench.service().answer(&request()),
         Answer::Attested { .. }
@@ -316,7 +321,7 @@ fn the_public_key_lies_beside_the_evidence() {
     let bench = Bench::new();
     let evidence = crate::evidence::Evidence::new(bench.path("evidence"), effective_uid());
     for pem in ["one", "one", "two"] {
-        evidence.publish_key(pem).unwrap();
+        evidence.begin(pem).unwrap();
         assert_eq!(
             std::fs::read_to_string(bench.path("evidence/builder.pub")).unwrap(),
             pem
