@@ -1,7 +1,7 @@
 //! `belljar doctor`: what this host offers for sandboxes, layer by layer.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use belljar_wire::{Layer, LayerVerdict};
 use serde::Deserialize;
@@ -100,7 +100,7 @@ pub(crate) fn run(arguments: &cli::Doctor, terminal: &mut Terminal) -> Result<u8
 /// Has the spawner look at this host, as embedded mode would run it.
 fn probe(arguments: &cli::Doctor, terminal: &mut Terminal) -> Result<Vec<Layer>, Error> {
     let state = arguments.whom.state();
-    let mut command = Command::new(embedded::program("belljar-spawner")?);
+    let mut command = embedded::spawner_command(&embedded::program("belljar-spawner")?);
     command
         .args(["--probe", "--json"])
         .env_clear()

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Error, Floor, GROUP, LOOK, host_floor, program};
+use super::{Error, Floor, GROUP, LOOK, ROOT, host_floor, program};
 use crate::terminal::tame;
 
 /// How long a process may take to end after SIGTERM.
@@ -51,7 +51,10 @@ impl Daemon {
             path: log.clone(),
             source,
         })?;
-        let mut command = invocation(program, &executable);
+        let mut command = match program.uid {
+            ROOT => spawner_command(&executable),
+            _ => Command::new(executable),
+        };
         command
             .arg("--config")
             .arg(state.join(format!("config/{}.toml", program.short)))
@@ -151,15 +154,20 @@ impl Daemon {
     }
 }
 
-/// How a program is begun. The spawner needs a cgroup of its own that it may divide: where systemd runs
-/// the v2 hierarchy, that is a scope with delegation (systemd-run(1)), which the spawner then is in itself.
-fn invocation(program: Program, executable: &Path) -> Command {
-    let systemd = Path::new("/run/systemd/system").is_dir() && host_floor() == Floor::V2;
-    if program.uid != super::ROOT || !systemd {
+/// How the spawner is begun. It needs a cgroup of its own that it may divide: where systemd runs the v2
+/// hierarchy, that is a scope with delegation (systemd-run(1)), and the spawner is the scope's process.
+pub(crate) fn spawner_command(executable: &Path) -> Command {
+    if !Path::new("/run/systemd/system").is_dir() || host_floor() != Floor::V2 {
         return Command::new(executable);
     }
     let mut command = Command::new("systemd-run");
-    command.args(["--scope", "--quiet", "--collect", "--property=Delegate=yes", "--"]);
+    command.args([
+        "--scope",
+        "--quiet",
+        "--collect",
+        "--property=Delegate=yes",
+        "--",
+    ]);
     command.arg(executable);
     command
 }

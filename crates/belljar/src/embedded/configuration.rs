@@ -1,7 +1,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use belljar_attest::{BuilderConfig, Mode as BuilderMode};
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -100,73 +100,110 @@ struct BelljardConfig<'a> {
 
 /// Writes the configuration of every process.
 pub(super) fn write(state: &State, floor: Floor) -> Result<(), Error> {
-    let root = state.path();
-    let socket = |name: &str| root.join(format!("run/{name}/{name}.sock"));
-    let (store, signer, spawner, belljard) = (
-        socket("store"),
-        socket("signer"),
-        socket("spawner"),
-        socket("belljard"),
-    );
-    let (store_root, receipts, evidence) = (
-        root.join("store"),
-        root.join("receipts"),
-        root.join("evidence"),
-    );
+    let paths = Paths::below(state.path());
     let builder = BuilderConfig::new(BUILDER_ID).map_err(|e| Error::SetUp {
-        path: root.join("config"),
+        path: state.path().join("config"),
         source: std::io::Error::other(e),
     })?;
     let mode = match floor {
         Floor::V2 => BuilderMode::HostRootfs,
         Floor::Hybrid => BuilderMode::Dev,
     };
-    let store_config = StoreConfig {
-        socket: &store,
-        root: &store_root,
-        client_uid: BELLJARD,
-        spawner_uid: ROOT,
-    };
-    let signer_config = SignerConfig {
-        socket: &signer,
-        key: &root.join("signer/key.pk8"),
-        receipts: &receipts,
-        evidence: &evidence,
-        client_uid: BELLJARD,
-        builder_id: BUILDER_ID,
-        generate_key: true,
-    };
-    let spawner_config = SpawnerConfig {
-        socket: &spawner,
-        store_socket: &store,
-        group: GROUP,
-        client_uid: BELLJARD,
-        store_uid: STORE,
-        receipts: &receipts,
-        stage: &store_root.join("stage"),
-        runtime: &root.join("run/spawner"),
-        ids: "auto",
-        slots: slots(),
-        cgroup_floor: floor,
-    };
-    let belljard_config = BelljardConfig {
-        socket: &belljard,
-        store_socket: &store,
-        spawner_socket: &spawner,
-        signer_socket: &signer,
-        store_root: &store_root,
-        receipts: &receipts,
-        evidence: &evidence,
-        state: &root.join("daemon"),
-        slots: slots(),
-        // Nobody else uses an embedded daemon.
-        allowed_uids: &[ROOT],
-        builder_ids: &[builder.id(mode)],
-    };
-    file(root, "store", &store_config)?;
-    file(root, "signer", &signer_config)?;
-    file(root, "spawner", &spawner_config)?;
-    file(root, "belljard", &belljard_config)
+    file(state.path(), "store", &paths.store_config())?;
+    file(state.path(), "signer", &paths.signer_config())?;
+    file(state.path(), "spawner", &paths.spawner_config(floor))?;
+    file(
+        state.path(),
+        "belljard",
+        &paths.belljard_config(&[builder.id(mode)]),
+    )
+}
+
+/// What the configurations name.
+struct Paths {
+    store_socket: PathBuf,
+    signer_socket: PathBuf,
+    spawner_socket: PathBuf,
+    belljard_socket: PathBuf,
+    store_root: PathBuf,
+    stage: PathBuf,
+    receipts: PathBuf,
+    evidence: PathBuf,
+    key: PathBuf,
+    runtime: PathBuf,
+    daemon: PathBuf,
+}
+
+impl Paths {
+    fn below(root: &Path) -> Self {
+        Self {
+            store_socket: root.join("run/store/store.sock"),
+            signer_socket: root.join("run/signer/signer.sock"),
+            spawner_socket: root.join("run/spawner/spawner.sock"),
+            belljard_socket: super::socket(root),
+            store_root: root.join("store"),
+            stage: root.join("store/stage"),
+            receipts: root.join("receipts"),
+            evidence: root.join("evidence"),
+            key: root.join("signer/key.pk8"),
+            runtime: root.join("run/spawner"),
+            daemon: root.join("daemon"),
+        }
+    }
+
+    fn store_config(&self) -> StoreConfig<'_> {
+        StoreConfig {
+            socket: &self.store_socket,
+            root: &self.store_root,
+            client_uid: BELLJARD,
+            spawner_uid: ROOT,
+        }
+    }
+
+    fn signer_config(&self) -> SignerConfig<'_> {
+        SignerConfig {
+            socket: &self.signer_socket,
+            key: &self.key,
+            receipts: &self.receipts,
+            evidence: &self.evidence,
+            client_uid: BELLJARD,
+            builder_id: BUILDER_ID,
+            generate_key: true,
+        }
+    }
+
+    fn spawner_config(&self, floor: Floor) -> SpawnerConfig<'_> {
+        SpawnerConfig {
+            socket: &self.spawner_socket,
+            store_socket: &self.store_socket,
+            group: GROUP,
+            client_uid: BELLJARD,
+            store_uid: STORE,
+            receipts: &self.receipts,
+            stage: &self.stage,
+            runtime: &self.runtime,
+            ids: "auto",
+            slots: slots(),
+            cgroup_floor: floor,
+        }
+    }
+
+    fn belljard_config<'a>(&'a self, builder_ids: &'a [String]) -> BelljardConfig<'a> {
+        BelljardConfig {
+            socket: &self.belljard_socket,
+            store_socket: &self.store_socket,
+            spawner_socket: &self.spawner_socket,
+            signer_socket: &self.signer_socket,
+            store_root: &self.store_root,
+            receipts: &self.receipts,
+            evidence: &self.evidence,
+            state: &self.daemon,
+            slots: slots(),
+            // Nobody else uses an embedded daemon.
+            allowed_uids: &[ROOT],
+            builder_ids,
+        }
+    }
 }
 
 fn file(root: &Path, name: &str, config: &impl Serialize) -> Result<(), Error> {

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use belljar_core::bounds;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 
+pub(crate) use child::spawner_command;
 use child::{Daemon, Program};
 pub(crate) use configuration::{Floor, host_floor};
 use layout::State;
