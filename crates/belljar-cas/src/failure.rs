@@ -88,6 +88,9 @@ pub enum LayoutError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Another process owns it right now.
+    #[error("the store's root {} is in use by another process. hint: stop that one first", .0.display())]
+    InUse(PathBuf),
     /// Something in it could not be made or opened.
     #[error("{} cannot be used as part of the store", .path.display())]
     Io {

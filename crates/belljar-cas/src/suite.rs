@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use belljar_core::{Digest, ObjectId, bounds};
 
 use crate::layout::object_path;
-use crate::{BlobSink, BlobSource, Memory, OBJECTS, ReadError, Reader, TMP, WriteError, Writer};
+use crate::{
+    BlobSink, BlobSource, LayoutError, Memory, OBJECTS, ReadError, Reader, TMP, WriteError, Writer,
+};
 
 fn put(
     sink: &dyn BlobSink,
@@ -299,6 +301,21 @@ fn what_is_not_a_plain_file_is_not_an_object() {
     };
     std::fs::create_dir(file_of(root.path(), directory)).unwrap();
     assert!(matches!(reader.open(directory), Err(ReadError::Io { .. })));
+}
+
+#[test]
+fn a_root_has_one_owner_at_a_time() {
+    let root = tempfile::tempdir().unwrap();
+    let writer = Writer::open(root.path()).unwrap();
+    let clone = writer.clone();
+    drop(writer);
+    assert!(matches!(
+        Writer::open(root.path()),
+        Err(LayoutError::InUse(_))
+    ));
+    assert!(Reader::new(root.path()).is_ok(), "readers do not mind");
+    drop(clone);
+    Writer::open(root.path()).unwrap();
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use belljar_core::{Digest, Hasher, ObjectId, bounds};
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, fchmod, fsync, linkat, openat, renameat, statat, syncfs, unlinkat,
+    AtFlags, CWD, FlockOperation, Mode, OFlags, fchmod, flock, fsync, linkat, openat, renameat,
+    statat, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -28,6 +29,8 @@ pub struct Writer(Arc<Directories>);
 struct Directories {
     objects: OwnedFd,
     tmp: OwnedFd,
+    /// Locked (flock(2)) as long as this lives: a root has one owner.
+    _root: OwnedFd,
     /// Makes the names in `tmp` differ.
     next: AtomicU64,
 }
@@ -45,12 +48,19 @@ struct PendingFile {
 impl Writer {
     /// Makes the layout below `root`, which must exist, belong to this process's user and be writable by
     /// nobody else; and the empty object, which REAPI takes for granted: it is also the proof that objects
-    /// can be written there.
+    /// can be written there. As long as this or a clone of it lives, `root` is locked.
     ///
     /// # Errors
     /// Says what is wrong with `root`.
     pub fn open(root: &Path) -> Result<Self, LayoutError> {
         let top = layout::create(root)?;
+        flock(&top, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+            Errno::WOULDBLOCK => LayoutError::InUse(root.to_owned()),
+            other => LayoutError::Io {
+                path: root.to_owned(),
+                source: other.into(),
+            },
+        })?;
         let directory = |name: &str| {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             openat(&top, name, flags, Mode::empty()).map_err(|e| LayoutError::Io {
@@ -58,9 +68,11 @@ impl Writer {
                 source: e.into(),
             })
         };
+        let (objects, tmp) = (directory(OBJECTS)?, directory(TMP)?);
         let writer = Self(Arc::new(Directories {
-            objects: directory(OBJECTS)?,
-            tmp: directory(TMP)?,
+            objects,
+            tmp,
+            _root: top,
             next: AtomicU64::new(0),
         }));
         let empty = writer

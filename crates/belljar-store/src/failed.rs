@@ -1,8 +1,11 @@
 use std::error::Error;
 
 use belljar_cas::{LayOutError, ReadError, WriteError};
-use belljar_core::Invalid;
+use belljar_core::{Invalid, bounds};
 use belljar_plan::store::{Answer, Failure};
+
+/// Longest reason in an answer: a name and a sentence.
+const REASON_BYTES: usize = 2 * bounds::PATH_BYTES;
 
 /// A request that failed: whose doing it was, and what happened, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,11 +51,24 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     text
 }
 
+/// A reason with names in it that somebody else chose: cut to what always fits a message, without
+/// anything that moves a cursor.
+pub(crate) fn printable(text: &str) -> String {
+    let mut kept = String::new();
+    for c in text.chars() {
+        if kept.len() + c.len_utf8() > REASON_BYTES {
+            break;
+        }
+        kept.push(if c.is_control() { '\u{fffd}' } else { c });
+    }
+    kept
+}
+
 impl From<Failed> for Answer {
     fn from(failed: Failed) -> Self {
         Self::Failed {
             class: failed.class,
-            why: failed.why,
+            why: printable(&failed.why),
         }
     }
 }

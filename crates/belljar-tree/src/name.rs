@@ -22,6 +22,13 @@ impl Name {
         if text.is_empty() {
             return Err(Invalid::new("the name is empty"));
         }
+        if text.len() > bounds::NAME_BYTES {
+            return Err(Invalid::new(format!(
+                "the name has {} bytes; {} are allowed",
+                text.len(),
+                bounds::NAME_BYTES
+            )));
+        }
         if text.contains('/') {
             return Err(Invalid::new(format!(
                 "`{}` is not a single name",

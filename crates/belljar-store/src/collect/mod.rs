@@ -3,12 +3,12 @@ mod rules;
 use std::os::fd::OwnedFd;
 
 use belljar_cas::{Batch, BlobSink, PendingBlob, WriteError};
-use belljar_core::{Outputs, Sha512Hasher, bounds};
+use belljar_core::{Outputs, Sha512Hasher};
 use belljar_plan::OutputEntry;
 use belljar_plan::store::{Answer, Collected, Refusal, Request};
 
 use crate::channel::{Broken, Channel, WhileCollecting};
-use crate::failed::Failed;
+use crate::failed::{Failed, printable};
 
 pub(crate) use rules::{Collection, Limits, Rejected};
 
@@ -157,16 +157,4 @@ fn discard(channel: &mut Channel) -> Result<Option<(Request, Option<OwnedFd>)>, 
             WhileCollecting::Collected(_) | WhileCollecting::Piece(_) => {}
         }
     }
-}
-
-/// A collector's own words, cut to a name and a reason, without anything that moves a cursor.
-fn printable(text: &str) -> String {
-    let mut kept = String::new();
-    for c in text.chars() {
-        if kept.len() + c.len_utf8() > 2 * bounds::PATH_BYTES {
-            break;
-        }
-        kept.push(if c.is_control() { '\u{fffd}' } else { c });
-    }
-    kept
 }

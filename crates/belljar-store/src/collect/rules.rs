@@ -15,6 +15,7 @@ pub(crate) struct Collection {
     limits: Limits,
     entries: BTreeMap<RelPath, OutputKind>,
     bytes: u64,
+    names: usize,
     open: Option<OpenFile>,
 }
 
@@ -49,6 +50,7 @@ impl Collection {
             limits,
             entries: BTreeMap::new(),
             bytes: 0,
+            names: 0,
             open: None,
         }
     }
@@ -105,6 +107,7 @@ impl Collection {
     /// A symbolic link.
     pub(crate) fn symlink(&mut self, path: RelPath, target: String) -> Result<(), Rejected> {
         let depth = self.admit(&path)?;
+        self.count_name(&target)?;
         if let Err(why) = check_target(&target, depth) {
             return Err(refused(format!(
                 "the output `{path}` is a symbolic link that {why}"
@@ -147,13 +150,14 @@ impl Collection {
 
     /// Whether an entry may stand at `path`. Tells how many directories lie between it and the declared
     /// output it belongs to, with that one; zero when it is the declared output itself.
-    fn admit(&self, path: &RelPath) -> Result<usize, Rejected> {
+    fn admit(&mut self, path: &RelPath) -> Result<usize, Rejected> {
         if self.open.is_some() {
             return Err(out_of_order("an entry came inside a file"));
         }
         if self.entries.len() as u64 >= self.limits.entries {
             return Err(Rejected::Outputs(Refusal::TooManyEntries));
         }
+        self.count_name(path.as_str())?;
         let Some(output) = self.declared.iter().find(|output| path.starts_with(output)) else {
             return Err(refused(format!("`{path}` lies under no declared output")));
         };
@@ -175,6 +179,17 @@ impl Collection {
             )));
         }
         Ok(depth)
+    }
+
+    fn count_name(&mut self, name: &str) -> Result<(), Rejected> {
+        self.names = self.names.saturating_add(name.len());
+        if self.names > bounds::OUTPUT_NAMES_BYTES {
+            return Err(refused(format!(
+                "the paths and link targets of all outputs together are longer than {} bytes",
+                bounds::OUTPUT_NAMES_BYTES
+            )));
+        }
+        Ok(())
     }
 }
 

@@ -72,6 +72,34 @@ fn a_tree_that_cannot_be_staged_leaves_nothing_and_the_connection_goes_on() {
 }
 
 #[test]
+fn an_endless_name_does_not_keep_the_reason_from_being_told() {
+    let rig = Rig::new();
+    // A Directory with one file, whose name is two million slashes: field 1 of field 1.
+    let length = 2_000_000_u32;
+    let varint = |n: u32| {
+        [
+            0x80 | (n & 0x7f) as u8,
+            0x80 | (n >> 7 & 0x7f) as u8,
+            (n >> 14 & 0x7f) as u8,
+        ]
+    };
+    let mut bytes = vec![0x0a];
+    bytes.extend_from_slice(&varint(length + 4));
+    bytes.push(0x0a);
+    bytes.extend_from_slice(&varint(length));
+    bytes.resize(bytes.len() + usize::try_from(length).unwrap(), b'/');
+    let tree = rig.memory.put(&bytes);
+    let mut peer = rig.connect(Role::Spawner);
+    match peer.reply(&stage(1, tree)) {
+        Answer::Failed { class, why } => {
+            assert_eq!(class, Failure::Content);
+            assert!(why.contains("files[0].name"), "{why}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn an_attempt_is_staged_once_and_a_connection_has_one_attempt() {
     let rig = Rig::new();
     let tree = rig.tree("a", b"a");
