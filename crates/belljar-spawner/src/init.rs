@@ -30,6 +30,8 @@ pub struct Init<'a> {
     pub network: OwnedFd,
     /// The user namespace to enter, last.
     pub user_namespace: OwnedFd,
+    /// A user namespace that nobody enters: its map says whose files of the host are whose inside.
+    pub host_owners: OwnedFd,
     /// Where mounts of the attempt lie.
     pub places: &'a Places,
     /// Host ids.

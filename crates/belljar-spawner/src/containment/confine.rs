@@ -39,6 +39,7 @@ pub(super) fn close_descriptors(init: &mut Init<'_>) -> io::Result<()> {
         init.log.as_fd(),
         init.network.as_fd(),
         init.user_namespace.as_fd(),
+        init.host_owners.as_fd(),
     ])
 }
 

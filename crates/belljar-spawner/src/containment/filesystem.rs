@@ -131,7 +131,8 @@ fn identity_files(init: &Init<'_>) -> io::Result<()> {
     )
 }
 
-/// A listed path of the host: what host root owns appears as inside 0's, by an id-mapped clone.
+/// A listed path of the host: what host root owns appears as inside 0's, by an id-mapped clone. What others
+/// own is nobody's inside: above all, host user 1000 is not the build.
 fn host_path(init: &Init<'_>, path: &HostPath) -> io::Result<()> {
     let (source, is_directory) = match path {
         HostPath::Directory(source) => (source, true),
@@ -153,7 +154,7 @@ fn host_path(init: &Init<'_>, path: &HostPath) -> io::Result<()> {
     mount::set_attributes(
         clone.as_fd(),
         READ_ONLY,
-        Some(init.user_namespace.as_fd()),
+        Some(init.host_owners.as_fd()),
         false,
     )?;
     mount::attach(clone, &target)

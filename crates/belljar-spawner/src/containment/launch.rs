@@ -139,6 +139,8 @@ pub(super) fn clone_init(launch: &mut Launch<'_>) -> io::Result<()> {
         launch.given.ids.image, launch.given.ids.build
     );
     let user_namespace = namespace::user(&map, &map)?;
+    let map = format!("0 {} 1\n", launch.given.ids.image);
+    let host_owners = namespace::user(&map, &map)?;
     let (socket, inner) = Connection::pair()?;
     let cgroup = match &launch.group {
         Some(group) => group.open()?,
@@ -156,6 +158,7 @@ pub(super) fn clone_init(launch: &mut Launch<'_>) -> io::Result<()> {
         let inner_namespace = user_namespace.try_clone();
         match inner_namespace {
             Ok(user_namespace) => init::run(Init {
+                host_owners,
                 socket: inner,
                 log,
                 network,
