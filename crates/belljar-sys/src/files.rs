@@ -116,6 +116,14 @@ pub fn mode(found: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(rustix::fs::fstat(found)?.st_mode & 0o7777)
 }
 
+/// Sets the permission bits of what is open (fchmod(2)).
+///
+/// # Errors
+/// What fchmod(2) says.
+pub fn set_mode(opened: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
+    Ok(rustix::fs::fchmod(opened, Mode::from_raw_mode(mode))?)
+}
+
 /// Target of a symbolic link that was found itself.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use belljar_core::{AttemptId, Digest, LimitKind, Outcome};
 use belljar_plan::spawner::{Answer, Message};
 use belljar_plan::store::{self, Request};
 use belljar_plan::{CleanRoom, Plan, StepRecord, Usage};
+use belljar_sys::files;
 
 use super::store::Session;
 use super::{Attempt, DYING_LOOK, DYING_TIME, LAUNCH_TIME, Phase, STAGING_TIME, in_time, now};
@@ -110,8 +111,11 @@ impl Attempt {
     fn start(&mut self, site: &mut Site) -> io::Result<Launched> {
         let (reading, writing) = io::pipe()?;
         let log = OwnedFd::from(writing);
-        // A build opens /dev/stdout again by name, which asks for the permissions of the pipe.
-        fchown(&log, Some(self.ids.build), Some(self.ids.build))?;
+        // A build opens /dev/stdout again by name, which asks for the permissions of the pipe: for writing by
+        // its group, and not as the owner, who could change them. By reading, a step could take out of the log
+        // what others have written.
+        fchown(&log, Some(self.ids.image), Some(self.ids.build))?;
+        files::set_mode(log.as_fd(), 0o020)?;
         let limit_bytes = self.plan.limits.get().log_bytes;
         self.store
             .ask_with(&Request::OpenLog { limit_bytes }, reading.as_fd())?;
