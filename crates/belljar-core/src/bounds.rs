@@ -73,8 +73,11 @@ pub const WATCHERS: usize = 256;
 pub const WATCH_LAG: usize = 1024;
 /// Log bytes in one `WatchBuild` message.
 pub const LOG_CHUNK_BYTES: usize = 32 * 1024;
-/// Largest receipt, in bytes: ten thousand outputs with long paths fit.
+/// Largest receipt, in bytes: ten thousand outputs with all their names fit.
 pub const RECEIPT_BYTES: usize = 16 * 1024 * 1024;
+/// Longest all paths and link targets of one build's outputs may be together, in bytes: with the most
+/// entries and every byte escaped they fit a receipt.
+pub const OUTPUT_NAMES_BYTES: usize = 4 * 1024 * 1024;
 /// Largest Sigstore bundle, in bytes, that is read back for verification.
 pub const BUNDLE_BYTES: usize = 32 * 1024 * 1024;
 /// Largest configuration file, in bytes.

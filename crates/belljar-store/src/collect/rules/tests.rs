@@ -217,3 +217,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn names_together_fit_a_receipt() {
+    let limits = Limits {
+        entries: 10_000,
+        ..LIMITS
+    };
+    let mut rules = Collection::new(outputs(&["d"]), limits);
+    let long = "x".repeat(255);
+    let mut at = "d".to_owned();
+    rules.directory(path(&at)).unwrap();
+    for _ in 0..15 {
+        at = format!("{at}/{long}");
+        rules.directory(path(&at)).unwrap();
+    }
+    let refused = (0..10_000).find(|n| is_entry(file(&mut rules, &format!("{at}/{n:0100}"))));
+    let most = bounds::OUTPUT_NAMES_BYTES / at.len();
+    assert!(refused.is_some_and(|n| n < most), "{refused:?}");
+}
