@@ -169,7 +169,11 @@ impl Error {
         let mut causes: Vec<String> = Vec::new();
         let mut next = first;
         while let Some(cause) = next {
-            causes.push(cause.to_string());
+            let said = cause.to_string();
+            // Some errors of others repeat their cause.
+            if causes.last() != Some(&said) {
+                causes.push(said);
+            }
             next = cause.source();
         }
         causes

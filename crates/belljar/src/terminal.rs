@@ -142,11 +142,14 @@ impl Tamer {
     }
 }
 
-/// One line of text from elsewhere, harmless for a terminal.
+/// Text from elsewhere, harmless for a terminal.
 pub(crate) fn tame(text: &str) -> String {
-    text.chars()
-        .map(|c| if c == '\n' { c } else { harmless(c) })
-        .collect()
+    let harmless = |c| match c {
+        '\n' => c,
+        '\t' => ' ',
+        other => harmless(other),
+    };
+    text.chars().map(harmless).collect()
 }
 
 /// The character itself, or a picture of it if a terminal would act on it.
@@ -202,6 +205,11 @@ mod tests {
             let shown = tamer.take(&text[..cut]) + &tamer.take(&text[cut..]);
             assert_eq!(shown.as_bytes(), text, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn text_from_elsewhere_keeps_its_lines_only() {
+        assert_eq!(tame("a\tb\n\u{1b}[2Jc\r"), "a b\n␛[2Jc␍");
     }
 
     #[test]

@@ -51,10 +51,11 @@ struct Home {
 /// # Errors
 /// Whatever keeps the build from ending, or its artifacts from coming home.
 pub(crate) fn run(arguments: &cli::Run, terminal: &mut Terminal) -> Result<u8, Error> {
-    let dir = arguments.dir.canonicalize().map_err(|source| Error::File {
-        what: "open the source directory",
-        path: arguments.dir.clone(),
-        source,
+    let dir = arguments.dir.canonicalize().map_err(|e| {
+        Error::Usage(format!(
+            "cannot open the source directory {}: {e}",
+            arguments.dir.display()
+        ))
     })?;
     let prepared = prepare(arguments, &dir, terminal)?;
     let target = Target::find_or_start(&arguments.whom)?;
@@ -252,7 +253,7 @@ async fn bring_home(
     if build.outcome.as_ref().is_some_and(Outcome::is_success) {
         fetch::artifacts(client, output, build.spec.outputs.iter(), &build.artifacts).await?;
         terminal.phase(&format!(
-            "{} artifacts are in {}",
+            "artifacts: {}, in {}",
             build.artifacts.len(),
             output.path().display()
         ));
