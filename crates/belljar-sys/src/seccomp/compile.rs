@@ -176,20 +176,7 @@ fn leaf(rule: Rule) -> Vec<libc::sock_filter> {
             code.extend(leaf(*otherwise));
             code
         }
-        Rule::Families(families) => {
-            let refused = answer(Verdict::Errno(libc::EAFNOSUPPORT));
-            let mut code = vec![
-                load(low_half(0)),
-                branch(IF_EQUAL, libc::AF_NETLINK.cast_unsigned(), 0, 4),
-                load(low_half(2)),
-                branch(IF_EQUAL, libc::NETLINK_ROUTE.cast_unsigned(), 0, 1),
-                answer(Verdict::Allow),
-                refused,
-            ];
-            code.extend(any_of(families));
-            code.extend([refused, answer(Verdict::Allow)]);
-            code
-        }
+        Rule::Families(listed) => families(listed),
         Rule::IgnoreWhen {
             argument,
             value,
@@ -205,6 +192,22 @@ fn leaf(rule: Rule) -> Vec<libc::sock_filter> {
             answer(Verdict::Errno(0)),
         ],
     }
+}
+
+/// The listed socket families, and of AF_NETLINK the routing protocol.
+fn families(listed: &[u32]) -> Vec<libc::sock_filter> {
+    let refused = answer(Verdict::Errno(libc::EAFNOSUPPORT));
+    let mut code = vec![
+        load(low_half(0)),
+        branch(IF_EQUAL, libc::AF_NETLINK.cast_unsigned(), 0, 4),
+        load(low_half(2)),
+        branch(IF_EQUAL, libc::NETLINK_ROUTE.cast_unsigned(), 0, 1),
+        answer(Verdict::Allow),
+        refused,
+    ];
+    code.extend(any_of(listed));
+    code.extend([refused, answer(Verdict::Allow)]);
+    code
 }
 
 /// Compares the accumulator with each of `values`: goes on after the next instruction when one is
