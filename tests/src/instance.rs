@@ -2,16 +2,19 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::process::Process;
-use crate::{Part, Project, Run, program, residue};
+use crate::{Client, Part, Project, Run, program, residue, wait_for};
 
 /// Where state directories are made: not on overlayfs, and root's all the way up.
 const BASE: &str = "/var/tmp";
 /// Names another place.
 const BASE_VARIABLE: &str = "BELLJAR_TEST_STATE";
+/// How long a build may take until it has logged something.
+const LOGGED: Duration = Duration::from_secs(60);
 
 /// A Belljar of its own.
 #[derive(Debug)]
@@ -165,6 +168,32 @@ impl Instance {
         let ended = running.child.wait_with_output().expect("belljar");
         self.note_blocks();
         Run::new(ended, running.output, running.state)
+    }
+
+    /// Waits until a build of this instance has logged `text`.
+    pub fn wait_until_logged(&self, text: &str) {
+        let logs = self.state().join("store/logs");
+        wait_for(&format!("{text:?} in a log"), LOGGED, || {
+            let logs = fs::read_dir(&logs).into_iter().flatten().flatten();
+            let mut contents = logs.map(|log| fs::read_to_string(log.path()).unwrap_or_default());
+            contents.any(|content| content.contains(text)).then_some(())
+        });
+    }
+
+    /// The audit trail of a build, as it lies in belljard's directory.
+    pub fn trail(&self, run: &Run) -> String {
+        let attempt = run.attempt();
+        let build = attempt.split('-').next().unwrap_or_default();
+        let path = self.state().join(format!("daemon/audit/{build}.jsonl"));
+        fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+
+    /// A client of the API.
+    ///
+    /// # Panics
+    /// Unless the instance was started.
+    pub fn client(&self) -> Client {
+        Client::connect(&Part::Belljard.socket(self.state()))
     }
 
     /// `belljar COMMAND` on this instance: on its socket if it was started, else on its state. It gets nothing

@@ -17,6 +17,7 @@
     clippy::print_stderr
 )]
 
+mod client;
 mod instance;
 mod process;
 mod programs;
@@ -26,6 +27,7 @@ mod run;
 
 use std::time::{Duration, Instant};
 
+pub use client::Client;
 pub use instance::{Instance, Running};
 pub use process::Part;
 pub use programs::program;

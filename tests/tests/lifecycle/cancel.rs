@@ -1,0 +1,54 @@
+use belljar_core::Outcome;
+use belljar_tests::{Instance, Project, Running};
+use belljar_wire::BuildState;
+use rustix::process::Signal;
+use serde_json::json;
+
+#[test]
+fn an_interrupt_cancels_a_running_build() {
+    let mut instance = Instance::started();
+    let project = Project::script("trap '' INT TERM; echo begun; while :; do sleep 100 || :; done");
+    let running: Running = instance.begin(&project);
+    instance.wait_until_logged("begun");
+    running.signal(Signal::INT);
+    let run = instance.finish(running);
+    run.assert_ended(6, json!({"kind": "cancelled", "by": "unix:uid=0"}));
+    assert_eq!(run.log, "begun\n");
+    assert_eq!(run.receipt()["outcome"]["kind"], "cancelled", "{run}");
+    let trail = instance.trail(&run);
+    assert!(trail.contains("interrupted at the command line"), "{trail}");
+}
+
+#[test]
+fn a_build_that_waits_is_cancelled_before_it_begins() {
+    let instance = Instance::started();
+    let client = instance.client();
+    let slots = client.server_info().slots;
+    let blocker = client.spec(
+        &[("in", "")],
+        &["echo begun; while [ ! -e /nowhere ]; do sleep 0.05; done"],
+        &["out"],
+    );
+    let blockers: Vec<_> = (0..slots)
+        .map(|n| client.submit(&format!("blocker-{n}"), &blocker).unwrap())
+        .collect();
+    for build in &blockers {
+        client.until(&build.id, |build| build.state == BuildState::Running);
+    }
+    let waiting = client.submit("waiting", &blocker).unwrap();
+    assert_eq!(client.get(&waiting.id).unwrap().state, BuildState::Queued);
+    let cancelled = client.cancel(&waiting.id, "no longer wanted").unwrap();
+    let by = "unix:uid=0".to_owned();
+    let outcome = Some(Outcome::Cancelled { by });
+    let ended = client.until(&cancelled.id, |build| build.state == BuildState::Ended);
+    assert_eq!((ended.attempt, &ended.outcome), (0, &outcome));
+    assert_eq!(ended.started, None);
+    assert_eq!(ended.evidence.bundle, None);
+    for build in &blockers {
+        client.cancel(&build.id, "").unwrap();
+        let ended = client.until(&build.id, |build| build.state == BuildState::Ended);
+        assert_eq!(ended.outcome, outcome);
+        // Once it has ended, nothing changes any more.
+        assert_eq!(client.cancel(&build.id, "again"), Ok(ended));
+    }
+}

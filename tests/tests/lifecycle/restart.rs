@@ -1,0 +1,152 @@
+use std::time::Duration;
+
+use belljar_tests::{Instance, Part, Project, wait_for};
+use serde_json::json;
+
+/// A step that tells when it runs and takes long enough to be interrupted.
+const SLOW: &str = "echo begun; sleep 1; echo done > out";
+
+/// Processes of builds: everything in a cgroup of one of this instance's builds.
+fn sandboxed(instance: &Instance) -> Vec<u32> {
+    let trails = std::fs::read_dir(instance.state().join("daemon/audit")).unwrap();
+    let builds: Vec<_> = trails
+        .map(|entry| {
+            entry
+                .unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    let processes = std::fs::read_dir("/proc").unwrap();
+    let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| {
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        builds.iter().any(|build| groups.contains(build))
+    })
+    .collect()
+}
+
+#[test]
+fn belljard_killed_in_mid_build_begins_it_anew() {
+    let mut instance = Instance::started();
+    let project = Project::script(SLOW);
+    let running = instance.begin(&project);
+    instance.wait_until_logged("begun");
+    let first = sandboxed(&instance);
+    assert!(!first.is_empty());
+    instance.kill_part(Part::Belljard);
+    instance.start_part(Part::Belljard);
+    let run = instance.finish(running);
+    run.assert_succeeded();
+    assert_eq!(run.json["attempt"], 2, "{run}");
+    assert_eq!(run.file("out"), b"done\n");
+    assert_eq!(run.log, "begun\n", "the log is the second attempt's alone");
+    let left = sandboxed(&instance);
+    assert!(
+        !left.iter().any(|pid| first.contains(pid)),
+        "{left:?} of {first:?}"
+    );
+    let trail = instance.trail(&run);
+    assert!(trail.contains("recover"), "{trail}");
+    // What comes after is not disturbed.
+    instance.run(&Project::script(": > out")).assert_succeeded();
+}
+
+#[test]
+fn a_queue_outlives_belljard() {
+    let mut instance = Instance::started();
+    let client = instance.client();
+    let spec = client.spec(&[("in", "1")], &["cp in out"], &["out"]);
+    let builds: Vec<_> = (0..8)
+        .map(|n| client.submit(&format!("r{n}"), &spec).unwrap().id)
+        .collect();
+    instance.kill_part(Part::Belljard);
+    instance.start_part(Part::Belljard);
+    let client = instance.client();
+    for (n, build) in builds.iter().enumerate() {
+        let ended = client.until(build, |build| build.outcome.is_some());
+        assert_eq!(
+            ended.outcome,
+            Some(belljar_core::Outcome::Succeeded),
+            "{ended:?}"
+        );
+        assert_eq!(client.submit(&format!("r{n}"), &spec).unwrap().id, *build);
+    }
+}
+
+#[test]
+fn the_spawner_killed_in_mid_build_takes_its_sandboxes_along() {
+    let mut instance = Instance::started();
+    let project = Project::script(SLOW);
+    let running = instance.begin(&project);
+    instance.wait_until_logged("begun");
+    let first = sandboxed(&instance);
+    assert!(!first.is_empty());
+    instance.kill_part(Part::Spawner);
+    wait_for(
+        "the sandbox dies with its spawner",
+        Duration::from_secs(5),
+        || sandboxed(&instance).is_empty().then_some(()),
+    );
+    instance.start_part(Part::Spawner);
+    let run = instance.finish(running);
+    run.assert_succeeded();
+    assert_eq!(run.json["attempt"], 2, "{run}");
+    assert_eq!(run.file("out"), b"done\n");
+    instance.run(&Project::script(": > out")).assert_succeeded();
+}
+
+#[test]
+fn the_store_killed_in_mid_build_costs_an_attempt() {
+    let mut instance = Instance::started();
+    let project = Project::script(SLOW);
+    let running = instance.begin(&project);
+    instance.wait_until_logged("begun");
+    instance.kill_part(Part::Store);
+    instance.start_part(Part::Store);
+    let run = instance.finish(running);
+    run.assert_succeeded();
+    assert_eq!(run.json["attempt"], 2, "{run}");
+    assert_eq!(run.file("out"), b"done\n");
+    instance.run(&Project::script(": > out")).assert_succeeded();
+}
+
+#[test]
+fn the_signer_away_for_a_while_delays_a_build() {
+    let mut instance = Instance::started();
+    let project = Project::script(SLOW);
+    let running = instance.begin(&project);
+    instance.wait_until_logged("begun");
+    instance.kill_part(Part::Signer);
+    std::thread::sleep(Duration::from_millis(1500));
+    instance.start_part(Part::Signer);
+    let run = instance.finish(running);
+    run.assert_succeeded();
+    assert_eq!(run.json["attempt"], 1, "{run}");
+    assert!(run.has("out.sigstore.json"));
+}
+
+#[test]
+fn everything_killed_in_mid_build_is_cleared_away_by_the_next_start() {
+    let mut instance = Instance::started();
+    let project = Project::script("echo begun; sleep 1000");
+    let running = instance.begin(&project);
+    instance.wait_until_logged("begun");
+    running.signal(rustix::process::Signal::KILL);
+    drop(running);
+    for part in Part::ALL {
+        instance.kill_part(part);
+    }
+    wait_for(
+        "the sandbox dies with its spawner",
+        Duration::from_secs(5),
+        || sandboxed(&instance).is_empty().then_some(()),
+    );
+    // The embedded way of starting, on what is left.
+    let run = instance.run(&Project::script("echo fine > out"));
+    run.assert_succeeded();
+    assert_eq!(run.outcome(), &json!({"kind": "succeeded"}));
+}

@@ -1,0 +1,218 @@
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use belljar_tests::{Instance, Project};
+
+/// Lists everything that the build finds, with modes, sizes and targets.
+const LIST: &str =
+    "find . -mindepth 1 -printf '%y %m %s %P %l\\n' | grep -v ' belljar.toml' | sort -k4; : > out";
+
+/// Runs git in a directory, with nobody's configuration.
+fn git(dir: &Path, arguments: &[&str]) {
+    let identity = ["-c", "user.name=n", "-c", "user.email=n@example.org"];
+    let output = Command::new("git")
+        .current_dir(dir)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_SYSTEM", "/dev/null")
+        .args(identity)
+        .args(arguments)
+        .output()
+        .expect("git");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "git {arguments:?}: {said}");
+}
+
+/// The paths that a build has listed.
+fn paths(log: &str) -> Vec<&str> {
+    log.lines()
+        .filter_map(|line| line.split(' ').nth(3))
+        .collect()
+}
+
+#[test]
+fn in_git_what_is_ignored_stays_and_what_is_not_goes() {
+    let mut instance = Instance::started();
+    let project = Project::script(LIST);
+    for (path, content) in [
+        ("tracked", "1"),
+        ("src/tracked.c", "2"),
+        (".gitignore", "*.o\n/target/\nkept.o\n"),
+        ("kept.o", "tracked although it is ignored"),
+    ] {
+        project.write(path, content);
+    }
+    git(project.path(), &["init", "-q"]);
+    git(project.path(), &["add", "-f", "."]);
+    git(project.path(), &["commit", "-q", "-m", "first"]);
+    for path in [
+        "untracked",
+        "src/new/deep.c",
+        "ignored.o",
+        "target/x",
+        "src/also.o",
+    ] {
+        project.write(path, "3");
+    }
+    // What is changed goes as it is; what was removed is not there.
+    project.write("tracked", "changed");
+    git(project.path(), &["rm", "-q", "--cached", "src/tracked.c"]);
+    std::fs::remove_file(project.path().join("src/tracked.c")).unwrap();
+    let run = instance.run(&project);
+    run.assert_succeeded();
+    assert_eq!(run.json["source"]["listed_by"], "git");
+    let due = [
+        ".gitignore",
+        "kept.o",
+        "src",
+        "src/new",
+        "src/new/deep.c",
+        "tracked",
+        "untracked",
+    ];
+    assert_eq!(paths(&run.log), due, "{run}");
+    assert!(run.log.contains("f 644 7 tracked"), "{run}");
+
+    let run = instance.run_with(&project, &["--no-git"]);
+    run.assert_succeeded();
+    assert_eq!(run.json["source"]["listed_by"], "walk");
+    let all = paths(&run.log);
+    assert!(
+        all.contains(&"ignored.o") && all.contains(&"target/x"),
+        "{run}"
+    );
+    assert!(!all.iter().any(|path| path.starts_with(".git/")), "{run}");
+}
+
+#[test]
+fn a_file_that_git_tracks_and_that_is_gone_is_not_made_up() {
+    let mut instance = Instance::new();
+    let project = Project::script(LIST);
+    project.write("gone", "1");
+    git(project.path(), &["init", "-q"]);
+    git(project.path(), &["add", "."]);
+    std::fs::remove_file(project.path().join("gone")).unwrap();
+    let run = instance.run(&project);
+    run.assert_succeeded();
+    assert_eq!(paths(&run.log), Vec::<&str>::new(), "{run}");
+}
+
+#[test]
+fn without_git_everything_goes_as_it_is() {
+    let mut instance = Instance::new();
+    let project = Project::script(LIST);
+    project.write("empty", "");
+    project.write_executable("bin/tool", "#!/bin/sh\n");
+    project.write("name with space\u{e9}", "x");
+    project.write(".hg/store", "left out");
+    std::fs::create_dir(project.path().join("nothing-in-it")).unwrap();
+    symlink("bin/tool", project.path().join("link")).unwrap();
+    let run = instance.run(&project);
+    run.assert_succeeded();
+    assert_eq!(run.json["source"]["listed_by"], "walk");
+    let log = run.log.replace("name with space", "name_with_space");
+    let lines: Vec<_> = log.lines().collect();
+    assert_eq!(
+        lines
+            .iter()
+            .map(|line| line.split(' ').nth(3).unwrap())
+            .collect::<Vec<_>>(),
+        [
+            "bin",
+            "bin/tool",
+            "empty",
+            "link",
+            "name_with_space\u{e9}",
+            "nothing-in-it"
+        ],
+        "{run}"
+    );
+    assert!(lines[1].starts_with("f 755 10 "), "{run}");
+    assert!(lines[2].starts_with("f 644 0 "), "{run}");
+    assert_eq!(lines[3], "l 777 8 link bin/tool");
+    assert!(lines[5].starts_with("d 755 "), "{run}");
+}
+
+#[test]
+fn a_large_file_goes_up_and_comes_down_unchanged() {
+    let mut instance = Instance::started();
+    let project = Project::script("cp in out; sha256sum < in");
+    // 10 MiB that do not repeat and do not compress: a linear congruential generator's upper bytes.
+    let mut state = 1_u64;
+    let bytes: Vec<u8> = std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        state.to_le_bytes()[7]
+    })
+    .take(10 << 20)
+    .collect();
+    project.write("in", &bytes);
+    let run = instance.run(&project);
+    run.assert_succeeded();
+    assert!(
+        run.file("out") == bytes,
+        "10 MiB came back as something else"
+    );
+    let digest = run.json["artifacts"][0]["object"]["digest"]
+        .as_str()
+        .unwrap();
+    assert_eq!(
+        format!("sha256:{}", run.log.split(' ').next().unwrap()),
+        digest
+    );
+    assert!(run.said.contains("uploaded 3 of 3 blobs"), "{run}");
+    // The second time it is there already.
+    let again = instance.run(&project);
+    again.assert_succeeded();
+    assert!(
+        again.said.contains("uploaded 0 of 3 blobs (0 bytes)"),
+        "{again}"
+    );
+    assert_eq!(again.json["artifacts"], run.json["artifacts"]);
+}
+
+#[test]
+fn what_a_tree_cannot_hold_is_refused_by_name() {
+    let mut instance = Instance::new();
+    let project = Project::script(": > out");
+    let status = Command::new("mkfifo")
+        .arg(project.path().join("pipe"))
+        .status();
+    assert!(status.unwrap().success());
+    let run = instance.run(&project);
+    assert_eq!(run.exit_code, 2, "{run}");
+    assert!(
+        run.json["error"].as_str().unwrap().contains("pipe"),
+        "{run}"
+    );
+    std::fs::remove_file(project.path().join("pipe")).unwrap();
+    symlink("/etc/passwd", project.path().join("absolute")).unwrap();
+    let run = instance.run(&project);
+    assert_eq!(run.exit_code, 2, "{run}");
+    assert!(
+        run.json["error"].as_str().unwrap().contains("absolute"),
+        "{run}"
+    );
+}
+
+#[test]
+fn the_output_directory_is_no_part_of_the_sources() {
+    let mut instance = Instance::started();
+    let project = Project::script(LIST);
+    project.write("belljar-out/old", "from last time");
+    let mut command = instance.command("run");
+    let ended = command
+        .arg(project.path())
+        .arg("--output")
+        .arg(project.path().join("belljar-out"))
+        .output()
+        .unwrap();
+    assert!(
+        ended.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ended.stderr)
+    );
+    let log = std::fs::read_to_string(project.path().join("belljar-out/build.log")).unwrap();
+    assert_eq!(log, "");
+}
