@@ -101,8 +101,11 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
             return (Event::Condemned { why }, None);
         };
         tokio::select! {
+            // The effect first: it must have begun before anything can overtake it.
+            biased;
             what = effect => {
                 *pending = None;
+                trouble(&what);
                 (Event::Attempt { attempt, what }, None)
             }
             Some(CancelRequest { by, reason, reply }) = requests.recv() => {
@@ -335,6 +338,17 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
             Fact::CancelRequested { by, reason } => AuditEvent::CancelRequested { by, reason },
             Fact::Finished(outcome) => AuditEvent::Finished { outcome },
         }
+    }
+}
+
+/// Logs what went wrong with an effect, whatever comes of that.
+fn trouble(what: &Progress) {
+    match what {
+        Progress::SpawnerLost { why } => tracing::warn!(why, "the spawner was lost"),
+        Progress::Failed { outcome } => tracing::warn!(%outcome, "the spawner has failed"),
+        Progress::AttestRefused { retryable, reasons } => tracing::warn!(retryable, ?reasons, "not attested"),
+        Progress::PublishFailed { why } => tracing::warn!(why, "not published"),
+        _ => {}
     }
 }
 

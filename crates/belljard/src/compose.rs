@@ -65,11 +65,24 @@ pub(crate) enum RunError {
     EngineGone,
 }
 
-/// The whole daemon: runs until a signal ends it. Running builds are found again at the next start.
+/// The daemon: serves until a signal ends it. Running builds are found again at the next start.
 pub(crate) async fn run(config: Config) -> Result<(), RunError> {
     if belljar_sys::process::effective_uid() == 0 {
         return Err(RunError::Root);
     }
+    let mut terminated = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let ended = async move {
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+    };
+    serve(config, ended).await
+}
+
+/// Puts everything together and serves until `ended`.
+pub(crate) async fn serve(config: Config, ended: impl Future<Output = ()>) -> Result<(), RunError> {
     let audit = config.state.join("audit");
     make_directory(&audit)?;
     let queue = Queue::open(&config.state.join("queue.sqlite"))?;
@@ -90,10 +103,10 @@ pub(crate) async fn run(config: Config) -> Result<(), RunError> {
     };
     let slots = config.slots;
     let (engine, driver) = engine(queue, ports, Settings { slots, audit });
-    let (ended, driver_ended) = tokio::sync::oneshot::channel();
+    let (stopped, driver_stopped) = tokio::sync::oneshot::channel();
     let _driving = tasks::start("engine", async move {
         // Nobody waits any more while the daemon ends.
-        let _ = ended.send(driver.run().await);
+        let _ = stopped.send(driver.run().await);
     });
 
     // The services, each behind the gate.
@@ -134,18 +147,15 @@ pub(crate) async fn run(config: Config) -> Result<(), RunError> {
             gate,
         ));
 
-    let mut terminated = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-    let mut interrupted = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let serving = server.serve_with_incoming(listen(&config.socket)?);
     tracing::info!(socket = %config.socket.display(), slots, "belljard serves");
     let result = tokio::select! {
         served = serving => served.map_err(RunError::from),
-        ended = driver_ended => match ended {
+        stopped = driver_stopped => match stopped {
             Ok(Err(error)) => Err(RunError::Engine(error)),
             Ok(Ok(())) | Err(_) => Err(RunError::EngineGone),
         },
-        _ = terminated.recv() => Ok(()),
-        _ = interrupted.recv() => Ok(()),
+        () = ended => Ok(()),
     };
     // Nobody shall connect to a socket that nobody serves.
     if let Err(error) = std::fs::remove_file(&config.socket) {

@@ -121,7 +121,7 @@ impl Config {
         Self::parse(path, &text)
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let refused = |field: &str, why: String| ConfigError::Field {
             path: path.to_owned(),
             field: field.to_owned(),

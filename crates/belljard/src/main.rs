@@ -10,6 +10,8 @@ mod config;
 mod peers;
 mod services;
 mod tasks;
+#[cfg(test)]
+mod tests;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;

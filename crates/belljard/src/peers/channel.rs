@@ -76,11 +76,6 @@ impl Channel {
         Ok(Self(UnixDatagram::from_std(socket)?))
     }
 
-    #[cfg(test)]
-    pub(super) fn of(connection: Connection) -> Self {
-        Self::over(connection).unwrap()
-    }
-
     /// Sends one message.
     pub(super) async fn send(&self, message: &[u8]) -> io::Result<()> {
         match self.0.send(message).await? {

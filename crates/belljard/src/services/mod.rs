@@ -8,8 +8,6 @@ mod capabilities;
 mod gate;
 mod host;
 mod resource;
-#[cfg(test)]
-mod tests;
 mod view;
 mod watch;
 

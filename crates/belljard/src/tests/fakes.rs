@@ -1,0 +1,284 @@
+//! The other three processes, faked over the real sockets and the real messages.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use belljar_cas::{BlobSink as _, Writer};
+use belljar_core::{AttemptId, Digest, ObjectId, Outcome, RelPath, Sha512Digest, Timestamp, bounds};
+use belljar_plan::frame::{self, Frame};
+use belljar_plan::{
+    Binaries, CleanRoom, HostReport, InputRecord, LayerReport, LogRecord, OutputEntry, OutputKind, Plan, Receipt,
+    RootFsRecord, Usage, Verdict, signer, spawner, store,
+};
+use belljar_sys::seqpacket::{Connection, Listener};
+
+/// What every build leaves.
+pub(super) const APP: &[u8] = b"what was built";
+/// Beginning of every log.
+pub(super) const LOG: &[u8] = b"making\n";
+
+/// What the fakes shall do, and what they saw.
+#[derive(Default)]
+pub(super) struct Script {
+    /// Steps run until they are killed.
+    pub(super) runs_on: bool,
+    /// The host lacks a layer.
+    pub(super) lacks: bool,
+    /// The spawner hangs up when it is asked to launch, this often.
+    pub(super) hangs_up: u32,
+    pub(super) puts: usize,
+    pub(super) staged: Vec<AttemptId>,
+    pub(super) attested: Vec<AttemptId>,
+    specs: std::collections::BTreeMap<AttemptId, (Digest, Plan)>,
+    known: BTreeSet<AttemptId>,
+}
+
+#[derive(Clone)]
+pub(super) struct Site {
+    pub(super) root: PathBuf,
+    pub(super) script: Arc<Mutex<Script>>,
+}
+
+impl Site {
+    /// Directories and fakes; they end with the test's process.
+    pub(super) fn start(root: &Path) -> Self {
+        let site = Self {
+            root: root.to_owned(),
+            script: Arc::default(),
+        };
+        for directory in ["run", "receipts", "evidence", "daemon", "store"] {
+            fs::create_dir(root.join(directory)).unwrap();
+        }
+        let writer = Arc::new(Writer::open(&root.join("store")).unwrap());
+        fs::create_dir_all(root.join("store/logs")).unwrap();
+        let sink = writer.clone();
+        site.listen("store", move |site, connection| store(site, &connection, &sink));
+        site.listen("signer", |site, connection| sign(site, &connection));
+        site.listen("spawner", move |site, connection| spawn(site, &connection, &writer));
+        site
+    }
+
+    pub(super) fn socket(&self, name: &str) -> PathBuf {
+        self.root.join(format!("run/{name}.sock"))
+    }
+
+    fn listen(&self, name: &str, serve: impl Fn(&Site, Connection) + Clone + Send + 'static) {
+        let listener = Listener::bind(&self.socket(name), 0o600, 16).unwrap();
+        let site = self.clone();
+        thread::spawn(move || {
+            loop {
+                let connection = listener.accept().unwrap();
+                let (site, serve) = (site.clone(), serve.clone());
+                thread::spawn(move || serve(&site, connection));
+            }
+        });
+    }
+}
+
+fn store(site: &Site, connection: &Connection, writer: &Writer) {
+    let mut buffer = vec![0; bounds::FRAME_BYTES];
+    while let Ok(Some(received)) = connection.receive(&mut buffer) {
+        let Frame::Control(rest) = frame::parse(&buffer[..received.length]).unwrap() else {
+            panic!("content without a request")
+        };
+        let store::Request::Put { object } = frame::decode(rest).unwrap() else {
+            panic!("not for belljard")
+        };
+        let mut pending = writer.begin(Some(object)).unwrap();
+        let mut left = object.size;
+        while left > 0 {
+            let Ok(Some(received)) = connection.receive(&mut buffer) else {
+                return;
+            };
+            let Frame::Data(piece) = frame::parse(&buffer[..received.length]).unwrap() else {
+                panic!("not content")
+            };
+            left -= piece.len() as u64;
+            pending.write(piece).unwrap();
+        }
+        let answer = match pending.finish() {
+            Ok(_) => store::Answer::Stored,
+            Err(error) => store::Answer::Failed {
+                class: store::Failure::Content,
+                why: error.to_string(),
+            },
+        };
+        site.script.lock().unwrap().puts += 1;
+        connection.send(&frame::encode(&answer).unwrap()).unwrap();
+    }
+}
+
+fn sign(site: &Site, connection: &Connection) {
+    let mut buffer = vec![0; bounds::FRAME_BYTES];
+    while let Ok(Some(received)) = connection.receive(&mut buffer) {
+        let Frame::Control(rest) = frame::parse(&buffer[..received.length]).unwrap() else {
+            panic!("not a question")
+        };
+        let answer = match frame::decode(rest).unwrap() {
+            signer::Request::PublicKey => signer::Answer::PublicKey {
+                pem: "-----BEGIN PUBLIC KEY-----".to_owned(),
+                key_id: "SHA256:key".to_owned(),
+            },
+            signer::Request::Attest { attempt, .. } => {
+                let bundle = format!("bundle of {attempt}").into_bytes();
+                fs::write(site.root.join(format!("evidence/{attempt}.sigstore.json")), &bundle).unwrap();
+                site.script.lock().unwrap().attested.push(attempt);
+                signer::Answer::Attested {
+                    bundle: Digest::of(&bundle),
+                    size: bundle.len() as u64,
+                }
+            }
+        };
+        connection.send(&frame::encode(&answer).unwrap()).unwrap();
+    }
+}
+
+fn spawn(site: &Site, connection: &Connection, writer: &Writer) {
+    let mut buffer = vec![0; bounds::FRAME_BYTES];
+    while let Ok(Some(received)) = connection.receive(&mut buffer) {
+        let Frame::Control(rest) = frame::parse(&buffer[..received.length]).unwrap() else {
+            panic!("not a request")
+        };
+        let spawner::Request { number, operation } = frame::decode(rest).unwrap();
+        let (answer, exited) = obey(site, writer, operation);
+        let Some(answer) = answer else { return };
+        // The end may well come before the answer that the steps were started.
+        for message in exited.into_iter().chain([spawner::Message::Answer { number, answer }]) {
+            connection.send(&frame::encode(&message).unwrap()).unwrap();
+        }
+    }
+}
+
+fn obey(
+    site: &Site,
+    writer: &Writer,
+    operation: spawner::Operation,
+) -> (Option<spawner::Answer>, Option<spawner::Message>) {
+    use spawner::{Answer, Operation};
+    let mut script = site.script.lock().unwrap();
+    let mut exited = None;
+    let answer = match operation {
+        Operation::Probe => Answer::Host(HostReport {
+            layers: vec![LayerReport {
+                name: "landlock".to_owned(),
+                found: "ABI 3".to_owned(),
+                verdict: if script.lacks {
+                    Verdict::Missing
+                } else {
+                    Verdict::Enforced
+                },
+                hint: "boot a newer kernel".to_owned(),
+            }],
+        }),
+        Operation::List => Answer::Attempts {
+            attempts: script.known.iter().cloned().collect(),
+        },
+        Operation::Stage { attempt, spec, plan } => {
+            script.known.insert(attempt.clone());
+            script.staged.push(attempt.clone());
+            script.specs.insert(attempt, (spec, *plan));
+            Answer::Staged
+        }
+        Operation::Launch { .. } if script.hangs_up > 0 => {
+            script.hangs_up -= 1;
+            return (None, None);
+        }
+        Operation::Launch { attempt } => {
+            fs::write(site.root.join(format!("store/logs/{attempt}.log")), log(&attempt)).unwrap();
+            let outcome = Outcome::Succeeded;
+            exited = (!script.runs_on).then_some(spawner::Message::Exited { attempt, outcome });
+            Answer::Launched
+        }
+        Operation::Kill { attempt, by } => {
+            script.specs.get_mut(&attempt).unwrap().1.source_date_epoch = u64::MAX;
+            let outcome = Outcome::Cancelled { by };
+            exited = Some(spawner::Message::Exited { attempt, outcome });
+            Answer::Killing
+        }
+        Operation::Usage { .. } => Answer::Used(Usage::default()),
+        Operation::Collect { attempt } => {
+            let (spec, plan) = script.specs[&attempt].clone();
+            let killed = plan.source_date_epoch == u64::MAX;
+            let outcome = match killed {
+                true => Outcome::Cancelled {
+                    by: "unix:uid=0".to_owned(),
+                },
+                false => Outcome::Succeeded,
+            };
+            let mut pending = writer.begin(None).unwrap();
+            pending.write(APP).unwrap();
+            pending.finish().unwrap();
+            let mut receipt = receipt(&attempt, spec, &plan, outcome.clone());
+            // Without a launch there is no log.
+            let kept = fs::exists(site.root.join(format!("store/logs/{attempt}.log"))).unwrap();
+            receipt.log = receipt.log.filter(|_| kept);
+            let bytes = receipt.canonical().unwrap();
+            fs::write(site.root.join(format!("receipts/{attempt}.json")), &bytes).unwrap();
+            let receipt = Digest::of(&bytes);
+            Answer::Collected { receipt, outcome }
+        }
+        Operation::Destroy { attempt } => {
+            script.known.remove(&attempt);
+            Answer::Destroyed
+        }
+    };
+    (Some(answer), exited)
+}
+
+/// More than fits one message.
+pub(super) fn log(attempt: &AttemptId) -> Vec<u8> {
+    [
+        LOG,
+        attempt.to_string().as_bytes(),
+        &b"x".repeat(2 * bounds::LOG_CHUNK_BYTES),
+    ]
+    .concat()
+}
+
+fn receipt(attempt: &AttemptId, spec: Digest, plan: &Plan, outcome: Outcome) -> Receipt {
+    let digest = Digest::of(b"");
+    let app = OutputEntry {
+        path: RelPath::new("app").unwrap(),
+        kind: OutputKind::File {
+            object: ObjectId::of(APP),
+            sha512: Sha512Digest::of(APP),
+            executable: true,
+        },
+    };
+    Receipt {
+        sequence: 1,
+        previous: None,
+        run_nonce: "0".repeat(32),
+        boot_id: "boot".to_owned(),
+        attempt: attempt.clone(),
+        spec,
+        plan: digest,
+        binaries: Binaries {
+            spawner: digest,
+            spawner_config: digest,
+            version: "0".to_owned(),
+            kernel: "6".to_owned(),
+        },
+        rootfs: RootFsRecord::Host { paths: vec![] },
+        input: InputRecord {
+            tree: plan.source,
+            unchanged: Some(true),
+        },
+        enforcement: None,
+        self_probes: vec![],
+        steps: vec![],
+        outputs: if outcome.is_success() { vec![app] } else { vec![] },
+        outcome,
+        usage: Usage::default(),
+        log: Some(LogRecord {
+            object: ObjectId::of(&log(attempt)),
+            truncated: false,
+        }),
+        clean_room: CleanRoom::default(),
+        started: Timestamp::from_millis(1),
+        finished: Timestamp::from_millis(2),
+    }
+}

@@ -1,0 +1,563 @@
+//! The whole daemon over faked peers: real sockets, real messages, real gRPC.
+
+mod fakes;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
+use bazel_remote_apis::google::bytestream as stream;
+use belljar_core::{BuildSpec, Image, ObjectId, bounds};
+use belljar_engine::queue::OpenError;
+use belljar_policy::Policy;
+use belljar_wire::{BuildRecord, BuildState, Problem, Reason, v1};
+use hyper_util::rt::TokioIo;
+use reapi::capabilities_client::CapabilitiesClient;
+use reapi::content_addressable_storage_client::ContentAddressableStorageClient;
+use stream::byte_stream_client::ByteStreamClient;
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tonic::service::Interceptor as _;
+use tonic::transport::server::{Connected as _, UdsConnectInfo};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use v1::build_service_client::BuildServiceClient;
+
+use crate::compose::{self, RunError};
+use crate::config::Config;
+use crate::services::Gate;
+use crate::tasks::{self, Task};
+use fakes::{APP, Site};
+
+/// A running daemon; it ends when this is dropped.
+struct Daemon {
+    channel: Channel,
+    stop: oneshot::Sender<()>,
+    result: oneshot::Receiver<Result<(), RunError>>,
+    _task: Task,
+}
+
+async fn start(site: &Site, more: &str) -> Daemon {
+    let root = site.root.display();
+    let text = format!(
+        "socket = \"{root}/run/belljard.sock\"\nstore_socket = \"{root}/run/store.sock\"\n\
+         spawner_socket = \"{root}/run/spawner.sock\"\nsigner_socket = \"{root}/run/signer.sock\"\n\
+         store_root = \"{root}/store\"\nreceipts = \"{root}/receipts\"\nevidence = \"{root}/evidence\"\n\
+         state = \"{root}/daemon\"\nslots = 2\nallowed_uids = [{}]\n{more}",
+        belljar_sys::process::effective_uid()
+    );
+    let (stop, stopped) = oneshot::channel();
+    let (done, result) = oneshot::channel();
+    let task = tasks::start("daemon", async move {
+        let mut stopped = stopped;
+        let result = loop {
+            let config = Config::parse(Path::new("b.toml"), &text).unwrap();
+            let ended = async { drop((&mut stopped).await) };
+            match compose::serve(config, ended).await {
+                // Connections of an earlier daemon in this process may not have noticed its end yet.
+                Err(RunError::Queue(OpenError::InUse { .. })) => tokio::time::sleep(Duration::from_millis(5)).await,
+                result => break result,
+            }
+        };
+        drop(done.send(result));
+    });
+    let socket = site.socket("belljard");
+    let connect = move |_| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    };
+    let endpoint = Endpoint::from_static("http://belljard");
+    let channel = loop {
+        match endpoint
+            .connect_with_connector(tower::service_fn(connect.clone()))
+            .await
+        {
+            Ok(channel) => break channel,
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    };
+    Daemon {
+        channel,
+        stop,
+        result,
+        _task: task,
+    }
+}
+
+impl Daemon {
+    fn builds(&self) -> BuildServiceClient<Channel> {
+        BuildServiceClient::new(self.channel.clone())
+    }
+
+    fn blobs(&self) -> ContentAddressableStorageClient<Channel> {
+        ContentAddressableStorageClient::new(self.channel.clone())
+    }
+
+    fn streams(&self) -> ByteStreamClient<Channel> {
+        ByteStreamClient::new(self.channel.clone())
+    }
+
+    async fn write(&self, object: ObjectId, content: &[u8], piece: usize) -> Result<i64, Status> {
+        let name = format!("uploads/u/blobs/{}/{}", object.digest.to_hex(), object.size);
+        let mut messages = Vec::new();
+        let mut offset = 0;
+        for data in content.chunks(piece) {
+            messages.push(stream::WriteRequest {
+                resource_name: if offset == 0 { name.clone() } else { String::new() },
+                write_offset: offset,
+                finish_write: false,
+                data: data.to_vec(),
+            });
+            offset += i64::try_from(data.len()).unwrap();
+        }
+        messages.last_mut().unwrap().finish_write = true;
+        let written = self.streams().write(tokio_stream::iter(messages)).await?;
+        Ok(written.into_inner().committed_size)
+    }
+
+    async fn read(&self, object: ObjectId) -> Result<Vec<u8>, Status> {
+        self.read_named(format!("blobs/{}/{}", object.digest.to_hex(), object.size), 0)
+            .await
+    }
+
+    async fn read_named(&self, resource_name: String, read_offset: i64) -> Result<Vec<u8>, Status> {
+        let request = stream::ReadRequest {
+            resource_name,
+            read_offset,
+            read_limit: 0,
+        };
+        let mut pieces = self.streams().read(request).await?.into_inner();
+        let mut content = Vec::new();
+        while let Some(piece) = pieces.message().await? {
+            content.extend(piece.data);
+        }
+        Ok(content)
+    }
+
+    async fn submit(&self, request: &str, spec: v1::BuildSpec) -> Result<BuildRecord, Status> {
+        let request = v1::SubmitBuildRequest {
+            request_id: request.to_owned(),
+            spec: Some(spec),
+        };
+        Ok(self
+            .builds()
+            .submit_build(request)
+            .await?
+            .into_inner()
+            .try_into()
+            .unwrap())
+    }
+
+    /// Follows a build to its end: the states it went through, and the log of each attempt.
+    async fn watch(&self, build: &BuildRecord) -> (Vec<BuildRecord>, Vec<Vec<u8>>) {
+        let request = v1::WatchBuildRequest {
+            name: belljar_wire::build_name(&build.id),
+            ..v1::WatchBuildRequest::default()
+        };
+        let mut events = self.builds().watch_build(request).await.unwrap().into_inner();
+        let (mut states, mut logs): (Vec<BuildRecord>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
+        while let Some(event) = events.message().await.unwrap() {
+            match event.event.unwrap() {
+                v1::watch_build_response::Event::Build(build) => states.push(build.try_into().unwrap()),
+                v1::watch_build_response::Event::LogChunk(chunk) => {
+                    let attempt = usize::try_from(chunk.attempt).unwrap();
+                    logs.resize(logs.len().max(attempt), Vec::new());
+                    let log = &mut logs[attempt - 1];
+                    assert_eq!(log.len(), usize::try_from(chunk.offset).unwrap(), "a gap in the log");
+                    log.extend(chunk.data);
+                }
+            }
+        }
+        (states, logs)
+    }
+}
+
+fn spec(source: ObjectId) -> v1::BuildSpec {
+    v1::BuildSpec {
+        image: "host".to_owned(),
+        source: Some(source.into()),
+        run: vec!["make".to_owned()],
+        outputs: vec!["app".to_owned()],
+        ..v1::BuildSpec::default()
+    }
+}
+
+fn digest(object: ObjectId) -> reapi::Digest {
+    reapi::Digest {
+        hash: object.digest.to_hex(),
+        size_bytes: i64::try_from(object.size).unwrap(),
+    }
+}
+
+async fn site() -> (tempfile::TempDir, Site) {
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::start(directory.path());
+    (directory, site)
+}
+
+#[tokio::test]
+async fn from_upload_to_evidence() {
+    let (_directory, site) = site().await;
+    let daemon = start(&site, "").await;
+    let content: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+    let (big, root) = (ObjectId::of(&content), ObjectId::of(b"a tree"));
+    let asked = reapi::FindMissingBlobsRequest {
+        blob_digests: vec![digest(big), digest(root)],
+        ..reapi::FindMissingBlobsRequest::default()
+    };
+    let missing = daemon
+        .blobs()
+        .find_missing_blobs(asked.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(missing.missing_blob_digests.len(), 2);
+    assert_eq!(daemon.write(big, &content, 200_000).await.unwrap(), 3_000_000);
+    let batch = reapi::BatchUpdateBlobsRequest {
+        requests: vec![reapi::batch_update_blobs_request::Request {
+            digest: Some(digest(root)),
+            data: b"a tree".to_vec(),
+            compressor: 0,
+        }],
+        ..reapi::BatchUpdateBlobsRequest::default()
+    };
+    let updated = daemon.blobs().batch_update_blobs(batch).await.unwrap().into_inner();
+    assert_eq!(updated.responses[0].status.as_ref().unwrap().code, 0);
+    let missing = daemon.blobs().find_missing_blobs(asked).await.unwrap().into_inner();
+    assert!(missing.missing_blob_digests.is_empty());
+    assert_eq!(daemon.read(big).await.unwrap(), content);
+    // What is there is not transferred again.
+    let puts = site.script.lock().unwrap().puts;
+    assert_eq!(daemon.write(big, &content, 200_000).await.unwrap(), 3_000_000);
+    assert_eq!(site.script.lock().unwrap().puts, puts);
+
+    let build = daemon.submit("r1", spec(root)).await.unwrap();
+    let (states, logs) = daemon.watch(&build).await;
+    let last = states.last().unwrap();
+    assert_eq!(last.state, BuildState::Ended);
+    assert!(last.outcome.as_ref().unwrap().is_success(), "{:?}", last.outcome);
+    assert!(states.is_sorted_by_key(|state| state.sequence));
+    let attempt = site.script.lock().unwrap().staged[0].clone();
+    assert_eq!(logs, [fakes::log(&attempt)]);
+    assert_eq!(last.artifacts.len(), 1);
+    assert_eq!(daemon.read(ObjectId::of(APP)).await.unwrap(), APP);
+    let evidence = &last.evidence;
+    let canonical = BuildSpec::try_from(spec(root)).unwrap().canonical().unwrap();
+    assert_eq!(daemon.read(evidence.spec.unwrap()).await.unwrap(), canonical);
+    assert_eq!(daemon.read(evidence.log.unwrap()).await.unwrap(), fakes::log(&attempt));
+    let bundle = daemon.read(evidence.bundle.unwrap()).await.unwrap();
+    assert_eq!(bundle, format!("bundle of {attempt}").into_bytes());
+    for object in [evidence.receipt, evidence.plan, evidence.audit_trail] {
+        assert!(!daemon.read(object.unwrap()).await.unwrap().is_empty());
+    }
+    assert_eq!(evidence.key_id.as_deref(), Some("SHA256:key"));
+
+    // The same submission is the same build; watching it after its end tells all of it once more.
+    assert_eq!(daemon.submit("r1", spec(root)).await.unwrap().id, build.id);
+    let (states, again) = daemon.watch(&build).await;
+    assert_eq!((states.len(), again), (1, logs));
+    let mut other = spec(root);
+    other.run = vec!["make all".to_owned()];
+    let reused = daemon.submit("r1", other).await.unwrap_err();
+    assert_eq!(
+        (reused.code(), Problem::from_status(&reused).reason),
+        (Code::AlreadyExists, Reason::RequestIdReused)
+    );
+}
+
+#[tokio::test]
+async fn a_restart_finds_what_was_there() {
+    let (_directory, site) = site().await;
+    let daemon = start(&site, "").await;
+    let root = ObjectId::of(b"tree");
+    daemon.write(root, b"tree", 10).await.unwrap();
+    site.script.lock().unwrap().runs_on = true;
+    let build = daemon.submit("r1", spec(root)).await.unwrap();
+    while site.script.lock().unwrap().staged.is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let Daemon {
+        channel, stop, result, ..
+    } = daemon;
+    stop.send(()).unwrap();
+    result.await.unwrap().unwrap();
+    drop(channel);
+    site.script.lock().unwrap().runs_on = false;
+    let daemon = start(&site, "").await;
+    let (states, _) = daemon.watch(&build).await;
+    let last = states.last().unwrap();
+    assert!(last.outcome.as_ref().unwrap().is_success());
+    assert_eq!(site.script.lock().unwrap().attested.len(), 1);
+}
+
+#[tokio::test]
+async fn a_spawner_that_hangs_up_costs_an_attempt() {
+    let (_directory, site) = site().await;
+    site.script.lock().unwrap().hangs_up = 1;
+    let daemon = start(&site, "").await;
+    let root = ObjectId::of(b"tree");
+    daemon.write(root, b"tree", 10).await.unwrap();
+    let build = daemon.submit("r1", spec(root)).await.unwrap();
+    let (states, logs) = daemon.watch(&build).await;
+    let last = states.last().unwrap();
+    assert_eq!((last.attempt, last.outcome.as_ref().unwrap().is_success()), (2, true));
+    let second = site.script.lock().unwrap().staged[1].clone();
+    assert_eq!(logs, [vec![], fakes::log(&second)]);
+}
+
+#[tokio::test]
+async fn cancelling_ends_a_build_that_runs() {
+    let (_directory, site) = site().await;
+    site.script.lock().unwrap().runs_on = true;
+    let daemon = start(&site, "").await;
+    let root = ObjectId::of(b"tree");
+    daemon.write(root, b"tree", 10).await.unwrap();
+    let build = daemon.submit("r1", spec(root)).await.unwrap();
+    let name = belljar_wire::build_name(&build.id);
+    loop {
+        let request = v1::GetBuildRequest { name: name.clone() };
+        let build: BuildRecord = daemon
+            .builds()
+            .get_build(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .try_into()
+            .unwrap();
+        if build.state == BuildState::Running {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let request = v1::CancelBuildRequest {
+        name,
+        reason: "a typo".to_owned(),
+    };
+    daemon.builds().cancel_build(request.clone()).await.unwrap();
+    let (states, _) = daemon.watch(&build).await;
+    assert_eq!(states.last().unwrap().outcome.as_ref().unwrap().kind(), "cancelled");
+    assert!(states.last().unwrap().artifacts.is_empty());
+    daemon.builds().cancel_build(request).await.unwrap();
+    let endless = v1::CancelBuildRequest {
+        name: belljar_wire::build_name(&build.id),
+        reason: "x".repeat(bounds::CANCEL_REASON_BYTES + 1),
+    };
+    assert_eq!(
+        field(&daemon.builds().cancel_build(endless).await.unwrap_err()),
+        "reason"
+    );
+}
+
+/// The field that a status names.
+fn field(status: &Status) -> String {
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    Problem::from_status(status).fields.remove(0).field
+}
+
+#[tokio::test]
+async fn submissions_are_refused_by_field() {
+    let (_directory, site) = site().await;
+    let daemon = start(&site, "[caps]\npids = 64").await;
+    let root = ObjectId::of(b"tree");
+    let absent = daemon.submit("r1", greedy(root, 10)).await.unwrap_err();
+    assert_eq!(Problem::from_status(&absent).reason, Reason::InputMissing, "{absent:?}");
+    assert!(absent.message().contains(&root.digest.to_hex()));
+    daemon.write(root, b"tree", 10).await.unwrap();
+    let denied = daemon.submit("r1", greedy(root, 65)).await.unwrap_err();
+    assert_eq!(denied.code(), Code::PermissionDenied);
+    assert!(denied.message().contains("limits.pids"), "{}", denied.message());
+    let bad = v1::BuildSpec {
+        outputs: vec!["../app".to_owned()],
+        ..greedy(root, 10)
+    };
+    assert_eq!(field(&daemon.submit("r1", bad).await.unwrap_err()), "spec.outputs[0]");
+    assert_eq!(
+        field(&daemon.submit("a b", greedy(root, 10)).await.unwrap_err()),
+        "request_id"
+    );
+    let nothing = v1::SubmitBuildRequest {
+        request_id: "r1".to_owned(),
+        spec: None,
+    };
+    assert_eq!(field(&daemon.builds().submit_build(nothing).await.unwrap_err()), "spec");
+    let name = "builds/01jd8q6z8r4x7j2m5t9v0w3y6b".to_owned();
+    let missing = daemon
+        .builds()
+        .get_build(v1::GetBuildRequest { name })
+        .await
+        .unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound);
+    let name = "01jd8q6z8r4x7j2m5t9v0w3y6b".to_owned();
+    assert_eq!(
+        field(
+            &daemon
+                .builds()
+                .get_build(v1::GetBuildRequest { name })
+                .await
+                .unwrap_err()
+        ),
+        "name"
+    );
+}
+
+fn greedy(root: ObjectId, pids: i64) -> v1::BuildSpec {
+    v1::BuildSpec {
+        limits: Some(v1::Limits {
+            pids: Some(pids),
+            ..v1::Limits::default()
+        }),
+        ..spec(root)
+    }
+}
+
+#[tokio::test]
+async fn blobs_are_refused_by_reason() {
+    let (_directory, site) = site().await;
+    let daemon = start(&site, "").await;
+    let object = ObjectId::of(b"content");
+    let other = daemon.write(object, b"contend", 4).await.unwrap_err();
+    assert_eq!(Problem::from_status(&other).reason, Reason::DigestMismatch, "{other:?}");
+    for content in [&b"conten"[..], b"content!"] {
+        assert!(daemon.write(object, content, 4).await.is_err());
+    }
+    assert_eq!(daemon.read(object).await.unwrap_err().code(), Code::NotFound);
+    daemon.write(object, b"content", 4).await.unwrap();
+    let whole = format!("blobs/{}/7", object.digest.to_hex());
+    assert_eq!(
+        daemon.read_named(whole.clone(), 3).await.unwrap_err().code(),
+        Code::Unimplemented
+    );
+    assert_eq!(
+        field(&daemon.read_named(format!("main/{whole}"), 0).await.unwrap_err()),
+        "resource_name"
+    );
+    let gap = stream::WriteRequest {
+        resource_name: format!("uploads/u/blobs/{}/9", ObjectId::of(b"otherwise").digest.to_hex()),
+        write_offset: 4,
+        finish_write: true,
+        data: vec![],
+    };
+    assert_eq!(
+        field(&daemon.streams().write(tokio_stream::iter([gap])).await.unwrap_err()),
+        "write_offset"
+    );
+    let tree = daemon
+        .blobs()
+        .get_tree(reapi::GetTreeRequest::default())
+        .await
+        .unwrap_err();
+    assert_eq!(tree.code(), Code::Unimplemented);
+    let blake3 = reapi::FindMissingBlobsRequest {
+        digest_function: reapi::digest_function::Value::Blake3.into(),
+        ..reapi::FindMissingBlobsRequest::default()
+    };
+    assert_eq!(
+        field(&daemon.blobs().find_missing_blobs(blake3).await.unwrap_err()),
+        "digest_function"
+    );
+    let huge = reapi::BatchReadBlobsRequest {
+        digests: vec![digest(ObjectId {
+            size: bounds::BATCH_BYTES as u64 + 1,
+            ..object
+        })],
+        ..reapi::BatchReadBlobsRequest::default()
+    };
+    assert_eq!(
+        field(&daemon.blobs().batch_read_blobs(huge).await.unwrap_err()),
+        "digests"
+    );
+    let status = stream::QueryWriteStatusRequest {
+        resource_name: format!("uploads/u/{whole}"),
+    };
+    let status = daemon.streams().query_write_status(status).await.unwrap().into_inner();
+    assert_eq!((status.committed_size, status.complete), (7, true));
+}
+
+#[tokio::test]
+async fn a_damaged_object_is_never_read_to_its_end() {
+    let (_directory, site) = site().await;
+    let daemon = start(&site, "").await;
+    let content = vec![7; 2 * bounds::READ_CHUNK_BYTES + 5];
+    let object = ObjectId::of(&content);
+    daemon.write(object, &content, 100_000).await.unwrap();
+    let hex = object.digest.to_hex();
+    let path = site
+        .root
+        .join(format!("store/objects/sha256/{}/{}", &hex[..2], &hex[2..]));
+    let mut damaged = content.clone();
+    damaged[0] ^= 1;
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, damaged).unwrap();
+    let error = daemon.read(object).await.unwrap_err();
+    assert_eq!(error.code(), Code::Internal);
+    let batch = reapi::BatchReadBlobsRequest {
+        digests: vec![digest(object)],
+        ..reapi::BatchReadBlobsRequest::default()
+    };
+    let read = daemon
+        .blobs()
+        .batch_read_blobs(batch)
+        .await
+        .unwrap()
+        .into_inner()
+        .responses
+        .remove(0);
+    assert!(read.data.is_empty() && read.status.unwrap().code != 0);
+}
+
+#[tokio::test]
+async fn the_server_tells_what_it_is_and_refuses_what_the_host_cannot_hold() {
+    let (_directory, site) = site().await;
+    site.script.lock().unwrap().lacks = true;
+    let daemon = start(&site, "").await;
+    let info = daemon
+        .builds()
+        .get_server_info(v1::GetServerInfoRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(!info.can_build && info.key_id == "SHA256:key" && info.slots == 2);
+    assert_eq!(info.layers[0].hint, "boot a newer kernel");
+    let refused = daemon.submit("r1", spec(ObjectId::of(b"tree"))).await.unwrap_err();
+    let problem = Problem::from_status(&refused);
+    assert_eq!(
+        (problem.reason, problem.unmet[0].subject.as_str()),
+        (Reason::HostLacksLayer, "landlock")
+    );
+    let capabilities = CapabilitiesClient::new(daemon.channel.clone())
+        .get_capabilities(reapi::GetCapabilitiesRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(capabilities.execution_capabilities.is_none());
+    let cache = capabilities.cache_capabilities.unwrap();
+    assert_eq!(
+        cache.digest_functions,
+        [i32::from(reapi::digest_function::Value::Sha256)]
+    );
+}
+
+#[tokio::test]
+async fn who_is_not_listed_is_turned_away() {
+    let own = belljar_sys::process::effective_uid();
+    let (stream, _other) = UnixStream::pair().unwrap();
+    let request = |info: Option<UdsConnectInfo>| {
+        let mut request = Request::new(());
+        info.map(|info| request.extensions_mut().insert(info));
+        request
+    };
+    let gate = |uid| {
+        Gate::new(Arc::new(
+            Policy::new([uid], [Image::Host], belljar_core::Limits::CEILING).unwrap(),
+        ))
+    };
+    assert!(gate(own).call(request(Some(stream.connect_info()))).is_ok());
+    let refused = gate(own + 1).call(request(Some(stream.connect_info()))).unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    // Whoever is not known is nobody.
+    assert_eq!(
+        gate(own).call(request(None)).unwrap_err().code(),
+        Code::PermissionDenied
+    );
+}
