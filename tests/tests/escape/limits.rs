@@ -44,7 +44,7 @@ for pid in children:
     assert_eq!(String::from_utf8_lossy(&outside.stdout).trim(), "300");
 
     let project = limited(
-        "python3 count.py > out; bomb() { bomb | bomb & }; bomb; sleep 1",
+        "python3 count.py > out; bomb() { bomb | bomb & }; bomb & exec python3 -c 'import time; time.sleep(1)'",
         "pids = 64",
     );
     project.write("count.py", count);
