@@ -125,11 +125,11 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Driver<S, T, G, C> {
             match Work::load(shared, &name).await {
                 Ok(Some(work)) => {
                     if let Err(error) = work.run(event, requests).await {
-                        crate::work::log("the build cannot go on", &error);
+                        crate::report::log("the build cannot go on", &error);
                     }
                 }
                 Ok(None) => tracing::error!("the queue does not know this build"),
-                Err(error) => crate::work::log("the build cannot be driven", &error),
+                Err(error) => crate::report::log("the build cannot be driven", &error),
             }
             drop(slot);
         };
@@ -179,7 +179,7 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Driver<S, T, G, C> {
         let record = match self.shared.queue.get(&id).await {
             Ok(Some(record)) => record,
             Ok(None) => return,
-            Err(error) => return crate::work::log("a build cannot be read", &error),
+            Err(error) => return crate::report::log("a build cannot be read", &error),
         };
         match record.build.stage {
             Stage::Ended { .. } => {}
@@ -212,7 +212,10 @@ async fn sweep<S: Spawner, T: Store, G: Signer, C: Clock>(
     }
 }
 
-async fn remains<S: Spawner>(spawner: &S, accounted: &BTreeSet<AttemptId>) -> Result<usize, SpawnerError> {
+async fn remains<S: Spawner>(
+    spawner: &S,
+    accounted: &BTreeSet<AttemptId>,
+) -> Result<usize, SpawnerError> {
     let known = within(patience::LIST, spawner.list()).await?;
     let mut count = 0;
     for attempt in known.iter().filter(|attempt| !accounted.contains(attempt)) {

@@ -104,7 +104,12 @@ impl Engine {
     ///
     /// # Errors
     /// See [`CancelError`].
-    pub async fn cancel(&self, id: &BuildId, by: &str, reason: Option<&str>) -> Result<Option<Record>, CancelError> {
+    pub async fn cancel(
+        &self,
+        id: &BuildId,
+        by: &str,
+        reason: Option<&str>,
+    ) -> Result<Option<Record>, CancelError> {
         loop {
             match self.queue.get(id).await? {
                 Some(record) if record.build.outcome().is_none() => {}
@@ -120,7 +125,10 @@ impl Engine {
                 id: id.clone(),
                 request,
             };
-            self.commands.send(command).await.map_err(|_| CancelError::Closed)?;
+            self.commands
+                .send(command)
+                .await
+                .map_err(|_| CancelError::Closed)?;
             // Without an answer the build has just changed hands, or ended: look again.
             if let Ok(record) = answer.await {
                 return Ok(Some(record));
@@ -161,7 +169,9 @@ impl Follow {
 impl Notices {
     fn listen(&self, id: &BuildId) -> watch::Receiver<Option<Record>> {
         let mut open = self.lock();
-        let sender = open.entry(id.clone()).or_insert_with(|| watch::Sender::new(None));
+        let sender = open
+            .entry(id.clone())
+            .or_insert_with(|| watch::Sender::new(None));
         let mut receiver = sender.subscribe();
         receiver.mark_unchanged();
         receiver
@@ -174,7 +184,11 @@ impl Notices {
         if let Some(sender) = open.get(id) {
             sender.send_replace(Some(record.clone()));
         }
-        if record.build.outcome().is_some() || open.get(id).is_some_and(|sender| sender.receiver_count() == 0) {
+        if record.build.outcome().is_some()
+            || open
+                .get(id)
+                .is_some_and(|sender| sender.receiver_count() == 0)
+        {
             open.remove(id);
         }
     }

@@ -12,6 +12,7 @@ pub mod life;
 mod perform;
 pub mod ports;
 pub mod queue;
+mod report;
 #[cfg(test)]
 mod tests;
 mod trail;

@@ -36,6 +36,19 @@ pub(crate) mod patience {
     pub(super) const ATTEST: Duration = Duration::from_secs(60);
     /// Putting a few small objects into the store.
     pub(super) const PUBLISH: Duration = Duration::from_secs(300);
+
+    /// Between two attempts. The engine's own tests let attempts fail by the hundred.
+    const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
+
+    /// Before an attempt begins. The slot is kept meanwhile: whatever ended the last attempt, such as a store
+    /// that is being restarted, would else use up the attempts of every build that waits.
+    pub(super) fn before(attempt: u32) -> Duration {
+        match attempt {
+            0 | 1 => Duration::ZERO,
+            2 => PAUSE,
+            _ => 10 * PAUSE,
+        }
+    }
 }
 
 pub(crate) async fn stage<S: Spawner, T: Store, G: Signer, C: Clock>(
@@ -43,8 +56,12 @@ pub(crate) async fn stage<S: Spawner, T: Store, G: Signer, C: Clock>(
     submission: Arc<Submission>,
     attempt: AttemptId,
 ) -> Progress {
+    sleep(patience::before(attempt.number())).await;
     let plan = Plan::compile(&submission.spec);
-    let staged = shared.ports.spawner.stage(&attempt, submission.spec_digest(), plan);
+    let staged = shared
+        .ports
+        .spawner
+        .stage(&attempt, submission.spec_digest(), plan);
     progress(within(patience::STAGE, staged).await, |()| Progress::Staged)
 }
 
@@ -53,7 +70,9 @@ pub(crate) async fn launch<S: Spawner, T: Store, G: Signer, C: Clock>(
     attempt: AttemptId,
 ) -> Progress {
     let launched = shared.ports.spawner.launch(&attempt);
-    progress(within(patience::LAUNCH, launched).await, |()| Progress::Launched)
+    progress(within(patience::LAUNCH, launched).await, |()| {
+        Progress::Launched
+    })
 }
 
 pub(crate) async fn await_exit<S: Spawner, T: Store, G: Signer, C: Clock>(
@@ -85,15 +104,17 @@ pub(crate) async fn collect<S: Spawner, T: Store, G: Signer, C: Clock>(
     submission: Arc<Submission>,
     attempt: AttemptId,
 ) -> Progress {
-    let Taken { receipt, outcome } = match within(patience::COLLECT, shared.ports.spawner.collect(&attempt)).await {
-        Ok(taken) => taken,
-        Err(SpawnerError::Failed(outcome)) => return Progress::Failed { outcome },
-        Err(SpawnerError::Lost(why)) => return Progress::SpawnerLost { why },
-    };
+    let Taken { receipt, outcome } =
+        match within(patience::COLLECT, shared.ports.spawner.collect(&attempt)).await {
+            Ok(taken) => taken,
+            Err(SpawnerError::Failed(outcome)) => return Progress::Failed { outcome },
+            Err(SpawnerError::Lost(why)) => return Progress::SpawnerLost { why },
+        };
     let bytes = match shared.ports.spawner.receipt(&attempt).await {
         Ok(bytes) => bytes,
         Err(Trouble(why)) => {
-            let outcome = Outcome::retryable("collect", format!("the receipt cannot be read: {why}"));
+            let outcome =
+                Outcome::retryable("collect", format!("the receipt cannot be read: {why}"));
             return Progress::Failed { outcome };
         }
     };
@@ -104,7 +125,10 @@ pub(crate) async fn collect<S: Spawner, T: Store, G: Signer, C: Clock>(
             outputs: read.outputs.len() as u64,
         },
         Ok(_) => Progress::Failed {
-            outcome: Outcome::permanent("collect", "the receipt tells of another outcome than the spawner"),
+            outcome: Outcome::permanent(
+                "collect",
+                "the receipt tells of another outcome than the spawner",
+            ),
         },
         Err(Trouble(why)) => Progress::Failed {
             outcome: Outcome::permanent("collect", why),
@@ -129,12 +153,20 @@ pub(crate) async fn attest<S: Spawner, T: Store, G: Signer, C: Clock>(
         Ok(Err(error)) => return refused(false, error.to_string()),
         Err(invalid) => return refused(false, invalid.to_string()),
     };
-    match timeout(patience::ATTEST, shared.ports.signer.attest(collected, spec, asserted)).await {
+    match timeout(
+        patience::ATTEST,
+        shared.ports.signer.attest(collected, spec, asserted),
+    )
+    .await
+    {
         Ok(Ok(bundle)) => Progress::Attested { bundle },
         Ok(Err(Refusal { retryable, reasons })) => Progress::AttestRefused { retryable, reasons },
         Err(_) => refused(
             true,
-            format!("the signer has not answered in {} s", patience::ATTEST.as_secs()),
+            format!(
+                "the signer has not answered in {} s",
+                patience::ATTEST.as_secs()
+            ),
         ),
     }
 }
@@ -185,10 +217,18 @@ async fn evidence<S: Spawner, T: Store, G: Signer, C: Clock>(
     publication: &Publication,
     trail: Vec<u8>,
 ) -> Result<Evidence, Trouble> {
-    let (spawner, store, signer) = (&shared.ports.spawner, &shared.ports.store, &shared.ports.signer);
+    let (spawner, store, signer) = (
+        &shared.ports.spawner,
+        &shared.ports.store,
+        &shared.ports.signer,
+    );
     let invalid = |error: belljar_core::Invalid| Trouble(error.to_string());
-    let spec = store.put(submission.spec.canonical().map_err(invalid)?).await?;
-    let plan = Plan::compile(&submission.spec).canonical().map_err(invalid)?;
+    let spec = store
+        .put(submission.spec.canonical().map_err(invalid)?)
+        .await?;
+    let plan = Plan::compile(&submission.spec)
+        .canonical()
+        .map_err(invalid)?;
     let plan = store.put(plan).await?;
     let audit_trail = store.put(trail).await?;
     let (mut receipt, mut log) = (None, None);
@@ -223,13 +263,19 @@ async fn evidence<S: Spawner, T: Store, G: Signer, C: Clock>(
 }
 
 /// Reads a receipt file that must be the named one, and about this attempt at this specification.
-fn checked(bytes: &[u8], digest: Digest, attempt: &AttemptId, submission: &Submission) -> Result<Receipt, Trouble> {
+fn checked(
+    bytes: &[u8],
+    digest: Digest,
+    attempt: &AttemptId,
+    submission: &Submission,
+) -> Result<Receipt, Trouble> {
     if Digest::of(bytes) != digest {
         return Err(Trouble(
             "the receipt file is not the one that the spawner named".to_owned(),
         ));
     }
-    let receipt = Receipt::from_canonical(bytes).map_err(|e| Trouble(format!("the receipt is malformed: {e}")))?;
+    let receipt = Receipt::from_canonical(bytes)
+        .map_err(|e| Trouble(format!("the receipt is malformed: {e}")))?;
     if receipt.attempt != *attempt || receipt.spec != submission.spec_digest() {
         return Err(Trouble(
             "the receipt is about another attempt or specification".to_owned(),

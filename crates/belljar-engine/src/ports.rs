@@ -25,19 +25,31 @@ pub trait Spawner: Send + Sync + 'static {
     fn launch(&self, attempt: &AttemptId) -> impl Future<Output = Result<(), SpawnerError>> + Send;
 
     /// Waits for the end of the steps of a launched attempt; also if they have ended already.
-    fn exited(&self, attempt: &AttemptId) -> impl Future<Output = Result<Outcome, SpawnerError>> + Send;
+    fn exited(
+        &self,
+        attempt: &AttemptId,
+    ) -> impl Future<Output = Result<Outcome, SpawnerError>> + Send;
 
     /// Has an attempt ended, whatever it is doing.
-    fn kill(&self, attempt: &AttemptId, by: &str) -> impl Future<Output = Result<(), SpawnerError>> + Send;
+    fn kill(
+        &self,
+        attempt: &AttemptId,
+        by: &str,
+    ) -> impl Future<Output = Result<(), SpawnerError>> + Send;
 
     /// Has outputs and receipt taken.
-    fn collect(&self, attempt: &AttemptId) -> impl Future<Output = Result<Taken, SpawnerError>> + Send;
+    fn collect(
+        &self,
+        attempt: &AttemptId,
+    ) -> impl Future<Output = Result<Taken, SpawnerError>> + Send;
 
     /// The receipt file of a collected attempt, as it is on disk.
-    fn receipt(&self, attempt: &AttemptId) -> impl Future<Output = Result<Vec<u8>, Trouble>> + Send;
+    fn receipt(&self, attempt: &AttemptId)
+    -> impl Future<Output = Result<Vec<u8>, Trouble>> + Send;
 
     /// Has everything of an attempt removed. Fine for an attempt that is not known.
-    fn destroy(&self, attempt: &AttemptId) -> impl Future<Output = Result<(), SpawnerError>> + Send;
+    fn destroy(&self, attempt: &AttemptId)
+    -> impl Future<Output = Result<(), SpawnerError>> + Send;
 
     /// Every attempt that was not destroyed.
     fn list(&self) -> impl Future<Output = Result<Vec<AttemptId>, SpawnerError>> + Send;
@@ -49,7 +61,11 @@ pub trait Store: Send + Sync + 'static {
     fn put(&self, content: Vec<u8>) -> impl Future<Output = Result<ObjectId, Trouble>> + Send;
 
     /// Keeps the log of an ended attempt, which must turn out to be `object`, like [`Store::put`].
-    fn keep_log(&self, attempt: &AttemptId, object: ObjectId) -> impl Future<Output = Result<(), Trouble>> + Send;
+    fn keep_log(
+        &self,
+        attempt: &AttemptId,
+        object: ObjectId,
+    ) -> impl Future<Output = Result<(), Trouble>> + Send;
 }
 
 /// The process that holds the key.
@@ -77,7 +93,12 @@ mod shared {
     use super::*;
 
     impl<S: Spawner> Spawner for Arc<S> {
-        async fn stage(&self, attempt: &AttemptId, spec: Digest, plan: Plan) -> Result<(), SpawnerError> {
+        async fn stage(
+            &self,
+            attempt: &AttemptId,
+            spec: Digest,
+            plan: Plan,
+        ) -> Result<(), SpawnerError> {
             (**self).stage(attempt, spec, plan).await
         }
 
@@ -121,7 +142,12 @@ mod shared {
     }
 
     impl<G: Signer> Signer for Arc<G> {
-        async fn attest(&self, collected: Collected, spec: String, asserted: Asserted) -> Result<Bundle, Refusal> {
+        async fn attest(
+            &self,
+            collected: Collected,
+            spec: String,
+            asserted: Asserted,
+        ) -> Result<Bundle, Refusal> {
             (**self).attest(collected, spec, asserted).await
         }
 

@@ -63,7 +63,12 @@ impl TrailFile {
             source,
         };
         let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false).mode(0o640);
+        let options = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o640);
         let mut file = options.open(&path).map_err(failed)?;
         // An append of an earlier life of the daemon may still be on its way to the disk.
         file.try_lock().map_err(|e| failed(e.into()))?;
@@ -105,10 +110,12 @@ impl TrailFile {
             _ => None,
         };
         let mut trail = self.trail.clone();
-        let line = trail.append(time, event).map_err(|source| TrailError::Entry {
-            path: self.path.clone(),
-            source,
-        })?;
+        let line = trail
+            .append(time, event)
+            .map_err(|source| TrailError::Entry {
+                path: self.path.clone(),
+                source,
+            })?;
         self.write(&line).map_err(|source| TrailError::Io {
             path: self.path.clone(),
             source,
@@ -136,7 +143,9 @@ impl TrailFile {
 
     /// The first request for the attestation of `attempt`, if it was written.
     pub(crate) fn requested(&self, attempt: &AttemptId) -> Option<&Requested> {
-        self.requested.iter().find(|request| request.attempt == *attempt)
+        self.requested
+            .iter()
+            .find(|request| request.attempt == *attempt)
     }
 
     /// The bytes of the trail: up to a request, or all.
@@ -161,7 +170,10 @@ fn requests(bytes: &[u8]) -> Result<Vec<Requested>, VerifyError> {
         return Ok(Vec::new());
     }
     let (mut found, mut hasher, mut length) = (Vec::new(), Hasher::new(), 0);
-    for (line, entry) in bytes.split_inclusive(|byte| *byte == b'\n').zip(verify(bytes)?) {
+    for (line, entry) in bytes
+        .split_inclusive(|byte| *byte == b'\n')
+        .zip(verify(bytes)?)
+    {
         hasher.update(line);
         length += line.len() as u64;
         if let AuditEvent::AttestationRequested { attempt } = entry.event {
@@ -195,7 +207,10 @@ mod tests {
             .append(time, AuditEvent::AttemptStarted { attempt: attempt() })
             .unwrap();
         trail
-            .append(time, AuditEvent::AttestationRequested { attempt: attempt() })
+            .append(
+                time,
+                AuditEvent::AttestationRequested { attempt: attempt() },
+            )
             .unwrap();
         trail
             .append(time, AuditEvent::Destroyed { attempt: attempt() })
@@ -207,8 +222,14 @@ mod tests {
     fn a_torn_line_is_cut_off_and_the_request_is_found_again() {
         let directory = tempfile::tempdir().unwrap();
         let mut trail = filled(directory.path());
-        let (whole, request) = (trail.bytes(None).unwrap(), trail.requested(&attempt()).unwrap().clone());
-        assert_eq!(Digest::of(&trail.bytes(Some(&request)).unwrap()), request.digest);
+        let (whole, request) = (
+            trail.bytes(None).unwrap(),
+            trail.requested(&attempt()).unwrap().clone(),
+        );
+        assert_eq!(
+            Digest::of(&trail.bytes(Some(&request)).unwrap()),
+            request.digest
+        );
         assert_eq!(request.entries, 2);
         let path = trail.path.clone();
         drop(trail);
@@ -217,7 +238,10 @@ mod tests {
         assert_eq!(trail.requested(&attempt()), Some(&request));
         assert_eq!(std::fs::read(&path).unwrap(), whole);
         trail
-            .append(Timestamp::from_millis(2), AuditEvent::Destroyed { attempt: attempt() })
+            .append(
+                Timestamp::from_millis(2),
+                AuditEvent::Destroyed { attempt: attempt() },
+            )
             .unwrap();
         assert_eq!(verify(&trail.bytes(None).unwrap()).unwrap().len(), 4);
     }
@@ -231,7 +255,12 @@ mod tests {
             Err(TrailError::Io { .. })
         ));
         drop(trail);
-        assert_eq!(TrailFile::open(directory.path(), &build()).unwrap().entries(), 3);
+        assert_eq!(
+            TrailFile::open(directory.path(), &build())
+                .unwrap()
+                .entries(),
+            3
+        );
     }
 
     #[test]

@@ -15,10 +15,11 @@ use tracing::Instrument as _;
 
 use crate::driver::RETRY;
 use crate::engine::{CancelRequest, Notices};
-use crate::life::{Effect, Event, Fact, Progress, Stage, step};
+use crate::life::{Effect, Event, Progress, Stage, step};
 use crate::perform;
 use crate::ports::{Clock, Ports, Signer, Spawner, Store};
 use crate::queue::{Queue, QueueError, Record};
+use crate::report::{audit_event, chain, log, trouble};
 use crate::trail::{Requested, TrailError, TrailFile};
 
 /// What all tasks share.
@@ -45,7 +46,10 @@ type Pending = Pin<Box<dyn Future<Output = Progress> + Send>>;
 struct Broken(String);
 
 impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
-    pub(crate) async fn load(shared: Arc<Shared<S, T, G, C>>, id: &BuildId) -> Result<Option<Self>, QueueError> {
+    pub(crate) async fn load(
+        shared: Arc<Shared<S, T, G, C>>,
+        id: &BuildId,
+    ) -> Result<Option<Self>, QueueError> {
         let record = shared.queue.get(id).await?;
         Ok(record.map(|record| Self {
             shared,
@@ -96,7 +100,8 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
         pending: &mut Option<Pending>,
         requests: &mut mpsc::Receiver<CancelRequest>,
     ) -> (Event, Option<oneshot::Sender<Record>>) {
-        let (Some(effect), Some(attempt)) = (pending.as_mut(), self.record.build.attempt.clone()) else {
+        let (Some(effect), Some(attempt)) = (pending.as_mut(), self.record.build.attempt.clone())
+        else {
             let why = "a defect of the daemon left the build with nothing to wait for".to_owned();
             return (Event::Condemned { why }, None);
         };
@@ -155,7 +160,7 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
             let submission = self.record.submission.clone();
             let begun: Pending = match effect {
                 Effect::Record(fact) => {
-                    let event = self.audit_event(fact);
+                    let event = audit_event(fact, &submission);
                     self.append(event).await?;
                     continue;
                 }
@@ -166,19 +171,32 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
                 }
                 Effect::Stage(attempt) => Box::pin(perform::stage(shared, submission, attempt)),
                 Effect::Launch(attempt) => Box::pin(perform::launch(shared, attempt)),
-                Effect::AwaitExit(attempt) => Box::pin(perform::await_exit(shared, submission, attempt)),
+                Effect::AwaitExit(attempt) => {
+                    Box::pin(perform::await_exit(shared, submission, attempt))
+                }
                 Effect::Collect(attempt) => Box::pin(perform::collect(shared, submission, attempt)),
                 Effect::Attest { collected, delay } => {
                     let asserted = self.request_attestation(collected.attempt()).await?;
-                    Box::pin(perform::attest(shared, submission, collected, asserted, delay))
+                    Box::pin(perform::attest(
+                        shared, submission, collected, asserted, delay,
+                    ))
                 }
                 Effect::Publish {
                     attempt,
                     publication,
                     delay,
                 } => {
-                    let trail = self.published_trail(&attempt, publication.bundle.is_some()).await?;
-                    Box::pin(perform::publish(shared, submission, attempt, publication, trail, delay))
+                    let trail = self
+                        .published_trail(&attempt, publication.bundle.is_some())
+                        .await?;
+                    Box::pin(perform::publish(
+                        shared,
+                        submission,
+                        attempt,
+                        publication,
+                        trail,
+                        delay,
+                    ))
                 }
                 Effect::Destroy(attempt) => Box::pin(perform::destroy(shared, attempt)),
             };
@@ -194,7 +212,9 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
             let (directory, id) = (directory.clone(), id.clone());
             match spawn_blocking(move || TrailFile::open(&directory, &id)).await {
                 Ok(Ok(trail)) => break trail,
-                Ok(Err(error @ TrailError::Io { .. })) => log("the audit trail cannot be opened", &error),
+                Ok(Err(error @ TrailError::Io { .. })) => {
+                    log("the audit trail cannot be opened", &error)
+                }
                 Ok(Err(error)) => return Err(broken(&error)),
                 Err(error) => return Err(broken(&error)),
             }
@@ -231,7 +251,8 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
             return Ok(());
         }
         let now = self.shared.ports.clock.now();
-        self.on_trail(move |trail| trail.append(now, event.clone())).await
+        self.on_trail(move |trail| trail.append(now, event.clone()))
+            .await
     }
 
     /// The trail's digest up to the request for attestation of `attempt`. That is written once: the signer
@@ -250,8 +271,13 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
                 Ok(trail.requested(&attempt).cloned())
             })
             .await?;
-        let Some(Requested { digest, entries, .. }) = requested else {
-            return Err(Broken("the audit trail does not keep what was appended".to_owned()));
+        let Some(Requested {
+            digest, entries, ..
+        }) = requested
+        else {
+            return Err(Broken(
+                "the audit trail does not keep what was appended".to_owned(),
+            ));
         };
         let submission = &self.record.submission;
         Ok(Asserted {
@@ -264,7 +290,11 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
     }
 
     /// What is published of the trail: of a signed build the part that the statement names, else all so far.
-    async fn published_trail(&mut self, attempt: &AttemptId, signed: bool) -> Result<Vec<u8>, Broken> {
+    async fn published_trail(
+        &mut self,
+        attempt: &AttemptId,
+        signed: bool,
+    ) -> Result<Vec<u8>, Broken> {
         let attempt = attempt.clone();
         self.on_trail(move |trail| {
             let requested = trail.requested(&attempt).filter(|_| signed).cloned();
@@ -303,73 +333,12 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
             tokio::time::sleep(RETRY).await;
         }
     }
-
-    fn audit_event(&self, fact: Fact) -> AuditEvent {
-        match fact {
-            Fact::AttemptStarted(attempt) => AuditEvent::AttemptStarted { attempt },
-            Fact::Staged(attempt) => AuditEvent::Staged {
-                attempt,
-                tree: self.record.submission.spec.source,
-            },
-            Fact::Launched(attempt) => AuditEvent::Launched { attempt },
-            Fact::Exited(attempt, outcome) => AuditEvent::Ended { attempt, outcome },
-            Fact::Collected {
-                attempt,
-                receipt,
-                outcome,
-                outputs,
-            } => AuditEvent::Collected {
-                attempt,
-                receipt,
-                outputs,
-                outcome,
-            },
-            Fact::Signed { attempt, bundle } => AuditEvent::Signed {
-                attempt,
-                bundle: bundle.object.digest,
-                key_id: bundle.key_id,
-            },
-            Fact::SigningRefused { attempt, reasons } => AuditEvent::SigningRefused { attempt, reasons },
-            Fact::Destroyed(attempt) => AuditEvent::Destroyed { attempt },
-            Fact::Recovered { attempt, stage } => AuditEvent::Recovered {
-                attempt,
-                state: stage.to_owned(),
-            },
-            Fact::CancelRequested { by, reason } => AuditEvent::CancelRequested { by, reason },
-            Fact::Finished(outcome) => AuditEvent::Finished { outcome },
-        }
-    }
-}
-
-/// Logs what went wrong with an effect, whatever comes of that.
-fn trouble(what: &Progress) {
-    match what {
-        Progress::SpawnerLost { why } => tracing::warn!(why, "the spawner was lost"),
-        Progress::Failed { outcome } => tracing::warn!(%outcome, "the spawner has failed"),
-        Progress::AttestRefused { retryable, reasons } => tracing::warn!(retryable, ?reasons, "not attested"),
-        Progress::PublishFailed { why } => tracing::warn!(why, "not published"),
-        _ => {}
-    }
 }
 
 fn broken(error: &(dyn Error + 'static)) -> Broken {
     log("the audit trail cannot be continued", error);
-    Broken(format!("the audit trail cannot be continued: {}", chain(error)))
-}
-
-/// Logs an error with all its causes, once, where it is handled.
-pub(crate) fn log(what: &str, error: &(dyn Error + 'static)) {
-    tracing::error!(cause = chain(error), "{what}");
-}
-
-/// An error and its causes in one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
+    Broken(format!(
+        "the audit trail cannot be continued: {}",
+        chain(error)
+    ))
 }

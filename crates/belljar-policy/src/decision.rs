@@ -53,7 +53,9 @@ const LAST_EPOCH: u64 = 253_402_300_799;
 pub fn decide(spec: BuildSpec, identity: Identity, policy: &Policy) -> Decision {
     let Identity::Unix { uid } = identity;
     if !policy.allows_uid(uid) {
-        let sentence = format!("user id {uid} may not submit builds; the operator lists who may in `allowed_uids`");
+        let sentence = format!(
+            "user id {uid} may not submit builds; the operator lists who may in `allowed_uids`"
+        );
         return Decision::Deny {
             reasons: vec![Reason {
                 class: Class::Identity,
@@ -73,7 +75,10 @@ pub fn decide(spec: BuildSpec, identity: Identity, policy: &Policy) -> Decision 
     if !policy.allows_image(spec.image) {
         deny(
             "image",
-            format!("the image `{}` is not allowed by the operator", image_name(spec.image)),
+            format!(
+                "the image `{}` is not allowed by the operator",
+                image_name(spec.image)
+            ),
         );
     }
     let caps = policy.caps().get().named();
@@ -161,7 +166,9 @@ mod tests {
     fn fields(decision: &Decision) -> Vec<&str> {
         match decision {
             Decision::Admit(_) => vec![],
-            Decision::Deny { reasons } => reasons.iter().map(|reason| reason.field.as_str()).collect(),
+            Decision::Deny { reasons } => {
+                reasons.iter().map(|reason| reason.field.as_str()).collect()
+            }
         }
     }
 
@@ -211,7 +218,10 @@ mod tests {
             Policy::new([], [Image::Host], Limits::DEFAULT),
             Err(crate::PolicyError::NobodyAllowed)
         );
-        assert_eq!(Policy::new([0], [], Limits::DEFAULT), Err(crate::PolicyError::NoImage));
+        assert_eq!(
+            Policy::new([0], [], Limits::DEFAULT),
+            Err(crate::PolicyError::NoImage)
+        );
     }
 
     proptest! {

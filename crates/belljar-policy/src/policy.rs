@@ -14,7 +14,9 @@ pub struct Policy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// No user id is allowed: every submission would be denied.
-    #[error("allowed_uids: the list is empty, so nobody could submit a build; name at least one user id")]
+    #[error(
+        "allowed_uids: the list is empty, so nobody could submit a build; name at least one user id"
+    )]
     NobodyAllowed,
     /// No image is allowed: every submission would be denied.
     #[error("images: the list is empty, so no build could run; name at least one image")]

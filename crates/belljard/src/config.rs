@@ -95,7 +95,11 @@ pub(crate) enum ConfigError {
         source: toml::de::Error,
     },
     #[error("{}: {field}: {why}", path.display())]
-    Field { path: PathBuf, field: String, why: String },
+    Field {
+        path: PathBuf,
+        field: String,
+        why: String,
+    },
     #[error("{}", path.display())]
     Policy {
         path: PathBuf,
@@ -116,7 +120,9 @@ impl Config {
             .read_to_string(&mut text)
             .map_err(read)?;
         if text.len() > bounds::CONFIG_BYTES {
-            return Err(ConfigError::TooLarge { path: path.to_owned() });
+            return Err(ConfigError::TooLarge {
+                path: path.to_owned(),
+            });
         }
         Self::parse(path, &text)
     }
@@ -139,24 +145,15 @@ impl Config {
             return Err(refused(field, format!("{NO_TCP}; remove this field")));
         }
         let file: Written = toml::from_str(text).map_err(syntax)?;
-        if let Some(why) = network_address(&file.socket) {
-            return Err(refused("socket", why));
-        }
-        let paths = [
-            ("socket", &file.socket),
-            ("store_socket", &file.store_socket),
-            ("spawner_socket", &file.spawner_socket),
-            ("signer_socket", &file.signer_socket),
-            ("store_root", &file.store_root),
-            ("receipts", &file.receipts),
-            ("evidence", &file.evidence),
-            ("state", &file.state),
-        ];
-        if let Some((field, _)) = paths.into_iter().find(|(_, path)| !path.is_absolute()) {
-            return Err(refused(field, "the path is not absolute; write it from `/`".to_owned()));
+        if let Some((field, why)) = file.bad_path() {
+            return Err(refused(field, why));
         }
         if file.slots == 0 || file.slots > bounds::CONCURRENT_SANDBOXES {
-            let why = format!("{} is not between 1 and {}", file.slots, bounds::CONCURRENT_SANDBOXES);
+            let why = format!(
+                "{} is not between 1 and {}",
+                file.slots,
+                bounds::CONCURRENT_SANDBOXES
+            );
             return Err(refused("slots", why));
         }
         let caps = file
@@ -164,10 +161,11 @@ impl Config {
             .limits()
             .map_err(|e| refused(&format!("caps.{}", e.field), e.reason))?;
         let allowed = file.allowed_uids.into_iter().chain([ROOT]);
-        let policy = Policy::new(allowed, [Image::Host], caps).map_err(|source| ConfigError::Policy {
-            path: path.to_owned(),
-            source,
-        })?;
+        let policy =
+            Policy::new(allowed, [Image::Host], caps).map_err(|source| ConfigError::Policy {
+                path: path.to_owned(),
+                source,
+            })?;
         Ok(Self {
             socket: file.socket,
             store_socket: file.store_socket,
@@ -180,6 +178,32 @@ impl Config {
             slots: file.slots,
             policy,
             builder_ids: file.builder_ids,
+        })
+    }
+}
+
+impl Written {
+    /// The first path that is none, and why.
+    fn bad_path(&self) -> Option<(&'static str, String)> {
+        if let Some(why) = network_address(&self.socket) {
+            return Some(("socket", why));
+        }
+        let paths = [
+            ("socket", &self.socket),
+            ("store_socket", &self.store_socket),
+            ("spawner_socket", &self.spawner_socket),
+            ("signer_socket", &self.signer_socket),
+            ("store_root", &self.store_root),
+            ("receipts", &self.receipts),
+            ("evidence", &self.evidence),
+            ("state", &self.state),
+        ];
+        let relative = paths.into_iter().find(|(_, path)| !path.is_absolute());
+        relative.map(|(field, _)| {
+            (
+                field,
+                "the path is not absolute; write it from `/`".to_owned(),
+            )
         })
     }
 }
@@ -208,7 +232,9 @@ fn network_address(socket: &Path) -> Option<String> {
         .rsplit_once(':')
         .is_some_and(|(_, port)| !text.starts_with('/') && port.parse::<u16>().is_ok());
     let address = text.parse::<SocketAddr>().is_ok() || text.contains("://") || host_and_port;
-    address.then(|| format!("`{text}` is a network address; {NO_TCP}. Write the path of a unix socket"))
+    address.then(|| {
+        format!("`{text}` is a network address; {NO_TCP}. Write the path of a unix socket")
+    })
 }
 
 #[cfg(test)]
@@ -270,7 +296,10 @@ mod tests {
                 with("allowed_uids = [0]", "allowed_uids = [0]\n[caps]\npids = 0"),
                 "caps.pids",
             ),
-            (with("allowed_uids = [0]", "allowed_uids = [0]\n[caps]\nfoo = 0"), "foo"),
+            (
+                with("allowed_uids = [0]", "allowed_uids = [0]\n[caps]\nfoo = 0"),
+                "foo",
+            ),
         ] {
             assert!(error.starts_with("b.toml"), "{error}");
             assert!(error.contains(due), "{error}");

@@ -7,6 +7,7 @@
 
 mod compose;
 mod config;
+mod listen;
 mod peers;
 mod services;
 mod tasks;
@@ -55,7 +56,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     }
     belljar_sys::process::not_dumpable()?;
     let config = config::Config::load(&arguments.config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(compose::run(config));
     // A read that hangs on a disk must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));

@@ -15,6 +15,7 @@
 //!   attested or later goes on, because all that is done from there may be done twice.
 
 mod event;
+mod evidence;
 mod step;
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,18 @@
-use std::time::Duration;
-
 use belljar_core::{AttemptId, Digest, Outcome, Timestamp, bounds};
 
-use super::{Build, Bundle, Collected, Effect, Event, Fact, Next, Progress, Publication, Stage, Unexpected};
+use super::{
+    Build, Collected, Effect, Event, Fact, Next, Progress, Publication, Stage, Unexpected,
+};
 
 /// One transition: what `build` becomes when `event` happens at `now`, and what is to be done then.
 ///
 /// # Errors
 /// When the event makes no sense here: a stale answer, or one that nobody asked for.
-pub fn step(build: &Build, event: Event, now: Timestamp) -> Result<(Build, Vec<Effect>), Unexpected> {
+pub fn step(
+    build: &Build,
+    event: Event,
+    now: Timestamp,
+) -> Result<(Build, Vec<Effect>), Unexpected> {
     let unexpected = Unexpected {
         event: event.name(),
         stage: build.stage.name(),
@@ -23,7 +27,9 @@ pub fn step(build: &Build, event: Event, now: Timestamp) -> Result<(Build, Vec<E
         Event::CancelRequested { by, reason } => Some(turn.cancel(by, reason)),
         Event::Recovered => turn.recover(),
         Event::Condemned { why } => Some(turn.condemn(why)),
-        Event::Attempt { attempt, what } if build.attempt.as_ref() == Some(&attempt) => turn.progress(attempt, what),
+        Event::Attempt { attempt, what } if build.attempt.as_ref() == Some(&attempt) => {
+            turn.progress(attempt, what)
+        }
         Event::Attempt { .. } => None,
     };
     let mut after = after.ok_or(unexpected)?;
@@ -35,7 +41,7 @@ pub fn step(build: &Build, event: Event, now: Timestamp) -> Result<(Build, Vec<E
 }
 
 /// A transition in the making. Methods give none for what makes no sense.
-struct Turn {
+pub(super) struct Turn {
     build: Build,
     effects: Vec<Effect>,
     now: Timestamp,
@@ -43,7 +49,11 @@ struct Turn {
 
 impl Turn {
     fn start(self) -> Option<Self> {
-        let number = self.build.attempt.as_ref().map_or(1, |last| last.number() + 1);
+        let number = self
+            .build
+            .attempt
+            .as_ref()
+            .map_or(1, |last| last.number() + 1);
         let attempt = AttemptId::new(self.build.id.clone(), number).ok()?;
         if self.build.stage != Stage::Queued {
             return None;
@@ -60,7 +70,10 @@ impl Turn {
             return self;
         }
         self.build.cancelled_by = Some(by.clone());
-        let mut turn = self.record(Fact::CancelRequested { by: by.clone(), reason });
+        let mut turn = self.record(Fact::CancelRequested {
+            by: by.clone(),
+            reason,
+        });
         match (&turn.build.stage, turn.build.attempt.clone()) {
             (Stage::Queued, _) => turn.end(Outcome::Cancelled { by }),
             (Stage::Staging | Stage::Launching | Stage::Running, Some(attempt)) => {
@@ -146,13 +159,17 @@ impl Turn {
             (Stage::Collecting { cause }, Progress::SpawnerLost { why }) => {
                 self.not_collected(attempt, cause, Outcome::retryable("collect", why))
             }
-            (stage @ (Stage::Staging | Stage::Launching | Stage::Running), Progress::SpawnerLost { why }) => {
-                self.conclude(attempt, Outcome::retryable(phase(&stage), why), None)
+            (
+                stage @ (Stage::Staging | Stage::Launching | Stage::Running),
+                Progress::SpawnerLost { why },
+            ) => self.conclude(attempt, Outcome::retryable(phase(&stage), why), None),
+            (Stage::Attesting { collected, .. }, Progress::Attested { bundle }) => {
+                self.attested(collected, bundle)
             }
-            (Stage::Attesting { collected, .. }, Progress::Attested { bundle }) => self.attested(collected, bundle),
-            (Stage::Attesting { collected, tries }, Progress::AttestRefused { retryable, reasons }) => {
-                self.not_attested(collected, tries, retryable, reasons)
-            }
+            (
+                Stage::Attesting { collected, tries },
+                Progress::AttestRefused { retryable, reasons },
+            ) => self.not_attested(collected, tries, retryable, reasons),
             (Stage::Publishing { publication, .. }, Progress::Published { evidence }) => {
                 let mut turn = self;
                 turn.build.evidence = Some(*evidence);
@@ -200,12 +217,20 @@ impl Turn {
         turn.enter(Stage::Collecting { cause }, Effect::Collect(attempt))
     }
 
-    fn collected(self, attempt: AttemptId, cause: Outcome, receipt: Digest, outcome: Outcome) -> Self {
+    fn collected(
+        self,
+        attempt: AttemptId,
+        cause: Outcome,
+        receipt: Digest,
+        outcome: Outcome,
+    ) -> Self {
         let outcome = self.settle(outcome);
         match (outcome.is_success(), cause.is_success()) {
             (true, true) => self.attest(Collected { attempt, receipt }, 0),
             (true, false) => {
-                let why = format!("the receipt tells of a success, but the attempt ended otherwise: {cause}");
+                let why = format!(
+                    "the receipt tells of a success, but the attempt ended otherwise: {cause}"
+                );
                 self.conclude(attempt, Outcome::permanent("collect", why), Some(receipt))
             }
             (false, _) => self.conclude(attempt, outcome, Some(receipt)),
@@ -216,53 +241,6 @@ impl Turn {
     fn not_collected(self, attempt: AttemptId, cause: Outcome, outcome: Outcome) -> Self {
         let outcome = if cause.is_success() { outcome } else { cause };
         self.conclude(attempt, outcome, None)
-    }
-
-    fn attested(self, collected: Collected, bundle: Bundle) -> Self {
-        let Collected { attempt, receipt } = collected;
-        let turn = self.record(Fact::Signed {
-            attempt: attempt.clone(),
-            bundle: bundle.clone(),
-        });
-        let publication = Publication {
-            outcome: Outcome::Succeeded,
-            receipt: Some(receipt),
-            bundle: Some(bundle),
-        };
-        turn.publish(attempt, publication, 0)
-    }
-
-    /// Never another attempt: what was asked of the signer may have been done without its answer arriving.
-    fn not_attested(self, collected: Collected, tries: u32, retryable: bool, reasons: Vec<String>) -> Self {
-        let tries = tries + 1;
-        if retryable && tries < bounds::EVIDENCE_TRIES {
-            return self.attest(collected, tries);
-        }
-        let Collected { attempt, receipt } = collected;
-        let outcome = Outcome::permanent("attest", reasons.join("; "));
-        let turn = self.record(Fact::SigningRefused {
-            attempt: attempt.clone(),
-            reasons,
-        });
-        let publication = Publication {
-            outcome,
-            receipt: Some(receipt),
-            bundle: None,
-        };
-        turn.publish(attempt, publication, 0)
-    }
-
-    fn not_published(self, attempt: AttemptId, publication: Publication, tries: u32, why: String) -> Self {
-        let tries = tries + 1;
-        if tries < bounds::EVIDENCE_TRIES {
-            return self.publish(attempt, publication, tries);
-        }
-        // A success whose evidence nobody can fetch is none.
-        let outcome = match publication.outcome {
-            Outcome::Succeeded => Outcome::permanent("publish", why),
-            other => other,
-        };
-        self.destroy(attempt, Next::End { outcome })
     }
 
     fn destroyed(self, attempt: AttemptId, next: Next) -> Self {
@@ -294,7 +272,9 @@ impl Turn {
     /// of the build's own stays what it was.
     fn settle(&self, outcome: Outcome) -> Outcome {
         match &self.build.cancelled_by {
-            Some(by) if outcome.is_success() || outcome.is_retryable() => Outcome::Cancelled { by: by.clone() },
+            Some(by) if outcome.is_success() || outcome.is_retryable() => {
+                Outcome::Cancelled { by: by.clone() }
+            }
             _ => outcome,
         }
     }
@@ -303,30 +283,7 @@ impl Turn {
         outcome.is_retryable() && attempt.number() < bounds::ATTEMPTS
     }
 
-    fn attest(self, collected: Collected, tries: u32) -> Self {
-        let delay = backoff(tries);
-        let stage = Stage::Attesting {
-            collected: collected.clone(),
-            tries,
-        };
-        self.enter(stage, Effect::Attest { collected, delay })
-    }
-
-    fn publish(self, attempt: AttemptId, publication: Publication, tries: u32) -> Self {
-        let delay = backoff(tries);
-        let stage = Stage::Publishing {
-            publication: publication.clone(),
-            tries,
-        };
-        let effect = Effect::Publish {
-            attempt,
-            publication,
-            delay,
-        };
-        self.enter(stage, effect)
-    }
-
-    fn destroy(self, attempt: AttemptId, next: Next) -> Self {
+    pub(super) fn destroy(self, attempt: AttemptId, next: Next) -> Self {
         self.enter(Stage::Destroying { next }, Effect::Destroy(attempt))
     }
 
@@ -338,26 +295,18 @@ impl Turn {
         self.record(Fact::Finished(outcome))
     }
 
-    fn enter(mut self, stage: Stage, effect: Effect) -> Self {
+    pub(super) fn enter(mut self, stage: Stage, effect: Effect) -> Self {
         self.build.stage = stage;
         self.then(effect)
     }
 
-    fn record(self, fact: Fact) -> Self {
+    pub(super) fn record(self, fact: Fact) -> Self {
         self.then(Effect::Record(fact))
     }
 
     fn then(mut self, effect: Effect) -> Self {
         self.effects.push(effect);
         self
-    }
-}
-
-/// A tenth of a second, doubled each time, at most five seconds.
-fn backoff(tries: u32) -> Duration {
-    match tries {
-        0 => Duration::ZERO,
-        _ => Duration::from_millis(100 << (tries - 1).min(6)).min(Duration::from_secs(5)),
     }
 }
 
@@ -373,7 +322,9 @@ fn phase(stage: &Stage) -> &'static str {
 /// A failure that calls itself a success is the spawner's mistake, never a success.
 fn never_success(stage: &str, outcome: Outcome) -> Outcome {
     match outcome {
-        Outcome::Succeeded => Outcome::permanent(stage, "the spawner answered with a failure that is none"),
+        Outcome::Succeeded => {
+            Outcome::permanent(stage, "the spawner answered with a failure that is none")
+        }
         other => other,
     }
 }

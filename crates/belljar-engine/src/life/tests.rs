@@ -60,7 +60,8 @@ fn walk(events: impl IntoIterator<Item = Event>) -> (Build, Vec<Effect>) {
     let mut at = (build(), Vec::new());
     for event in events {
         let name = event.name();
-        at = step(&at.0, event, Timestamp::from_millis(2)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        at =
+            step(&at.0, event, Timestamp::from_millis(2)).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
     at
 }
@@ -74,7 +75,11 @@ fn deeds(effects: &[Effect]) -> Vec<&Effect> {
 }
 
 fn to_running() -> Vec<Event> {
-    vec![Event::SlotFree, of(1, Progress::Staged), of(1, Progress::Launched)]
+    vec![
+        Event::SlotFree,
+        of(1, Progress::Staged),
+        of(1, Progress::Launched),
+    ]
 }
 
 fn exited(outcome: Outcome) -> Event {
@@ -98,7 +103,10 @@ fn then(mut events: Vec<Event>, more: impl IntoIterator<Item = Event>) -> Vec<Ev
 }
 
 fn failed() -> Outcome {
-    Outcome::Failed { step: 0, exit_code: 1 }
+    Outcome::Failed {
+        step: 0,
+        exit_code: 1,
+    }
 }
 
 #[test]
@@ -108,7 +116,9 @@ fn a_success_goes_all_the_way() {
         [exited(Outcome::Succeeded), collected(Outcome::Succeeded)],
     );
     let (_, effects) = walk(events.clone());
-    assert!(matches!(deeds(&effects)[..], [Effect::Attest { collected, .. }] if collected.receipt() == receipt()));
+    assert!(
+        matches!(deeds(&effects)[..], [Effect::Attest { collected, .. }] if collected.receipt() == receipt())
+    );
     let rest = [
         of(1, Progress::Attested { bundle: bundle() }),
         of(
@@ -126,7 +136,11 @@ fn a_success_goes_all_the_way() {
         Some(&Effect::Record(Fact::Finished(Outcome::Succeeded)))
     );
     assert_eq!(
-        (build.started.is_some(), build.ended.is_some(), build.sequence),
+        (
+            build.started.is_some(),
+            build.ended.is_some(),
+            build.sequence
+        ),
         (true, true, 9)
     );
 }
@@ -150,7 +164,10 @@ fn a_failure_is_collected_and_published_but_not_attested() {
 
 #[test]
 fn a_receipt_that_turns_a_failure_into_a_success_is_not_believed() {
-    let (_, effects) = walk(then(to_running(), [exited(failed()), collected(Outcome::Succeeded)]));
+    let (_, effects) = walk(then(
+        to_running(),
+        [exited(failed()), collected(Outcome::Succeeded)],
+    ));
     let [Effect::Publish { publication, .. }] = &deeds(&effects)[..] else {
         panic!("{effects:?}")
     };
@@ -185,7 +202,12 @@ fn a_lost_spawner_costs_attempts_until_none_is_left() {
         }
         if number < bounds::ATTEMPTS {
             assert_eq!(deeds(&at.1), [&Effect::Destroy(attempt(number))]);
-            at = step(&at.0, of(number, Progress::Destroyed), Timestamp::from_millis(3)).unwrap();
+            at = step(
+                &at.0,
+                of(number, Progress::Destroyed),
+                Timestamp::from_millis(3),
+            )
+            .unwrap();
             assert_eq!(at.0.stage, Stage::Queued);
         }
     }
@@ -198,7 +220,9 @@ fn a_lost_spawner_costs_attempts_until_none_is_left() {
 /// One row per stage: what cancelling does there, and how the build ends if all else goes well.
 #[test]
 fn cancel_in_every_stage() {
-    let cancelled = Outcome::Cancelled { by: "me".to_owned() };
+    let cancelled = Outcome::Cancelled {
+        by: "me".to_owned(),
+    };
     let kill = Effect::Kill {
         attempt: attempt(1),
         by: "me".to_owned(),
@@ -230,7 +254,9 @@ fn cancel_in_every_stage() {
     assert_eq!(deeds(&effects), [&Effect::Collect(attempt(1))]);
     // The steps had just succeeded: asked for is asked for.
     let (build, _) = walk(then(success, [cancel(), collected(Outcome::Succeeded)]));
-    assert!(matches!(&build.stage, Stage::Publishing { publication, .. } if publication.outcome == cancelled));
+    assert!(
+        matches!(&build.stage, Stage::Publishing { publication, .. } if publication.outcome == cancelled)
+    );
     // The statement may exist already: too late, but written down.
     let (build, effects) = walk(then(attesting, [cancel()]));
     assert_eq!((build.stage.name(), effects.len()), ("attesting", 1));
@@ -242,8 +268,13 @@ fn cancel_in_every_stage() {
 
 #[test]
 fn a_failure_of_its_own_stays_one_even_if_somebody_cancelled() {
-    let (build, _) = walk(then(to_running(), [cancel(), exited(failed()), collected(failed())]));
-    assert!(matches!(&build.stage, Stage::Publishing { publication, .. } if publication.outcome == failed()));
+    let (build, _) = walk(then(
+        to_running(),
+        [cancel(), exited(failed()), collected(failed())],
+    ));
+    assert!(
+        matches!(&build.stage, Stage::Publishing { publication, .. } if publication.outcome == failed())
+    );
 }
 
 #[test]
@@ -291,7 +322,9 @@ fn the_signers_trouble_is_asked_again_its_refusal_is_not() {
         attesting.clone(),
         vec![refused(true); bounds::EVIDENCE_TRIES as usize - 1],
     ));
-    assert!(matches!(deeds(&effects)[..], [Effect::Attest { delay, .. }] if *delay == Duration::from_secs(5)));
+    assert!(
+        matches!(deeds(&effects)[..], [Effect::Attest { delay, .. }] if *delay == Duration::from_secs(5))
+    );
     let (build, _) = step(&build, refused(true), Timestamp::from_millis(3)).unwrap();
     assert!(
         matches!(&build.stage, Stage::Publishing { publication, .. } if publication.outcome.kind() == "infrastructure")
@@ -308,7 +341,10 @@ fn evidence_that_cannot_be_published_is_no_success() {
             of(1, Progress::Attested { bundle: bundle() }),
         ],
     );
-    let in_vain = vec![of(1, Progress::PublishFailed { why: "full".into() }); bounds::EVIDENCE_TRIES as usize];
+    let in_vain = vec![
+        of(1, Progress::PublishFailed { why: "full".into() });
+        bounds::EVIDENCE_TRIES as usize
+    ];
     let (build, _) = walk(then(then(published, in_vain), [of(1, Progress::Destroyed)]));
     assert_eq!(build.outcome().map(Outcome::kind), Some("infrastructure"));
 }
@@ -377,7 +413,9 @@ impl Watch {
     fn saw(&mut self, event: &Event, before: &Build, after: &Build, effects: &[Effect]) {
         if let Event::Attempt { attempt, what } = event {
             match what {
-                Progress::Collected { outcome, .. } if outcome.is_success() => self.collected = Some(attempt.clone()),
+                Progress::Collected { outcome, .. } if outcome.is_success() => {
+                    self.collected = Some(attempt.clone())
+                }
                 Progress::Attested { .. } => self.attested += 1,
                 Progress::Destroyed => self.running = None,
                 _ => {}
@@ -408,7 +446,10 @@ impl Watch {
                 !outcome.is_success() || self.attested == 1,
                 "a success without a statement"
             );
-            assert!(!self.ended || before == after, "something changed after the end");
+            assert!(
+                !self.ended || before == after,
+                "something changed after the end"
+            );
             self.ended = true;
         }
     }
@@ -416,11 +457,19 @@ impl Watch {
 
 /// The answers that an honest or failing world may give to an effect.
 fn answer(effect: &Effect, outcome: Outcome, luck: u8) -> Option<Event> {
-    let lost = Progress::SpawnerLost { why: "gone".to_owned() };
+    let lost = Progress::SpawnerLost {
+        why: "gone".to_owned(),
+    };
     let (attempt, what) = match effect {
         Effect::Record(_) | Effect::Kill { .. } => return None,
-        Effect::Stage(attempt) => (attempt, [Progress::Staged, Progress::Failed { outcome }, lost]),
-        Effect::Launch(attempt) => (attempt, [Progress::Launched, Progress::Failed { outcome }, lost]),
+        Effect::Stage(attempt) => (
+            attempt,
+            [Progress::Staged, Progress::Failed { outcome }, lost],
+        ),
+        Effect::Launch(attempt) => (
+            attempt,
+            [Progress::Launched, Progress::Failed { outcome }, lost],
+        ),
         Effect::AwaitExit(attempt) => (
             attempt,
             [
@@ -453,17 +502,37 @@ fn answer(effect: &Effect, outcome: Outcome, luck: u8) -> Option<Event> {
             };
             (
                 &collected.attempt,
-                [Progress::Attested { bundle: bundle() }, refused(true), refused(false)],
+                [
+                    Progress::Attested { bundle: bundle() },
+                    refused(true),
+                    refused(false),
+                ],
             )
         }
         Effect::Publish { attempt, .. } => {
             let evidence = evidence(attempt.clone());
-            let failed = Progress::PublishFailed { why: "full".to_owned() };
-            (attempt, [Progress::Published { evidence }, failed.clone(), failed])
+            let failed = Progress::PublishFailed {
+                why: "full".to_owned(),
+            };
+            (
+                attempt,
+                [Progress::Published { evidence }, failed.clone(), failed],
+            )
         }
-        Effect::Destroy(attempt) => (attempt, [Progress::Destroyed, Progress::Destroyed, Progress::Destroyed]),
+        Effect::Destroy(attempt) => (
+            attempt,
+            [
+                Progress::Destroyed,
+                Progress::Destroyed,
+                Progress::Destroyed,
+            ],
+        ),
     };
-    let which = if luck < 6 { 0 } else { usize::from(luck % 2) + 1 };
+    let which = if luck < 6 {
+        0
+    } else {
+        usize::from(luck % 2) + 1
+    };
     Some(Event::Attempt {
         attempt: attempt.clone(),
         what: what[which].clone(),

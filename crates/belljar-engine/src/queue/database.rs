@@ -97,7 +97,11 @@ impl Database {
         let found = prepare(&connection).map_err(classify)?;
         match found {
             Found::Ours => {}
-            Found::Foreign => return Err(OpenError::Foreign { path: path.to_owned() }),
+            Found::Foreign => {
+                return Err(OpenError::Foreign {
+                    path: path.to_owned(),
+                });
+            }
             Found::Layout(found) => {
                 let path = path.to_owned();
                 return Err(OpenError::Layout { path, found });
@@ -113,7 +117,10 @@ impl Database {
             });
         }
         let unended = count(&connection).map_err(classify)?;
-        Ok(Self { connection, unended })
+        Ok(Self {
+            connection,
+            unended,
+        })
     }
 
     pub(super) fn begin(&mut self) -> rusqlite::Result<()> {
@@ -135,7 +142,11 @@ impl Database {
         }
     }
 
-    pub(super) fn submit(&mut self, record: Record, canonical: &[u8]) -> Result<Submitted, SubmitError> {
+    pub(super) fn submit(
+        &mut self,
+        record: Record,
+        canonical: &[u8],
+    ) -> Result<Submitted, SubmitError> {
         let Submission {
             request_id,
             submitter,
@@ -225,16 +236,26 @@ impl Database {
     }
 
     pub(super) fn in_flight(&mut self) -> Result<Vec<Record>, QueueError> {
-        let sql = format!("SELECT {COLUMNS} FROM builds WHERE stage NOT IN ('queued', 'ended') ORDER BY position");
+        let sql = format!(
+            "SELECT {COLUMNS} FROM builds WHERE stage NOT IN ('queued', 'ended') ORDER BY position"
+        );
         let mut statement = self.connection.prepare_cached(&sql).map_err(database)?;
         let rows = statement.query_map(params![], raw).map_err(database)?;
-        rows.map(|row| row.map_err(database).and_then(Raw::parse)).collect()
+        rows.map(|row| row.map_err(database).and_then(Raw::parse))
+            .collect()
     }
 
-    fn one(&self, condition: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Option<Record>, QueueError> {
+    fn one(
+        &self,
+        condition: &str,
+        values: &[&dyn rusqlite::ToSql],
+    ) -> Result<Option<Record>, QueueError> {
         let sql = format!("SELECT {COLUMNS} FROM builds {condition}");
         let mut statement = self.connection.prepare_cached(&sql).map_err(database)?;
-        let row = statement.query_row(values, raw).optional().map_err(database)?;
+        let row = statement
+            .query_row(values, raw)
+            .optional()
+            .map_err(database)?;
         row.map(Raw::parse).transpose()
     }
 }
@@ -252,7 +273,8 @@ fn prepare(connection: &Connection) -> rusqlite::Result<Found> {
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application, layout) = (number("application_id")?, number("user_version")?);
-    let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let objects: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let new = (application, layout, objects) == (0, 0, 0);
     if !new && application != APPLICATION_ID {
         return Ok(Found::Foreign);
@@ -260,7 +282,8 @@ fn prepare(connection: &Connection) -> rusqlite::Result<Found> {
     if !new && layout != LAYOUT {
         return Ok(Found::Layout(layout));
     }
-    connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
+    connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     if new {
         let sql = format!(
@@ -275,9 +298,11 @@ fn prepare(connection: &Connection) -> rusqlite::Result<Found> {
 }
 
 fn count(connection: &Connection) -> rusqlite::Result<u64> {
-    let count = connection.query_row("SELECT count(*) FROM builds WHERE stage != 'ended'", [], |row| {
-        row.get::<_, i64>(0)
-    })?;
+    let count = connection.query_row(
+        "SELECT count(*) FROM builds WHERE stage != 'ended'",
+        [],
+        |row| row.get::<_, i64>(0),
+    )?;
     Ok(u64::try_from(count).unwrap_or_default())
 }
 
@@ -327,7 +352,8 @@ impl Raw {
             return Err(damaged("its state is another build's".to_owned()));
         }
         let spec = BuildSpec::from_canonical(&self.spec).map_err(|e| damaged(e.to_string()))?;
-        let request_id = RequestId::new(self.request_id.clone()).map_err(|e| damaged(e.to_string()))?;
+        let request_id =
+            RequestId::new(self.request_id.clone()).map_err(|e| damaged(e.to_string()))?;
         let accepted = u64::try_from(self.accepted).map_err(|e| damaged(e.to_string()))?;
         Ok(Record {
             build,

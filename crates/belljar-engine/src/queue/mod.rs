@@ -165,7 +165,9 @@ impl Queue {
     /// See [`QueueError`].
     pub async fn advance(&self, from: u64, after: &Build) -> Result<(), QueueError> {
         let after = after.clone();
-        self.0.call(move |database| database.advance(from, &after)).await
+        self.0
+            .call(move |database| database.advance(from, &after))
+            .await
     }
 }
 

@@ -65,12 +65,18 @@ async fn what_was_answered_survives_reopening() {
 }
 
 /// The thread closes the database a moment after the last handle is gone.
-async fn reopened<F: Future<Output = ()>>(queue: Queue, path: &Path, check: impl FnOnce(Queue) -> F) {
+async fn reopened<F: Future<Output = ()>>(
+    queue: Queue,
+    path: &Path,
+    check: impl FnOnce(Queue) -> F,
+) {
     drop(queue);
     for _ in 0..500 {
         match Queue::open(path) {
             Ok(queue) => return check(queue).await,
-            Err(OpenError::InUse { .. }) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            Err(OpenError::InUse { .. }) => {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await
+            }
             Err(error) => panic!("{error}"),
         }
     }
@@ -113,7 +119,10 @@ async fn a_change_from_another_state_is_refused() {
     let record = queue.get(&id('a')).await.unwrap().unwrap();
     let (started, _) = step(&record.build, Event::SlotFree, at(3)).unwrap();
     queue.advance(1, &started).await.unwrap();
-    assert!(matches!(queue.advance(1, &started).await, Err(QueueError::Conflict(_))));
+    assert!(matches!(
+        queue.advance(1, &started).await,
+        Err(QueueError::Conflict(_))
+    ));
 }
 
 #[tokio::test]
@@ -124,15 +133,30 @@ async fn foreign_damaged_newer_and_used_files_are_told_apart() {
         .unwrap()
         .execute_batch("CREATE TABLE t (a)")
         .unwrap();
-    assert!(matches!(Queue::open(&at("foreign")), Err(OpenError::Foreign { .. })));
+    assert!(matches!(
+        Queue::open(&at("foreign")),
+        Err(OpenError::Foreign { .. })
+    ));
     std::fs::write(at("noise"), vec![7; 8192]).unwrap();
-    assert!(matches!(Queue::open(&at("noise")), Err(OpenError::Damaged { .. })));
-    assert!(matches!(Queue::open(&at("no/such")), Err(OpenError::Open { .. })));
+    assert!(matches!(
+        Queue::open(&at("noise")),
+        Err(OpenError::Damaged { .. })
+    ));
+    assert!(matches!(
+        Queue::open(&at("no/such")),
+        Err(OpenError::Open { .. })
+    ));
     let queue = Queue::open(&at("q")).unwrap();
-    assert!(matches!(Queue::open(&at("q")), Err(OpenError::InUse { .. })));
+    assert!(matches!(
+        Queue::open(&at("q")),
+        Err(OpenError::InUse { .. })
+    ));
     drop(queue);
     let newer = rusqlite::Connection::open(at("newer")).unwrap();
-    let header = format!("PRAGMA application_id = {}; PRAGMA user_version = 99", 0x424a_4152);
+    let header = format!(
+        "PRAGMA application_id = {}; PRAGMA user_version = 99",
+        0x424a_4152
+    );
     newer.execute_batch(&header).unwrap();
     drop(newer);
     assert!(matches!(
@@ -178,8 +202,18 @@ async fn many_at_once_are_all_kept_and_each_once() {
         let id = BuildId::new(format!("01jd8q6z8r4x7j2m5t9v0w{number:04}")).unwrap();
         // Each request comes twice.
         let request = request(&format!("r{}", number / 2));
-        tasks.spawn(async move { queue.submit(admitted("make", 0), request, id, at(1)).await.unwrap() });
+        tasks.spawn(async move {
+            queue
+                .submit(admitted("make", 0), request, id, at(1))
+                .await
+                .unwrap()
+        });
     }
     let all = tasks.join_all().await;
-    assert_eq!(all.iter().filter(|one| matches!(one, Submitted::New(_))).count(), 100);
+    assert_eq!(
+        all.iter()
+            .filter(|one| matches!(one, Submitted::New(_)))
+            .count(),
+        100
+    );
 }

@@ -20,17 +20,19 @@ pub(super) struct Handle(mpsc::Sender<Job>);
 /// Starts the thread that owns `database` until the last [`Handle`] is gone.
 pub(super) fn start(mut database: Database) -> io::Result<Handle> {
     let (sender, mut receiver) = mpsc::channel::<Job>(bounds::QUEUE_REQUESTS);
-    thread::Builder::new().name("queue".to_owned()).spawn(move || {
-        while let Some(first) = receiver.blocking_recv() {
-            let mut jobs = vec![first];
-            while jobs.len() < bounds::QUEUE_REQUESTS
-                && let Ok(job) = receiver.try_recv()
-            {
-                jobs.push(job);
+    thread::Builder::new()
+        .name("queue".to_owned())
+        .spawn(move || {
+            while let Some(first) = receiver.blocking_recv() {
+                let mut jobs = vec![first];
+                while jobs.len() < bounds::QUEUE_REQUESTS
+                    && let Ok(job) = receiver.try_recv()
+                {
+                    jobs.push(job);
+                }
+                run(&mut database, jobs);
             }
-            run(&mut database, jobs);
-        }
-    })?;
+        })?;
     Ok(Handle(sender))
 }
 

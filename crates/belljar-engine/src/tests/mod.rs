@@ -21,7 +21,10 @@ fn check(site: &Site, record: &Record) {
     let trail = std::fs::read(site.trail(id)).unwrap();
     let entries = verify(&trail).unwrap();
     assert!(matches!(entries[0].event, AuditEvent::Submitted { .. }));
-    assert!(matches!(entries[1].event, AuditEvent::Decided { admitted: true, .. }));
+    assert!(matches!(
+        entries[1].event,
+        AuditEvent::Decided { admitted: true, .. }
+    ));
     let finished: Vec<_> = entries
         .iter()
         .filter(|entry| matches!(entry.event, AuditEvent::Finished { .. }))
@@ -48,26 +51,41 @@ fn check(site: &Site, record: &Record) {
     assert_eq!(asserted.audit_trail, evidence.audit_trail.digest);
     verify_prefix(&trail, asserted.audit_entries, asserted.audit_trail).unwrap();
     let last = verify(published).unwrap().pop().unwrap();
-    assert!(matches!(last.event, AuditEvent::AttestationRequested { attempt: named } if named == *attempt));
+    assert!(
+        matches!(last.event, AuditEvent::AttestationRequested { attempt: named } if named == *attempt)
+    );
     let object = evidence.bundle.as_ref().unwrap().object;
     assert_eq!(&state.objects[&object.digest], bundle);
     assert_eq!(
         state.objects[&evidence.receipt.unwrap().digest],
         state.receipts[attempt]
     );
-    assert!(state.objects.contains_key(&evidence.spec.digest) && state.objects.contains_key(&evidence.plan.digest));
-    assert!(state.logs.contains(&evidence.log.as_ref().unwrap().object.digest));
+    assert!(
+        state.objects.contains_key(&evidence.spec.digest)
+            && state.objects.contains_key(&evidence.plan.digest)
+    );
+    assert!(
+        state
+            .logs
+            .contains(&evidence.log.as_ref().unwrap().object.digest)
+    );
 }
 
 async fn ended(site: &Site, daemon: &Daemon, id: &BuildId) -> Outcome {
-    let record = timeout(PATIENCE, daemon.end(id)).await.expect("the build hangs");
+    let record = timeout(PATIENCE, daemon.end(id))
+        .await
+        .expect("the build hangs");
     check(site, &record);
     record.build.outcome().unwrap().clone()
 }
 
 fn events(site: &Site, id: &BuildId) -> Vec<AuditEvent> {
     let trail = std::fs::read(site.trail(id)).unwrap();
-    verify(&trail).unwrap().into_iter().map(|entry| entry.event).collect()
+    verify(&trail)
+        .unwrap()
+        .into_iter()
+        .map(|entry| entry.event)
+        .collect()
 }
 
 #[tokio::test]
@@ -83,9 +101,16 @@ async fn builds_run_in_order_within_the_slots_and_leave_evidence() {
     }
     let state = site.world.state();
     assert!(state.most_running <= 2, "{}", state.most_running);
-    let staged: Vec<&String> = state.done.iter().filter(|done| done.starts_with("stage")).collect();
+    let staged: Vec<&String> = state
+        .done
+        .iter()
+        .filter(|done| done.starts_with("stage"))
+        .collect();
     for (id, staged) in ids.iter().zip(&staged).take(2) {
-        assert!(ids[..2].contains(id) && (staged.contains(ids[0].as_str()) || staged.contains(ids[1].as_str())));
+        assert!(
+            ids[..2].contains(id)
+                && (staged.contains(ids[0].as_str()) || staged.contains(ids[1].as_str()))
+        );
     }
     assert!(staged[11].contains(ids[11].as_str()) || staged[10].contains(ids[11].as_str()));
 }
@@ -93,7 +118,10 @@ async fn builds_run_in_order_within_the_slots_and_leave_evidence() {
 #[tokio::test]
 async fn a_failure_is_on_record_without_provenance() {
     let site = Site::new();
-    let failed = Outcome::Failed { step: 0, exit_code: 2 };
+    let failed = Outcome::Failed {
+        step: 0,
+        exit_code: 2,
+    };
     site.world
         .state()
         .fates
@@ -110,14 +138,20 @@ async fn a_failure_is_on_record_without_provenance() {
 #[tokio::test]
 async fn a_lost_spawner_leads_to_another_attempt_and_in_the_end_to_an_infrastructure_failure() {
     let site = Site::new();
+    site.world.state().fates.insert(
+        "flaky".to_owned(),
+        vec![Fate::Lost, Fate::Ends(Outcome::Succeeded)],
+    );
     site.world
         .state()
         .fates
-        .insert("flaky".to_owned(), vec![Fate::Lost, Fate::Ends(Outcome::Succeeded)]);
-    site.world.state().fates.insert("gone".to_owned(), vec![Fate::Lost]);
+        .insert("gone".to_owned(), vec![Fate::Lost]);
     site.world.state().destroy_fails = 1;
     let daemon = site.start(1).await;
-    let (flaky, gone) = (daemon.submit("flaky", "a").await, daemon.submit("gone", "b").await);
+    let (flaky, gone) = (
+        daemon.submit("flaky", "a").await,
+        daemon.submit("gone", "b").await,
+    );
     assert_eq!(ended(&site, &daemon, &flaky).await, Outcome::Succeeded);
     assert_eq!(ended(&site, &daemon, &gone).await.kind(), "infrastructure");
     let staged = |id: &BuildId| {
@@ -175,9 +209,15 @@ async fn a_refusal_to_sign_is_the_end_and_is_on_record() {
 #[tokio::test]
 async fn cancelling_ends_what_runs_and_what_waits() {
     let site = Site::new();
-    site.world.state().fates.insert("sleep".to_owned(), vec![Fate::Runs]);
+    site.world
+        .state()
+        .fates
+        .insert("sleep".to_owned(), vec![Fate::Runs]);
     let daemon = site.start(1).await;
-    let (runs, waits) = (daemon.submit("sleep", "a").await, daemon.submit("sleep", "b").await);
+    let (runs, waits) = (
+        daemon.submit("sleep", "a").await,
+        daemon.submit("sleep", "b").await,
+    );
     daemon.reaches(&runs, "running").await;
     let record = daemon
         .engine
@@ -185,18 +225,32 @@ async fn cancelling_ends_what_runs_and_what_waits() {
         .await
         .unwrap()
         .unwrap();
-    let cancelled = Outcome::Cancelled { by: "me".to_owned() };
+    let cancelled = Outcome::Cancelled {
+        by: "me".to_owned(),
+    };
     assert_eq!(record.build.outcome(), Some(&cancelled));
-    daemon.engine.cancel(&runs, "me", None).await.unwrap().unwrap();
+    daemon
+        .engine
+        .cancel(&runs, "me", None)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(ended(&site, &daemon, &runs).await, cancelled);
     assert_eq!(ended(&site, &daemon, &waits).await, cancelled);
     // Again, after the end: nothing changes.
-    let again = daemon.engine.cancel(&runs, "you", None).await.unwrap().unwrap();
+    let again = daemon
+        .engine
+        .cancel(&runs, "you", None)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(again.build.outcome(), Some(&cancelled));
-    let reason = events(&site, &waits).into_iter().find_map(|event| match event {
-        AuditEvent::CancelRequested { by, reason } => Some((by, reason)),
-        _ => None,
-    });
+    let reason = events(&site, &waits)
+        .into_iter()
+        .find_map(|event| match event {
+            AuditEvent::CancelRequested { by, reason } => Some((by, reason)),
+            _ => None,
+        });
     assert_eq!(reason, Some(("me".to_owned(), Some("too late".to_owned()))));
     assert!(
         site.world
@@ -217,13 +271,23 @@ async fn who_follows_sees_the_end_whenever_they_begin() {
     assert_eq!(daemon.end(&id).await, early);
     let missing = BuildId::new("01jd8q6z8r4x7j2m5t9v0w3y6b").unwrap();
     assert!(daemon.engine.follow(&missing).await.unwrap().is_none());
-    assert!(daemon.engine.cancel(&missing, "me", None).await.unwrap().is_none());
+    assert!(
+        daemon
+            .engine
+            .cancel(&missing, "me", None)
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
 async fn a_damaged_trail_ends_the_build_without_a_statement() {
     let site = Site::new();
-    site.world.state().fates.insert("sleep".to_owned(), vec![Fate::Runs]);
+    site.world
+        .state()
+        .fates
+        .insert("sleep".to_owned(), vec![Fate::Runs]);
     let daemon = site.start(1).await;
     let id = daemon.submit("sleep", "a").await;
     daemon.reaches(&id, "running").await;
@@ -233,7 +297,9 @@ async fn a_damaged_trail_ends_the_build_without_a_statement() {
     trail[30] ^= 1;
     std::fs::write(&path, trail).unwrap();
     let daemon = site.start(1).await;
-    let record = timeout(PATIENCE, daemon.end(&id)).await.expect("the build hangs");
+    let record = timeout(PATIENCE, daemon.end(&id))
+        .await
+        .expect("the build hangs");
     assert_eq!(record.build.outcome().unwrap().kind(), "infrastructure");
     assert!(site.world.state().known.is_empty());
     assert!(site.world.state().bundles.is_empty());
@@ -264,7 +330,10 @@ async fn remains_that_nobody_accounts_for_are_swept_before_anything_starts() {
 /// operation of two builds (one of which fails); then again in the middle of the recovery.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_point_nothing_is_lost_and_nothing_attested_twice() {
-    let failed = Outcome::Failed { step: 0, exit_code: 1 };
+    let failed = Outcome::Failed {
+        step: 0,
+        exit_code: 1,
+    };
     let mut points = 0;
     for hang in [Hang::Before, Hang::After] {
         for operation in 1.. {
@@ -275,7 +344,10 @@ async fn killed_at_any_point_nothing_is_lost_and_nothing_attested_twice() {
                 .insert("fail".to_owned(), vec![Fate::Ends(failed.clone())]);
             site.world.hang_at(operation, hang);
             let daemon = site.start(1).await;
-            let (good, bad) = (daemon.submit("make", "a").await, daemon.submit("fail", "b").await);
+            let (good, bad) = (
+                daemon.submit("make", "a").await,
+                daemon.submit("fail", "b").await,
+            );
             let hung = tokio::select! {
                 () = site.world.hung.notified() => true,
                 _ = async { (daemon.end(&good).await, daemon.end(&bad).await) } => false,
@@ -296,7 +368,10 @@ async fn killed_at_any_point_nothing_is_lost_and_nothing_attested_twice() {
             let daemon = site.start(1).await;
             // The same requests are the same builds.
             assert_eq!(
-                (daemon.submit("make", "a").await, daemon.submit("fail", "b").await),
+                (
+                    daemon.submit("make", "a").await,
+                    daemon.submit("fail", "b").await
+                ),
                 (good.clone(), bad.clone())
             );
             assert_eq!(
@@ -304,7 +379,11 @@ async fn killed_at_any_point_nothing_is_lost_and_nothing_attested_twice() {
                 Outcome::Succeeded,
                 "{hang:?} {operation}"
             );
-            assert_eq!(ended(&site, &daemon, &bad).await, failed, "{hang:?} {operation}");
+            assert_eq!(
+                ended(&site, &daemon, &bad).await,
+                failed,
+                "{hang:?} {operation}"
+            );
             if !hung {
                 break;
             }

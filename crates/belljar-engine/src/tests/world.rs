@@ -12,12 +12,13 @@ use crate::ports::{Clock, Ports, Refusal, Signer, Spawner, SpawnerError, Store, 
 use crate::queue::{OpenError, Queue, Record, Submitted};
 use crate::{Driver, Engine, Settings, engine};
 use belljar_core::{
-    AttemptId, BuildId, BuildSpec, Digest, Image, Limits, Network, ObjectId, Outcome, Outputs, RelPath, RequestId,
-    Script, Sha512Digest, Steps, Timestamp,
+    AttemptId, BuildId, BuildSpec, Digest, Image, Limits, Network, ObjectId, Outcome, Outputs,
+    RelPath, RequestId, Script, Sha512Digest, Steps, Timestamp,
 };
 use belljar_plan::signer::Asserted;
 use belljar_plan::{
-    Binaries, CleanRoom, InputRecord, LogRecord, OutputEntry, OutputKind, Plan, Receipt, RootFsRecord, Usage,
+    Binaries, CleanRoom, InputRecord, LogRecord, OutputEntry, OutputKind, Plan, Receipt,
+    RootFsRecord, Usage,
 };
 use belljar_policy::{Admitted, Decision, Identity, Policy, decide};
 use tokio::sync::Notify;
@@ -143,11 +144,19 @@ fn unknown() -> SpawnerError {
 }
 
 impl Spawner for Port {
-    async fn stage(&self, attempt: &AttemptId, spec: Digest, plan: Plan) -> Result<(), SpawnerError> {
+    async fn stage(
+        &self,
+        attempt: &AttemptId,
+        spec: Digest,
+        plan: Plan,
+    ) -> Result<(), SpawnerError> {
         let name = format!("stage {attempt}");
         self.0
             .operation(name, |state| {
-                assert!(state.known.insert(attempt.clone()), "staged twice: {attempt}");
+                assert!(
+                    state.known.insert(attempt.clone()),
+                    "staged twice: {attempt}"
+                );
                 state.specs.insert(attempt.clone(), (spec, plan));
                 Ok(())
             })
@@ -214,7 +223,9 @@ impl Spawner for Port {
                     (None, Fate::Runs | Fate::Lost) => Outcome::Succeeded,
                 };
                 let (spec, plan) = state.specs[attempt].clone();
-                let bytes = receipt(attempt, spec, &plan, outcome.clone()).canonical().unwrap();
+                let bytes = receipt(attempt, spec, &plan, outcome.clone())
+                    .canonical()
+                    .unwrap();
                 let receipt = Digest::of(&bytes);
                 let forged = state.forge_receipts;
                 state
@@ -276,7 +287,12 @@ impl Store for Port {
 }
 
 impl Signer for Port {
-    async fn attest(&self, collected: Collected, spec: String, asserted: Asserted) -> Result<Bundle, Refusal> {
+    async fn attest(
+        &self,
+        collected: Collected,
+        spec: String,
+        asserted: Asserted,
+    ) -> Result<Bundle, Refusal> {
         let attempt = collected.attempt().clone();
         self.0
             .operation(format!("attest {attempt}"), |state| {
@@ -353,7 +369,11 @@ fn receipt(attempt: &AttemptId, spec: Digest, plan: &Plan, outcome: Outcome) -> 
         enforcement: None,
         self_probes: vec![],
         steps: vec![],
-        outputs: if outcome.is_success() { vec![outputs] } else { vec![] },
+        outputs: if outcome.is_success() {
+            vec![outputs]
+        } else {
+            vec![]
+        },
         outcome,
         usage: Usage::default(),
         log: Some(LogRecord {
@@ -409,10 +429,14 @@ impl Site {
             clock: port(),
         };
         let audit = self.directory.path().join("audit");
-        let (engine, driver): (_, Driver<Port, Port, Port, Port>) = engine(queue, ports, Settings { slots, audit });
+        let (engine, driver): (_, Driver<Port, Port, Port, Port>) =
+            engine(queue, ports, Settings { slots, audit });
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { driver.run().await.unwrap() });
-        Daemon { engine, _tasks: tasks }
+        Daemon {
+            engine,
+            _tasks: tasks,
+        }
     }
 }
 

@@ -91,7 +91,10 @@ impl Channel {
     }
 
     /// Receives one control message. `buffer` has room for a frame.
-    pub(super) async fn hear<T: DeserializeOwned>(&self, buffer: &mut Buffer) -> Result<T, ChannelError> {
+    pub(super) async fn hear<T: DeserializeOwned>(
+        &self,
+        buffer: &mut Buffer,
+    ) -> Result<T, ChannelError> {
         // No message is empty: nothing received means that the other end has closed.
         let length = match self.0.recv(&mut buffer.0).await? {
             0 => return Err(ChannelError::Closed),

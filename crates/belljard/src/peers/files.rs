@@ -27,7 +27,8 @@ pub(super) async fn read(directory: &Path, name: String, limit: usize) -> Result
             false => Ok(bytes),
         }
     });
-    read.await.unwrap_or_else(|error| Err(Trouble(error.to_string())))
+    read.await
+        .unwrap_or_else(|error| Err(Trouble(error.to_string())))
 }
 
 /// The logs of attempts, as the store writes them.
@@ -47,11 +48,14 @@ impl Logs {
     /// The log of `attempt`; none while there is none.
     pub(crate) async fn open(&self, attempt: &AttemptId) -> io::Result<Option<LogFile>> {
         let (directory, name) = (self.0.clone(), format!("{attempt}.log"));
-        let opened = spawn_blocking(move || match open_regular(open_directory(&directory)?, &name) {
-            Ok(file) => Ok(Some(LogFile(Arc::new(file)))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        });
+        let opened =
+            spawn_blocking(
+                move || match open_regular(open_directory(&directory)?, &name) {
+                    Ok(file) => Ok(Some(LogFile(Arc::new(file)))),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(error),
+                },
+            );
         opened.await?
     }
 }

@@ -63,7 +63,9 @@ async fn ask(socket: &Path, request: &Request) -> Result<Answer, Trouble> {
         channel.hear(&mut Buffer::new()).await
     };
     match timeout(PATIENCE, conversation).await {
-        Ok(answer) => answer.map_err(|e: ChannelError| Trouble(format!("the signer: {}", tasks::chain(&e)))),
+        Ok(answer) => {
+            answer.map_err(|e: ChannelError| Trouble(format!("the signer: {}", tasks::chain(&e))))
+        }
         Err(_) => Err(Trouble(format!(
             "the signer has not answered in {} s",
             PATIENCE.as_secs()
@@ -72,7 +74,12 @@ async fn ask(socket: &Path, request: &Request) -> Result<Answer, Trouble> {
 }
 
 impl Signer for SignerClient {
-    async fn attest(&self, collected: Collected, spec: String, asserted: Asserted) -> Result<Bundle, Refusal> {
+    async fn attest(
+        &self,
+        collected: Collected,
+        spec: String,
+        asserted: Asserted,
+    ) -> Result<Bundle, Refusal> {
         let trouble = |Trouble(why)| Refusal {
             retryable: true,
             reasons: vec![why],
@@ -85,18 +92,28 @@ impl Signer for SignerClient {
         };
         match ask(&self.socket, &request).await.map_err(trouble)? {
             Answer::Attested { bundle, size } => Ok(Bundle {
-                object: ObjectId { digest: bundle, size },
+                object: ObjectId {
+                    digest: bundle,
+                    size,
+                },
                 key_id,
             }),
             Answer::Refused { retryable, reasons } => Err(Refusal { retryable, reasons }),
             other @ Answer::PublicKey { .. } => Err(Refusal {
                 retryable: false,
-                reasons: vec![format!("the signer gave an answer that does not fit: {other:?}")],
+                reasons: vec![format!(
+                    "the signer gave an answer that does not fit: {other:?}"
+                )],
             }),
         }
     }
 
     async fn bundle(&self, attempt: &AttemptId) -> Result<Vec<u8>, Trouble> {
-        files::read(&self.evidence, format!("{attempt}.sigstore.json"), bounds::BUNDLE_BYTES).await
+        files::read(
+            &self.evidence,
+            format!("{attempt}.sigstore.json"),
+            bounds::BUNDLE_BYTES,
+        )
+        .await
     }
 }

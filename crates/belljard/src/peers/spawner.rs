@@ -80,7 +80,11 @@ impl SpawnerClient {
 
     async fn expect(&self, operation: Operation, due: Answer) -> Result<(), SpawnerError> {
         let answer = self.ask(operation).await?;
-        if answer == due { Ok(()) } else { Err(unfit(&answer)) }
+        if answer == due {
+            Ok(())
+        } else {
+            Err(unfit(&answer))
+        }
     }
 }
 
@@ -90,7 +94,12 @@ fn unfit(answer: &Answer) -> SpawnerError {
 }
 
 impl Spawner for SpawnerClient {
-    async fn stage(&self, attempt: &AttemptId, spec: Digest, plan: Plan) -> Result<(), SpawnerError> {
+    async fn stage(
+        &self,
+        attempt: &AttemptId,
+        spec: Digest,
+        plan: Plan,
+    ) -> Result<(), SpawnerError> {
         // From now on, so that no end can be missed.
         lock(&self.shared.exits).insert(attempt.clone(), watch::Sender::new(None));
         let operation = Operation::Stage {
@@ -103,7 +112,8 @@ impl Spawner for SpawnerClient {
 
     async fn launch(&self, attempt: &AttemptId) -> Result<(), SpawnerError> {
         let attempt = attempt.clone();
-        self.expect(Operation::Launch { attempt }, Answer::Launched).await
+        self.expect(Operation::Launch { attempt }, Answer::Launched)
+            .await
     }
 
     async fn exited(&self, attempt: &AttemptId) -> Result<Outcome, SpawnerError> {
@@ -133,7 +143,12 @@ impl Spawner for SpawnerClient {
     }
 
     async fn receipt(&self, attempt: &AttemptId) -> Result<Vec<u8>, Trouble> {
-        files::read(&self.receipts, format!("{attempt}.json"), bounds::RECEIPT_BYTES).await
+        files::read(
+            &self.receipts,
+            format!("{attempt}.json"),
+            bounds::RECEIPT_BYTES,
+        )
+        .await
     }
 
     async fn destroy(&self, attempt: &AttemptId) -> Result<(), SpawnerError> {
@@ -165,7 +180,10 @@ async fn keep(socket: PathBuf, mut asked: mpsc::Receiver<Question>, shared: Arc<
                 let Some(error) = serve(channel, &mut asked, &shared).await else {
                     return;
                 };
-                format!("the connection to the spawner was lost: {}", tasks::chain(&error))
+                format!(
+                    "the connection to the spawner was lost: {}",
+                    tasks::chain(&error)
+                )
             }
             Err(error) => format!("the spawner cannot be reached: {}", tasks::chain(&error)),
         };
@@ -189,7 +207,11 @@ async fn keep(socket: PathBuf, mut asked: mpsc::Receiver<Question>, shared: Arc<
 }
 
 /// Sends questions and hands out answers until the connection fails; none when nobody can ask any more.
-async fn serve(channel: Channel, asked: &mut mpsc::Receiver<Question>, shared: &Shared) -> Option<ChannelError> {
+async fn serve(
+    channel: Channel,
+    asked: &mut mpsc::Receiver<Question>,
+    shared: &Shared,
+) -> Option<ChannelError> {
     // Both directions at once: neither process may wait for the other while its own buffer is full.
     let asking = async {
         let mut number = 0;
@@ -203,7 +225,10 @@ async fn serve(channel: Channel, asked: &mut mpsc::Receiver<Question>, shared: &
                     }
                 }
                 Err(invalid) => {
-                    let outcome = Outcome::permanent("stage", format!("the spawner cannot be asked: {invalid}"));
+                    let outcome = Outcome::permanent(
+                        "stage",
+                        format!("the spawner cannot be asked: {invalid}"),
+                    );
                     drop(reply.send(Err(SpawnerError::Failed(outcome))));
                 }
             }

@@ -98,17 +98,21 @@ impl Put {
     /// Sends the next piece, of any length.
     pub(crate) async fn write(&mut self, piece: &[u8]) -> Result<(), PutError> {
         let Some(left) = self.left.checked_sub(piece.len() as u64) else {
-            return Err(PutError::Content("more content came than was announced".to_owned()));
+            return Err(PutError::Content(
+                "more content came than was announced".to_owned(),
+            ));
         };
         self.left = left;
         for chunk in piece.chunks(bounds::CHUNK_BYTES) {
             let message = frame::data(chunk).map_err(ChannelError::Malformed)?;
             if let Err(error) = self.channel.send(&message).await {
                 // The store may have said why before it closed.
-                return Err(match self.channel.hear::<Answer>(&mut Buffer::new()).await {
-                    Ok(answer) => refusal(answer),
-                    Err(_) => ChannelError::from(error).into(),
-                });
+                return Err(
+                    match self.channel.hear::<Answer>(&mut Buffer::new()).await {
+                        Ok(answer) => refusal(answer),
+                        Err(_) => ChannelError::from(error).into(),
+                    },
+                );
             }
         }
         Ok(())
@@ -157,9 +161,16 @@ impl Store for StoreClient {
 
     async fn keep_log(&self, attempt: &AttemptId, object: ObjectId) -> Result<(), Trouble> {
         let trouble = |why: String| Trouble(format!("the log of {attempt}: {why}"));
-        let log = self.logs.open(attempt).await.map_err(|e| trouble(e.to_string()))?;
+        let log = self
+            .logs
+            .open(attempt)
+            .await
+            .map_err(|e| trouble(e.to_string()))?;
         let log = log.ok_or_else(|| trouble("it is not there".to_owned()))?;
-        let mut put = self.begin(object).await.map_err(|e| trouble(e.to_string()))?;
+        let mut put = self
+            .begin(object)
+            .await
+            .map_err(|e| trouble(e.to_string()))?;
         let mut offset = 0;
         while offset < object.size {
             let piece = log
@@ -170,7 +181,9 @@ impl Store for StoreClient {
                 break;
             }
             offset += piece.len() as u64;
-            put.write(&piece).await.map_err(|e| trouble(e.to_string()))?;
+            put.write(&piece)
+                .await
+                .map_err(|e| trouble(e.to_string()))?;
         }
         put.finish().await.map_err(|e| trouble(e.to_string()))
     }

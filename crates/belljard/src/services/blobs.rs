@@ -29,13 +29,20 @@ impl Blobs {
 }
 
 /// The digests of a request, with their place in it if one is bad.
-fn objects<'a>(field: &str, digests: impl Iterator<Item = &'a reapi::Digest>) -> Result<Vec<ObjectId>, Problem> {
+fn objects<'a>(
+    field: &str,
+    digests: impl Iterator<Item = &'a reapi::Digest>,
+) -> Result<Vec<ObjectId>, Problem> {
     let parsed = (0_usize..)
         .zip(digests)
         .map(|(index, digest)| object(digest).map_err(|e| e.within(format!("{field}[{index}]"))));
     let parsed: Vec<ObjectId> = parsed.collect::<Result<_, _>>()?;
     if parsed.len() > bounds::BATCH_BLOBS {
-        let reason = format!("{} blobs; {} are allowed at once", parsed.len(), bounds::BATCH_BLOBS);
+        let reason = format!(
+            "{} blobs; {} are allowed at once",
+            parsed.len(),
+            bounds::BATCH_BLOBS
+        );
         return Err(Invalid::field(field, reason).into());
     }
     Ok(parsed)
@@ -76,7 +83,8 @@ impl ContentAddressableStorage for Blobs {
         request: Request<reapi::FindMissingBlobsRequest>,
     ) -> Result<Response<reapi::FindMissingBlobsResponse>, Status> {
         let request = request.into_inner();
-        check_instance(&request.instance_name, request.digest_function).map_err(Problem::invalid)?;
+        check_instance(&request.instance_name, request.digest_function)
+            .map_err(Problem::invalid)?;
         let asked = objects("blob_digests", request.blob_digests.iter())?;
         let source = self.source.clone();
         let missing = spawn_blocking(move || {
@@ -88,9 +96,12 @@ impl ContentAddressableStorage for Blobs {
             }
             Ok::<_, ReadError>(missing)
         });
-        let missing = missing.await.map_err(|e| internal("the store could not be read", &e))?;
+        let missing = missing
+            .await
+            .map_err(|e| internal("the store could not be read", &e))?;
         Ok(Response::new(reapi::FindMissingBlobsResponse {
-            missing_blob_digests: missing.map_err(|e| internal("the store could not be read", &e))?,
+            missing_blob_digests: missing
+                .map_err(|e| internal("the store could not be read", &e))?,
         }))
     }
 
@@ -99,14 +110,18 @@ impl ContentAddressableStorage for Blobs {
         request: Request<reapi::BatchUpdateBlobsRequest>,
     ) -> Result<Response<reapi::BatchUpdateBlobsResponse>, Status> {
         let request = request.into_inner();
-        check_instance(&request.instance_name, request.digest_function).map_err(Problem::invalid)?;
+        check_instance(&request.instance_name, request.digest_function)
+            .map_err(Problem::invalid)?;
         let digests: Vec<reapi::Digest> = request
             .requests
             .iter()
             .map(|one| one.digest.clone().unwrap_or_default())
             .collect();
         let asked = objects("requests", digests.iter())?;
-        check_total("requests", request.requests.iter().map(|one| one.data.len() as u64))?;
+        check_total(
+            "requests",
+            request.requests.iter().map(|one| one.data.len() as u64),
+        )?;
         let mut responses = Vec::with_capacity(asked.len());
         for (object, one) in asked.into_iter().zip(request.requests) {
             let status = if one.compressor != i32::from(reapi::compressor::Value::Identity) {
@@ -138,18 +153,29 @@ impl ContentAddressableStorage for Blobs {
         request: Request<reapi::BatchReadBlobsRequest>,
     ) -> Result<Response<reapi::BatchReadBlobsResponse>, Status> {
         let request = request.into_inner();
-        check_instance(&request.instance_name, request.digest_function).map_err(Problem::invalid)?;
+        check_instance(&request.instance_name, request.digest_function)
+            .map_err(Problem::invalid)?;
         let asked = objects("digests", request.digests.iter())?;
         check_total("digests", asked.iter().map(|object| object.size))?;
         let source = self.source.clone();
-        let read = spawn_blocking(move || asked.into_iter().map(|object| read_whole(&*source, object)).collect());
-        let responses = read.await.map_err(|e| internal("the store could not be read", &e))?;
+        let read = spawn_blocking(move || {
+            asked
+                .into_iter()
+                .map(|object| read_whole(&*source, object))
+                .collect()
+        });
+        let responses = read
+            .await
+            .map_err(|e| internal("the store could not be read", &e))?;
         Ok(Response::new(reapi::BatchReadBlobsResponse { responses }))
     }
 
     type GetTreeStream = Feed<Result<reapi::GetTreeResponse, Status>>;
 
-    async fn get_tree(&self, _: Request<reapi::GetTreeRequest>) -> Result<Response<Self::GetTreeStream>, Status> {
+    async fn get_tree(
+        &self,
+        _: Request<reapi::GetTreeRequest>,
+    ) -> Result<Response<Self::GetTreeStream>, Status> {
         Err(unsupported("GetTree"))
     }
 
@@ -185,11 +211,17 @@ impl ContentAddressableStorage for Blobs {
 }
 
 fn unsupported(what: &str) -> Status {
-    Problem::unsupported(format!("{what} is not supported yet; read each blob by its digest")).into()
+    Problem::unsupported(format!(
+        "{what} is not supported yet; read each blob by its digest"
+    ))
+    .into()
 }
 
 /// One blob, verified, or why not.
-fn read_whole(source: &dyn BlobSource, object: ObjectId) -> reapi::batch_read_blobs_response::Response {
+fn read_whole(
+    source: &dyn BlobSource,
+    object: ObjectId,
+) -> reapi::batch_read_blobs_response::Response {
     let mut data = Vec::new();
     let read = source.read(object).and_then(|content| {
         let read = VerifyingRead::new(content, object).read_to_end(&mut data);

@@ -35,12 +35,17 @@ pub(crate) struct Builds {
 
 #[tonic::async_trait]
 impl BuildService for Builds {
-    async fn submit_build(&self, request: Request<v1::SubmitBuildRequest>) -> Result<Response<v1::Build>, Status> {
+    async fn submit_build(
+        &self,
+        request: Request<v1::SubmitBuildRequest>,
+    ) -> Result<Response<v1::Build>, Status> {
         let identity = identity(&request)?;
         let v1::SubmitBuildRequest { request_id, spec } = request.into_inner();
-        let request_id = RequestId::new(request_id).map_err(|e| Problem::invalid(e.within("request_id")))?;
+        let request_id =
+            RequestId::new(request_id).map_err(|e| Problem::invalid(e.within("request_id")))?;
         let missing = || Problem::invalid(Invalid::field("spec", "missing; it is required"));
-        let spec = BuildSpec::try_from(spec.ok_or_else(missing)?).map_err(|e| Problem::invalid(e.within("spec")))?;
+        let spec = BuildSpec::try_from(spec.ok_or_else(missing)?)
+            .map_err(|e| Problem::invalid(e.within("spec")))?;
         let source = spec.source;
         let admitted = match decide(spec, identity, &self.policy) {
             Decision::Admit(admitted) => admitted,
@@ -60,18 +65,27 @@ impl BuildService for Builds {
                 record
             }
             Ok(Submitted::Known(record)) => record,
-            Err(SubmitError::OtherBody) => return Err(Problem::request_id_reused(&request_id).into()),
+            Err(SubmitError::OtherBody) => {
+                return Err(Problem::request_id_reused(&request_id).into());
+            }
             Err(error @ SubmitError::Full) => {
                 let later = std::time::Duration::from_secs(5);
                 return Err(Problem::exhausted(error.to_string(), Some(later)).into());
             }
-            Err(SubmitError::Spec(invalid)) => return Err(Problem::invalid(invalid.within("spec")).into()),
-            Err(error @ SubmitError::Queue(_)) => return Err(internal("the build could not be queued", &error)),
+            Err(SubmitError::Spec(invalid)) => {
+                return Err(Problem::invalid(invalid.within("spec")).into());
+            }
+            Err(error @ SubmitError::Queue(_)) => {
+                return Err(internal("the build could not be queued", &error));
+            }
         };
         Ok(Response::new(self.view.build(&record).await?))
     }
 
-    async fn get_build(&self, request: Request<v1::GetBuildRequest>) -> Result<Response<v1::Build>, Status> {
+    async fn get_build(
+        &self,
+        request: Request<v1::GetBuildRequest>,
+    ) -> Result<Response<v1::Build>, Status> {
         let name = &request.get_ref().name;
         let id = parse_build_name(name).map_err(Problem::invalid)?;
         let record = self
@@ -93,7 +107,10 @@ impl BuildService for Builds {
         let id = parse_build_name(&request.name).map_err(Problem::invalid)?;
         let seen = seen(&request).map_err(Problem::invalid)?;
         let Ok(watcher) = self.watchers.clone().try_acquire_owned() else {
-            let text = format!("{} streams watch already; try again or poll GetBuild", bounds::WATCHERS);
+            let text = format!(
+                "{} streams watch already; try again or poll GetBuild",
+                bounds::WATCHERS
+            );
             return Err(Problem::exhausted(text, Some(std::time::Duration::from_secs(1))).into());
         };
         let follow: Option<Follow> = self
@@ -103,30 +120,48 @@ impl BuildService for Builds {
             .map_err(|e| internal("the build could not be read", &e))?;
         let follow = follow.ok_or_else(|| Problem::not_found(&request.name))?;
         let (view, logs) = (self.view.clone(), self.logs.clone());
-        Ok(Response::new(tasks::feed("watch", 4, move |sender| async move {
-            watch::tell(follow, view, logs, seen, sender).await;
-            drop(watcher);
-        })))
+        Ok(Response::new(tasks::feed(
+            "watch",
+            4,
+            move |sender| async move {
+                watch::tell(follow, view, logs, seen, sender).await;
+                drop(watcher);
+            },
+        )))
     }
 
-    async fn cancel_build(&self, request: Request<v1::CancelBuildRequest>) -> Result<Response<v1::Build>, Status> {
+    async fn cancel_build(
+        &self,
+        request: Request<v1::CancelBuildRequest>,
+    ) -> Result<Response<v1::Build>, Status> {
         let identity = identity(&request)?;
         let v1::CancelBuildRequest { name, reason } = request.into_inner();
         let id = parse_build_name(&name).map_err(Problem::invalid)?;
         if reason.len() > bounds::CANCEL_REASON_BYTES {
-            let why = format!("{} bytes; {} are allowed", reason.len(), bounds::CANCEL_REASON_BYTES);
+            let why = format!(
+                "{} bytes; {} are allowed",
+                reason.len(),
+                bounds::CANCEL_REASON_BYTES
+            );
             return Err(Problem::invalid(Invalid::field("reason", why)).into());
         }
         let reason = Some(reason.as_str()).filter(|reason| !reason.is_empty());
         let record = match self.engine.cancel(&id, &identity.to_string(), reason).await {
             Ok(record) => record.ok_or_else(|| Problem::not_found(&name))?,
-            Err(CancelError::Closed) => return Err(Problem::unavailable("the daemon is shutting down").into()),
-            Err(error @ CancelError::Queue(_)) => return Err(internal("the build could not be read", &error)),
+            Err(CancelError::Closed) => {
+                return Err(Problem::unavailable("the daemon is shutting down").into());
+            }
+            Err(error @ CancelError::Queue(_)) => {
+                return Err(internal("the build could not be read", &error));
+            }
         };
         Ok(Response::new(self.view.build(&record).await?))
     }
 
-    async fn get_server_info(&self, _: Request<v1::GetServerInfoRequest>) -> Result<Response<v1::ServerInfo>, Status> {
+    async fn get_server_info(
+        &self,
+        _: Request<v1::GetServerInfoRequest>,
+    ) -> Result<Response<v1::ServerInfo>, Status> {
         let report = self.host.report().await.map_err(|error| {
             tracing::warn!(%error, "the host could not be probed");
             Problem::unavailable("the spawner does not answer; is belljar-spawner running?")
@@ -154,7 +189,9 @@ impl Builds {
     async fn contains(&self, object: ObjectId) -> Result<bool, Status> {
         let source = self.source.clone();
         let found = spawn_blocking(move || source.contains(object));
-        let found = found.await.map_err(|e| internal("the store could not be read", &e))?;
+        let found = found
+            .await
+            .map_err(|e| internal("the store could not be read", &e))?;
         found.map_err(|e| internal("the store could not be read", &e))
     }
 }
@@ -164,8 +201,12 @@ fn denied(identity: Identity, reasons: Vec<belljar_policy::Reason>) -> Problem {
     tracing::warn!(%identity, ?sentences, "denied");
     let mut problem = Problem::denied(sentences.iter().map(String::as_str));
     problem.reason = Reason::Denied;
-    let submission = reasons.into_iter().filter(|reason| reason.class == Class::Submission);
-    let field = |reason: belljar_policy::Reason| Invalid::field(format!("spec.{}", reason.field), reason.sentence);
+    let submission = reasons
+        .into_iter()
+        .filter(|reason| reason.class == Class::Submission);
+    let field = |reason: belljar_policy::Reason| {
+        Invalid::field(format!("spec.{}", reason.field), reason.sentence)
+    };
     problem.fields = submission.map(field).collect();
     problem
 }
@@ -174,8 +215,10 @@ fn seen(request: &v1::WatchBuildRequest) -> Result<Seen, Invalid> {
     let negative = |field: &str| Invalid::field(field, "it is negative");
     let log = match &request.log_position {
         Some(position) => {
-            let attempt = u32::try_from(position.attempt).map_err(|_| negative("log_position.attempt"))?;
-            let offset = u64::try_from(position.offset).map_err(|_| negative("log_position.offset"))?;
+            let attempt =
+                u32::try_from(position.attempt).map_err(|_| negative("log_position.attempt"))?;
+            let offset =
+                u64::try_from(position.offset).map_err(|_| negative("log_position.offset"))?;
             Some((attempt, offset))
         }
         None => None,

@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use bazel_remote_apis::google::bytestream::byte_stream_server::ByteStream;
 use bazel_remote_apis::google::bytestream::{
-    QueryWriteStatusRequest, QueryWriteStatusResponse, ReadRequest, ReadResponse, WriteRequest, WriteResponse,
+    QueryWriteStatusRequest, QueryWriteStatusResponse, ReadRequest, ReadResponse, WriteRequest,
+    WriteResponse,
 };
 use belljar_cas::{BlobSource, ReadError, VerifyingRead};
 use belljar_core::{Invalid, ObjectId, bounds};
@@ -35,7 +36,9 @@ impl ByteStreams {
     async fn contains(&self, object: ObjectId) -> Result<bool, Status> {
         let source = self.source.clone();
         let found = spawn_blocking(move || source.contains(object));
-        let found = found.await.map_err(|e| internal("the store could not be read", &e))?;
+        let found = found
+            .await
+            .map_err(|e| internal("the store could not be read", &e))?;
         found.map_err(|e| internal("the store could not be read", &e))
     }
 }
@@ -44,15 +47,24 @@ impl ByteStreams {
 impl ByteStream for ByteStreams {
     type ReadStream = Feed<Result<ReadResponse, Status>>;
 
-    async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
+    async fn read(
+        &self,
+        request: Request<ReadRequest>,
+    ) -> Result<Response<Self::ReadStream>, Status> {
         let request = request.into_inner();
         let object = to_read(&request.resource_name).map_err(Problem::invalid)?;
         if request.read_offset != 0 {
-            return Err(Problem::unsupported("read_offset: reading from the middle is not supported yet").into());
+            return Err(Problem::unsupported(
+                "read_offset: reading from the middle is not supported yet",
+            )
+            .into());
         }
-        let whole = u64::try_from(request.read_limit).is_ok_and(|limit| limit == 0 || limit >= object.size);
+        let whole =
+            u64::try_from(request.read_limit).is_ok_and(|limit| limit == 0 || limit >= object.size);
         if !whole {
-            return Err(Problem::unsupported("read_limit: reading a part is not supported yet").into());
+            return Err(
+                Problem::unsupported("read_limit: reading a part is not supported yet").into(),
+            );
         }
         let source = self.source.clone();
         let content = spawn_blocking(move || source.read(object));
@@ -61,41 +73,60 @@ impl ByteStream for ByteStreams {
             .map_err(|e| internal("the store could not be read", &e))?
             .map_err(unreadable)?;
         let mut content = VerifyingRead::new(content, object);
-        Ok(Response::new(tasks::feed("read", 2, move |sender| async move {
-            // One piece stays behind until the next was read: whoever has received all of them has
-            // received the object, since only a verified one is read to its end.
-            let mut held: Option<Vec<u8>> = None;
-            loop {
-                let read = next_piece(content, object).await;
-                let (rest, piece) = match read {
-                    Ok(read) => read,
-                    Err(status) => {
-                        // Who no longer listens needs no reason.
-                        let _ = sender.send(Err(status)).await;
+        Ok(Response::new(tasks::feed(
+            "read",
+            2,
+            move |sender| async move {
+                // One piece stays behind until the next was read: whoever has received all of them has
+                // received the object, since only a verified one is read to its end.
+                let mut held: Option<Vec<u8>> = None;
+                loop {
+                    let read = next_piece(content, object).await;
+                    let (rest, piece) = match read {
+                        Ok(read) => read,
+                        Err(status) => {
+                            // Who no longer listens needs no reason.
+                            let _ = sender.send(Err(status)).await;
+                            return;
+                        }
+                    };
+                    content = rest;
+                    let end = piece.is_empty();
+                    if let Some(data) = held.replace(piece)
+                        && sender.send(Ok(ReadResponse { data })).await.is_err()
+                    {
                         return;
                     }
-                };
-                content = rest;
-                let end = piece.is_empty();
-                if let Some(data) = held.replace(piece)
-                    && sender.send(Ok(ReadResponse { data })).await.is_err()
-                {
-                    return;
+                    if end {
+                        return;
+                    }
                 }
-                if end {
-                    return;
-                }
-            }
-        })))
+            },
+        )))
     }
 
-    async fn write(&self, request: Request<Streaming<WriteRequest>>) -> Result<Response<WriteResponse>, Status> {
+    async fn write(
+        &self,
+        request: Request<Streaming<WriteRequest>>,
+    ) -> Result<Response<WriteResponse>, Status> {
         let mut messages = request.into_inner();
-        let missing = || Invalid::field("resource_name", "missing; the first message must name what is written");
-        let first = messages.message().await?.ok_or_else(|| Problem::invalid(missing()))?;
+        let missing = || {
+            Invalid::field(
+                "resource_name",
+                "missing; the first message must name what is written",
+            )
+        };
+        let first = messages
+            .message()
+            .await?
+            .ok_or_else(|| Problem::invalid(missing()))?;
         let object = to_write(&first.resource_name).map_err(Problem::invalid)?;
         if object.size > bounds::BLOB_BYTES {
-            let reason = format!("{} bytes; a blob may have {}", object.size, bounds::BLOB_BYTES);
+            let reason = format!(
+                "{} bytes; a blob may have {}",
+                object.size,
+                bounds::BLOB_BYTES
+            );
             return Err(Problem::invalid(Invalid::field("resource_name", reason)).into());
         }
         let committed = i64::try_from(object.size).unwrap_or(i64::MAX);
@@ -114,7 +145,10 @@ impl ByteStream for ByteStreams {
                 return Err(Problem::invalid(Invalid::field("resource_name", reason)).into());
             }
             if u64::try_from(message.write_offset) != Ok(offset) {
-                let reason = format!("{} where {offset} is due; begin again at 0", message.write_offset);
+                let reason = format!(
+                    "{} where {offset} is due; begin again at 0",
+                    message.write_offset
+                );
                 return Err(Problem::invalid(Invalid::field("write_offset", reason)).into());
             }
             offset += message.data.len() as u64;

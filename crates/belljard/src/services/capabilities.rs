@@ -16,7 +16,8 @@ impl Capabilities for ServerCapabilities {
         &self,
         request: Request<reapi::GetCapabilitiesRequest>,
     ) -> Result<Response<reapi::ServerCapabilities>, Status> {
-        check_instance(&request.get_ref().instance_name, 0).map_err(belljar_wire::Problem::invalid)?;
+        check_instance(&request.get_ref().instance_name, 0)
+            .map_err(belljar_wire::Problem::invalid)?;
         let version = |major, minor| {
             Some(SemVer {
                 major,
@@ -26,9 +27,12 @@ impl Capabilities for ServerCapabilities {
         };
         let cache = reapi::CacheCapabilities {
             digest_functions: vec![reapi::digest_function::Value::Sha256.into()],
-            action_cache_update_capabilities: Some(reapi::ActionCacheUpdateCapabilities { update_enabled: false }),
+            action_cache_update_capabilities: Some(reapi::ActionCacheUpdateCapabilities {
+                update_enabled: false,
+            }),
             max_batch_total_size_bytes: i64::try_from(bounds::BATCH_BYTES).unwrap_or(i64::MAX),
-            symlink_absolute_path_strategy: reapi::symlink_absolute_path_strategy::Value::Disallowed.into(),
+            symlink_absolute_path_strategy:
+                reapi::symlink_absolute_path_strategy::Value::Disallowed.into(),
             max_cas_blob_size_bytes: i64::try_from(bounds::BLOB_BYTES).unwrap_or(i64::MAX),
             ..reapi::CacheCapabilities::default()
         };

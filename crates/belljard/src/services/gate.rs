@@ -29,8 +29,9 @@ impl Interceptor for Gate {
         let uid = credentials.uid();
         if !self.0.allows_uid(uid) {
             tracing::warn!(uid, "turned away");
-            let why =
-                format!("identity: user id {uid} is not allowed here; the operator lists who is in `allowed_uids`");
+            let why = format!(
+                "identity: user id {uid} is not allowed here; the operator lists who is in `allowed_uids`"
+            );
             return Err(Problem::denied([why.as_str()]).into());
         }
         request.extensions_mut().insert(Identity::Unix { uid });

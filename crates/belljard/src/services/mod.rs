@@ -36,7 +36,9 @@ fn internal(what: &str, error: &(dyn Error + 'static)) -> Status {
 /// What a refused upload looks like from outside.
 fn refused(error: &PutError) -> Status {
     match error {
-        PutError::Content(why) => Problem::new(belljar_wire::Reason::DigestMismatch, why.as_str()).into(),
+        PutError::Content(why) => {
+            Problem::new(belljar_wire::Reason::DigestMismatch, why.as_str()).into()
+        }
         PutError::Full(why) => Problem::exhausted(why.as_str(), None).into(),
         PutError::Unreachable(_) => {
             tracing::warn!(%error, "an upload failed");

@@ -18,8 +18,12 @@ const OTHER_FUNCTIONS: [&str; 8] = [
 
 /// An object out of a REAPI digest.
 pub(super) fn object(digest: &reapi::Digest) -> Result<ObjectId, Invalid> {
-    let size = u64::try_from(digest.size_bytes)
-        .map_err(|_| Invalid::field("size_bytes", format!("{} is not a length", digest.size_bytes)))?;
+    let size = u64::try_from(digest.size_bytes).map_err(|_| {
+        Invalid::field(
+            "size_bytes",
+            format!("{} is not a length", digest.size_bytes),
+        )
+    })?;
     Ok(ObjectId {
         digest: Digest::from_hex(&digest.hash).map_err(|e| e.within("hash"))?,
         size,
@@ -36,7 +40,10 @@ pub(super) fn check_instance(instance: &str, function: i32) -> Result<(), Invali
     }
     match DigestFunction::try_from(function) {
         Ok(DigestFunction::Unknown | DigestFunction::Sha256) => Ok(()),
-        _ => Err(Invalid::field("digest_function", "only SHA256 is supported")),
+        _ => Err(Invalid::field(
+            "digest_function",
+            "only SHA256 is supported",
+        )),
     }
 }
 
@@ -77,7 +84,8 @@ fn unfit(parts: &[&str], due: &str) -> Invalid {
     let reason = if parts.contains(&"compressed-blobs") {
         "compressed blobs are not supported; transfer them as they are".to_owned()
     } else if parts.iter().any(|part| OTHER_FUNCTIONS.contains(part)) {
-        "only the digest function SHA256 is supported, and is not named in a resource name".to_owned()
+        "only the digest function SHA256 is supported, and is not named in a resource name"
+            .to_owned()
     } else {
         format!("`{due}` is due; there is only the instance with the empty name")
     };
@@ -94,8 +102,14 @@ mod tests {
     fn names_of_blobs() {
         let empty = ObjectId::of(b"");
         assert_eq!(to_read(&format!("blobs/{HASH}/0")), Ok(empty));
-        assert_eq!(to_write(&format!("uploads/1-2-3/blobs/{HASH}/0")), Ok(empty));
-        assert_eq!(to_write(&format!("uploads/1-2-3/blobs/{HASH}/0/main.c/x")), Ok(empty));
+        assert_eq!(
+            to_write(&format!("uploads/1-2-3/blobs/{HASH}/0")),
+            Ok(empty)
+        );
+        assert_eq!(
+            to_write(&format!("uploads/1-2-3/blobs/{HASH}/0/main.c/x")),
+            Ok(empty)
+        );
         for (bad, why) in [
             (format!("main/blobs/{HASH}/0"), "empty name"),
             (format!("blobs/{HASH}/00"), "number of bytes"),

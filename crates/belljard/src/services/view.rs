@@ -5,7 +5,9 @@ use belljar_engine::life::Stage;
 use belljar_engine::ports::Spawner as _;
 use belljar_engine::queue::Record;
 use belljar_plan::{OutputKind, Receipt};
-use belljar_wire::{Artifact, ArtifactKind, BuildRecord, BuildState, Evidence, Problem, Reason, v1};
+use belljar_wire::{
+    Artifact, ArtifactKind, BuildRecord, BuildState, Evidence, Problem, Reason, v1,
+};
 use prost::Message as _;
 use tonic::Status;
 
@@ -56,7 +58,9 @@ impl View {
             .map(|entry| Artifact {
                 path: entry.path,
                 kind: match entry.kind {
-                    OutputKind::File { object, executable, .. } => ArtifactKind::File { object, executable },
+                    OutputKind::File {
+                        object, executable, ..
+                    } => ArtifactKind::File { object, executable },
                     OutputKind::Symlink { target } => ArtifactKind::Symlink { target },
                     OutputKind::Directory => ArtifactKind::Directory,
                 },
@@ -84,7 +88,10 @@ fn told(record: &Record, artifacts: Vec<Artifact>) -> BuildRecord {
         spec: submission.spec.clone(),
         state: state(&build.stage),
         sequence: build.sequence,
-        attempt: build.attempt.as_ref().map_or(0, belljar_core::AttemptId::number),
+        attempt: build
+            .attempt
+            .as_ref()
+            .map_or(0, belljar_core::AttemptId::number),
         outcome: build.outcome().cloned(),
         artifacts,
         evidence: evidence.unwrap_or_default(),

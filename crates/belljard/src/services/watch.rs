@@ -67,7 +67,12 @@ async fn tell_state(tail: &mut Tail, view: &View, seen: Seen, record: &Record) -
     }
     tail.turn_to(build.attempt.as_ref());
     let ended = build.outcome().is_some();
-    if ended || matches!(build.stage, Stage::Attesting { .. } | Stage::Publishing { .. }) {
+    if ended
+        || matches!(
+            build.stage,
+            Stage::Attesting { .. } | Stage::Publishing { .. }
+        )
+    {
         tail.catch_up().await?;
     }
     if !ended && build.sequence <= seen.sequence {
@@ -132,8 +137,12 @@ impl Tail {
             let offset = i64::try_from(self.offset).unwrap_or(i64::MAX);
             self.offset += data.len() as u64;
             let attempt = i32::try_from(attempt.number()).unwrap_or(i32::MAX);
-            self.send(Event::LogChunk(v1::LogChunk { attempt, offset, data }))
-                .await?;
+            self.send(Event::LogChunk(v1::LogChunk {
+                attempt,
+                offset,
+                data,
+            }))
+            .await?;
         }
     }
 

@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use belljar_cas::{BlobSink as _, Writer};
-use belljar_core::{AttemptId, Digest, ObjectId, Outcome, RelPath, Sha512Digest, Timestamp, bounds};
+use belljar_core::{
+    AttemptId, Digest, ObjectId, Outcome, RelPath, Sha512Digest, Timestamp, bounds,
+};
 use belljar_plan::frame::{self, Frame};
 use belljar_plan::{
-    Binaries, CleanRoom, HostReport, InputRecord, LayerReport, LogRecord, OutputEntry, OutputKind, Plan, Receipt,
-    RootFsRecord, Usage, Verdict, signer, spawner, store,
+    Binaries, CleanRoom, HostReport, InputRecord, LayerReport, LogRecord, OutputEntry, OutputKind,
+    Plan, Receipt, RootFsRecord, Usage, Verdict, signer, spawner, store,
 };
 use belljar_sys::seqpacket::{Connection, Listener};
 
@@ -55,9 +57,13 @@ impl Site {
         let writer = Arc::new(Writer::open(&root.join("store")).unwrap());
         fs::create_dir_all(root.join("store/logs")).unwrap();
         let sink = writer.clone();
-        site.listen("store", move |site, connection| store(site, &connection, &sink));
+        site.listen("store", move |site, connection| {
+            store(site, &connection, &sink)
+        });
         site.listen("signer", |site, connection| sign(site, &connection));
-        site.listen("spawner", move |site, connection| spawn(site, &connection, &writer));
+        site.listen("spawner", move |site, connection| {
+            spawn(site, &connection, &writer)
+        });
         site
     }
 
@@ -124,7 +130,11 @@ fn sign(site: &Site, connection: &Connection) {
             },
             signer::Request::Attest { attempt, .. } => {
                 let bundle = format!("bundle of {attempt}").into_bytes();
-                fs::write(site.root.join(format!("evidence/{attempt}.sigstore.json")), &bundle).unwrap();
+                fs::write(
+                    site.root.join(format!("evidence/{attempt}.sigstore.json")),
+                    &bundle,
+                )
+                .unwrap();
                 site.script.lock().unwrap().attested.push(attempt);
                 signer::Answer::Attested {
                     bundle: Digest::of(&bundle),
@@ -146,7 +156,10 @@ fn spawn(site: &Site, connection: &Connection, writer: &Writer) {
         let (answer, exited) = obey(site, writer, operation);
         let Some(answer) = answer else { return };
         // The end may well come before the answer that the steps were started.
-        for message in exited.into_iter().chain([spawner::Message::Answer { number, answer }]) {
+        for message in exited
+            .into_iter()
+            .chain([spawner::Message::Answer { number, answer }])
+        {
             connection.send(&frame::encode(&message).unwrap()).unwrap();
         }
     }
@@ -176,7 +189,11 @@ fn obey(
         Operation::List => Answer::Attempts {
             attempts: script.known.iter().cloned().collect(),
         },
-        Operation::Stage { attempt, spec, plan } => {
+        Operation::Stage {
+            attempt,
+            spec,
+            plan,
+        } => {
             script.known.insert(attempt.clone());
             script.staged.push(attempt.clone());
             script.specs.insert(attempt, (spec, *plan));
@@ -187,7 +204,11 @@ fn obey(
             return (None, None);
         }
         Operation::Launch { attempt } => {
-            fs::write(site.root.join(format!("store/logs/{attempt}.log")), log(&attempt)).unwrap();
+            fs::write(
+                site.root.join(format!("store/logs/{attempt}.log")),
+                log(&attempt),
+            )
+            .unwrap();
             let outcome = Outcome::Succeeded;
             exited = (!script.runs_on).then_some(spawner::Message::Exited { attempt, outcome });
             Answer::Launched
@@ -270,7 +291,11 @@ fn receipt(attempt: &AttemptId, spec: Digest, plan: &Plan, outcome: Outcome) -> 
         enforcement: None,
         self_probes: vec![],
         steps: vec![],
-        outputs: if outcome.is_success() { vec![app] } else { vec![] },
+        outputs: if outcome.is_success() {
+            vec![app]
+        } else {
+            vec![]
+        },
         outcome,
         usage: Usage::default(),
         log: Some(LogRecord {

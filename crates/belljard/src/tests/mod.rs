@@ -56,7 +56,9 @@ async fn start(site: &Site, more: &str) -> Daemon {
             let ended = async { drop((&mut stopped).await) };
             match compose::serve(config, ended).await {
                 // Connections of an earlier daemon in this process may not have noticed its end yet.
-                Err(RunError::Queue(OpenError::InUse { .. })) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(RunError::Queue(OpenError::InUse { .. })) => {
+                    tokio::time::sleep(Duration::from_millis(5)).await
+                }
                 result => break result,
             }
         };
@@ -104,7 +106,11 @@ impl Daemon {
         let mut offset = 0;
         for data in content.chunks(piece) {
             messages.push(stream::WriteRequest {
-                resource_name: if offset == 0 { name.clone() } else { String::new() },
+                resource_name: if offset == 0 {
+                    name.clone()
+                } else {
+                    String::new()
+                },
                 write_offset: offset,
                 finish_write: false,
                 data: data.to_vec(),
@@ -117,8 +123,11 @@ impl Daemon {
     }
 
     async fn read(&self, object: ObjectId) -> Result<Vec<u8>, Status> {
-        self.read_named(format!("blobs/{}/{}", object.digest.to_hex(), object.size), 0)
-            .await
+        self.read_named(
+            format!("blobs/{}/{}", object.digest.to_hex(), object.size),
+            0,
+        )
+        .await
     }
 
     async fn read_named(&self, resource_name: String, read_offset: i64) -> Result<Vec<u8>, Status> {
@@ -155,16 +164,27 @@ impl Daemon {
             name: belljar_wire::build_name(&build.id),
             ..v1::WatchBuildRequest::default()
         };
-        let mut events = self.builds().watch_build(request).await.unwrap().into_inner();
+        let mut events = self
+            .builds()
+            .watch_build(request)
+            .await
+            .unwrap()
+            .into_inner();
         let (mut states, mut logs): (Vec<BuildRecord>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
         while let Some(event) = events.message().await.unwrap() {
             match event.event.unwrap() {
-                v1::watch_build_response::Event::Build(build) => states.push(build.try_into().unwrap()),
+                v1::watch_build_response::Event::Build(build) => {
+                    states.push(build.try_into().unwrap())
+                }
                 v1::watch_build_response::Event::LogChunk(chunk) => {
                     let attempt = usize::try_from(chunk.attempt).unwrap();
                     logs.resize(logs.len().max(attempt), Vec::new());
                     let log = &mut logs[attempt - 1];
-                    assert_eq!(log.len(), usize::try_from(chunk.offset).unwrap(), "a gap in the log");
+                    assert_eq!(
+                        log.len(),
+                        usize::try_from(chunk.offset).unwrap(),
+                        "a gap in the log"
+                    );
                     log.extend(chunk.data);
                 }
             }
@@ -213,7 +233,10 @@ async fn from_upload_to_evidence() {
         .unwrap()
         .into_inner();
     assert_eq!(missing.missing_blob_digests.len(), 2);
-    assert_eq!(daemon.write(big, &content, 200_000).await.unwrap(), 3_000_000);
+    assert_eq!(
+        daemon.write(big, &content, 200_000).await.unwrap(),
+        3_000_000
+    );
     let batch = reapi::BatchUpdateBlobsRequest {
         requests: vec![reapi::batch_update_blobs_request::Request {
             digest: Some(digest(root)),
@@ -222,30 +245,56 @@ async fn from_upload_to_evidence() {
         }],
         ..reapi::BatchUpdateBlobsRequest::default()
     };
-    let updated = daemon.blobs().batch_update_blobs(batch).await.unwrap().into_inner();
+    let updated = daemon
+        .blobs()
+        .batch_update_blobs(batch)
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(updated.responses[0].status.as_ref().unwrap().code, 0);
-    let missing = daemon.blobs().find_missing_blobs(asked).await.unwrap().into_inner();
+    let missing = daemon
+        .blobs()
+        .find_missing_blobs(asked)
+        .await
+        .unwrap()
+        .into_inner();
     assert!(missing.missing_blob_digests.is_empty());
     assert_eq!(daemon.read(big).await.unwrap(), content);
     // What is there is not transferred again.
     let puts = site.script.lock().unwrap().puts;
-    assert_eq!(daemon.write(big, &content, 200_000).await.unwrap(), 3_000_000);
+    assert_eq!(
+        daemon.write(big, &content, 200_000).await.unwrap(),
+        3_000_000
+    );
     assert_eq!(site.script.lock().unwrap().puts, puts);
 
     let build = daemon.submit("r1", spec(root)).await.unwrap();
     let (states, logs) = daemon.watch(&build).await;
     let last = states.last().unwrap();
     assert_eq!(last.state, BuildState::Ended);
-    assert!(last.outcome.as_ref().unwrap().is_success(), "{:?}", last.outcome);
+    assert!(
+        last.outcome.as_ref().unwrap().is_success(),
+        "{:?}",
+        last.outcome
+    );
     assert!(states.is_sorted_by_key(|state| state.sequence));
     let attempt = site.script.lock().unwrap().staged[0].clone();
     assert_eq!(logs, [fakes::log(&attempt)]);
     assert_eq!(last.artifacts.len(), 1);
     assert_eq!(daemon.read(ObjectId::of(APP)).await.unwrap(), APP);
     let evidence = &last.evidence;
-    let canonical = BuildSpec::try_from(spec(root)).unwrap().canonical().unwrap();
-    assert_eq!(daemon.read(evidence.spec.unwrap()).await.unwrap(), canonical);
-    assert_eq!(daemon.read(evidence.log.unwrap()).await.unwrap(), fakes::log(&attempt));
+    let canonical = BuildSpec::try_from(spec(root))
+        .unwrap()
+        .canonical()
+        .unwrap();
+    assert_eq!(
+        daemon.read(evidence.spec.unwrap()).await.unwrap(),
+        canonical
+    );
+    assert_eq!(
+        daemon.read(evidence.log.unwrap()).await.unwrap(),
+        fakes::log(&attempt)
+    );
     let bundle = daemon.read(evidence.bundle.unwrap()).await.unwrap();
     assert_eq!(bundle, format!("bundle of {attempt}").into_bytes());
     for object in [evidence.receipt, evidence.plan, evidence.audit_trail] {
@@ -278,7 +327,10 @@ async fn a_restart_finds_what_was_there() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let Daemon {
-        channel, stop, result, ..
+        channel,
+        stop,
+        result,
+        ..
     } = daemon;
     stop.send(()).unwrap();
     result.await.unwrap().unwrap();
@@ -301,7 +353,10 @@ async fn a_spawner_that_hangs_up_costs_an_attempt() {
     let build = daemon.submit("r1", spec(root)).await.unwrap();
     let (states, logs) = daemon.watch(&build).await;
     let last = states.last().unwrap();
-    assert_eq!((last.attempt, last.outcome.as_ref().unwrap().is_success()), (2, true));
+    assert_eq!(
+        (last.attempt, last.outcome.as_ref().unwrap().is_success()),
+        (2, true)
+    );
     let second = site.script.lock().unwrap().staged[1].clone();
     assert_eq!(logs, [vec![], fakes::log(&second)]);
 }
@@ -336,7 +391,10 @@ async fn cancelling_ends_a_build_that_runs() {
     };
     daemon.builds().cancel_build(request.clone()).await.unwrap();
     let (states, _) = daemon.watch(&build).await;
-    assert_eq!(states.last().unwrap().outcome.as_ref().unwrap().kind(), "cancelled");
+    assert_eq!(
+        states.last().unwrap().outcome.as_ref().unwrap().kind(),
+        "cancelled"
+    );
     assert!(states.last().unwrap().artifacts.is_empty());
     daemon.builds().cancel_build(request).await.unwrap();
     let endless = v1::CancelBuildRequest {
@@ -361,17 +419,28 @@ async fn submissions_are_refused_by_field() {
     let daemon = start(&site, "[caps]\npids = 64").await;
     let root = ObjectId::of(b"tree");
     let absent = daemon.submit("r1", greedy(root, 10)).await.unwrap_err();
-    assert_eq!(Problem::from_status(&absent).reason, Reason::InputMissing, "{absent:?}");
+    assert_eq!(
+        Problem::from_status(&absent).reason,
+        Reason::InputMissing,
+        "{absent:?}"
+    );
     assert!(absent.message().contains(&root.digest.to_hex()));
     daemon.write(root, b"tree", 10).await.unwrap();
     let denied = daemon.submit("r1", greedy(root, 65)).await.unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied);
-    assert!(denied.message().contains("limits.pids"), "{}", denied.message());
+    assert!(
+        denied.message().contains("limits.pids"),
+        "{}",
+        denied.message()
+    );
     let bad = v1::BuildSpec {
         outputs: vec!["../app".to_owned()],
         ..greedy(root, 10)
     };
-    assert_eq!(field(&daemon.submit("r1", bad).await.unwrap_err()), "spec.outputs[0]");
+    assert_eq!(
+        field(&daemon.submit("r1", bad).await.unwrap_err()),
+        "spec.outputs[0]"
+    );
     assert_eq!(
         field(&daemon.submit("a b", greedy(root, 10)).await.unwrap_err()),
         "request_id"
@@ -380,7 +449,10 @@ async fn submissions_are_refused_by_field() {
         request_id: "r1".to_owned(),
         spec: None,
     };
-    assert_eq!(field(&daemon.builds().submit_build(nothing).await.unwrap_err()), "spec");
+    assert_eq!(
+        field(&daemon.builds().submit_build(nothing).await.unwrap_err()),
+        "spec"
+    );
     let name = "builds/01jd8q6z8r4x7j2m5t9v0w3y6b".to_owned();
     let missing = daemon
         .builds()
@@ -417,29 +489,54 @@ async fn blobs_are_refused_by_reason() {
     let daemon = start(&site, "").await;
     let object = ObjectId::of(b"content");
     let other = daemon.write(object, b"contend", 4).await.unwrap_err();
-    assert_eq!(Problem::from_status(&other).reason, Reason::DigestMismatch, "{other:?}");
+    assert_eq!(
+        Problem::from_status(&other).reason,
+        Reason::DigestMismatch,
+        "{other:?}"
+    );
     for content in [&b"conten"[..], b"content!"] {
         assert!(daemon.write(object, content, 4).await.is_err());
     }
-    assert_eq!(daemon.read(object).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(
+        daemon.read(object).await.unwrap_err().code(),
+        Code::NotFound
+    );
     daemon.write(object, b"content", 4).await.unwrap();
     let whole = format!("blobs/{}/7", object.digest.to_hex());
     assert_eq!(
-        daemon.read_named(whole.clone(), 3).await.unwrap_err().code(),
+        daemon
+            .read_named(whole.clone(), 3)
+            .await
+            .unwrap_err()
+            .code(),
         Code::Unimplemented
     );
     assert_eq!(
-        field(&daemon.read_named(format!("main/{whole}"), 0).await.unwrap_err()),
+        field(
+            &daemon
+                .read_named(format!("main/{whole}"), 0)
+                .await
+                .unwrap_err()
+        ),
         "resource_name"
     );
     let gap = stream::WriteRequest {
-        resource_name: format!("uploads/u/blobs/{}/9", ObjectId::of(b"otherwise").digest.to_hex()),
+        resource_name: format!(
+            "uploads/u/blobs/{}/9",
+            ObjectId::of(b"otherwise").digest.to_hex()
+        ),
         write_offset: 4,
         finish_write: true,
         data: vec![],
     };
     assert_eq!(
-        field(&daemon.streams().write(tokio_stream::iter([gap])).await.unwrap_err()),
+        field(
+            &daemon
+                .streams()
+                .write(tokio_stream::iter([gap]))
+                .await
+                .unwrap_err()
+        ),
         "write_offset"
     );
     let tree = daemon
@@ -470,7 +567,12 @@ async fn blobs_are_refused_by_reason() {
     let status = stream::QueryWriteStatusRequest {
         resource_name: format!("uploads/u/{whole}"),
     };
-    let status = daemon.streams().query_write_status(status).await.unwrap().into_inner();
+    let status = daemon
+        .streams()
+        .query_write_status(status)
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!((status.committed_size, status.complete), (7, true));
 }
 
@@ -519,7 +621,10 @@ async fn the_server_tells_what_it_is_and_refuses_what_the_host_cannot_hold() {
         .into_inner();
     assert!(!info.can_build && info.key_id == "SHA256:key" && info.slots == 2);
     assert_eq!(info.layers[0].hint, "boot a newer kernel");
-    let refused = daemon.submit("r1", spec(ObjectId::of(b"tree"))).await.unwrap_err();
+    let refused = daemon
+        .submit("r1", spec(ObjectId::of(b"tree")))
+        .await
+        .unwrap_err();
     let problem = Problem::from_status(&refused);
     assert_eq!(
         (problem.reason, problem.unmet[0].subject.as_str()),
@@ -553,7 +658,9 @@ async fn who_is_not_listed_is_turned_away() {
         ))
     };
     assert!(gate(own).call(request(Some(stream.connect_info()))).is_ok());
-    let refused = gate(own + 1).call(request(Some(stream.connect_info()))).unwrap_err();
+    let refused = gate(own + 1)
+        .call(request(Some(stream.connect_info())))
+        .unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
     // Whoever is not known is nobody.
     assert_eq!(
