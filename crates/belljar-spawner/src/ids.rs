@@ -47,15 +47,9 @@ impl Block {
             .mode(0o700)
             .create(LOCKS)?;
         match ids {
-            Ids::From(first)
-                if first < FIRST
-                    || !(first - FIRST).is_multiple_of(BLOCK)
-                    || first > FIRST + BLOCKS * BLOCK =>
-            {
-                Err(io::Error::other(format!(
-                    "ids: {first} is not {FIRST} plus a multiple of {BLOCK}"
-                )))
-            }
+            Ids::From(first) if !is_block(first) => Err(io::Error::other(format!(
+                "ids: {first} is not {FIRST} plus a multiple of {BLOCK}"
+            ))),
             Ids::From(first) => Self::lock(first)?.ok_or_else(|| {
                 io::Error::other(format!(
                     "ids: {first} is in use by another spawner; choose another or \"auto\""
@@ -71,6 +65,18 @@ impl Block {
                     "ids: every block is in use by another spawner",
                 ))
             }
+        }
+    }
+
+    /// The block that begins with `first`, if there is such a one and no spawner holds it.
+    ///
+    /// # Errors
+    /// When its lock cannot be tried.
+    pub fn abandoned(first: u32) -> io::Result<Option<Self>> {
+        if is_block(first) {
+            Self::lock(first)
+        } else {
+            Ok(None)
         }
     }
 
@@ -101,4 +107,10 @@ impl Block {
     pub fn first(&self) -> u32 {
         self.first
     }
+}
+
+/// Whether a block begins with `first`.
+fn is_block(first: u32) -> bool {
+    let offset = first.checked_sub(FIRST);
+    offset.is_some_and(|offset| offset.is_multiple_of(BLOCK) && offset <= BLOCKS * BLOCK)
 }

@@ -109,7 +109,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
         .recursive(true)
         .mode(0o750)
         .create(&config.runtime)?;
-    let cgroups = Tree::prepare(config.cgroup_floor, &format!("belljar-{}", ids.first()));
+    let cgroups = Tree::prepare(config.cgroup_floor, &Tree::name(ids.first()));
     let host = host::probe(config.cgroup_floor, &config.receipts, &cgroups);
     for layer in &host.layers {
         tracing::info!(layer = layer.name, found = layer.found, verdict = ?layer.verdict, hint = layer.hint);
@@ -120,10 +120,15 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
             shortcomings(&host)
         )));
     }
+    let cgroups = cgroups?;
+    // Nothing of this spawner depends on it.
+    if let Err(error) = cgroups.clear_abandoned() {
+        tracing::warn!(%error, "what another spawner has left cannot be removed");
+    }
     let signals = program::termination_signals()?;
     let listener = Listener::bind(&config.socket, 0o660, 16)?;
     chown(&config.socket, None, Some(config.group))?;
-    let site = Site::prepare(config, ids, cgroups?)?;
+    let site = Site::prepare(config, ids, cgroups)?;
     tracing::info!(
         slots = site.config.slots,
         first_id = site.ids.first(),

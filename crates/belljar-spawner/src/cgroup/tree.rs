@@ -1,5 +1,6 @@
 //! Where cgroups are made: the own place in each hierarchy.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,10 @@ use belljar_core::AttemptId;
 use belljar_plan::{CgroupFloor, Plan};
 
 use super::{Group, inherit_cpuset, parse_list, remove};
+use crate::ids::Block;
+
+/// What the names of all spawners' trees begin with; the first of their ids follows.
+const PREFIX: &str = "belljar-";
 
 /// Controllers in v1 hierarchies that the hybrid floor needs.
 const LEGACY: [&str; 5] = ["memory", "pids", "cpu", "cpuset", "cpuacct"];
@@ -31,22 +36,9 @@ impl Tree {
     /// # Errors
     /// Says which hierarchy or controller is missing.
     pub fn prepare(floor: CgroupFloor, name: &str) -> io::Result<Self> {
-        let mounts = fs::read_to_string("/proc/self/mounts")?;
-        let places = fs::read_to_string("/proc/self/cgroup")?;
-        let own = own_v2(&mounts, &places)?;
-        let mut tree = Self {
-            floor,
-            unified: own.join(name),
-            legacy: Vec::new(),
-        };
-        match floor {
-            CgroupFloor::V2 => delegate(&own)?,
-            CgroupFloor::Hybrid => {
-                for controller in LEGACY {
-                    tree.legacy
-                        .push((controller, own_v1(&mounts, &places, controller)?.join(name)));
-                }
-            }
+        let tree = Self::find(floor, name)?;
+        if let (CgroupFloor::V2, Some(own)) = (floor, tree.unified.parent()) {
+            delegate(own)?;
         }
         tree.clear()?;
         fs::create_dir(&tree.unified)?;
@@ -60,6 +52,65 @@ impl Tree {
             }
         }
         Ok(tree)
+    }
+
+    /// Where a tree of that name would lie.
+    fn find(floor: CgroupFloor, name: &str) -> io::Result<Self> {
+        let mounts = fs::read_to_string("/proc/self/mounts")?;
+        let places = fs::read_to_string("/proc/self/cgroup")?;
+        let mut tree = Self {
+            floor,
+            unified: own_v2(&mounts, &places)?.join(name),
+            legacy: Vec::new(),
+        };
+        if floor == CgroupFloor::Hybrid {
+            for controller in LEGACY {
+                let own = own_v1(&mounts, &places, controller)?;
+                tree.legacy.push((controller, own.join(name)));
+            }
+        }
+        Ok(tree)
+    }
+
+    /// Kills and removes what spawners have left that were killed themselves, and whose ids nobody has taken
+    /// since. To be called after [`Tree::prepare`], from the same place in the hierarchies.
+    ///
+    /// # Errors
+    /// When something cannot be listed or stays busy.
+    pub fn clear_abandoned(&self) -> io::Result<()> {
+        for first in self.neighbours()? {
+            // Held until its remains are gone: nobody begins to use the ids meanwhile.
+            if let Some(_ids) = Block::abandoned(first)? {
+                tracing::warn!(
+                    first_id = first,
+                    "removing what a spawner has left that was killed"
+                );
+                Self::find(self.floor, &Self::name(first))?.clear()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Name of the tree of the spawner whose ids begin with `first`.
+    pub fn name(first: u32) -> String {
+        format!("{PREFIX}{first}")
+    }
+
+    /// First ids of all spawners that have, or have left, a tree beside this one.
+    fn neighbours(&self) -> io::Result<BTreeSet<u32>> {
+        let mut found = BTreeSet::new();
+        let trees = self.legacy.iter().map(|(_, tree)| tree);
+        for parent in trees
+            .chain([&self.unified])
+            .filter_map(|tree| tree.parent())
+        {
+            for entry in fs::read_dir(parent)? {
+                let name = entry?.file_name();
+                let first = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+                found.extend(first.and_then(|first| first.parse::<u32>().ok()));
+            }
+        }
+        Ok(found)
     }
 
     /// Kills and removes everything below, and the parent directories themselves.
