@@ -4,8 +4,16 @@ use serde_json::json;
 /// A `belljar.toml` that is fine; cases change a line or add some.
 const GOOD: &str = "image = \"host\"\nrun = [\"true\"]\noutputs = [\"out\"]\n";
 
-/// What is wrong, the file, the line and column that are named, the field, and a word of the reason.
-const WRONG: [(&str, &str, (u64, u64), &str, &str); 33] = [
+/// What is wrong, the change, the line and column that are named, the field, and a word of the reason.
+type Case = (
+    &'static str,
+    &'static str,
+    (u64, u64),
+    &'static str,
+    &'static str,
+);
+
+const WRONG: [Case; 33] = [
     ("not TOML", "image = \n", (1, 9), "", "value"),
     (
         "the same key twice",
