@@ -173,8 +173,7 @@ impl AuditEvent {
             | Self::Finished { outcome } => {
                 cut_outcome(outcome);
             }
-            Self::Signed { key_id: text, .. }
-            | Self::Recovered { state: text, .. } => {
+            Self::Signed { key_id: text, .. } | Self::Recovered { state: text, .. } => {
                 cut(text);
             }
             Self::CancelRequested { by, reason } => {

@@ -143,7 +143,10 @@ fn a_trail_goes_on_after_a_torn_write() {
     let next = trail
         .append(
             Timestamp::from_millis(0),
-            AuditEvent::CancelRequested { by: "x".into(), reason: None },
+            AuditEvent::CancelRequested {
+                by: "x".into(),
+                reason: None,
+            },
         )
         .unwrap();
     let entries = verify(&[&torn[..intact], &next].concat()).unwrap();
@@ -284,7 +287,10 @@ fn an_event_of_another_build_is_not_taken() {
 #[test]
 fn a_trail_is_bounded() {
     let mut trail = Trail::new(build(BUILD));
-    let event = || AuditEvent::CancelRequested { by: "x".into(), reason: None };
+    let event = || AuditEvent::CancelRequested {
+        by: "x".into(),
+        reason: None,
+    };
     let mut bytes = Vec::new();
     for _ in 0..bounds::AUDIT_ENTRIES {
         bytes.extend(trail.append(Timestamp::from_millis(0), event()).unwrap());

@@ -148,7 +148,10 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let hex = text.strip_prefix(Self::PREFIX).ok_or_else(|| {
-            Invalid::new(format!("`{}` is not a digest: write `sha256:` and 64 hexadecimal digits", excerpt(text)))
+            Invalid::new(format!(
+                "`{}` is not a digest: write `sha256:` and 64 hexadecimal digits",
+                excerpt(text)
+            ))
         })?;
         Self::from_hex(hex)
     }
@@ -184,9 +187,9 @@ impl TryFrom<String> for Sha512Digest {
     type Error = Invalid;
 
     fn try_from(text: String) -> Result<Self, Invalid> {
-        let hex = text
-            .strip_prefix(Self::PREFIX)
-            .ok_or_else(|| Invalid::new("not a digest: write `sha512:` and 128 hexadecimal digits"))?;
+        let hex = text.strip_prefix(Self::PREFIX).ok_or_else(|| {
+            Invalid::new("not a digest: write `sha512:` and 128 hexadecimal digits")
+        })?;
         decode_hex(hex).map(Self)
     }
 }
@@ -207,7 +210,13 @@ fn encode_hex(bytes: &[u8]) -> String {
 }
 
 fn decode_hex<const N: usize>(hex: &str) -> Result<[u8; N], Invalid> {
-    let refused = || Invalid::new(format!("`{}` is not {} lower-case hexadecimal digits", excerpt(hex), 2 * N));
+    let refused = || {
+        Invalid::new(format!(
+            "`{}` is not {} lower-case hexadecimal digits",
+            excerpt(hex),
+            2 * N
+        ))
+    };
     let nibble = |digit: u8| match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),
@@ -219,7 +228,10 @@ fn decode_hex<const N: usize>(hex: &str) -> Result<[u8; N], Invalid> {
     }
     let mut bytes = [0; N];
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let (high, low) = (nibble(pair[0]).ok_or_else(refused)?, nibble(pair[1]).ok_or_else(refused)?);
+        let (high, low) = (
+            nibble(pair[0]).ok_or_else(refused)?,
+            nibble(pair[1]).ok_or_else(refused)?,
+        );
         *byte = high << 4 | low;
     }
     Ok(bytes)
@@ -227,7 +239,10 @@ fn decode_hex<const N: usize>(hex: &str) -> Result<[u8; N], Invalid> {
 
 /// The beginning of a refused text, safe to print.
 fn excerpt(text: &str) -> String {
-    text.chars().take(80).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .take(80)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 #[cfg(test)]

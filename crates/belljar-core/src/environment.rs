@@ -17,7 +17,14 @@ pub struct EnvValue(String);
 
 impl EnvName {
     /// Names whose value belongs to the sandbox, so that two builds of one specification agree.
-    pub const RESERVED: &'static [&'static str] = &["HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "SOURCE_DATE_EPOCH"];
+    pub const RESERVED: &'static [&'static str] = &[
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "TMPDIR",
+        "SOURCE_DATE_EPOCH",
+    ];
 
     /// Takes `text` if it is a name that a specification may set.
     ///
@@ -26,7 +33,9 @@ impl EnvName {
     pub fn new(text: impl Into<String>) -> Result<Self, Invalid> {
         let text = text.into();
         let mut bytes = text.bytes();
-        let starts = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+        let starts = bytes
+            .next()
+            .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
         if !starts || !bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_') {
             return Err(Invalid::new(format!(
                 "`{}` is not a variable name: use letters, digits and `_`, not beginning with a digit",
@@ -34,10 +43,15 @@ impl EnvName {
             )));
         }
         if text.len() > bounds::ENV_NAME_BYTES {
-            return Err(Invalid::new(format!("the variable name has more than {} bytes", bounds::ENV_NAME_BYTES)));
+            return Err(Invalid::new(format!(
+                "the variable name has more than {} bytes",
+                bounds::ENV_NAME_BYTES
+            )));
         }
         if Self::RESERVED.contains(&text.as_str()) {
-            return Err(Invalid::new(format!("`{text}` is set by the sandbox and cannot be overridden")));
+            return Err(Invalid::new(format!(
+                "`{text}` is set by the sandbox and cannot be overridden"
+            )));
         }
         Ok(Self(text))
     }
@@ -59,7 +73,10 @@ impl EnvValue {
             return Err(Invalid::new("the value contains a NUL character"));
         }
         if text.len() > bounds::ENV_VALUE_BYTES {
-            return Err(Invalid::new(format!("the value has more than {} bytes", bounds::ENV_VALUE_BYTES)));
+            return Err(Invalid::new(format!(
+                "the value has more than {} bytes",
+                bounds::ENV_VALUE_BYTES
+            )));
         }
         Ok(Self(text))
     }
@@ -113,7 +130,16 @@ mod tests {
         for good in ["A", "_", "CC", "cflags_2"] {
             assert!(EnvName::new(good).is_ok(), "{good}");
         }
-        for bad in ["", "1A", "A-B", "A=B", "A\0", "Ä", "HOME", "SOURCE_DATE_EPOCH"] {
+        for bad in [
+            "",
+            "1A",
+            "A-B",
+            "A=B",
+            "A\0",
+            "Ä",
+            "HOME",
+            "SOURCE_DATE_EPOCH",
+        ] {
             assert!(EnvName::new(bad).is_err(), "{bad:?}");
         }
     }

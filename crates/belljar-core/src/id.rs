@@ -36,7 +36,9 @@ impl BuildId {
         let text = text.into();
         let crockford = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'h' | b'j' | b'k' | b'm' | b'n' | b'p'..=b't' | b'v'..=b'z');
         if text.len() != Self::LENGTH || !text.bytes().all(crockford) {
-            return Err(Invalid::new("not a build id: 26 characters of lower-case base 32 are due"));
+            return Err(Invalid::new(
+                "not a build id: 26 characters of lower-case base 32 are due",
+            ));
         }
         Ok(Self(text))
     }
@@ -54,7 +56,10 @@ impl AttemptId {
     /// When `number` is zero or beyond [`bounds::ATTEMPTS`].
     pub fn new(build: BuildId, number: u32) -> Result<Self, Invalid> {
         if number == 0 || number > bounds::ATTEMPTS {
-            return Err(Invalid::new(format!("attempt {number} is not between 1 and {}", bounds::ATTEMPTS)));
+            return Err(Invalid::new(format!(
+                "attempt {number} is not between 1 and {}",
+                bounds::ATTEMPTS
+            )));
         }
         Ok(Self { build, number })
     }
@@ -79,7 +84,9 @@ impl RequestId {
         let text = text.into();
         let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         if text.is_empty() || text.len() > 64 || !text.bytes().all(fine) {
-            return Err(Invalid::new("a request id has 1 to 64 characters out of letters, digits, `.`, `_` and `-`"));
+            return Err(Invalid::new(
+                "a request id has 1 to 64 characters out of letters, digits, `.`, `_` and `-`",
+            ));
         }
         Ok(Self(text))
     }
@@ -179,10 +186,24 @@ mod tests {
 
     #[test]
     fn nothing_that_could_be_a_path_is_an_id() {
-        for bad in ["", "..", "../x", "a/b", "01JD8Q6Z8R4X7J2M5T9V0W3Y6B", "01jd8q6z8r4x7j2m5t9v0w3y6/"] {
+        for bad in [
+            "",
+            "..",
+            "../x",
+            "a/b",
+            "01JD8Q6Z8R4X7J2M5T9V0W3Y6B",
+            "01jd8q6z8r4x7j2m5t9v0w3y6/",
+        ] {
             assert!(BuildId::new(bad).is_err(), "{bad:?}");
         }
-        for bad in [BUILD.to_owned(), format!("{BUILD}-0"), format!("{BUILD}-01"), format!("{BUILD}-+1"), format!("{BUILD}-9"), format!("{BUILD}-1-1")] {
+        for bad in [
+            BUILD.to_owned(),
+            format!("{BUILD}-0"),
+            format!("{BUILD}-01"),
+            format!("{BUILD}-+1"),
+            format!("{BUILD}-9"),
+            format!("{BUILD}-1-1"),
+        ] {
             assert!(bad.parse::<AttemptId>().is_err(), "{bad:?}");
         }
         assert!(RequestId::new("a/b").is_err());

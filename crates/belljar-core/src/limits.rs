@@ -79,10 +79,16 @@ impl Limits {
     pub fn within(self, ceiling: &Self) -> Result<Self, Invalid> {
         for ((name, asked), (_, most)) in self.0.named().into_iter().zip(ceiling.0.named()) {
             if asked == 0 {
-                return Err(Invalid::field(name, "zero is not a limit; leave it out for the default"));
+                return Err(Invalid::field(
+                    name,
+                    "zero is not a limit; leave it out for the default",
+                ));
             }
             if asked > most {
-                return Err(Invalid::field(name, format!("{asked} is beyond the cap of {most}")));
+                return Err(Invalid::field(
+                    name,
+                    format!("{asked} is beyond the cap of {most}"),
+                ));
             }
         }
         Ok(self)
@@ -139,13 +145,25 @@ mod tests {
         };
         assert_eq!(with(|_| ()), Ok(Limits::DEFAULT));
         assert_eq!(with(|f| f.pids = 0), Err("pids".into()));
-        assert_eq!(with(|f| f.wall_seconds = 86_401), Err("wall_seconds".into()));
-        assert_eq!(with(|f| f.output_entries = u64::MAX), Err("output_entries".into()));
+        assert_eq!(
+            with(|f| f.wall_seconds = 86_401),
+            Err("wall_seconds".into())
+        );
+        assert_eq!(
+            with(|f| f.output_entries = u64::MAX),
+            Err("output_entries".into())
+        );
     }
 
     #[test]
     fn every_figure_survives_json_numbers() {
         // RFC 8785 numbers are IEEE 754 doubles: integers beyond 2^53 would be rounded.
-        assert!(Limits::CEILING.get().named().iter().all(|(_, figure)| *figure < 1 << 53));
+        assert!(
+            Limits::CEILING
+                .get()
+                .named()
+                .iter()
+                .all(|(_, figure)| *figure < 1 << 53)
+        );
     }
 }

@@ -83,7 +83,13 @@ impl Outcome {
 
     /// Whether a further attempt is due, as long as attempts are left.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Infrastructure { retryable: true, .. })
+        matches!(
+            self,
+            Self::Infrastructure {
+                retryable: true,
+                ..
+            }
+        )
     }
 
     /// A short stable word for machines: the `kind` of the serialised form.
@@ -106,14 +112,25 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Succeeded => f.write_str("succeeded"),
-            Self::Failed { step, exit_code } => write!(f, "step {} failed with exit status {exit_code}", step + 1),
-            Self::Signalled { step, signal } => write!(f, "step {} was ended by signal {signal}", step + 1),
-            Self::TimedOut { wall_seconds } => write!(f, "timed out: the limit of {wall_seconds} s wall-clock time was reached"),
-            Self::LimitExceeded { limit, figure } => write!(f, "limit exceeded: {limit} of {figure}"),
+            Self::Failed { step, exit_code } => {
+                write!(f, "step {} failed with exit status {exit_code}", step + 1)
+            }
+            Self::Signalled { step, signal } => {
+                write!(f, "step {} was ended by signal {signal}", step + 1)
+            }
+            Self::TimedOut { wall_seconds } => write!(
+                f,
+                "timed out: the limit of {wall_seconds} s wall-clock time was reached"
+            ),
+            Self::LimitExceeded { limit, figure } => {
+                write!(f, "limit exceeded: {limit} of {figure}")
+            }
             Self::OutputRejected { why } => write!(f, "output rejected: {why}"),
             Self::Cancelled { by } => write!(f, "cancelled by {by}"),
             Self::Refused { reasons } => write!(f, "refused: {}", reasons.join("; ")),
-            Self::Infrastructure { stage, why, .. } => write!(f, "infrastructure failure during {stage}: {why}"),
+            Self::Infrastructure { stage, why, .. } => {
+                write!(f, "infrastructure failure during {stage}: {why}")
+            }
         }
     }
 }

@@ -25,7 +25,11 @@ impl RelPath {
             return Err(Invalid::new("the path is empty"));
         }
         if text.len() > bounds::PATH_BYTES {
-            return Err(Invalid::new(format!("the path has {} bytes; {} are allowed", text.len(), bounds::PATH_BYTES)));
+            return Err(Invalid::new(format!(
+                "the path has {} bytes; {} are allowed",
+                text.len(),
+                bounds::PATH_BYTES
+            )));
         }
         if text.starts_with('/') {
             return refused("is absolute; write it relative to the source directory");
@@ -34,13 +38,18 @@ impl RelPath {
             return refused("contains a control character");
         }
         if text.split('/').count() > bounds::PATH_DEPTH {
-            return Err(Invalid::new(format!("the path has more than {} components", bounds::PATH_DEPTH)));
+            return Err(Invalid::new(format!(
+                "the path has more than {} components",
+                bounds::PATH_DEPTH
+            )));
         }
         for name in text.split('/') {
             match name {
                 "" => return refused("has an empty component (`//` or a trailing `/`)"),
                 "." | ".." => return refused("has a `.` or `..` component"),
-                _ if name.len() > bounds::NAME_BYTES => return refused("has a component of more than 255 bytes"),
+                _ if name.len() > bounds::NAME_BYTES => {
+                    return refused("has a component of more than 255 bytes");
+                }
                 _ => {}
             }
         }
@@ -68,7 +77,10 @@ impl RelPath {
     /// When `name` is not a single good component or the result is too long or too deep.
     pub fn join(&self, name: &str) -> Result<Self, Invalid> {
         if name.contains('/') {
-            return Err(Invalid::new(format!("`{}` is not a single name", name.escape_debug())));
+            return Err(Invalid::new(format!(
+                "`{}` is not a single name",
+                name.escape_debug()
+            )));
         }
         Self::new(format!("{}/{name}", self.0))
     }
@@ -110,14 +122,37 @@ mod tests {
     fn bad_shapes_are_refused() {
         let long_name = "a".repeat(256);
         let deep = vec!["d"; 129].join("/");
-        for bad in ["", "/", "/etc/passwd", "..", "a/../b", "./a", "a//b", "a/", "a\0b", "a\nb", "\u{1b}[2J", &long_name, &deep] {
+        for bad in [
+            "",
+            "/",
+            "/etc/passwd",
+            "..",
+            "a/../b",
+            "./a",
+            "a//b",
+            "a/",
+            "a\0b",
+            "a\nb",
+            "\u{1b}[2J",
+            &long_name,
+            &deep,
+        ] {
             assert!(RelPath::new(bad).is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn names_that_only_look_odd_are_fine() {
-        for good in ["a", "..a", "a..", "...", "target/release/app", "ü/ß", "a b", "-rf"] {
+        for good in [
+            "a",
+            "..a",
+            "a..",
+            "...",
+            "target/release/app",
+            "ü/ß",
+            "a b",
+            "-rf",
+        ] {
             assert!(RelPath::new(good).is_ok(), "{good:?}");
         }
     }

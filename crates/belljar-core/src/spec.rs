@@ -3,7 +3,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, EnvName, EnvValue, Invalid, Limits, ObjectId, RelPath, bounds, canonical_json};
+use crate::{
+    Digest, EnvName, EnvValue, Invalid, Limits, ObjectId, RelPath, bounds, canonical_json,
+};
 
 /// What one build shall do, complete: two builds of one specification on one root file system see
 /// the same inputs. It has exactly one encoding ([`BuildSpec::canonical`]) and so one digest.
@@ -91,7 +93,9 @@ impl BuildSpec {
         }
         let spec: Self = serde_json::from_slice(bytes).map_err(|e| Invalid::new(e.to_string()))?;
         if spec.canonical()? != bytes {
-            return Err(Invalid::new("the specification is not in its canonical form (RFC 8785)"));
+            return Err(Invalid::new(
+                "the specification is not in its canonical form (RFC 8785)",
+            ));
         }
         Ok(spec)
     }
@@ -119,7 +123,10 @@ impl Script {
             return Err(Invalid::new("the command contains a NUL character"));
         }
         if text.len() > bounds::SCRIPT_BYTES {
-            return Err(Invalid::new(format!("the command has more than {} bytes", bounds::SCRIPT_BYTES)));
+            return Err(Invalid::new(format!(
+                "the command has more than {} bytes",
+                bounds::SCRIPT_BYTES
+            )));
         }
         Ok(Self(text))
     }
@@ -138,7 +145,10 @@ impl Steps {
     pub fn new(steps: Vec<Script>) -> Result<Self, Invalid> {
         match steps.len() {
             0 => Err(Invalid::new("no command is given; name at least one")),
-            n if n > bounds::STEPS => Err(Invalid::new(format!("{n} commands are given; {} are allowed", bounds::STEPS))),
+            n if n > bounds::STEPS => Err(Invalid::new(format!(
+                "{n} commands are given; {} are allowed",
+                bounds::STEPS
+            ))),
             _ => Ok(Self(steps)),
         }
     }
@@ -156,16 +166,26 @@ impl Outputs {
     /// Says which rule was broken and by which paths.
     pub fn new(paths: BTreeSet<RelPath>) -> Result<Self, Invalid> {
         if paths.is_empty() {
-            return Err(Invalid::new("no output is declared; name at least one file or directory"));
+            return Err(Invalid::new(
+                "no output is declared; name at least one file or directory",
+            ));
         }
         if paths.len() > bounds::DECLARED_OUTPUTS {
-            return Err(Invalid::new(format!("{} outputs are declared; {} are allowed", paths.len(), bounds::DECLARED_OUTPUTS)));
+            return Err(Invalid::new(format!(
+                "{} outputs are declared; {} are allowed",
+                paths.len(),
+                bounds::DECLARED_OUTPUTS
+            )));
         }
         for path in &paths {
             // A prefix of whole components is what counts: `a` and `a.b` are neighbours, `a/b` is inside.
-            let inside = paths.iter().find(|other| *other != path && path.starts_with(other));
+            let inside = paths
+                .iter()
+                .find(|other| *other != path && path.starts_with(other));
             if let Some(outer) = inside {
-                return Err(Invalid::new(format!("`{path}` lies inside the output `{outer}`; declare one of them")));
+                return Err(Invalid::new(format!(
+                    "`{path}` lies inside the output `{outer}`; declare one of them"
+                )));
             }
         }
         Ok(Self(paths))
@@ -231,7 +251,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn paths(texts: &[&str]) -> BTreeSet<RelPath> {
-        texts.iter().map(|text| RelPath::new(*text).unwrap()).collect()
+        texts
+            .iter()
+            .map(|text| RelPath::new(*text).unwrap())
+            .collect()
     }
 
     fn spec(script: &str) -> BuildSpec {
@@ -263,7 +286,11 @@ mod tests {
         let text = String::from_utf8(bytes).unwrap();
         let extra = text.replacen('{', "{\"extra\":1,", 1);
         assert!(BuildSpec::from_canonical(extra.as_bytes()).is_err());
-        let twice = text.replacen("\"network\":\"none\"", "\"network\":\"none\",\"network\":\"none\"", 1);
+        let twice = text.replacen(
+            "\"network\":\"none\"",
+            "\"network\":\"none\",\"network\":\"none\"",
+            1,
+        );
         assert!(BuildSpec::from_canonical(twice.as_bytes()).is_err());
     }
 

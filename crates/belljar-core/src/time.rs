@@ -45,7 +45,9 @@ impl TryFrom<String> for Timestamp {
     fn try_from(text: String) -> Result<Self, Invalid> {
         humantime::parse_rfc3339(&text)
             .map(Self::from_system)
-            .map_err(|_| Invalid::new("not a time: RFC 3339 in UTC is due, as in 2026-11-22T00:30:00.000Z"))
+            .map_err(|_| {
+                Invalid::new("not a time: RFC 3339 in UTC is due, as in 2026-11-22T00:30:00.000Z")
+            })
     }
 }
 
@@ -64,7 +66,10 @@ mod tests {
         let time = Timestamp::from_millis(1_763_771_400_000);
         assert_eq!(time.to_string(), "2025-11-22T00:30:00.000Z");
         assert_eq!(Timestamp::try_from(time.to_string()), Ok(time));
-        assert_eq!(Timestamp::from_millis(u64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
+        assert_eq!(
+            Timestamp::from_millis(u64::MAX).to_string(),
+            "9999-12-31T23:59:59.999Z"
+        );
         assert!(Timestamp::try_from("yesterday".to_owned()).is_err());
     }
 }

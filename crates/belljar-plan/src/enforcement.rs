@@ -76,7 +76,15 @@ pub enum NamespaceKind {
 
 impl NamespaceKind {
     /// All of them: a sandbox that lacks one is not a sandbox.
-    pub const ALL: [Self; 7] = [Self::Mnt, Self::Pid, Self::Ipc, Self::Uts, Self::Cgroup, Self::Net, Self::User];
+    pub const ALL: [Self; 7] = [
+        Self::Mnt,
+        Self::Pid,
+        Self::Ipc,
+        Self::Uts,
+        Self::Cgroup,
+        Self::Net,
+        Self::User,
+    ];
 
     /// The name under `/proc/PID/ns`.
     pub fn proc_name(self) -> &'static str {
@@ -231,73 +239,155 @@ impl EnforcementReport {
     fn check_namespaces(&self, found: &mut Vec<Shortfall>) {
         for kind in NamespaceKind::ALL {
             let mut of_kind = self.namespaces.iter().filter(|ns| ns.kind == kind);
-            let due = of_kind.next().is_some_and(|ns| ns.inode != ns.host_inode && ns.owned_by_initial);
+            let due = of_kind
+                .next()
+                .is_some_and(|ns| ns.inode != ns.host_inode && ns.owned_by_initial);
             expect(found, "namespaces", due && of_kind.next().is_none(), || {
-                format!("{} is not an own one that the initial user namespace owns", kind.proc_name())
+                format!(
+                    "{} is not an own one that the initial user namespace owns",
+                    kind.proc_name()
+                )
             });
         }
         expect(found, "namespaces", self.max_user_namespaces == 0, || {
-            format!("{} user namespaces may be made inside; 0 is due", self.max_user_namespaces)
+            format!(
+                "{} user namespaces may be made inside; 0 is due",
+                self.max_user_namespaces
+            )
         });
     }
 
     fn check_ids(&self, found: &mut Vec<Shortfall>) {
-        for (name, map, ids) in [("uid", &self.uid_map, self.uids), ("gid", &self.gid_map, self.gids)] {
-            let build = map.iter().find(|line| line.inside == BUILD_ID).map(|line| line.outside);
-            let narrow = map.len() == 2 && map.iter().all(|line| line.count == 1 && line.outside != 0);
-            expect(found, "ids", narrow && map.iter().any(|line| line.inside == 0), || {
-                format!("the {name} map is {map:?}; inside 0 and {BUILD_ID}, neither of them host 0, are due")
-            });
-            expect(found, "ids", ids.iter().all(|id| Some(*id) == build), || {
-                format!("the {name}s are {ids:?}; all four are due to be the build's")
-            });
+        for (name, map, ids) in [
+            ("uid", &self.uid_map, self.uids),
+            ("gid", &self.gid_map, self.gids),
+        ] {
+            let build = map
+                .iter()
+                .find(|line| line.inside == BUILD_ID)
+                .map(|line| line.outside);
+            let narrow =
+                map.len() == 2 && map.iter().all(|line| line.count == 1 && line.outside != 0);
+            expect(
+                found,
+                "ids",
+                narrow && map.iter().any(|line| line.inside == 0),
+                || {
+                    format!(
+                        "the {name} map is {map:?}; inside 0 and {BUILD_ID}, neither of them host 0, are due"
+                    )
+                },
+            );
+            expect(
+                found,
+                "ids",
+                ids.iter().all(|id| Some(*id) == build),
+                || format!("the {name}s are {ids:?}; all four are due to be the build's"),
+            );
         }
-        expect(found, "ids", self.groups.is_empty(), || format!("supplementary groups {:?} are left", self.groups));
+        expect(found, "ids", self.groups.is_empty(), || {
+            format!("supplementary groups {:?} are left", self.groups)
+        });
     }
 
     fn check_privileges(&self, found: &mut Vec<Shortfall>) {
         for (name, mask) in self.capabilities.sets() {
-            expect(found, "capabilities", mask == Capabilities::NONE, || format!("{name} is {mask}"));
+            expect(found, "capabilities", mask == Capabilities::NONE, || {
+                format!("{name} is {mask}")
+            });
         }
-        expect(found, "no_new_privs", self.no_new_privs, || "not set".to_owned());
-        expect(found, "seccomp", self.seccomp.mode == 2 && self.seccomp.filters >= 1, || {
-            format!("mode {} with {} filters", self.seccomp.mode, self.seccomp.filters)
+        expect(found, "no_new_privs", self.no_new_privs, || {
+            "not set".to_owned()
         });
-        expect(found, "landlock", self.landlock.abi >= Self::LANDLOCK_ABI, || {
-            format!("ABI {}; at least {} is due", self.landlock.abi, Self::LANDLOCK_ABI)
-        });
+        expect(
+            found,
+            "seccomp",
+            self.seccomp.mode == 2 && self.seccomp.filters >= 1,
+            || {
+                format!(
+                    "mode {} with {} filters",
+                    self.seccomp.mode, self.seccomp.filters
+                )
+            },
+        );
+        expect(
+            found,
+            "landlock",
+            self.landlock.abi >= Self::LANDLOCK_ABI,
+            || {
+                format!(
+                    "ABI {}; at least {} is due",
+                    self.landlock.abi,
+                    Self::LANDLOCK_ABI
+                )
+            },
+        );
     }
 
     fn check_cgroup(&self, limits: &Limits, found: &mut Vec<Shortfall>) {
         let (due, is) = (limits.get(), &self.cgroup);
         // The kernel rounds memory down to pages, and bandwidth is a quota in microseconds.
-        let memory = is.memory_bytes <= due.memory_bytes && is.memory_bytes + 65_536 > due.memory_bytes;
-        expect(found, "cgroup", memory, || format!("memory limit {}; {} is due", is.memory_bytes, due.memory_bytes));
-        expect(found, "cgroup", is.pids == due.pids, || format!("pids limit {}; {} is due", is.pids, due.pids));
-        expect(found, "cgroup", is.cpu_millis <= due.cpu_millis && is.cpu_millis > 0, || {
-            format!("cpu limit {} millis; {} is due", is.cpu_millis, due.cpu_millis)
+        let memory =
+            is.memory_bytes <= due.memory_bytes && is.memory_bytes + 65_536 > due.memory_bytes;
+        expect(found, "cgroup", memory, || {
+            format!(
+                "memory limit {}; {} is due",
+                is.memory_bytes, due.memory_bytes
+            )
         });
-        expect(found, "cgroup", is.cpus >= 1 && is.cpus <= due.cpu_millis.div_ceil(1000), || {
-            format!("{} cpus for a limit of {} millis", is.cpus, due.cpu_millis)
+        expect(found, "cgroup", is.pids == due.pids, || {
+            format!("pids limit {}; {} is due", is.pids, due.pids)
         });
+        expect(
+            found,
+            "cgroup",
+            is.cpu_millis <= due.cpu_millis && is.cpu_millis > 0,
+            || {
+                format!(
+                    "cpu limit {} millis; {} is due",
+                    is.cpu_millis, due.cpu_millis
+                )
+            },
+        );
+        expect(
+            found,
+            "cgroup",
+            is.cpus >= 1 && is.cpus <= due.cpu_millis.div_ceil(1000),
+            || format!("{} cpus for a limit of {} millis", is.cpus, due.cpu_millis),
+        );
     }
 
     fn check_mounts(&self, found: &mut Vec<Shortfall>) {
         let has = |mount: &MountReport, option: &str| mount.options.split(',').any(|o| o == option);
-        expect(found, "mounts", self.mounts.iter().any(|m| m.target == "/" && has(m, "ro")), || {
-            "the root is not a read-only mount".to_owned()
-        });
+        expect(
+            found,
+            "mounts",
+            self.mounts.iter().any(|m| m.target == "/" && has(m, "ro")),
+            || "the root is not a read-only mount".to_owned(),
+        );
         for mount in &self.mounts {
-            expect(found, "mounts", has(mount, "nosuid"), || format!("{} is mounted without nosuid", mount.target));
+            expect(found, "mounts", has(mount, "nosuid"), || {
+                format!("{} is mounted without nosuid", mount.target)
+            });
             let device = mount.target.starts_with("/dev/");
-            expect(found, "mounts", device || has(mount, "nodev"), || format!("{} is mounted without nodev", mount.target));
-            let hidden = mount.fs.starts_with("cgroup") || mount.fs == "sysfs" || mount.fs == "securityfs";
-            expect(found, "mounts", !hidden, || format!("{} shows a {} file system", mount.target, mount.fs));
+            expect(found, "mounts", device || has(mount, "nodev"), || {
+                format!("{} is mounted without nodev", mount.target)
+            });
+            let hidden =
+                mount.fs.starts_with("cgroup") || mount.fs == "sysfs" || mount.fs == "securityfs";
+            expect(found, "mounts", !hidden, || {
+                format!("{} shows a {} file system", mount.target, mount.fs)
+            });
         }
     }
 }
 
-fn expect(found: &mut Vec<Shortfall>, layer: &'static str, holds: bool, otherwise: impl FnOnce() -> String) {
+fn expect(
+    found: &mut Vec<Shortfall>,
+    layer: &'static str,
+    holds: bool,
+    otherwise: impl FnOnce() -> String,
+) {
     if !holds {
         found.push(Shortfall {
             layer,

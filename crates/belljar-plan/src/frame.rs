@@ -28,7 +28,11 @@ pub enum Frame<'a> {
 /// Empty or oversized messages and unknown kinds.
 pub fn parse(bytes: &[u8]) -> Result<Frame<'_>, Invalid> {
     if bytes.len() > bounds::FRAME_BYTES {
-        return Err(Invalid::new(format!("a frame of {} bytes; {} are allowed", bytes.len(), bounds::FRAME_BYTES)));
+        return Err(Invalid::new(format!(
+            "a frame of {} bytes; {} are allowed",
+            bytes.len(),
+            bounds::FRAME_BYTES
+        )));
     }
     match bytes.split_first() {
         Some((&CONTROL, rest)) => Ok(Frame::Control(rest)),
@@ -47,7 +51,11 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, Invalid> {
     let mut bytes = vec![CONTROL];
     serde_json::to_writer(&mut bytes, message).map_err(|e| Invalid::new(e.to_string()))?;
     if bytes.len() > bounds::FRAME_BYTES {
-        return Err(Invalid::new(format!("a message of {} bytes; {} are allowed", bytes.len(), bounds::FRAME_BYTES)));
+        return Err(Invalid::new(format!(
+            "a message of {} bytes; {} are allowed",
+            bytes.len(),
+            bounds::FRAME_BYTES
+        )));
     }
     Ok(bytes)
 }
@@ -57,7 +65,8 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, Invalid> {
 /// # Errors
 /// When it is not a `T`.
 pub fn decode<T: DeserializeOwned>(control: &[u8]) -> Result<T, Invalid> {
-    serde_json::from_slice(control).map_err(|e| Invalid::new(format!("not a message of this connection: {e}")))
+    serde_json::from_slice(control)
+        .map_err(|e| Invalid::new(format!("not a message of this connection: {e}")))
 }
 
 /// Writes a data message around a piece of content.
@@ -66,7 +75,9 @@ pub fn decode<T: DeserializeOwned>(control: &[u8]) -> Result<T, Invalid> {
 /// When the piece is larger than [`bounds::CHUNK_BYTES`].
 pub fn data(piece: &[u8]) -> Result<Vec<u8>, Invalid> {
     if piece.len() > bounds::CHUNK_BYTES {
-        return Err(Invalid::new("a piece of content is too large for one frame"));
+        return Err(Invalid::new(
+            "a piece of content is too large for one frame",
+        ));
     }
     let mut bytes = Vec::with_capacity(piece.len() + 1);
     bytes.push(DATA);

@@ -17,12 +17,12 @@ pub mod spawner;
 pub mod store;
 
 pub use enforcement::{
-    Capabilities, CgroupFloor, CgroupReport, EnforcementReport, IdMapping, LandlockReport, MountReport, NamespaceKind,
-    NamespaceReport, SeccompReport, Shortfall,
+    Capabilities, CgroupFloor, CgroupReport, EnforcementReport, IdMapping, LandlockReport,
+    MountReport, NamespaceKind, NamespaceReport, SeccompReport, Shortfall,
 };
 pub use plan::{BUILD_ID, HOME, HOSTNAME, Plan, Profile, USER, WORKDIR};
 pub use probe::{HostReport, LayerReport, Verdict};
 pub use receipt::{
-    Binaries, CleanRoom, InputRecord, LogRecord, OutputEntry, OutputKind, Receipt, RootFsRecord, SelfProbe, StepRecord,
-    Usage,
+    Binaries, CleanRoom, InputRecord, LogRecord, OutputEntry, OutputKind, Receipt, RootFsRecord,
+    SelfProbe, StepRecord, Usage,
 };

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
 use belljar_core::{
-    BuildSpec, Digest, EnvName, EnvValue, Image, Invalid, Limits, Network, ObjectId, Outputs, Steps, canonical_json,
+    BuildSpec, Digest, EnvName, EnvValue, Image, Invalid, Limits, Network, ObjectId, Outputs,
+    Steps, canonical_json,
 };
 use serde::{Deserialize, Serialize};
 
@@ -87,7 +88,10 @@ impl Plan {
     pub fn environment(&self) -> BTreeMap<String, String> {
         let epoch = self.source_date_epoch.to_string();
         let base = [
-            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+            (
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            ),
             ("LANG", "C.UTF-8"),
             ("TZ", "UTC"),
             ("TERM", "dumb"),
@@ -98,19 +102,32 @@ impl Plan {
             ("TMPDIR", "/tmp"),
             ("SOURCE_DATE_EPOCH", &epoch),
         ];
-        let own = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        base.into_iter().chain(own).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        let own = self
+            .env
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        base.into_iter()
+            .chain(own)
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
     }
 
     /// The argument vectors of the steps, in order.
     pub fn argv(&self) -> Vec<[&str; 4]> {
-        self.run.iter().map(|script| ["/bin/sh", "-eu", "-c", script.as_str()]).collect()
+        self.run
+            .iter()
+            .map(|script| ["/bin/sh", "-eu", "-c", script.as_str()])
+            .collect()
     }
 
     /// How many whole CPUs the sandbox may be scheduled on: the bandwidth limit rounded up, so that
     /// `nproc` inside agrees with it, and at most what the host has.
     pub fn cpus(&self, host_cpus: u64) -> u64 {
-        self.limits.get().cpu_millis.div_ceil(1000).clamp(1, host_cpus.max(1))
+        self.limits
+            .get()
+            .cpu_millis
+            .div_ceil(1000)
+            .clamp(1, host_cpus.max(1))
     }
 }
 
@@ -125,7 +142,10 @@ mod tests {
             image: Image::Host,
             source: ObjectId::of(b""),
             run: Steps::new(vec![Script::new("make").unwrap()]).unwrap(),
-            env: BTreeMap::from([(EnvName::new("TZ").unwrap(), EnvValue::new("Asia/Tokyo").unwrap())]),
+            env: BTreeMap::from([(
+                EnvName::new("TZ").unwrap(),
+                EnvValue::new("Asia/Tokyo").unwrap(),
+            )]),
             outputs: Outputs::new(BTreeSet::from([RelPath::new("app").unwrap()])).unwrap(),
             limits: Limits::DEFAULT,
             network: Network::None,
@@ -143,10 +163,16 @@ mod tests {
 
     #[test]
     fn one_specification_one_digest() {
-        assert_eq!(Plan::compile(&spec()).digest(), Plan::compile(&spec()).digest());
+        assert_eq!(
+            Plan::compile(&spec()).digest(),
+            Plan::compile(&spec()).digest()
+        );
         let mut other = spec();
         other.source_date_epoch += 1;
-        assert_ne!(Plan::compile(&spec()).digest(), Plan::compile(&other).digest());
+        assert_ne!(
+            Plan::compile(&spec()).digest(),
+            Plan::compile(&other).digest()
+        );
     }
 
     #[test]

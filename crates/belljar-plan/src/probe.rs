@@ -37,6 +37,8 @@ pub enum Verdict {
 impl HostReport {
     /// Whether builds can run.
     pub fn suffices(&self) -> bool {
-        self.layers.iter().all(|layer| layer.verdict != Verdict::Missing)
+        self.layers
+            .iter()
+            .all(|layer| layer.verdict != Verdict::Missing)
     }
 }

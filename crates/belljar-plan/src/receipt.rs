@@ -1,6 +1,6 @@
 use belljar_core::{
-    AttemptId, CanonicalError, Digest, Invalid, ObjectId, Outcome, RelPath, Sha512Digest, Timestamp, bounds,
-    canonical_json,
+    AttemptId, CanonicalError, Digest, Invalid, ObjectId, Outcome, RelPath, Sha512Digest,
+    Timestamp, bounds, canonical_json,
 };
 use serde::{Deserialize, Serialize};
 
@@ -208,10 +208,15 @@ impl Receipt {
         if bytes.len() > bounds::RECEIPT_BYTES {
             return Err(Invalid::new("the receipt is too large"));
         }
-        let receipt: Self = serde_json::from_slice(bytes).map_err(|e| Invalid::new(e.to_string()))?;
-        let again = receipt.canonical().map_err(|e| Invalid::new(e.to_string()))?;
+        let receipt: Self =
+            serde_json::from_slice(bytes).map_err(|e| Invalid::new(e.to_string()))?;
+        let again = receipt
+            .canonical()
+            .map_err(|e| Invalid::new(e.to_string()))?;
         if again != bytes {
-            return Err(Invalid::new("the receipt is not in its canonical form (RFC 8785)"));
+            return Err(Invalid::new(
+                "the receipt is not in its canonical form (RFC 8785)",
+            ));
         }
         Ok(receipt)
     }
@@ -234,12 +239,33 @@ impl Receipt {
                 });
             }
         };
-        expect("plan", plan.digest().as_ref() == Ok(&self.plan), "another plan ran");
-        let probed = self.self_probes.len() >= Self::SELF_PROBES && self.self_probes.iter().all(|probe| probe.refused);
-        expect("self-probes", probed, "something forbidden was possible, or too little was tried");
-        expect("input", self.input.tree == plan.source, "another source tree was staged");
-        expect("input", self.input.unchanged == Some(true), "the staged sources were not seen unchanged afterwards");
-        expect("clean room", self.clean_room.is_clean(), "something was left after the teardown");
+        expect(
+            "plan",
+            plan.digest().as_ref() == Ok(&self.plan),
+            "another plan ran",
+        );
+        let probed = self.self_probes.len() >= Self::SELF_PROBES
+            && self.self_probes.iter().all(|probe| probe.refused);
+        expect(
+            "self-probes",
+            probed,
+            "something forbidden was possible, or too little was tried",
+        );
+        expect(
+            "input",
+            self.input.tree == plan.source,
+            "another source tree was staged",
+        );
+        expect(
+            "input",
+            self.input.unchanged == Some(true),
+            "the staged sources were not seen unchanged afterwards",
+        );
+        expect(
+            "clean room",
+            self.clean_room.is_clean(),
+            "something was left after the teardown",
+        );
         expect("log", self.log.is_some(), "there is no log");
         found
     }
@@ -253,8 +279,14 @@ mod tests {
     fn output_entries_are_read_back_and_nothing_else_is() {
         let (object, sha512) = (ObjectId::of(b""), Sha512Digest::of(b""));
         for kind in [
-            OutputKind::File { object, sha512, executable: true },
-            OutputKind::Symlink { target: "a".to_owned() },
+            OutputKind::File {
+                object,
+                sha512,
+                executable: true,
+            },
+            OutputKind::Symlink {
+                target: "a".to_owned(),
+            },
             OutputKind::Directory,
         ] {
             let path = RelPath::new("b").unwrap();
@@ -265,7 +297,11 @@ mod tests {
             // Known: serde does not look at what comes with a variant that has no fields. A receipt with such
             // a field is refused all the same, since it is not its own canonical form.
             let lenient = entry.kind == OutputKind::Directory;
-            assert_eq!(serde_json::from_str::<OutputEntry>(&extra).is_ok(), lenient, "{extra}");
+            assert_eq!(
+                serde_json::from_str::<OutputEntry>(&extra).is_ok(),
+                lenient,
+                "{extra}"
+            );
         }
     }
 }
