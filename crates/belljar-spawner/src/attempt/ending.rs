@@ -14,6 +14,9 @@ use super::{Attempt, ENDING_TIME, Phase, in_time};
 use crate::site::Site;
 use crate::{collector, staging};
 
+/// Most requests to destroy one attempt that wait for their answer.
+const DESTROYERS: usize = 16;
+
 /// Which of an attempt's descriptors something has happened on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -52,7 +55,11 @@ impl Attempt {
 
     /// Ends it if it has not ended, takes it to its receipt, and then answers `Destroyed`.
     pub fn destroy(&mut self, number: u64, site: &mut Site, out: &mut Vec<Message>) {
-        self.destroy = Some(number);
+        if self.destroy.len() == DESTROYERS {
+            // Whoever asks so often does not wait for answers.
+            self.destroy.remove(0);
+        }
+        self.destroy.push(number);
         match self.phase {
             Phase::Ended => self.begin_ending(site, out),
             Phase::Done => self.finish_destroy(out),
@@ -65,13 +72,13 @@ impl Attempt {
 
     /// Goes on where an ended attempt that is to be destroyed waits for nobody.
     pub fn go_on(&mut self, site: &mut Site, out: &mut Vec<Message>) {
-        if matches!(self.phase, Phase::Ended) && self.destroy.is_some() {
+        if matches!(self.phase, Phase::Ended) && !self.destroy.is_empty() {
             self.begin_ending(site, out);
         }
     }
 
     fn finish_destroy(&mut self, out: &mut Vec<Message>) {
-        if let Some(number) = self.destroy.take() {
+        for number in self.destroy.drain(..) {
             self.forgotten = true;
             let answer = Answer::Destroyed;
             out.push(Message::Answer { number, answer });

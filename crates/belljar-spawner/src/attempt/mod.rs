@@ -53,8 +53,8 @@ pub struct Attempt {
     phase: Phase,
     /// The request whose answer is due.
     pending: Option<u64>,
-    /// A request to forget it, to be answered when it is done.
-    destroy: Option<u64>,
+    /// Requests to forget it, to be answered when it is done.
+    destroy: Vec<u64>,
     store: Session,
     started: Timestamp,
     deadline: Option<Instant>,

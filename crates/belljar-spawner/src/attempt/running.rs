@@ -59,7 +59,7 @@ impl Attempt {
             places: Places::new(&site.mounts, slot),
             phase: Phase::Staging,
             pending: Some(number),
-            destroy: None,
+            destroy: Vec::new(),
             store,
             started: now(),
             deadline: in_time(STAGING_TIME),

@@ -73,7 +73,7 @@ impl Tree {
     }
 
     /// Kills and removes what spawners have left that were killed themselves, and whose ids nobody has taken
-    /// since. To be called after [`Tree::prepare`], from the same place in the hierarchies.
+    /// since. To be called after [`Tree::prepare`].
     ///
     /// # Errors
     /// When something cannot be listed or stays busy.
@@ -85,10 +85,23 @@ impl Tree {
                     first_id = first,
                     "removing what a spawner has left that was killed"
                 );
-                Self::find(self.floor, &Self::name(first))?.clear()?;
+                self.beside(&Self::name(first)).clear()?;
             }
         }
         Ok(())
+    }
+
+    /// The tree of another name in the same places. Not looked up anew: with the v2 floor this process has
+    /// moved into a leaf since.
+    fn beside(&self, name: &str) -> Self {
+        let legacy = self.legacy.iter();
+        Self {
+            floor: self.floor,
+            unified: self.unified.with_file_name(name),
+            legacy: legacy
+                .map(|(controller, tree)| (*controller, tree.with_file_name(name)))
+                .collect(),
+        }
     }
 
     /// Name of the tree of the spawner whose ids begin with `first`.
