@@ -1,13 +1,16 @@
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::Process;
-use crate::{Client, Part, Project, Run, program, residue, wait_for};
+use crate::{Client, GROUP, Part, Project, Run, STRANGER, program, residue, wait_for};
 
 /// Where state directories are made: not on overlayfs, and root's all the way up.
 const BASE: &str = "/var/tmp";
@@ -186,6 +189,48 @@ impl Instance {
         let build = attempt.split('-').next().unwrap_or_default();
         let path = self.state().join(format!("daemon/audit/{build}.jsonl"));
         fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+
+    /// Content of an object of the store, named as in reports: `{"digest": "sha256:…", "size": …}`.
+    pub fn object(&self, object: &Value) -> Vec<u8> {
+        let digest = object["digest"]
+            .as_str()
+            .and_then(|d| d.strip_prefix("sha256:"));
+        let (first, rest) = digest
+            .unwrap_or_else(|| panic!("{object} is no object"))
+            .split_at(2);
+        let path = self
+            .state()
+            .join(format!("store/objects/sha256/{first}/{rest}"));
+        fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+
+    /// What a process answers to one message from a user id; null if it closes the connection instead.
+    ///
+    /// # Errors
+    /// When that user cannot connect.
+    pub fn ask(&self, part: Part, uid: u32, message: &Value) -> Result<Value, String> {
+        // The checkout may be closed to others.
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+        let peer = dir.path().join("peer");
+        fs::copy(program("belljar-test-peer"), &peer).expect("a copy");
+        let gid = if uid == STRANGER { STRANGER } else { GROUP };
+        let output = Command::new(&peer)
+            .arg(part.socket(self.state()))
+            .arg(message.to_string())
+            .env_clear()
+            .current_dir("/")
+            .uid(uid)
+            .gid(gid)
+            .output()
+            .expect("the peer");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        match output.status.code() {
+            Some(0) => Ok(serde_json::from_slice(&output.stdout).expect("an answer")),
+            Some(1) => Err(said),
+            other => panic!("the peer ended with {other:?}: {said}"),
+        }
     }
 
     /// A client of the API.
