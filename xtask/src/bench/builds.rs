@@ -17,9 +17,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
-use super::Row;
 use super::processes::State;
 use super::stats::Samples;
+use super::{Args, Row};
 
 /// How long one build may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -27,20 +27,20 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const STEP: &str = "true > out";
 
 /// Submit, follow, time.
-pub(super) fn measure(runs: u16, peers_only: bool) -> Result<Vec<Row>> {
-    if peers_only {
+pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
+    if args.peers_only {
         bail!(
             "no public tool does the same as a build with provenance: `bench builds` has no peer"
         );
     }
-    let state = State::lay_out()?;
+    let state = State::lay_out(args.programs.as_deref())?;
     // Dropped before the state is.
     let _running = state.start(&["store", "signer", "spawner", "belljard"])?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("an event loop")?;
-    runtime.block_on(measure_at(state.socket("belljard"), runs))
+    runtime.block_on(measure_at(state.socket("belljard"), args.runs))
 }
 
 async fn measure_at(socket: PathBuf, runs: u16) -> Result<Vec<Row>> {
@@ -287,11 +287,13 @@ mod tests {
 
     #[test]
     fn without_a_peer_there_is_nothing_to_measure_alone() {
-        assert!(
-            measure(10, true)
-                .unwrap_err()
-                .to_string()
-                .contains("no peer")
-        );
+        let args = Args {
+            name: crate::bench::Name::Builds,
+            json: false,
+            runs: 10,
+            peers_only: true,
+            programs: None,
+        };
+        assert!(measure(&args).unwrap_err().to_string().contains("no peer"));
     }
 }

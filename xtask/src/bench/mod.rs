@@ -9,6 +9,8 @@ mod processes;
 mod sandbox;
 mod stats;
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::Serialize;
@@ -31,6 +33,9 @@ pub(crate) struct Args {
     /// Measure only the public tools, not Belljar: what a machine can do at all.
     #[arg(long)]
     peers_only: bool,
+    /// Measure the programs in this folder instead of building the release binaries of these sources.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "peers_only")]
+    programs: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -88,10 +93,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         args.runs >= 10,
         "fewer than 10 runs say nothing about a 99th percentile"
     );
-    let rows = match args.name {
-        Name::Sandbox => sandbox::measure(args.runs, args.peers_only)?,
-        Name::Builds => builds::measure(args.runs, args.peers_only)?,
+    let before = load()?;
+    let mut rows = match args.name {
+        Name::Sandbox => sandbox::measure(args)?,
+        Name::Builds => builds::measure(args)?,
     };
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    for (when, load) in [("before", before), ("after", load()?)] {
+        let how = format!("over the last minute, on {cpus} CPUs; the measurement itself is in it");
+        rows.push(Row::measured(format!("load {when}"), load, "tasks", how));
+    }
     if args.json {
         println!(
             "{}",
@@ -109,6 +120,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("these figures are above their bar: {}", broken.join(", "));
     }
     Ok(())
+}
+
+/// How busy the machine is: without it nobody can tell a slow figure from a slow hour.
+fn load() -> Result<f64> {
+    let text = std::fs::read_to_string("/proc/loadavg").context("/proc/loadavg")?;
+    let first = text.split(' ').next().unwrap_or_default();
+    first
+        .parse()
+        .with_context(|| format!("/proc/loadavg says {text:?}"))
 }
 
 /// Rows below each other, columns aligned.

@@ -36,9 +36,17 @@ pub(super) struct Running {
 }
 
 impl State {
-    /// Build the release binaries and let them lay out a state directory.
-    pub(super) fn lay_out() -> Result<Self> {
-        let programs = release()?;
+    /// Let the programs in a folder, else the release binaries of these sources, lay out a state directory.
+    pub(super) fn lay_out(programs: Option<&Path>) -> Result<Self> {
+        let programs = match programs {
+            Some(folder) => std::fs::canonicalize(folder)
+                .with_context(|| format!("looking for {}", folder.display()))?,
+            None => release()?,
+        };
+        for name in ["belljar", "belljard", "belljar-spawner", "belljar-store"] {
+            let file = programs.join(name);
+            ensure!(file.is_file(), "{} is not there", file.display());
+        }
         let folder = tempfile::Builder::new()
             .prefix("belljar-bench-")
             // The processes have user ids of their own.
@@ -176,12 +184,7 @@ fn release() -> Result<PathBuf> {
             .args(["build", "--release", "--bins"])
             .args(workspace::locked()),
     )?;
-    let programs = workspace::target_dir(&workspace::metadata()?).join("release");
-    for name in ["belljar", "belljard", "belljar-spawner"] {
-        let file = programs.join(name);
-        ensure!(file.is_file(), "the build did not make {}", file.display());
-    }
-    Ok(programs)
+    Ok(workspace::target_dir(&workspace::metadata()?).join("release"))
 }
 
 fn program(name: &str) -> String {

@@ -13,20 +13,21 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::Row;
 use super::client;
 use super::peers::{self, Bubblewrap};
 use super::processes::{self, State};
 use super::stats::{Lap, Samples, interleave};
+use super::{Args, Row};
 
 /// Belljar and the peers, interleaved.
-pub(super) fn measure(runs: u16, peers_only: bool) -> Result<Vec<Row>> {
+pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
+    let runs = args.runs;
     let bubblewrap = Bubblewrap::find()?;
-    if peers_only {
+    if args.peers_only {
         let samples = interleave(runs, &mut contenders(&bubblewrap))?;
         return Ok(peer_rows(&bubblewrap, &samples));
     }
-    let state = State::lay_out()?;
+    let state = State::lay_out(args.programs.as_deref())?;
     // Dropped before the state is, in reverse order.
     let _running = state.start(&["store", "spawner"])?;
     let client = RefCell::new(Client::start(&state)?);
@@ -120,8 +121,8 @@ struct Client {
 impl Client {
     fn start(state: &State) -> Result<Self> {
         let (uid, gid) = state.ids("belljard")?;
-        let own = std::env::current_exe().context("the path of this program")?;
-        let mut child = Command::new(&own)
+        // By this name the kernel finds the program even if a build has replaced its file meanwhile.
+        let mut child = Command::new("/proc/self/exe")
             .arg("bench-client")
             .arg("--store")
             .arg(state.socket("store"))
@@ -133,7 +134,7 @@ impl Client {
             .gid(gid)
             .uid(uid)
             .spawn()
-            .with_context(|| format!("starting {} as user {uid}", own.display()))?;
+            .with_context(|| format!("starting this program as user {uid}"))?;
         let input = child.stdin.take().context("the client's input")?;
         let output = child.stdout.take().context("the client's output")?;
         Ok(Self {
