@@ -27,6 +27,8 @@ pub struct Instance {
     processes: Vec<Process>,
     /// First host ids of its spawners, which are in the names of their cgroups.
     blocks: BTreeSet<u32>,
+    /// Whether what is left was asked for.
+    asked: bool,
 }
 
 /// A `belljar run` that has not ended yet.
@@ -55,6 +57,7 @@ impl Instance {
             state: state.expect("a state directory"),
             processes: Vec::new(),
             blocks: BTreeSet::new(),
+            asked: false,
         }
     }
 
@@ -284,13 +287,30 @@ impl Running {
     }
 }
 
-impl Drop for Instance {
-    fn drop(&mut self) {
+impl Instance {
+    /// Ends its processes. Gives one sentence for each that did not end as it should, and for each thing that
+    /// is left of the instance. What is asked for is not asserted again when the instance goes.
+    pub fn end(mut self) -> Vec<String> {
+        self.asked = true;
+        self.clear()
+    }
+
+    fn clear(&mut self) -> Vec<String> {
         let mut complaints = Vec::new();
         while let Some(process) = self.processes.pop() {
             complaints.extend(process.end().err());
         }
         complaints.extend(residue::of(self.state.path(), &self.blocks));
+        complaints
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if self.asked {
+            return;
+        }
+        let complaints = self.clear();
         for complaint in &complaints {
             eprintln!("{complaint}");
         }
