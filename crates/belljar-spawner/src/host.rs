@@ -224,13 +224,43 @@ fn seccomp_layer() -> LayerReport {
 
 fn core_pattern() -> LayerReport {
     let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
-    let pattern = pattern.trim().to_owned();
-    let fine = !pattern.starts_with('@');
-    // A piped pattern respects a limit of one byte; a socket pattern (Linux 6.16) respects none (core(5)).
-    layer(
-        "core dumps",
-        format!("core_pattern is `{pattern}`"),
-        fine,
-        "a socket core_pattern would receive builds' memory; use a pipe or a file",
-    )
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let hint = core_hint(pattern.trim(), &limits);
+    let found = format!("core_pattern is `{}`", pattern.trim());
+    layer("core dumps", found, hint.is_none(), hint.unwrap_or(""))
+}
+
+/// Why a build's core dumps would go somewhere, if they would (core(5)). A piped pattern respects a limit
+/// of exactly one byte, which a hard limit of zero does not allow; a socket pattern (Linux 6.16) none.
+fn core_hint(pattern: &str, limits: &str) -> Option<&'static str> {
+    let hard = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max core file size"))
+        .and_then(|line| line.split_whitespace().nth(1));
+    match pattern.as_bytes().first() {
+        Some(b'@') => {
+            Some("a socket core_pattern would receive builds' memory; use a pipe or a file")
+        }
+        Some(b'|') if hard == Some("0") => Some(
+            "a piped core_pattern would receive builds' memory, because the hard limit on core files is 0; \
+             start the spawner with a limit of 1 or more (LimitCORE=1)",
+        ),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn core_dumps_that_would_leave_a_sandbox_are_found() {
+        let limits = |hard: &str| {
+            format!("Max cpu time 1 1 s\nMax core file size        0    {hard}    bytes\n")
+        };
+        assert!(core_hint("|/usr/lib/handler %P", &limits("0")).is_some());
+        assert!(core_hint("|/usr/lib/handler %P", &limits("unlimited")).is_none());
+        assert!(core_hint("core", &limits("0")).is_none());
+        assert!(core_hint("@/run/core.socket", &limits("1")).is_some());
+    }
 }

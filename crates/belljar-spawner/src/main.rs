@@ -96,6 +96,8 @@ fn read_config(path: &Path) -> io::Result<Config> {
 }
 
 fn serve(arguments: &Arguments) -> io::Result<()> {
+    // Directories of a sandbox are made with modes that an inherited mask must not narrow.
+    program::set_umask(0o022);
     if arguments.die_with_parent {
         process::die_with_parent()?;
     }
