@@ -17,6 +17,10 @@ const FOLDERS: &[&str] = &[
     "tmp", "var/tmp", "run", "dev/shm", "var/lib", "var/log", "etc",
 ];
 
+/// Where spawners of one host lock their blocks of ids: empty files that stay until the machine is started
+/// anew, since removing a lock that another may be about to take would give one block to two.
+const LOCKS: &str = "run/belljar-ids";
+
 /// What was found, each in words that name it.
 pub(super) type Traces = BTreeSet<String>;
 
@@ -161,13 +165,27 @@ fn files(root: &Path, traces: &mut Traces) -> Result<()> {
         for entry in entries {
             let entry = entry.with_context(|| path.display().to_string())?;
             let name = entry.file_name();
-            if name
+            if entry.path() == root.join(LOCKS) {
+                locks(&entry.path(), traces)?;
+            } else if name
                 .to_string_lossy()
                 .trim_start_matches('.')
                 .starts_with("belljar")
             {
                 traces.insert(format!("file {}", entry.path().display()));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Locks are fine if that is all they are: a process that holds one is found as such.
+fn locks(folder: &Path, traces: &mut Traces) -> Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let entry = entry.with_context(|| folder.display().to_string())?;
+        let found = entry.metadata().context("a lock")?;
+        if !found.is_file() || found.len() > 0 {
+            traces.insert(format!("file {}", entry.path().display()));
         }
     }
     Ok(())
@@ -203,6 +221,15 @@ mod tests {
         let path = root.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn locks_of_ids_stay_and_nothing_else_in_their_place() {
+        let root = machine();
+        write(root.path(), "run/belljar-ids/1879048192", "");
+        assert_eq!(look(root.path()).unwrap(), Traces::new());
+        write(root.path(), "run/belljar-ids/kept", "something");
+        assert_eq!(look(root.path()).unwrap().len(), 1);
     }
 
     #[test]
