@@ -7,7 +7,7 @@ use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::google::bytestream::byte_stream_client::ByteStreamClient;
 use bazel_remote_apis::google::bytestream::{ReadRequest, WriteRequest};
 use belljar_core::{
-    BuildId, BuildSpec, Image, Limits, Network, ObjectId, Outputs, RelPath, Script, Steps,
+    BuildId, BuildSpec, Image, Inputs, Limits, Network, ObjectId, Outputs, RelPath, Script, Steps,
 };
 use belljar_tree::Leaf;
 use belljar_wire::v1::build_service_client::BuildServiceClient;
@@ -140,6 +140,8 @@ impl Client {
         BuildSpec {
             image: Image::Host,
             source: self.upload(files),
+            inputs: Inputs::default(),
+            working_directory: None,
             run: Steps::new(scripts.collect()).expect("steps"),
             env: [].into(),
             outputs: Outputs::new(outputs).expect("outputs"),

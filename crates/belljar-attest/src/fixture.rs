@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use belljar_core::{
-    AttemptId, BuildSpec, Digest, EnvName, EnvValue, Image, Limits, Network, ObjectId, Outcome,
-    Outputs, RelPath, Script, Sha512Digest, Steps, Timestamp,
+    AttemptId, BuildSpec, Digest, EnvName, EnvValue, Image, Inputs, Limits, Network, ObjectId,
+    Outcome, Outputs, RelPath, Script, Sha512Digest, Steps, Timestamp,
 };
 use belljar_plan::signer::Asserted;
 use belljar_plan::{
@@ -28,6 +28,8 @@ pub(crate) fn spec() -> BuildSpec {
     BuildSpec {
         image: Image::Host,
         source: ObjectId::of(b"root directory"),
+        inputs: Inputs::default(),
+        working_directory: None,
         run: Steps::new(vec![
             Script::new("make").unwrap(),
             Script::new("make check").unwrap(),

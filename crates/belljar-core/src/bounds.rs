@@ -18,6 +18,8 @@ pub const ENV_VALUE_BYTES: usize = 32 * 1024;
 pub const STEPS: usize = 32;
 /// Longest script of one step, in bytes (below Linux `MAX_ARG_STRLEN`, 128 KiB).
 pub const SCRIPT_BYTES: usize = 64 * 1024;
+/// Most trees that one build sees beside its sources and its root file system.
+pub const INPUTS: usize = 16;
 /// Most declared outputs of one build.
 pub const DECLARED_OUTPUTS: usize = 256;
 /// Longest canonical specification, in bytes. Steps and environment share this budget.

@@ -25,6 +25,12 @@ pub struct AttemptId {
 #[serde(try_from = "String", into = "String")]
 pub struct RequestId(String);
 
+/// Names one further input of a build, which sees it at `/deps/<name>`: 1 to 64 characters of
+/// `[a-z0-9._-]`, the first a letter or digit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct InputName(String);
+
 impl BuildId {
     const LENGTH: usize = 26;
 
@@ -97,6 +103,36 @@ impl RequestId {
     }
 }
 
+impl InputName {
+    /// Takes `text` if it has the shape above.
+    ///
+    /// # Errors
+    /// Any other length or character.
+    pub fn new(text: impl Into<String>) -> Result<Self, Invalid> {
+        let text = text.into();
+        let fine =
+            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
+        let begins_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        if !begins_well || text.len() > 64 || !text.bytes().all(fine) {
+            return Err(Invalid::new(
+                "an input's name has 1 to 64 characters out of lower-case letters, digits, `.`, `_` and `-`, and begins with a letter or digit",
+            ));
+        }
+        Ok(Self(text))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for InputName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl fmt::Display for BuildId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -116,6 +152,14 @@ impl fmt::Display for RequestId {
 }
 
 impl FromStr for BuildId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Self::new(text)
+    }
+}
+
+impl FromStr for InputName {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
@@ -155,7 +199,7 @@ macro_rules! as_text {
     )*};
 }
 
-as_text!(BuildId, AttemptId);
+as_text!(BuildId, AttemptId, InputName);
 
 impl TryFrom<String> for RequestId {
     type Error = Invalid;
@@ -174,6 +218,26 @@ impl From<RequestId> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn input_names_are_single_plain_components() {
+        for fine in ["cargo", "a", "0.b_c-d", &"n".repeat(64)] {
+            assert!(InputName::new(fine).is_ok(), "{fine}");
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "A",
+            "-a",
+            "a b",
+            "a\0",
+            &"n".repeat(65),
+        ] {
+            assert!(InputName::new(bad).is_err(), "{bad}");
+        }
+    }
 
     const BUILD: &str = "01jd8q6z8r4x7j2m5t9v0w3y6b";
 

@@ -4,7 +4,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, EnvName, EnvValue, Invalid, Limits, ObjectId, RelPath, bounds, canonical_json,
+    Digest, EnvName, EnvValue, InputName, Invalid, Limits, ObjectId, RelPath, bounds,
+    canonical_json,
 };
 
 /// What one build shall do, complete: two builds of one specification on one root file system see
@@ -16,6 +17,10 @@ pub struct BuildSpec {
     pub image: Image,
     /// The root `Directory` message of the source tree (REAPI v2).
     pub source: ObjectId,
+    /// Further trees, each read-only at `/deps/<name>`; at most [`bounds::INPUTS`].
+    pub inputs: Inputs,
+    /// Where the steps run, below the source tree's root; that root itself if there is none.
+    pub working_directory: Option<RelPath>,
     /// What to run, in order.
     pub run: Steps,
     /// Environment variables beside those that the sandbox sets itself.
@@ -37,7 +42,36 @@ pub struct BuildSpec {
 pub enum Image {
     /// Read-only paths of the host that the operator lists. Never hermetic.
     Host,
+    /// A tree, by digest.
+    Tree(Input),
 }
+
+/// Which sort of root file system it is: what an operator allows or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ImageKind {
+    /// [`Image::Host`].
+    Host,
+    /// [`Image::Tree`].
+    Tree,
+}
+
+/// A read-only tree that a build sees beside its sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Its root `Directory` message (REAPI v2).
+    pub tree: ObjectId,
+    /// The store's record of what it made the tree from, if the store made it: canonical JSON.
+    pub derivation: Option<ObjectId>,
+}
+
+/// At most [`bounds::INPUTS`] trees by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(
+    try_from = "BTreeMap<InputName, Input>",
+    into = "BTreeMap<InputName, Input>"
+)]
+pub struct Inputs(BTreeMap<InputName, Input>);
 
 /// What a build may reach over the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -106,6 +140,66 @@ impl BuildSpec {
     /// As [`BuildSpec::canonical`].
     pub fn digest(&self) -> Result<Digest, Invalid> {
         self.canonical().map(|bytes| Digest::of(&bytes))
+    }
+}
+
+impl Image {
+    /// Which sort it is.
+    pub fn kind(&self) -> ImageKind {
+        match self {
+            Self::Host => ImageKind::Host,
+            Self::Tree(_) => ImageKind::Tree,
+        }
+    }
+}
+
+impl fmt::Display for ImageKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "host",
+            Self::Tree => "tree",
+        })
+    }
+}
+
+impl Inputs {
+    /// Takes `inputs` if there are not too many.
+    ///
+    /// # Errors
+    /// When there are more than [`bounds::INPUTS`].
+    pub fn new(inputs: BTreeMap<InputName, Input>) -> Result<Self, Invalid> {
+        if inputs.len() > bounds::INPUTS {
+            return Err(Invalid::new(format!(
+                "{} inputs are given; {} are allowed",
+                inputs.len(),
+                bounds::INPUTS
+            )));
+        }
+        Ok(Self(inputs))
+    }
+
+    /// The inputs with their names, sorted by these.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&InputName, &Input)> {
+        self.0.iter()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl TryFrom<BTreeMap<InputName, Input>> for Inputs {
+    type Error = Invalid;
+
+    fn try_from(inputs: BTreeMap<InputName, Input>) -> Result<Self, Invalid> {
+        Self::new(inputs)
+    }
+}
+
+impl From<Inputs> for BTreeMap<InputName, Input> {
+    fn from(inputs: Inputs) -> Self {
+        inputs.0
     }
 }
 
@@ -261,6 +355,8 @@ mod tests {
         BuildSpec {
             image: Image::Host,
             source: ObjectId::of(b""),
+            inputs: Inputs::default(),
+            working_directory: None,
             run: Steps::new(vec![Script::new(script).unwrap()]).unwrap(),
             env: BTreeMap::from([(EnvName::new("CC").unwrap(), EnvValue::new("gcc").unwrap())]),
             outputs: Outputs::new(paths(&["app"])).unwrap(),
@@ -275,6 +371,27 @@ mod tests {
         assert!(Outputs::new(paths(&["a", "a.b", "a-b", "b/c"])).is_ok());
         assert!(Outputs::new(paths(&["a", "a.b", "a/b"])).is_err());
         assert!(Outputs::new(paths(&[])).is_err());
+    }
+
+    #[test]
+    fn images_and_inputs_have_one_encoding() {
+        let input = Input {
+            tree: ObjectId::of(b""),
+            derivation: None,
+        };
+        let mut spec = spec("make");
+        spec.image = Image::Tree(input);
+        spec.working_directory = Some(RelPath::new("sub").unwrap());
+        let name = InputName::new("cargo").unwrap();
+        spec.inputs = Inputs::new(BTreeMap::from([(name, input)])).unwrap();
+        let bytes = spec.canonical().unwrap();
+        assert_eq!(BuildSpec::from_canonical(&bytes), Ok(spec));
+        let text = String::from_utf8(bytes).unwrap();
+        let without = text.replacen("\"derivation\":null,", "", 1);
+        assert_ne!(text, without);
+        assert!(BuildSpec::from_canonical(without.as_bytes()).is_err());
+        let names = (0..=bounds::INPUTS).map(|i| InputName::new(format!("i{i}")).unwrap());
+        assert!(Inputs::new(names.map(|name| (name, input)).collect()).is_err());
     }
 
     #[test]

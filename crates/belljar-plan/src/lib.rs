@@ -20,7 +20,7 @@ pub use enforcement::{
     Capabilities, CgroupFloor, CgroupReport, EnforcementReport, IdMapping, LandlockReport,
     MountReport, NamespaceKind, NamespaceReport, SeccompReport, Shortfall,
 };
-pub use plan::{BUILD_ID, HOME, HOSTNAME, Plan, Profile, USER, WORKDIR};
+pub use plan::{BUILD_ID, HOME, HOSTNAME, INPUTS_DIR, Plan, Profile, USER, WORKDIR};
 pub use probe::{HostReport, LayerReport, Verdict};
 pub use receipt::{
     Binaries, CleanRoom, InputRecord, LogRecord, OutputEntry, OutputKind, Receipt, RootFsRecord,

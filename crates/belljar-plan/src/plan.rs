@@ -1,13 +1,15 @@
 use std::collections::BTreeMap;
 
 use belljar_core::{
-    BuildSpec, Digest, EnvName, EnvValue, Image, Invalid, Limits, Network, ObjectId, Outputs,
-    Steps, canonical_json,
+    BuildSpec, Digest, EnvName, EnvValue, Image, Inputs, Invalid, Limits, Network, ObjectId,
+    Outputs, RelPath, Steps, canonical_json,
 };
 use serde::{Deserialize, Serialize};
 
 /// Where the source tree is mounted, writable through an overlay: the working directory of every step.
 pub const WORKDIR: &str = "/build";
+/// Where further inputs are mounted, each read-only at its name.
+pub const INPUTS_DIR: &str = "/deps";
 /// The build user's home directory, empty at the start.
 pub const HOME: &str = "/home/build";
 /// The build user's name.
@@ -26,6 +28,10 @@ pub struct Plan {
     pub image: Image,
     /// The source tree to mount at [`WORKDIR`].
     pub source: ObjectId,
+    /// Further trees to mount, read-only, below [`INPUTS_DIR`].
+    pub inputs: Inputs,
+    /// Where the steps run, below [`WORKDIR`]; there itself if there is none.
+    pub working_directory: Option<RelPath>,
     /// What to run, each by `/bin/sh -eu -c`.
     pub run: Steps,
     /// The variables that the specification sets.
@@ -57,6 +63,8 @@ impl Plan {
         Self {
             image: spec.image,
             source: spec.source,
+            inputs: spec.inputs.clone(),
+            working_directory: spec.working_directory.clone(),
             run: spec.run.clone(),
             env: spec.env.clone(),
             outputs: spec.outputs.clone(),
@@ -134,13 +142,15 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use belljar_core::{RelPath, Script};
+    use belljar_core::Script;
     use std::collections::BTreeSet;
 
     pub(crate) fn spec() -> BuildSpec {
         BuildSpec {
             image: Image::Host,
             source: ObjectId::of(b""),
+            inputs: Inputs::default(),
+            working_directory: None,
             run: Steps::new(vec![Script::new("make").unwrap()]).unwrap(),
             env: BTreeMap::from([(
                 EnvName::new("TZ").unwrap(),

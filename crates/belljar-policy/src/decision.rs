@@ -1,6 +1,6 @@
 use std::fmt;
 
-use belljar_core::{BuildSpec, Image};
+use belljar_core::BuildSpec;
 
 use crate::{Identity, Policy};
 
@@ -20,7 +20,7 @@ pub enum Decision {
 /// Proof that [`decide`] admitted this specification from this principal. It has no other constructor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admitted {
-    spec: BuildSpec,
+    spec: Box<BuildSpec>,
     identity: Identity,
 }
 
@@ -72,14 +72,17 @@ pub fn decide(spec: BuildSpec, identity: Identity, policy: &Policy) -> Decision 
             sentence,
         });
     };
-    if !policy.allows_image(spec.image) {
+    if !policy.allows_image(spec.image.kind()) {
         deny(
             "image",
             format!(
                 "the image `{}` is not allowed by the operator",
-                image_name(spec.image)
+                spec.image.kind()
             ),
         );
+    }
+    for (field, sentence) in not_there_yet(&spec) {
+        deny(field, sentence.to_owned());
     }
     let caps = policy.caps().get().named();
     for ((name, asked), (_, cap)) in spec.limits.get().named().into_iter().zip(caps) {
@@ -97,16 +100,33 @@ pub fn decide(spec: BuildSpec, identity: Identity, policy: &Policy) -> Decision 
         );
     }
     if reasons.is_empty() {
-        Decision::Admit(Admitted { spec, identity })
+        Decision::Admit(Admitted {
+            spec: Box::new(spec),
+            identity,
+        })
     } else {
         Decision::Deny { reasons }
     }
 }
 
-fn image_name(image: Image) -> &'static str {
-    match image {
-        Image::Host => "host",
-    }
+/// What a specification may say that cannot be done yet.
+fn not_there_yet(spec: &BuildSpec) -> Vec<(&'static str, &'static str)> {
+    let inputs = (
+        "inputs",
+        "inputs beside the sources are not supported yet; put what the build needs into the source tree",
+    );
+    let directory = (
+        "working_directory",
+        "not supported yet; begin the command with `cd`",
+    );
+    let asked = [
+        (!spec.inputs.is_empty(), inputs),
+        (spec.working_directory.is_some(), directory),
+    ];
+    asked
+        .into_iter()
+        .filter_map(|(asked, reason)| asked.then_some(reason))
+        .collect()
 }
 
 impl Admitted {
@@ -117,7 +137,7 @@ impl Admitted {
 
     /// What was admitted, when nothing else is needed any more.
     pub fn into_spec(self) -> BuildSpec {
-        self.spec
+        *self.spec
     }
 
     /// From whom.
@@ -137,13 +157,18 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use belljar_core::{LimitFigures, Limits, Network, ObjectId, Outputs, RelPath, Script, Steps};
+    use belljar_core::{
+        Image, ImageKind, Input, InputName, Inputs, LimitFigures, Limits, Network, ObjectId,
+        Outputs, RelPath, Script, Steps,
+    };
     use proptest::prelude::*;
 
     fn spec(limits: Limits) -> BuildSpec {
         BuildSpec {
             image: Image::Host,
             source: ObjectId::of(b""),
+            inputs: Inputs::default(),
+            working_directory: None,
             run: Steps::new(vec![Script::new("make").unwrap()]).unwrap(),
             env: BTreeMap::new(),
             outputs: Outputs::new(BTreeSet::from([RelPath::new("app").unwrap()])).unwrap(),
@@ -154,7 +179,7 @@ mod tests {
     }
 
     fn policy(caps: Limits) -> Policy {
-        Policy::new([0, 1000], [Image::Host], caps).unwrap()
+        Policy::new([0, 1000], [ImageKind::Host], caps).unwrap()
     }
 
     fn with(change: impl FnOnce(&mut LimitFigures)) -> Limits {
@@ -213,9 +238,26 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_done_yet_is_denied_by_field() {
+        let input = Input {
+            tree: ObjectId::of(b""),
+            derivation: None,
+        };
+        let mut asking = spec(Limits::DEFAULT);
+        asking.image = Image::Tree(input);
+        asking.inputs = Inputs::new([(InputName::new("seed").unwrap(), input)].into()).unwrap();
+        asking.working_directory = Some(RelPath::new("sub").unwrap());
+        let root = Identity::Unix { uid: 0 };
+        assert_eq!(
+            fields(&decide(asking, root, &policy(Limits::DEFAULT))),
+            ["image", "inputs", "working_directory"]
+        );
+    }
+
+    #[test]
     fn a_policy_that_denies_everything_is_a_mistake() {
         assert_eq!(
-            Policy::new([], [Image::Host], Limits::DEFAULT),
+            Policy::new([], [ImageKind::Host], Limits::DEFAULT),
             Err(crate::PolicyError::NobodyAllowed)
         );
         assert_eq!(

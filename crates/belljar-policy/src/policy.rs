@@ -1,12 +1,12 @@
 use std::collections::BTreeSet;
 
-use belljar_core::{Image, Limits};
+use belljar_core::{ImageKind, Limits};
 
 /// What the operator allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     allowed_uids: BTreeSet<u32>,
-    images: Vec<Image>,
+    images: BTreeSet<ImageKind>,
     caps: Limits,
 }
 
@@ -24,13 +24,13 @@ pub enum PolicyError {
 }
 
 impl Policy {
-    /// A policy by which the listed user ids may build on the listed images within `caps`.
+    /// A policy by which the listed user ids may build on the listed sorts of images within `caps`.
     ///
     /// # Errors
     /// When it would deny everything, which is a mistake of the configuration.
     pub fn new(
         allowed_uids: impl IntoIterator<Item = u32>,
-        images: impl IntoIterator<Item = Image>,
+        images: impl IntoIterator<Item = ImageKind>,
         caps: Limits,
     ) -> Result<Self, PolicyError> {
         let policy = Self {
@@ -52,8 +52,8 @@ impl Policy {
         self.allowed_uids.contains(&uid)
     }
 
-    /// Whether builds may use this root file system.
-    pub fn allows_image(&self, image: Image) -> bool {
+    /// Whether builds may use this sort of root file system.
+    pub fn allows_image(&self, image: ImageKind) -> bool {
         self.images.contains(&image)
     }
 

@@ -1,15 +1,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use belljar_core::{
-    BuildSpec, EnvName, EnvValue, Image, Invalid, LimitFigures, Limits, Network, Outputs, RelPath,
-    Script, Steps, bounds,
+    BuildSpec, EnvName, EnvValue, Image, Input, InputName, Inputs, Invalid, LimitFigures, Limits,
+    Network, Outputs, RelPath, Script, Steps, bounds,
 };
 
 use crate::numbers::{required, signed, unsigned};
 use crate::v1;
 
-/// The one image name that there is.
+/// The image names that there are.
 const HOST: &str = "host";
+const TREE: &str = "tree";
 
 impl TryFrom<v1::BuildSpec> for BuildSpec {
     type Error = Invalid;
@@ -25,12 +26,17 @@ impl TryFrom<v1::BuildSpec> for BuildSpec {
             limits,
             network,
             source_date_epoch,
+            image_tree,
+            inputs,
+            working_directory,
         } = spec;
         let spec = Self {
-            image: self::image(&image)?,
+            image: self::image(&image, image_tree)?,
             source: required("source", source)?
                 .try_into()
                 .map_err(|e: Invalid| e.within("source"))?,
+            inputs: self::inputs(inputs)?,
+            working_directory: self::working_directory(working_directory)?,
             run: steps(run)?,
             env: environment(env)?,
             outputs: self::outputs(outputs)?,
@@ -54,7 +60,22 @@ impl From<&BuildSpec> for v1::BuildSpec {
         Self {
             image: match spec.image {
                 Image::Host => HOST.to_owned(),
+                Image::Tree(_) => TREE.to_owned(),
             },
+            image_tree: match &spec.image {
+                Image::Host => None,
+                Image::Tree(input) => Some(input.into()),
+            },
+            inputs: spec
+                .inputs
+                .iter()
+                .map(|(name, input)| (name.to_string(), input.into()))
+                .collect(),
+            working_directory: spec
+                .working_directory
+                .as_ref()
+                .map(RelPath::to_string)
+                .unwrap_or_default(),
             source: Some(spec.source.into()),
             run: spec
                 .run
@@ -126,20 +147,80 @@ impl From<&Limits> for v1::Limits {
     }
 }
 
-fn image(name: &str) -> Result<Image, Invalid> {
-    match name {
-        HOST => Ok(Image::Host),
-        "" => Err(Invalid::field(
-            "image",
-            "missing; it is required (only `host` is supported yet)",
+impl TryFrom<v1::Input> for Input {
+    type Error = Invalid;
+
+    fn try_from(input: v1::Input) -> Result<Self, Invalid> {
+        let v1::Input { tree, derivation } = input;
+        Ok(Self {
+            tree: required("tree", tree)?
+                .try_into()
+                .map_err(|e: Invalid| e.within("tree"))?,
+            derivation: derivation
+                .map(TryInto::try_into)
+                .transpose()
+                .map_err(|e: Invalid| e.within("derivation"))?,
+        })
+    }
+}
+
+impl From<&Input> for v1::Input {
+    fn from(input: &Input) -> Self {
+        Self {
+            tree: Some(input.tree.into()),
+            derivation: input.derivation.map(Into::into),
+        }
+    }
+}
+
+fn image(name: &str, tree: Option<v1::Input>) -> Result<Image, Invalid> {
+    match (name, tree) {
+        (HOST, None) => Ok(Image::Host),
+        (HOST, Some(_)) => Err(Invalid::field(
+            "image_tree",
+            "the image is `host`, which is no tree; leave this out, or set `image` to `tree`",
         )),
-        other => Err(Invalid::field(
+        (TREE, Some(tree)) => tree
+            .try_into()
+            .map(Image::Tree)
+            .map_err(|e: Invalid| e.within("image_tree")),
+        (TREE, None) => Err(Invalid::field(
+            "image_tree",
+            "missing; the image `tree` requires it",
+        )),
+        ("", _) => Err(Invalid::field(
+            "image",
+            "missing; it is required: `host`, or `tree` with `image_tree`",
+        )),
+        (other, _) => Err(Invalid::field(
             "image",
             format!(
-                "`{}` is not supported yet; only `host` is",
+                "`{}` is not known; `host` is, and `tree` with `image_tree`",
                 other.escape_debug()
             ),
         )),
+    }
+}
+
+fn inputs(inputs: BTreeMap<String, v1::Input>) -> Result<Inputs, Invalid> {
+    let parsed = inputs.into_iter().map(|(name, input)| {
+        let place = format!("inputs.{}", name.escape_debug());
+        let name = InputName::new(name).map_err(|e| e.within("inputs"))?;
+        Ok((
+            name,
+            input.try_into().map_err(|e: Invalid| e.within(place))?,
+        ))
+    });
+    let parsed: Result<_, Invalid> = parsed.collect();
+    Inputs::new(parsed?).map_err(|e| e.within("inputs"))
+}
+
+fn working_directory(path: String) -> Result<Option<RelPath>, Invalid> {
+    match path.is_empty() {
+        true => Ok(None),
+        false => RelPath::new(path)
+            .map(Some)
+            .map_err(|e| e.within("working_directory")),
     }
 }
 

@@ -243,7 +243,7 @@ mod tests {
     use super::*;
     use crate::fake::{Daemon, Script};
     use belljar_core::{
-        BuildSpec, Image, Limits, Network, ObjectId, Outcome, Outputs, RelPath, RequestId,
+        BuildSpec, Image, Inputs, Limits, Network, ObjectId, Outcome, Outputs, RelPath, RequestId,
         Script as Step, Steps, Timestamp,
     };
     use belljar_wire::Evidence;
@@ -256,6 +256,8 @@ mod tests {
             spec: BuildSpec {
                 image: Image::Host,
                 source: ObjectId::of(b""),
+                inputs: Inputs::default(),
+                working_directory: None,
                 run: Steps::new(vec![Step::new("make").unwrap()]).unwrap(),
                 env: BTreeMap::new(),
                 outputs: Outputs::new([RelPath::new("app").unwrap()].into()).unwrap(),

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use belljar_core::{Image, Invalid, LimitFigures, Limits, bounds};
+use belljar_core::{ImageKind, Invalid, LimitFigures, Limits, bounds};
 use belljar_policy::{Policy, PolicyError};
 use serde::Deserialize;
 
@@ -161,11 +161,12 @@ impl Config {
             .limits()
             .map_err(|e| refused(&format!("caps.{}", e.field), e.reason))?;
         let allowed = file.allowed_uids.into_iter().chain([ROOT]);
-        let policy =
-            Policy::new(allowed, [Image::Host], caps).map_err(|source| ConfigError::Policy {
+        let policy = Policy::new(allowed, [ImageKind::Host], caps).map_err(|source| {
+            ConfigError::Policy {
                 path: path.to_owned(),
                 source,
-            })?;
+            }
+        })?;
         Ok(Self {
             socket: file.socket,
             store_socket: file.store_socket,

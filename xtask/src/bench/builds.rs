@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use belljar_core::{
-    BuildSpec, Image, Limits, Network, ObjectId, Outcome, Outputs, RelPath, Script, Steps, bounds,
+    BuildSpec, Image, Inputs, Limits, Network, ObjectId, Outcome, Outputs, RelPath, Script, Steps,
+    bounds,
 };
 use belljar_wire::v1::build_service_client::BuildServiceClient;
 use belljar_wire::v1::watch_build_response::Event;
@@ -169,6 +170,8 @@ fn spec() -> Result<BuildSpec> {
     Ok(BuildSpec {
         image: Image::Host,
         source: ObjectId::of(b""),
+        inputs: Inputs::default(),
+        working_directory: None,
         run: Steps::new(vec![Script::new(STEP)?])?,
         env: BTreeMap::new(),
         outputs: Outputs::new(BTreeSet::from([RelPath::new("out")?]))?,

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use belljar_core::{
-    AttemptId, BuildId, BuildSpec, Digest, Image, Limits, Network, ObjectId, Outputs, RelPath,
-    Script, Steps, bounds,
+    AttemptId, BuildId, BuildSpec, Digest, Image, Inputs, Limits, Network, ObjectId, Outputs,
+    RelPath, Script, Steps, bounds,
 };
 use belljar_plan::Plan;
 use belljar_plan::frame::{self, Frame};
@@ -101,6 +101,8 @@ fn spec(source: ObjectId) -> Result<BuildSpec> {
     Ok(BuildSpec {
         image: Image::Host,
         source,
+        inputs: Inputs::default(),
+        working_directory: None,
         // Every step is the shell's; by `exec` the payload takes its place.
         run: Steps::new(vec![Script::new(format!("exec {PAYLOAD}"))?])?,
         env: BTreeMap::new(),

@@ -2,13 +2,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::life::{Event, step};
-use belljar_core::{Image, Limits, Network, Outputs, RelPath, Script, Steps};
+use belljar_core::{Image, ImageKind, Inputs, Limits, Network, Outputs, RelPath, Script, Steps};
 use belljar_policy::{Decision, Identity, Policy, decide};
 
 fn admitted(script: &str, uid: u32) -> Admitted {
     let spec = BuildSpec {
         image: Image::Host,
         source: ObjectId::of(b""),
+        inputs: Inputs::default(),
+        working_directory: None,
         run: Steps::new(vec![Script::new(script).unwrap()]).unwrap(),
         env: BTreeMap::new(),
         outputs: Outputs::new(BTreeSet::from([RelPath::new("app").unwrap()])).unwrap(),
@@ -16,7 +18,7 @@ fn admitted(script: &str, uid: u32) -> Admitted {
         network: Network::None,
         source_date_epoch: 0,
     };
-    let policy = Policy::new([0, 1], [Image::Host], Limits::CEILING).unwrap();
+    let policy = Policy::new([0, 1], [ImageKind::Host], Limits::CEILING).unwrap();
     let Decision::Admit(admitted) = decide(spec, Identity::Unix { uid }, &policy) else {
         panic!("not admitted")
     };

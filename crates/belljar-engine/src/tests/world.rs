@@ -12,8 +12,8 @@ use crate::ports::{Clock, Ports, Refusal, Signer, Spawner, SpawnerError, Store, 
 use crate::queue::{OpenError, Queue, Record, Submitted};
 use crate::{Driver, Engine, Settings, engine};
 use belljar_core::{
-    AttemptId, BuildId, BuildSpec, Digest, Image, Limits, Network, ObjectId, Outcome, Outputs,
-    RelPath, RequestId, Script, Sha512Digest, Steps, Timestamp,
+    AttemptId, BuildId, BuildSpec, Digest, Image, ImageKind, Inputs, Limits, Network, ObjectId,
+    Outcome, Outputs, RelPath, RequestId, Script, Sha512Digest, Steps, Timestamp,
 };
 use belljar_plan::signer::Asserted;
 use belljar_plan::{
@@ -484,6 +484,8 @@ pub(crate) fn admitted(script: &str) -> Admitted {
     let spec = BuildSpec {
         image: Image::Host,
         source: ObjectId::of(b""),
+        inputs: Inputs::default(),
+        working_directory: None,
         run: Steps::new(vec![Script::new(script).unwrap()]).unwrap(),
         env: BTreeMap::new(),
         outputs: Outputs::new(BTreeSet::from([RelPath::new("app").unwrap()])).unwrap(),
@@ -491,7 +493,7 @@ pub(crate) fn admitted(script: &str) -> Admitted {
         network: Network::None,
         source_date_epoch: 0,
     };
-    let policy = Policy::new([0], [Image::Host], Limits::CEILING).unwrap();
+    let policy = Policy::new([0], [ImageKind::Host], Limits::CEILING).unwrap();
     match decide(spec, Identity::Unix { uid: 0 }, &policy) {
         Decision::Admit(admitted) => admitted,
         Decision::Deny { reasons } => panic!("{reasons:?}"),

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::fchown;
 use std::time::{Duration, Instant};
 
-use belljar_core::{AttemptId, Digest, LimitKind, Outcome};
+use belljar_core::{AttemptId, Digest, Image, LimitKind, Limits, Outcome};
 use belljar_plan::spawner::{Answer, Message};
 use belljar_plan::store::{self, Request};
 use belljar_plan::{CleanRoom, Plan, StepRecord, Usage};
@@ -35,9 +35,7 @@ impl Attempt {
         let refused = |reason: String| Outcome::Refused {
             reasons: vec![reason],
         };
-        plan.limits
-            .within(&site.config.caps)
-            .map_err(|e| refused(e.within("limits").to_string()))?;
+        check(&plan, &site.config.caps).map_err(refused)?;
         let plan_digest = plan.digest().map_err(|e| refused(e.to_string()))?;
         let broken = |e: io::Error| Outcome::retryable("stage", format!("the store: {e}"));
         let store =
@@ -366,6 +364,20 @@ impl Attempt {
     /// Whether it has to be looked at whenever the loop comes round: always while it dies.
     pub fn is_due(&self, now: Instant) -> bool {
         matches!(self.phase, Phase::Dying) || self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+}
+
+/// Whether a plan is within the spawner's own caps, and asks for nothing that it cannot do yet.
+fn check(plan: &Plan, caps: &Limits) -> Result<(), String> {
+    plan.limits
+        .within(caps)
+        .map_err(|e| e.within("limits").to_string())?;
+    let later = |field: &str| Err(format!("{field}: not supported yet by this spawner"));
+    match plan.image {
+        Image::Host if !plan.inputs.is_empty() => later("inputs"),
+        Image::Host if plan.working_directory.is_some() => later("working_directory"),
+        Image::Host => Ok(()),
+        Image::Tree(_) => later("image"),
     }
 }
 

@@ -8,8 +8,8 @@ use crate::{
     Reason, ServerInfo, build_name, parse_build_name, v1,
 };
 use belljar_core::{
-    BuildId, BuildSpec, Image, Invalid, LimitKind, Limits, Network, ObjectId, Outcome, Outputs,
-    RelPath, RequestId, Script, Steps, Timestamp, bounds,
+    BuildId, BuildSpec, Image, Inputs, Invalid, LimitKind, Limits, Network, ObjectId, Outcome,
+    Outputs, RelPath, RequestId, Script, Steps, Timestamp, bounds,
 };
 use tonic::Status;
 
@@ -26,6 +26,8 @@ fn record() -> BuildRecord {
         spec: BuildSpec {
             image: Image::Host,
             source: ObjectId::of(b"tree"),
+            inputs: Inputs::default(),
+            working_directory: None,
             run: Steps::new(vec![Script::new("make").unwrap()]).unwrap(),
             env: BTreeMap::new(),
             outputs: Outputs::new([path("out")].into()).unwrap(),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::v1;
 use belljar_core::{
-    BuildSpec, EnvName, EnvValue, Image, Invalid, LimitFigures, Limits, Network, ObjectId, Outputs,
-    RelPath, Script, Steps, bounds,
+    BuildSpec, EnvName, EnvValue, Image, Inputs, Invalid, LimitFigures, Limits, Network, ObjectId,
+    Outputs, RelPath, Script, Steps, bounds,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -18,6 +18,13 @@ fn proto() -> v1::BuildSpec {
         run: vec!["make".to_owned()],
         outputs: vec!["app".to_owned()],
         ..Default::default()
+    }
+}
+
+fn input() -> v1::Input {
+    v1::Input {
+        tree: Some(ObjectId::of(b"tree").into()),
+        derivation: None,
     }
 }
 
@@ -47,7 +54,7 @@ type Change = fn(&mut v1::BuildSpec);
 type LimitChange = fn(&mut v1::Limits);
 
 /// For each field a change that a client can make.
-const CHANGES: [(&str, Change); 7] = [
+const CHANGES: [(&str, Change); 9] = [
     ("source", |s| {
         s.source = Some(ObjectId::of(b"another").into())
     }),
@@ -62,8 +69,14 @@ const CHANGES: [(&str, Change); 7] = [
             ..Default::default()
         })
     }),
+    ("inputs", |s| {
+        s.inputs = BTreeMap::from([("cargo".to_owned(), input())])
+    }),
+    ("working_directory", |s| {
+        s.working_directory = "sub".to_owned()
+    }),
     ("source_date_epoch", |s| s.source_date_epoch = Some(5)),
-    // Of these two only one value exists yet: that another one is refused shows that it is looked at.
+    // Only one value exists yet: that another one is refused shows that it is looked at.
     ("network", |s| s.network = 99),
 ];
 
@@ -73,7 +86,7 @@ fn every_field_of_the_message_reaches_the_domain() {
         .iter()
         .map(|(field, _)| (*field).to_owned())
         .collect();
-    named.insert("image".to_owned());
+    named.extend(["image".to_owned(), "image_tree".to_owned()]);
     assert_eq!(
         named,
         fields_of("BuildSpec"),
@@ -86,10 +99,34 @@ fn every_field_of_the_message_reaches_the_domain() {
             Err(refused) => assert_eq!((field, refused.field.as_str()), ("network", "network")),
         }
     }
-    assert_eq!(
-        parse(|s| s.image = "rust".to_owned()).unwrap_err().field,
-        "image"
-    );
+    let by_digest = parse(|s| {
+        s.image = "tree".to_owned();
+        s.image_tree = Some(input());
+    });
+    assert_ne!(by_digest.unwrap().digest(), plain.digest());
+    let refused: [(&str, Change); 5] = [
+        ("image", |s| s.image = "rust".to_owned()),
+        ("image", |s| s.image = String::new()),
+        ("image_tree", |s| s.image = "tree".to_owned()),
+        ("image_tree", |s| s.image_tree = Some(input())),
+        ("image_tree.tree", |s| {
+            s.image = "tree".to_owned();
+            s.image_tree = Some(v1::Input::default());
+        }),
+    ];
+    for (field, change) in refused {
+        assert_eq!(parse(change).unwrap_err().field, field);
+    }
+    for (name, place) in [("A", "inputs"), ("ok", "inputs.ok.tree")] {
+        let refused = parse(|s| {
+            s.inputs = BTreeMap::from([(name.to_owned(), v1::Input::default())]);
+        });
+        assert_eq!(refused.unwrap_err().field, place);
+    }
+    for path in ["..", "/abs", "a/../b", "a\0"] {
+        let refused = parse(|s| s.working_directory = path.to_owned()).unwrap_err();
+        assert_eq!(refused.field, "working_directory");
+    }
 }
 
 #[test]
@@ -255,6 +292,8 @@ prop_compose! {
         BuildSpec {
             image: Image::Host,
             source: ObjectId::of(&content),
+            inputs: Inputs::default(),
+            working_directory: None,
             run: Steps::new(run.into_iter().map(|text| Script::new(text).unwrap()).collect()).unwrap(),
             env: env.into_iter().map(named).collect(),
             outputs: Outputs::new(paths.chain([RelPath::new("app").unwrap()]).collect()).unwrap(),

@@ -22,7 +22,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use belljar_core::{
-    BuildSpec, EnvName, EnvValue, Image, Invalid, Limits, Network, ObjectId, Outputs, Steps, bounds,
+    BuildSpec, EnvName, EnvValue, Image, Inputs, Invalid, Limits, Network, ObjectId, Outputs,
+    Steps, bounds,
 };
 
 pub(crate) use place::Place;
@@ -132,6 +133,8 @@ impl Manifest {
         BuildSpec {
             image: self.image,
             source,
+            inputs: Inputs::default(),
+            working_directory: None,
             run: self.run,
             env: self.env,
             outputs: self.outputs,

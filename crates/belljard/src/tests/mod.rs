@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::google::bytestream as stream;
-use belljar_core::{BuildSpec, Image, ObjectId, bounds};
+use belljar_core::{BuildSpec, ImageKind, ObjectId, bounds};
 use belljar_engine::queue::OpenError;
 use belljar_policy::Policy;
 use belljar_wire::{BuildRecord, BuildState, Problem, Reason, v1};
@@ -654,7 +654,7 @@ async fn who_is_not_listed_is_turned_away() {
     };
     let gate = |uid| {
         Gate::new(Arc::new(
-            Policy::new([uid], [Image::Host], belljar_core::Limits::CEILING).unwrap(),
+            Policy::new([uid], [ImageKind::Host], belljar_core::Limits::CEILING).unwrap(),
         ))
     };
     assert!(gate(own).call(request(Some(stream.connect_info()))).is_ok());
