@@ -295,12 +295,14 @@ fn what_is_not_a_plain_file_is_not_an_object() {
     let object = ObjectId::of(b"secret");
     std::os::unix::fs::symlink(&secret, file_of(root.path(), object)).unwrap();
     assert!(matches!(reader.open(object), Err(ReadError::Io { .. })));
+    assert!(matches!(reader.contains(object), Err(ReadError::Io { .. })));
     let directory = ObjectId {
         digest: Digest::of(b"directory"),
         size: 4096,
     };
     std::fs::create_dir(file_of(root.path(), directory)).unwrap();
     assert!(matches!(reader.open(directory), Err(ReadError::Io { .. })));
+    assert!(reader.contains(directory).is_err());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use std::fs::File;
 use std::io::{self, Write};
+use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -7,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use belljar_core::{Digest, Hasher, ObjectId, bounds};
 use rustix::fs::{
-    AtFlags, CWD, FlockOperation, Mode, OFlags, fchmod, flock, fsync, linkat, openat, renameat,
-    statat, syncfs, unlinkat,
+    Advice, AtFlags, CWD, FlockOperation, Mode, OFlags, fadvise, fchmod, flock, fsync, linkat,
+    openat, renameat, statat, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -20,6 +21,9 @@ use crate::{Batch, BlobSink, LayoutError, OBJECTS, PendingBlob, TMP, WriteError}
 
 /// Objects are never written to once they have a name, not even by their owner.
 const OBJECT_MODE: u32 = 0o440;
+/// How much of a large object is written before the disk begins with it: so that the disk works while the
+/// rest comes, and not only at the end.
+const AHEAD_BYTES: u64 = 8 << 20;
 
 /// Writes objects to disk. Only the process that owns them has one.
 #[derive(Debug, Clone)]
@@ -43,6 +47,8 @@ struct PendingFile {
     expected: Option<ObjectId>,
     hasher: Hasher,
     written: u64,
+    /// Up to where the disk was told to begin.
+    begun: u64,
 }
 
 impl Writer {
@@ -100,6 +106,7 @@ impl BlobSink for Writer {
             expected,
             hasher: Hasher::new(),
             written: 0,
+            begun: 0,
         }))
     }
 
@@ -144,6 +151,14 @@ impl PendingBlob for PendingFile {
             .map_err(|e| failed("writing", e))?;
         self.hasher.update(piece);
         self.written = written;
+        if let Some(length) = NonZeroU64::new(written - self.begun)
+            && length.get() >= AHEAD_BYTES
+        {
+            // Begins to write out what is dirty (posix_fadvise(2)), and waits for nothing. Only advice: what
+            // counts is the fsync at the end.
+            let _ = fadvise(&self.file, self.begun, Some(length), Advice::DontNeed);
+            self.begun = written;
+        }
         Ok(())
     }
 

@@ -48,6 +48,10 @@ pub const OBJECTS_AT_ONCE: usize = 64;
 pub const GRPC_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Largest `Build` message, in bytes, that a client reads: the most outputs with the longest paths fit.
 pub const BUILD_MESSAGE_BYTES: usize = 48 * 1024 * 1024;
+/// Most bytes of one gRPC call that belljard holds before it takes them (the flow control of HTTP/2).
+pub const GRPC_STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// The same for all calls of one connection together.
+pub const GRPC_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// Longest text in an error's details, in bytes: they travel in HTTP headers.
 pub const STATUS_TEXT_BYTES: usize = 400;
 /// Most violations that one error lists.
@@ -96,7 +100,7 @@ pub const REASON_BYTES: usize = 1024;
 pub const PRINCIPAL_BYTES: usize = 1024;
 /// Content bytes in one `ByteStream.Read` message.
 pub const READ_CHUNK_BYTES: usize = 256 * 1024;
-/// Most connections that belljard keeps open to the store.
+/// Most connections that belljard has open to the store for itself, beside [`UPLOADS`].
 pub const STORE_CONNECTIONS: usize = 8;
 /// Most calls that one gRPC connection may have open at once.
 pub const CALLS_PER_CONNECTION: usize = 64;
@@ -104,3 +108,26 @@ pub const CALLS_PER_CONNECTION: usize = 64;
 pub const SPAWNER_REQUESTS: usize = 256;
 /// Longest reason that may come with a request to cancel, in bytes.
 pub const CANCEL_REASON_BYTES: usize = 1024;
+/// Most uploads, streams and batches, that belljard takes from clients at once: each has a connection to
+/// the store.
+pub const UPLOADS: usize = 32;
+/// Most streams that belljard sends blobs to at once: each has a file open and a thread at work.
+pub const DOWNLOADS: usize = 64;
+/// Most interrupted uploads that the store keeps; each holds a descriptor.
+pub const PARTIAL_UPLOADS: usize = 64;
+/// Most bytes of interrupted uploads that the store keeps (8 GiB).
+pub const PARTIAL_BYTES: u64 = 8 << 30;
+/// How long the store keeps an interrupted upload, in seconds.
+pub const PARTIAL_SECONDS: u64 = 15 * 60;
+/// How long a client may need for the next [`PACE_BYTES`] of an upload or a download, in seconds.
+pub const PACE_SECONDS: u64 = 30;
+/// What a client must send or take at least in [`PACE_SECONDS`], if there is so much.
+pub const PACE_BYTES: u64 = 64 * 1024;
+/// Largest window of a zstd frame, in bytes: what RFC 8878 recommends decoders to support at least.
+pub const ZSTD_WINDOW_BYTES: u64 = 8 << 20;
+/// Most zstd streams that belljard packs or unpacks at once; each has a window in memory.
+pub const ZSTD_STREAMS: usize = 8;
+/// Most directories in one `GetTree` message.
+pub const TREE_PAGE: usize = 1000;
+/// Pieces of a stream that wait between two tasks of belljard.
+pub const WAITING_PIECES: usize = 2;

@@ -1,11 +1,11 @@
 //! Messages to the store. One connection carries one conversation at a time; each request is answered
 //! before the next is sent, except that [`Answer::LogExceeded`] comes unasked.
 //!
-//! Who may ask what follows from the peer's uid (SO_PEERCRED, unix(7)): belljard may only `Put`; the
-//! spawner (root) all the rest. A connection of the spawner belongs to one attempt, named by `Stage`;
+//! Who may ask what follows from the peer's uid (SO_PEERCRED, unix(7)): belljard may `Put`, `PutMany`,
+//! `Upload` and ask for `Uploaded`; the spawner (root) all the rest. A connection of the spawner belongs to one attempt, named by `Stage`;
 //! when it closes, the staged copy is removed.
 
-use belljar_core::{AttemptId, ObjectId, Outputs, RelPath};
+use belljar_core::{AttemptId, Digest, ObjectId, Outputs, RelPath};
 use serde::{Deserialize, Serialize};
 
 use crate::OutputEntry;
@@ -18,6 +18,32 @@ pub enum Request {
     /// the last of them: `Stored` when it is durable, or `Failed`.
     Put {
         /// What the content must turn out to be.
+        object: ObjectId,
+    },
+    /// Keep many small blobs, at most [`belljar_core::bounds::DIGESTS_PER_FRAME`] with at most
+    /// [`belljar_core::bounds::BATCH_BYTES`] together. Their contents follow at once in data frames, one
+    /// after the other without gaps; one answer comes after the last byte: `Kept`, when all are durable
+    /// that it does not name.
+    PutMany {
+        /// What the contents must turn out to be.
+        objects: Vec<ObjectId>,
+    },
+    /// Begin an upload that may be interrupted, or go on with one. Answered at once by `Upload`. If that
+    /// is open, data frames follow with what is missing of `object`, and after the last `Stored` or
+    /// `Failed`. What came before the connection closes is kept for a while, without being an object.
+    Upload {
+        /// Names the upload; whoever knows it may go on.
+        key: Digest,
+        /// What the content must turn out to be.
+        object: ObjectId,
+        /// Where to go on. 0 begins anew.
+        offset: u64,
+    },
+    /// How much of an upload has come; answered by `Upload`, not open.
+    Uploaded {
+        /// Which upload.
+        key: Digest,
+        /// Of what.
         object: ObjectId,
     },
     /// Verify a tree (every `Directory` message and blob against its digest) and lay out a copy for this
@@ -64,6 +90,18 @@ pub enum Request {
 pub enum Answer {
     /// To `Put`: durable.
     Stored,
+    /// To `PutMany`: all but these are durable.
+    Kept {
+        /// Those that are not in the store, in the order in which that was found.
+        refused: Vec<RefusedBlob>,
+    },
+    /// To `Upload` and `Uploaded`.
+    Upload {
+        /// Bytes that have come before.
+        committed: u64,
+        /// Whether content is now expected, from there on. It is not when another offset was asked for.
+        open: bool,
+    },
     /// To `Stage`.
     Staged {
         /// Entries laid out.
@@ -112,6 +150,16 @@ pub enum Answer {
     },
 }
 
+/// One of many blobs that was not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefusedBlob {
+    /// Which, counted from 0.
+    pub index: usize,
+    /// Whose doing it was.
+    pub class: Failure,
+}
+
 /// Why outputs were refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -139,6 +187,8 @@ pub enum Failure {
     Refused,
     /// The disk is full.
     Full,
+    /// Another connection is at it right now; passes.
+    Busy,
     /// The store's own trouble; may pass.
     Internal,
 }

@@ -23,6 +23,14 @@ impl Failed {
         }
     }
 
+    /// Another connection is at it.
+    pub(crate) fn busy(why: impl Into<String>) -> Self {
+        Self {
+            class: Failure::Busy,
+            why: why.into(),
+        }
+    }
+
     /// The store's own trouble.
     pub(crate) fn internal(doing: &str, error: &dyn Error) -> Self {
         Self {

@@ -13,12 +13,15 @@ mod collect;
 mod config;
 mod failed;
 mod log;
+mod many;
+mod partial;
 mod put;
 mod server;
 mod session;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod upload;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,6 +35,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError};
+use crate::partial::{Most, Partials};
 use crate::session::Store;
 use crate::stage::Area;
 
@@ -95,12 +99,14 @@ fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
         source: Box::new(reader),
         sink: Box::new(writer),
         area: Arc::new(area),
+        partials: Partials::new(Most::DUE),
         logs: config.root.join(LOGS),
     });
     process::confine_service().map_err(system("confining this process"))?;
     let backlog = i32::try_from(bounds::PEER_CONNECTIONS).unwrap_or(i32::MAX);
     let listener =
         Listener::bind(&config.socket, SOCKET_MODE, backlog).map_err(system("listening"))?;
+    server::sweep(Arc::clone(&store.partials)).map_err(system("starting a thread"))?;
     tracing::info!(socket = %config.socket.display(), root = %config.root.display(), "the store listens");
     server::serve(&listener, &store, config.access)
 }

@@ -8,6 +8,7 @@ use belljar_sys::seqpacket::{Connection, Listener};
 use crate::channel::Channel;
 use crate::config::{Access, Role};
 use crate::failed::Failed;
+use crate::partial::Partials;
 use crate::session::{Session, Store};
 
 /// How long to wait when the system is out of something that accepting needs.
@@ -62,6 +63,19 @@ impl Drop for Slot {
             Role::Spawner => taken.spawner -= 1,
         }
     }
+}
+
+/// How often to look for interrupted uploads that nobody has gone on with.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// Drops interrupted uploads when their time is over.
+pub(crate) fn sweep(partials: Arc<Partials>) -> std::io::Result<()> {
+    let forever = move || loop {
+        std::thread::sleep(SWEEP);
+        partials.sweep();
+    };
+    let thread = std::thread::Builder::new().name("sweep".to_owned());
+    thread.spawn(forever).map(drop)
 }
 
 /// Serves every connection in a thread of its own, for ever.

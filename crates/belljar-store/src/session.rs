@@ -12,15 +12,19 @@ use crate::collect::{self, collect};
 use crate::config::Role;
 use crate::failed::Failed;
 use crate::log::{KeptLog, LogSink, OpenLog};
+use crate::many::put_many;
+use crate::partial::Partials;
 use crate::put::put;
 use crate::server::Slot;
 use crate::stage::{Area, StagedCopy};
+use crate::upload::{Asked as AskedUpload, upload};
 
 /// What all connections share.
 pub(crate) struct Store {
     pub(crate) source: Box<dyn BlobSource>,
     pub(crate) sink: Box<dyn BlobSink>,
     pub(crate) area: Arc<Area>,
+    pub(crate) partials: Arc<Partials>,
     /// Where logs lie.
     pub(crate) logs: PathBuf,
 }
@@ -93,11 +97,14 @@ impl Session {
 
     /// A peer that asks what it may never ask is not what it seems, or not well; it is cut off.
     fn refuse_by_role(&self, (request, descriptor): &Asked) -> Result<(), Broken> {
-        let fits = match self.role {
-            Role::Client => matches!(request, Request::Put { .. }),
-            Role::Spawner => !matches!(request, Request::Put { .. }),
-        };
-        if !fits {
+        let clients = matches!(
+            request,
+            Request::Put { .. }
+                | Request::PutMany { .. }
+                | Request::Upload { .. }
+                | Request::Uploaded { .. }
+        );
+        if clients != (self.role == Role::Client) {
             return Err(Broken::Refused(Failed::refused(
                 "this peer may not ask that",
             )));
@@ -113,10 +120,10 @@ impl Session {
     /// Serves one request. A request that came in the place of outputs is returned to be served next.
     fn serve(&mut self, (request, descriptor): Asked) -> Result<Option<Asked>, Broken> {
         let result = match request {
-            Request::Put { object } => {
-                put(&mut self.channel, &*self.store.sink, object)?;
-                return Ok(None);
-            }
+            Request::Put { .. }
+            | Request::PutMany { .. }
+            | Request::Upload { .. }
+            | Request::Uploaded { .. } => return self.take(request).map(|()| None),
             Request::Collect {
                 outputs,
                 limit_bytes,
@@ -155,6 +162,32 @@ impl Session {
         });
         self.channel.answer(&answer)?;
         Ok(None)
+    }
+
+    /// Serves one request of a client.
+    fn take(&mut self, request: Request) -> Result<(), Broken> {
+        let (sink, partials) = (&*self.store.sink, &self.store.partials);
+        match request {
+            Request::Put { object } => put(&mut self.channel, sink, object),
+            Request::PutMany { objects } => put_many(&mut self.channel, sink, objects),
+            Request::Upload {
+                key,
+                object,
+                offset,
+            } => {
+                let asked = AskedUpload {
+                    key,
+                    object,
+                    offset,
+                };
+                upload(&mut self.channel, sink, partials, asked)
+            }
+            Request::Uploaded { key, object } => self.channel.answer(&Answer::Upload {
+                committed: partials.committed(key, object),
+                open: false,
+            }),
+            _ => Err(Broken::Refused(Failed::refused("no client asks that"))),
+        }
     }
 
     fn stage(&mut self, id: AttemptId, order: Order) -> Result<Answer, Failed> {

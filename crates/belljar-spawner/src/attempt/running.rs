@@ -322,9 +322,10 @@ impl Attempt {
                     store::Failure::Content | store::Failure::Missing => {
                         Outcome::Refused { reasons: vec![why] }
                     }
-                    store::Failure::Refused | store::Failure::Full | store::Failure::Internal => {
-                        Outcome::retryable("stage", why)
-                    }
+                    store::Failure::Refused
+                    | store::Failure::Full
+                    | store::Failure::Busy
+                    | store::Failure::Internal => Outcome::retryable("stage", why),
                 };
                 self.kill(cause, out);
             }

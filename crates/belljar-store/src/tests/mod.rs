@@ -6,6 +6,7 @@ mod hostile;
 mod logging;
 mod putting;
 mod staging;
+mod uploading;
 
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -24,11 +25,19 @@ use serde::Serialize;
 
 use crate::channel::Channel;
 use crate::config::Role;
+use crate::partial::{Most, Partials};
 use crate::server::Slots;
 use crate::session::{Session, Store};
 use crate::stage::Area;
 
 const MTIME: u64 = 315_532_800;
+
+/// Small enough to be reached.
+const MOST: Most = Most {
+    uploads: 3,
+    bytes: 1 << 20,
+    age: Duration::from_secs(600),
+};
 
 /// A store over objects in memory, with its staging area and logs on disk.
 struct Rig {
@@ -59,6 +68,7 @@ impl Rig {
             source: Box::new(memory.clone()),
             sink: Box::new(memory.clone()),
             area: Arc::new(Area::open(directory.path()).unwrap()),
+            partials: Partials::new(MOST),
             logs: directory.path().join(LOGS),
         };
         Self {
