@@ -41,6 +41,8 @@ pub struct Unmet {
 pub enum Reason {
     /// A field holds a bad value.
     InvalidField,
+    /// A field holds a position that the resource does not have.
+    OutOfRange,
     /// What was named does not exist.
     NotFound,
     /// The request id was used before, with another body.
@@ -67,8 +69,9 @@ pub enum Reason {
 
 impl Reason {
     /// Every class of Belljar's own, with the gRPC code and the word it goes out with.
-    pub const TABLE: [(Self, Code, &'static str); 11] = [
+    pub const TABLE: [(Self, Code, &'static str); 12] = [
         (Self::InvalidField, Code::InvalidArgument, "INVALID_FIELD"),
+        (Self::OutOfRange, Code::OutOfRange, "OUT_OF_RANGE"),
         (Self::NotFound, Code::NotFound, "NOT_FOUND"),
         (
             Self::RequestIdReused,
@@ -136,6 +139,14 @@ impl Problem {
         let mut problem = Self::new(Reason::InvalidField, invalid.to_string());
         problem.fields.push(invalid);
         problem
+    }
+
+    /// `OUT_OF_RANGE`: a field holds a position that the resource does not have.
+    pub fn out_of_range(invalid: Invalid) -> Self {
+        Self {
+            reason: Reason::OutOfRange,
+            ..Self::invalid(invalid)
+        }
     }
 
     /// `NOT_FOUND`: nothing has the resource name `name`.

@@ -28,7 +28,7 @@ use tonic::transport::server::Router;
 use crate::config::Config;
 use crate::listen::listen;
 use crate::peers::{Logs, SignerClient, SpawnerClient, StoreClient, SystemClock};
-use crate::services::{Blobs, Builds, ByteStreams, Gate, Host, ServerCapabilities, View};
+use crate::services::{Blobs, Builds, ByteStreams, Gate, Host, Objects, ServerCapabilities, View};
 use crate::tasks;
 
 /// Why the daemon ended, or did not start.
@@ -155,9 +155,9 @@ fn services(config: Config, engine: Engine, peers: Peers) -> Router {
         slots: config.slots,
         builder_ids: config.builder_ids,
     });
-    let blobs = Blobs::new(peers.objects.clone(), peers.store.clone());
-    let blobs = ContentAddressableStorageServer::new(blobs);
-    let streams = ByteStreamServer::new(ByteStreams::new(peers.objects, peers.store));
+    let objects = Objects::new(peers.objects, peers.store);
+    let blobs = ContentAddressableStorageServer::new(Blobs::new(objects.clone()));
+    let streams = ByteStreamServer::new(ByteStreams::new(objects));
     let capabilities = CapabilitiesServer::new(ServerCapabilities);
     let most = bounds::GRPC_MESSAGE_BYTES;
     let builds = InterceptedService::new(builds.max_decoding_message_size(most), gate.clone());
@@ -166,6 +166,8 @@ fn services(config: Config, engine: Engine, peers: Peers) -> Router {
     let capabilities = InterceptedService::new(capabilities.max_decoding_message_size(most), gate);
     Server::builder()
         .concurrency_limit_per_connection(bounds::CALLS_PER_CONNECTION)
+        .initial_stream_window_size(bounds::GRPC_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(bounds::GRPC_CONNECTION_WINDOW_BYTES)
         .add_service(builds)
         .add_service(blobs)
         .add_service(streams)

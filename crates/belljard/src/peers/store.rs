@@ -1,33 +1,48 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use belljar_core::{AttemptId, ObjectId, bounds};
+use belljar_core::{AttemptId, Digest, ObjectId, bounds};
 use belljar_engine::ports::{Store, Trouble};
 use belljar_plan::frame;
-use belljar_plan::store::{Answer, Failure, Request};
+use belljar_plan::store::{Answer, Failure, RefusedBlob, Request};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::Logs;
 use super::channel::{Buffer, Channel, ChannelError};
 use crate::tasks;
+
+/// How long to wait for a place among the connections.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Gives content to the store. Cheap to clone; all clones share a bounded pool of connections.
 #[derive(Clone, Debug)]
 pub(crate) struct StoreClient {
     socket: Arc<PathBuf>,
     logs: Logs,
+    /// For the engine: no number of clients keeps it from its evidence.
     slots: Arc<Semaphore>,
+    /// For clients, whose streams last as long as they like.
+    uploads: Arc<Semaphore>,
     /// Connections between two conversations.
     idle: Arc<Mutex<Vec<Channel>>>,
 }
 
-/// One object on its way. Dropped before its end it leaves nothing in the store.
+/// A connection to the store, for one conversation.
 #[derive(Debug)]
-pub(crate) struct Put {
+pub(super) struct Talk {
     channel: Channel,
-    left: u64,
     idle: Arc<Mutex<Vec<Channel>>>,
     _slot: OwnedSemaphorePermit,
+}
+
+/// One object on its way. Dropped before its end it leaves nothing that can be read; what came of an
+/// upload that can be gone on with stays in the store for a while.
+#[derive(Debug)]
+pub(crate) struct Put {
+    talk: Talk,
+    left: u64,
 }
 
 /// Why content is not in the store.
@@ -39,6 +54,9 @@ pub(crate) enum PutError {
     /// The disk is full.
     #[error("{0}")]
     Full(String),
+    /// Another connection is at it.
+    #[error("{0}")]
+    Busy(String),
     /// The store has refused or failed.
     #[error("the store: {0}")]
     Store(String),
@@ -59,42 +77,157 @@ impl StoreClient {
             socket: Arc::new(socket),
             logs,
             slots: Arc::new(Semaphore::new(bounds::STORE_CONNECTIONS)),
+            uploads: Arc::new(Semaphore::new(bounds::UPLOADS)),
             idle: Arc::default(),
         }
     }
 
     /// Begins to give `object` to the store.
-    pub(crate) async fn begin(&self, object: ObjectId) -> Result<Put, PutError> {
-        let slot = self.slots.clone().acquire_owned().await;
-        let slot = slot.map_err(|_| PutError::Unreachable("shutting down".to_owned()))?;
-        let request = Request::Put { object };
-        // A connection that was idle may have been closed by a restart of the store.
-        let reused = lock(&self.idle).pop();
-        let channel = match reused {
-            Some(channel) if channel.tell(&request).await.is_ok() => channel,
-            _ => {
-                let channel = Channel::connect(&self.socket).await?;
-                channel.tell(&request).await?;
-                channel
-            }
+    async fn begin(&self, object: ObjectId) -> Result<Put, PutError> {
+        let talk = self.ask(&self.slots, &Request::Put { object }).await?;
+        let left = object.size;
+        Ok(Put { talk, left })
+    }
+
+    /// Goes on with an upload at `offset`, or begins it there. If it stands elsewhere, tells where.
+    pub(crate) async fn resume(
+        &self,
+        key: Digest,
+        object: ObjectId,
+        offset: u64,
+    ) -> Result<Result<Put, u64>, PutError> {
+        let request = Request::Upload {
+            key,
+            object,
+            offset,
         };
-        Ok(Put {
-            channel,
-            left: object.size,
-            idle: self.idle.clone(),
-            _slot: slot,
-        })
+        let talk = self.ask(&self.uploads, &request).await?;
+        match talk.hear().await? {
+            Answer::Upload {
+                committed,
+                open: true,
+            } => {
+                let left = object.size.saturating_sub(committed);
+                Ok(Ok(Put { talk, left }))
+            }
+            Answer::Upload { committed, .. } => {
+                talk.end();
+                Ok(Err(committed))
+            }
+            answer => Err(refusal(answer)),
+        }
+    }
+
+    /// How much of an upload has come.
+    pub(crate) async fn committed(&self, key: Digest, object: ObjectId) -> Result<u64, PutError> {
+        let request = Request::Uploaded { key, object };
+        let talk = self.ask(&self.uploads, &request).await?;
+        match talk.hear().await? {
+            Answer::Upload { committed, .. } => {
+                talk.end();
+                Ok(committed)
+            }
+            answer => Err(refusal(answer)),
+        }
     }
 
     /// Gives content that is in memory to the store.
-    pub(crate) async fn put_bytes(&self, object: ObjectId, content: &[u8]) -> Result<(), PutError> {
+    async fn put_bytes(&self, object: ObjectId, content: &[u8]) -> Result<(), PutError> {
         let mut put = self.begin(object).await?;
         put.write(content).await?;
         put.finish().await
     }
+
+    /// Gives many small blobs to the store, which makes them durable together. Each is as long as its id
+    /// says. Tells which were refused, and whose doing it was.
+    pub(crate) async fn put_many(
+        &self,
+        blobs: &[(ObjectId, Vec<u8>)],
+    ) -> Result<Vec<RefusedBlob>, PutError> {
+        let mut refused = Vec::new();
+        let mut at = 0;
+        for portion in blobs.chunks(bounds::DIGESTS_PER_FRAME) {
+            let objects = portion.iter().map(|(object, _)| *object).collect();
+            let request = Request::PutMany { objects };
+            let talk = self.ask(&self.uploads, &request).await?;
+            let contents: Vec<&[u8]> = portion.iter().map(|(_, content)| &content[..]).collect();
+            // Bounded: a batch fits one message of gRPC.
+            for piece in contents.concat().chunks(bounds::CHUNK_BYTES) {
+                talk.send(piece).await?;
+            }
+            let found = match talk.hear().await? {
+                Answer::Kept { refused } => refused,
+                answer => return Err(refusal(answer)),
+            };
+            talk.end();
+            refused.extend(found.into_iter().map(|one| RefusedBlob {
+                index: at + one.index,
+                ..one
+            }));
+            at += portion.len();
+        }
+        Ok(refused)
+    }
+
+    /// Asks on a connection of its own, when there is a place for it.
+    async fn ask(&self, places: &Arc<Semaphore>, request: &Request) -> Result<Talk, PutError> {
+        let slot = timeout(PATIENCE, places.clone().acquire_owned()).await;
+        let slot = match slot {
+            Ok(Ok(slot)) => slot,
+            Ok(Err(_)) => return Err(PutError::Unreachable("shutting down".to_owned())),
+            Err(_) => {
+                let why = "too many uploads are under way; try again later";
+                return Err(PutError::Busy(why.to_owned()));
+            }
+        };
+        // A connection that was idle may have been closed by a restart of the store.
+        let reused = lock(&self.idle).pop();
+        let channel = match reused {
+            Some(channel) if channel.tell(request).await.is_ok() => channel,
+            _ => {
+                let channel = Channel::connect(&self.socket).await?;
+                channel.tell(request).await?;
+                channel
+            }
+        };
+        Ok(Talk {
+            channel,
+            idle: self.idle.clone(),
+            _slot: slot,
+        })
+    }
+}
+
+impl Talk {
+    /// Sends content, at most [`bounds::CHUNK_BYTES`].
+    async fn send(&self, piece: &[u8]) -> Result<(), PutError> {
+        let message = frame::data(piece).map_err(ChannelError::Malformed)?;
+        let Err(error) = self.channel.send(&message).await else {
+            return Ok(());
+        };
+        // The store may have said why before it closed.
+        Err(match self.hear().await {
+            Ok(answer) => refusal(answer),
+            Err(_) => ChannelError::from(error).into(),
+        })
+    }
+
+    async fn hear(&self) -> Result<Answer, ChannelError> {
+        self.channel.hear(&mut Buffer::new()).await
+    }
+
+    /// Leaves the connection to the next conversation.
+    fn end(self) {
+        lock(&self.idle).push(self.channel);
+    }
 }
 
 impl Put {
+    /// Bytes that have not been sent yet.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+
     /// Sends the next piece, of any length.
     pub(crate) async fn write(&mut self, piece: &[u8]) -> Result<(), PutError> {
         let Some(left) = self.left.checked_sub(piece.len() as u64) else {
@@ -104,18 +237,17 @@ impl Put {
         };
         self.left = left;
         for chunk in piece.chunks(bounds::CHUNK_BYTES) {
-            let message = frame::data(chunk).map_err(ChannelError::Malformed)?;
-            if let Err(error) = self.channel.send(&message).await {
-                // The store may have said why before it closed.
-                return Err(
-                    match self.channel.hear::<Answer>(&mut Buffer::new()).await {
-                        Ok(answer) => refusal(answer),
-                        Err(_) => ChannelError::from(error).into(),
-                    },
-                );
-            }
+            self.talk.send(chunk).await?;
         }
         Ok(())
+    }
+
+    /// Ends it so that nothing stays to be gone on with: a request in the middle of content says that
+    /// there will be no more of it.
+    pub(crate) async fn forget(self) {
+        let object = ObjectId::of(b"");
+        // When the store is gone, so is what came.
+        let _ = self.talk.channel.tell(&Request::Put { object }).await;
     }
 
     /// Waits until the content is verified and durable.
@@ -126,9 +258,9 @@ impl Put {
                 self.left
             )));
         }
-        match self.channel.hear(&mut Buffer::new()).await? {
+        match self.talk.hear().await? {
             Answer::Stored => {
-                lock(&self.idle).push(self.channel);
+                self.talk.end();
                 Ok(())
             }
             answer => Err(refusal(answer)),
@@ -141,6 +273,7 @@ fn refusal(answer: Answer) -> PutError {
         Answer::Failed { class, why } => match class {
             Failure::Content => PutError::Content(why),
             Failure::Full => PutError::Full(why),
+            Failure::Busy => PutError::Busy(why),
             Failure::Missing | Failure::Refused | Failure::Internal => PutError::Store(why),
         },
         other => PutError::Store(format!("an answer that does not fit: {other:?}")),

@@ -1,79 +1,25 @@
-use std::io::Read as _;
-use std::sync::Arc;
-
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
-use bazel_remote_apis::google::rpc;
-use belljar_cas::{BlobSource, ReadError, VerifyingRead};
-use belljar_core::{Invalid, ObjectId, bounds};
+use belljar_cas::ReadError;
 use belljar_wire::{Problem, Reason};
 use reapi::content_addressable_storage_server::ContentAddressableStorage;
-use tokio::task::spawn_blocking;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::resource::{check_instance, object};
-use super::{internal, refused};
-use crate::peers::StoreClient;
+use super::batch::{self, digest_of, objects};
+use super::internal;
+use super::objects::Objects;
+use super::resource::check_instance;
+use super::taker;
+use super::tree::Walk;
 use crate::tasks::Feed;
 
-/// REAPI `ContentAddressableStorage`: many small blobs at once. Reads come straight from the objects,
-/// writes go to the store.
-pub(crate) struct Blobs {
-    source: Arc<dyn BlobSource>,
-    store: StoreClient,
-}
+/// REAPI `ContentAddressableStorage`: many small blobs at once, and trees. Reads come straight from the
+/// objects, writes go to the store.
+pub(crate) struct Blobs(Objects);
 
 impl Blobs {
-    pub(crate) fn new(source: Arc<dyn BlobSource>, store: StoreClient) -> Self {
-        Self { source, store }
+    pub(crate) fn new(objects: Objects) -> Self {
+        Self(objects)
     }
-}
-
-/// The digests of a request, with their place in it if one is bad.
-fn objects<'a>(
-    field: &str,
-    digests: impl Iterator<Item = &'a reapi::Digest>,
-) -> Result<Vec<ObjectId>, Problem> {
-    let parsed = (0_usize..)
-        .zip(digests)
-        .map(|(index, digest)| object(digest).map_err(|e| e.within(format!("{field}[{index}]"))));
-    let parsed: Vec<ObjectId> = parsed.collect::<Result<_, _>>()?;
-    if parsed.len() > bounds::BATCH_BLOBS {
-        let reason = format!(
-            "{} blobs; {} are allowed at once",
-            parsed.len(),
-            bounds::BATCH_BLOBS
-        );
-        return Err(Invalid::field(field, reason).into());
-    }
-    Ok(parsed)
-}
-
-/// All sizes together, which must fit one message.
-fn check_total(field: &str, sizes: impl Iterator<Item = u64>) -> Result<(), Problem> {
-    let total = sizes.fold(0_u64, u64::saturating_add);
-    if total > bounds::BATCH_BYTES as u64 {
-        let reason = format!(
-            "{total} bytes; {} are allowed at once. Use ByteStream",
-            bounds::BATCH_BYTES
-        );
-        return Err(Invalid::field(field, reason).into());
-    }
-    Ok(())
-}
-
-fn digest_of(object: ObjectId) -> Option<reapi::Digest> {
-    Some(reapi::Digest {
-        hash: object.digest.to_hex(),
-        size_bytes: i64::try_from(object.size).unwrap_or(i64::MAX),
-    })
-}
-
-fn verdict(code: Code, message: impl Into<String>) -> Option<rpc::Status> {
-    Some(rpc::Status {
-        code: code.into(),
-        message: message.into(),
-        details: Vec::new(),
-    })
 }
 
 #[tonic::async_trait]
@@ -86,22 +32,9 @@ impl ContentAddressableStorage for Blobs {
         check_instance(&request.instance_name, request.digest_function)
             .map_err(Problem::invalid)?;
         let asked = objects("blob_digests", request.blob_digests.iter())?;
-        let source = self.source.clone();
-        let missing = spawn_blocking(move || {
-            let mut missing = Vec::new();
-            for object in asked {
-                if !source.contains(object)? {
-                    missing.extend(digest_of(object));
-                }
-            }
-            Ok::<_, ReadError>(missing)
-        });
-        let missing = missing
-            .await
-            .map_err(|e| internal("the store could not be read", &e))?;
+        let missing = self.0.missing(asked).await?;
         Ok(Response::new(reapi::FindMissingBlobsResponse {
-            missing_blob_digests: missing
-                .map_err(|e| internal("the store could not be read", &e))?,
+            missing_blob_digests: missing.into_iter().filter_map(digest_of).collect(),
         }))
     }
 
@@ -112,39 +45,7 @@ impl ContentAddressableStorage for Blobs {
         let request = request.into_inner();
         check_instance(&request.instance_name, request.digest_function)
             .map_err(Problem::invalid)?;
-        let digests: Vec<reapi::Digest> = request
-            .requests
-            .iter()
-            .map(|one| one.digest.clone().unwrap_or_default())
-            .collect();
-        let asked = objects("requests", digests.iter())?;
-        check_total(
-            "requests",
-            request.requests.iter().map(|one| one.data.len() as u64),
-        )?;
-        let mut responses = Vec::with_capacity(asked.len());
-        for (object, one) in asked.into_iter().zip(request.requests) {
-            let status = if one.compressor != i32::from(reapi::compressor::Value::Identity) {
-                verdict(Code::InvalidArgument, "compressed blobs are not supported")
-            } else if one.data.len() as u64 != object.size {
-                verdict(
-                    Code::InvalidArgument,
-                    format!("{} bytes came for {object}", one.data.len()),
-                )
-            } else {
-                match self.store.put_bytes(object, &one.data).await {
-                    Ok(()) => verdict(Code::Ok, ""),
-                    Err(error) => {
-                        let status = refused(&error);
-                        verdict(status.code(), status.message())
-                    }
-                }
-            };
-            responses.push(reapi::batch_update_blobs_response::Response {
-                digest: digest_of(object),
-                status,
-            });
-        }
+        let responses = batch::update(&self.0, request.requests).await?;
         Ok(Response::new(reapi::BatchUpdateBlobsResponse { responses }))
     }
 
@@ -155,18 +56,7 @@ impl ContentAddressableStorage for Blobs {
         let request = request.into_inner();
         check_instance(&request.instance_name, request.digest_function)
             .map_err(Problem::invalid)?;
-        let asked = objects("digests", request.digests.iter())?;
-        check_total("digests", asked.iter().map(|object| object.size))?;
-        let source = self.source.clone();
-        let read = spawn_blocking(move || {
-            asked
-                .into_iter()
-                .map(|object| read_whole(&*source, object))
-                .collect()
-        });
-        let responses = read
-            .await
-            .map_err(|e| internal("the store could not be read", &e))?;
+        let responses = batch::read(&self.0, request).await?;
         Ok(Response::new(reapi::BatchReadBlobsResponse { responses }))
     }
 
@@ -174,9 +64,14 @@ impl ContentAddressableStorage for Blobs {
 
     async fn get_tree(
         &self,
-        _: Request<reapi::GetTreeRequest>,
+        request: Request<reapi::GetTreeRequest>,
     ) -> Result<Response<Self::GetTreeStream>, Status> {
-        Err(unsupported("GetTree"))
+        let walk = Walk::parse(request.get_ref())?;
+        let permit = self.0.download().await?;
+        let source = self.0.source();
+        Ok(Response::new(taker::stream("tree", permit, move |taker| {
+            walk.tell(&*source, taker)
+        })))
     }
 
     async fn split_blob(
@@ -212,35 +107,9 @@ impl ContentAddressableStorage for Blobs {
 
 fn unsupported(what: &str) -> Status {
     Problem::unsupported(format!(
-        "{what} is not supported yet; read each blob by its digest"
+        "{what} is not supported, as the capabilities say; transfer each blob whole, by ByteStream"
     ))
     .into()
-}
-
-/// One blob, verified, or why not.
-fn read_whole(
-    source: &dyn BlobSource,
-    object: ObjectId,
-) -> reapi::batch_read_blobs_response::Response {
-    let mut data = Vec::new();
-    let read = source.read(object).and_then(|content| {
-        let read = VerifyingRead::new(content, object).read_to_end(&mut data);
-        read.map_err(|source| ReadError::Io { object, source })
-    });
-    let status = match read {
-        Ok(_) => verdict(Code::Ok, ""),
-        Err(error) => {
-            data.clear();
-            let status = unreadable(error);
-            verdict(status.code(), status.message())
-        }
-    };
-    reapi::batch_read_blobs_response::Response {
-        digest: digest_of(object),
-        data,
-        compressor: reapi::compressor::Value::Identity.into(),
-        status,
-    }
 }
 
 /// What a failed read looks like from outside. An object of another size is, by its id, not there.

@@ -1,45 +1,30 @@
-use std::io::{self, Read};
-use std::sync::Arc;
+use std::io;
 
 use bazel_remote_apis::google::bytestream::byte_stream_server::ByteStream;
 use bazel_remote_apis::google::bytestream::{
     QueryWriteStatusRequest, QueryWriteStatusResponse, ReadRequest, ReadResponse, WriteRequest,
     WriteResponse,
 };
-use belljar_cas::{BlobSource, ReadError, VerifyingRead};
-use belljar_core::{Invalid, ObjectId, bounds};
+use belljar_cas::VerifyingRead;
+use belljar_core::{Invalid, ObjectId};
 use belljar_wire::Problem;
-use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::blobs::unreadable;
-use super::resource::{to_read, to_write};
-use super::{internal, refused};
-use crate::peers::StoreClient;
-use crate::tasks::{self, Feed};
+use super::gate::identity;
+use super::objects::Objects;
+use super::receive::{committed, length, receive};
+use super::resource::{Form, to_read};
+use super::taker::{self, Outlet, Part};
+use super::zstd;
+use crate::tasks::Feed;
 
-/// `google.bytestream.ByteStream`: blobs of any size, in constant memory. Nothing can be resumed in the
-/// middle yet; whoever is interrupted begins again.
-pub(crate) struct ByteStreams {
-    source: Arc<dyn BlobSource>,
-    store: StoreClient,
-}
-
-/// An object being read and verified.
-type Content = VerifyingRead<Box<dyn Read + Send>>;
+/// `google.bytestream.ByteStream`: blobs of any size, in constant memory, as they are or packed by zstd. An
+/// upload that broke off can be gone on with for a while; a download from any position.
+pub(crate) struct ByteStreams(Objects);
 
 impl ByteStreams {
-    pub(crate) fn new(source: Arc<dyn BlobSource>, store: StoreClient) -> Self {
-        Self { source, store }
-    }
-
-    async fn contains(&self, object: ObjectId) -> Result<bool, Status> {
-        let source = self.source.clone();
-        let found = spawn_blocking(move || source.contains(object));
-        let found = found
-            .await
-            .map_err(|e| internal("the store could not be read", &e))?;
-        found.map_err(|e| internal("the store could not be read", &e))
+    pub(crate) fn new(objects: Objects) -> Self {
+        Self(objects)
     }
 }
 
@@ -52,55 +37,26 @@ impl ByteStream for ByteStreams {
         request: Request<ReadRequest>,
     ) -> Result<Response<Self::ReadStream>, Status> {
         let request = request.into_inner();
-        let object = to_read(&request.resource_name).map_err(Problem::invalid)?;
-        if request.read_offset != 0 {
-            return Err(Problem::unsupported(
-                "read_offset: reading from the middle is not supported yet",
-            )
-            .into());
-        }
-        let whole =
-            u64::try_from(request.read_limit).is_ok_and(|limit| limit == 0 || limit >= object.size);
-        if !whole {
-            return Err(
-                Problem::unsupported("read_limit: reading a part is not supported yet").into(),
-            );
-        }
-        let source = self.source.clone();
-        let content = spawn_blocking(move || source.read(object));
-        let content = content
-            .await
-            .map_err(|e| internal("the store could not be read", &e))?
-            .map_err(unreadable)?;
-        let mut content = VerifyingRead::new(content, object);
-        Ok(Response::new(tasks::feed(
+        let download = to_read(&request.resource_name).map_err(Problem::invalid)?;
+        let object = download.object;
+        let (skip, take) = part(&request, object, download.form)?;
+        let permit = self.0.download().await?;
+        let packing = match download.form {
+            Form::Identity => None,
+            Form::Zstd => Some(self.0.zstd().await?),
+        };
+        let content = self.0.open(object).await?;
+        Ok(Response::new(taker::stream(
             "read",
-            2,
-            move |sender| async move {
-                // One piece stays behind until the next was read: whoever has received all of them has
-                // received the object, since only a verified one is read to its end.
-                let mut held: Option<Vec<u8>> = None;
-                loop {
-                    let read = next_piece(content, object).await;
-                    let (rest, piece) = match read {
-                        Ok(read) => read,
-                        Err(status) => {
-                            // Who no longer listens needs no reason.
-                            let _ = sender.send(Err(status)).await;
-                            return;
-                        }
-                    };
-                    content = rest;
-                    let end = piece.is_empty();
-                    if let Some(data) = held.replace(piece)
-                        && sender.send(Ok(ReadResponse { data })).await.is_err()
-                    {
-                        return;
-                    }
-                    if end {
-                        return;
-                    }
-                }
+            (permit, packing),
+            move |taker| {
+                let mut part = Part::new(VerifyingRead::new(content, object), skip, take);
+                let mut outlet = Outlet::new(taker, |data| ReadResponse { data });
+                let copied = match download.form {
+                    Form::Identity => io::copy(&mut part, &mut outlet).map(drop),
+                    Form::Zstd => zstd::pack(&mut part, &mut outlet),
+                };
+                outlet.finish(copied, object)
             },
         )))
     }
@@ -109,98 +65,42 @@ impl ByteStream for ByteStreams {
         &self,
         request: Request<Streaming<WriteRequest>>,
     ) -> Result<Response<WriteResponse>, Status> {
-        let mut messages = request.into_inner();
-        let missing = || {
-            Invalid::field(
-                "resource_name",
-                "missing; the first message must name what is written",
-            )
-        };
-        let first = messages
-            .message()
-            .await?
-            .ok_or_else(|| Problem::invalid(missing()))?;
-        let object = to_write(&first.resource_name).map_err(Problem::invalid)?;
-        if object.size > bounds::BLOB_BYTES {
-            let reason = format!(
-                "{} bytes; a blob may have {}",
-                object.size,
-                bounds::BLOB_BYTES
-            );
-            return Err(Problem::invalid(Invalid::field("resource_name", reason)).into());
-        }
-        let committed = i64::try_from(object.size).unwrap_or(i64::MAX);
-        if self.contains(object).await? {
-            // REAPI: what is there already is answered at once.
-            return Ok(Response::new(WriteResponse {
-                committed_size: committed,
-            }));
-        }
-        let name = first.resource_name.clone();
-        let mut put = self.store.begin(object).await.map_err(|e| refused(&e))?;
-        let (mut next, mut offset) = (Some(first), 0_u64);
-        while let Some(message) = next {
-            if !message.resource_name.is_empty() && message.resource_name != name {
-                let reason = "another one than in the first message";
-                return Err(Problem::invalid(Invalid::field("resource_name", reason)).into());
-            }
-            if u64::try_from(message.write_offset) != Ok(offset) {
-                let reason = format!(
-                    "{} where {offset} is due; begin again at 0",
-                    message.write_offset
-                );
-                return Err(Problem::invalid(Invalid::field("write_offset", reason)).into());
-            }
-            offset += message.data.len() as u64;
-            put.write(&message.data).await.map_err(|e| refused(&e))?;
-            if message.finish_write {
-                put.finish().await.map_err(|e| refused(&e))?;
-                return Ok(Response::new(WriteResponse {
-                    committed_size: committed,
-                }));
-            }
-            next = messages.message().await?;
-        }
-        let reason = "the stream ended without it; nothing was kept";
-        Err(Problem::invalid(Invalid::field("finish_write", reason)).into())
+        let caller = identity(&request)?;
+        let committed_size = receive(&self.0, caller, request.into_inner()).await?;
+        Ok(Response::new(WriteResponse { committed_size }))
     }
 
     async fn query_write_status(
         &self,
         request: Request<QueryWriteStatusRequest>,
     ) -> Result<Response<QueryWriteStatusResponse>, Status> {
-        let object = to_write(&request.get_ref().resource_name).map_err(Problem::invalid)?;
-        let complete = self.contains(object).await?;
-        // What was interrupted leaves nothing: all of it, or none.
-        let committed_size = if complete {
-            i64::try_from(object.size).unwrap_or(i64::MAX)
-        } else {
-            0
-        };
+        let caller = identity(&request)?;
+        let name = &request.get_ref().resource_name;
+        let (object, committed) = committed(&self.0, caller, name).await?;
         Ok(Response::new(QueryWriteStatusResponse {
-            committed_size,
-            complete,
+            committed_size: length(committed.unwrap_or(object.size)),
+            complete: committed.is_none(),
         }))
     }
 }
 
-/// Reads on, on a thread that may block; an empty piece is the verified end.
-async fn next_piece(mut content: Content, object: ObjectId) -> Result<(Content, Vec<u8>), Status> {
-    let read = spawn_blocking(move || {
-        let mut piece = vec![0; bounds::READ_CHUNK_BYTES];
-        let mut length = 0;
-        while length < piece.len() {
-            match content.read(&mut piece[length..]) {
-                Ok(0) => break,
-                Ok(count) => length += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(ReadError::Io { object, source }),
-            }
-        }
-        piece.truncate(length);
-        Ok((content, piece))
-    });
-    read.await
-        .map_err(|e| internal("an object could not be read", &e))?
-        .map_err(unreadable)
+/// How many bytes to skip and how many to take then, as `ByteStream` has it.
+fn part(request: &ReadRequest, object: ObjectId, form: Form) -> Result<(u64, u64), Problem> {
+    let skip = u64::try_from(request.read_offset).ok();
+    let skip = skip.filter(|skip| *skip <= object.size).ok_or_else(|| {
+        let reason = format!(
+            "{}; the blob has {} bytes",
+            request.read_offset, object.size
+        );
+        Problem::out_of_range(Invalid::field("read_offset", reason))
+    })?;
+    let limit = u64::try_from(request.read_limit)
+        .map_err(|_| Invalid::field("read_limit", "a negative number"))?;
+    if limit > 0 && form == Form::Zstd {
+        let reason = "packed content has no limit (REAPI); read it to its end";
+        return Err(Invalid::field("read_limit", reason).into());
+    }
+    let left = object.size - skip;
+    let take = if limit == 0 { left } else { left.min(limit) };
+    Ok((skip, take))
 }

@@ -33,6 +33,8 @@ impl Capabilities for ServerCapabilities {
             max_batch_total_size_bytes: i64::try_from(bounds::BATCH_BYTES).unwrap_or(i64::MAX),
             symlink_absolute_path_strategy:
                 reapi::symlink_absolute_path_strategy::Value::Disallowed.into(),
+            supported_compressors: vec![reapi::compressor::Value::Zstd.into()],
+            supported_batch_update_compressors: vec![reapi::compressor::Value::Zstd.into()],
             max_cas_blob_size_bytes: i64::try_from(bounds::BLOB_BYTES).unwrap_or(i64::MAX),
             ..reapi::CacheCapabilities::default()
         };

@@ -1,15 +1,21 @@
 //! The gRPC services. Whatever comes in is parsed by `belljar-wire` or here, once; whoever calls is known
 //! before any service sees the call.
 
+mod batch;
 mod blobs;
 mod builds;
 mod bytestream;
 mod capabilities;
 mod gate;
 mod host;
+mod objects;
+mod receive;
 mod resource;
+mod taker;
+mod tree;
 mod view;
 mod watch;
+mod zstd;
 
 pub(crate) use blobs::Blobs;
 pub(crate) use builds::Builds;
@@ -17,6 +23,7 @@ pub(crate) use bytestream::ByteStreams;
 pub(crate) use capabilities::ServerCapabilities;
 pub(crate) use gate::Gate;
 pub(crate) use host::Host;
+pub(crate) use objects::Objects;
 pub(crate) use view::View;
 
 use std::error::Error;
@@ -39,6 +46,7 @@ fn refused(error: &PutError) -> Status {
         PutError::Content(why) => {
             Problem::new(belljar_wire::Reason::DigestMismatch, why.as_str()).into()
         }
+        PutError::Busy(why) => Problem::unavailable(why.as_str()).into(),
         PutError::Full(why) => Problem::exhausted(why.as_str(), None).into(),
         PutError::Unreachable(_) => {
             tracing::warn!(%error, "an upload failed");

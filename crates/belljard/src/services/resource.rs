@@ -1,7 +1,7 @@
 //! Names of blobs in REAPI: in `ByteStream` resource names and in digests.
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
-use belljar_core::{Digest, Invalid, ObjectId};
+use belljar_core::{Digest, Invalid, ObjectId, bounds};
 use reapi::digest_function::Value as DigestFunction;
 
 /// The digest functions by which a resource name may be qualified (REAPI v2, `DigestFunction`), but one.
@@ -47,26 +47,77 @@ pub(super) fn check_instance(instance: &str, function: i32) -> Result<(), Invali
     }
 }
 
-/// Reads `blobs/{hash}/{size}`.
-pub(super) fn to_read(name: &str) -> Result<ObjectId, Invalid> {
-    let parts: Vec<&str> = name.split('/').collect();
-    match parts[..] {
-        ["blobs", hash, size] => blob(hash, size),
-        _ => Err(unfit(&parts, "blobs/{hash}/{size}")),
-    }
+/// How a blob travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As it is.
+    Identity,
+    /// Packed by zstd.
+    Zstd,
 }
 
-/// Reads `uploads/{uuid}/blobs/{hash}/{size}`; what follows after a further slash is the client's own.
-pub(super) fn to_write(name: &str) -> Result<ObjectId, Invalid> {
-    let parts: Vec<&str> = name.splitn(6, '/').collect();
-    match parts[..] {
-        ["uploads", uuid, "blobs", hash, size] | ["uploads", uuid, "blobs", hash, size, _]
-            if !uuid.is_empty() && !OTHER_FUNCTIONS.contains(&hash) =>
-        {
-            blob(hash, size)
+/// What is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Download {
+    pub(super) object: ObjectId,
+    pub(super) form: Form,
+}
+
+/// What is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Upload {
+    /// The client's own name for it.
+    pub(super) uuid: String,
+    pub(super) object: ObjectId,
+    pub(super) form: Form,
+}
+
+/// Reads `blobs/{hash}/{size}` or `compressed-blobs/zstd/{hash}/{size}`.
+pub(super) fn to_read(name: &str) -> Result<Download, Invalid> {
+    let parts: Vec<&str> = name.split('/').collect();
+    let (form, object) = match parts[..] {
+        ["blobs", hash, size] => (Form::Identity, blob(hash, size)?),
+        ["compressed-blobs", "zstd", hash, size] => (Form::Zstd, blob(hash, size)?),
+        _ => {
+            return Err(unfit(
+                &parts,
+                "blobs/{hash}/{size}` or `compressed-blobs/zstd/{hash}/{size}",
+            ));
         }
-        _ => Err(unfit(&parts, "uploads/{uuid}/blobs/{hash}/{size}")),
+    };
+    Ok(Download { object, form })
+}
+
+/// Reads `uploads/{uuid}/blobs/{hash}/{size}` or `uploads/{uuid}/compressed-blobs/zstd/{hash}/{size}`; what
+/// follows after a further slash is the client's own.
+pub(super) fn to_write(name: &str) -> Result<Upload, Invalid> {
+    let parts: Vec<&str> = name.splitn(7, '/').collect();
+    let (uuid, form, hash, size) = match parts[..] {
+        ["uploads", uuid, "blobs", hash, size, ..] if !OTHER_FUNCTIONS.contains(&hash) => {
+            (uuid, Form::Identity, hash, size)
+        }
+        ["uploads", uuid, "compressed-blobs", "zstd", hash, size, ..]
+            if !OTHER_FUNCTIONS.contains(&hash) =>
+        {
+            (uuid, Form::Zstd, hash, size)
+        }
+        _ => {
+            return Err(unfit(
+                &parts,
+                "uploads/{uuid}/blobs/{hash}/{size}` or \
+                 `uploads/{uuid}/compressed-blobs/zstd/{hash}/{size}",
+            ));
+        }
+    };
+    if uuid.is_empty() || uuid.len() > bounds::NAME_BYTES {
+        let reason = format!("its uuid must have 1 to {} bytes", bounds::NAME_BYTES);
+        return Err(Invalid::field("resource_name", reason));
     }
+    Ok(Upload {
+        uuid: uuid.to_owned(),
+        object: blob(hash, size)?,
+        form,
+    })
 }
 
 fn blob(hash: &str, size: &str) -> Result<ObjectId, Invalid> {
@@ -81,8 +132,11 @@ fn blob(hash: &str, size: &str) -> Result<ObjectId, Invalid> {
 }
 
 fn unfit(parts: &[&str], due: &str) -> Invalid {
-    let reason = if parts.contains(&"compressed-blobs") {
-        "compressed blobs are not supported; transfer them as they are".to_owned()
+    let packed = parts.iter().position(|part| *part == "compressed-blobs");
+    let reason = if let Some(at) = packed
+        && parts.get(at + 1) != Some(&"zstd")
+    {
+        "the only compressor is zstd".to_owned()
     } else if parts.iter().any(|part| OTHER_FUNCTIONS.contains(part)) {
         "only the digest function SHA256 is supported, and is not named in a resource name"
             .to_owned()
@@ -100,16 +154,31 @@ mod tests {
 
     #[test]
     fn names_of_blobs() {
-        let empty = ObjectId::of(b"");
-        assert_eq!(to_read(&format!("blobs/{HASH}/0")), Ok(empty));
+        let object = ObjectId::of(b"");
+        let read = |form| Ok(Download { object, form });
+        assert_eq!(to_read(&format!("blobs/{HASH}/0")), read(Form::Identity));
         assert_eq!(
-            to_write(&format!("uploads/1-2-3/blobs/{HASH}/0")),
-            Ok(empty)
+            to_read(&format!("compressed-blobs/zstd/{HASH}/0")),
+            read(Form::Zstd)
         );
-        assert_eq!(
-            to_write(&format!("uploads/1-2-3/blobs/{HASH}/0/main.c/x")),
-            Ok(empty)
-        );
+        for (name, form) in [
+            (format!("uploads/1-2-3/blobs/{HASH}/0"), Form::Identity),
+            (
+                format!("uploads/1-2-3/blobs/{HASH}/0/main.c/x"),
+                Form::Identity,
+            ),
+            (
+                format!("uploads/1-2-3/compressed-blobs/zstd/{HASH}/0"),
+                Form::Zstd,
+            ),
+            (
+                format!("uploads/1-2-3/compressed-blobs/zstd/{HASH}/0/x/y"),
+                Form::Zstd,
+            ),
+        ] {
+            let uuid = "1-2-3".to_owned();
+            assert_eq!(to_write(&name), Ok(Upload { uuid, object, form }), "{name}");
+        }
         for (bad, why) in [
             (format!("main/blobs/{HASH}/0"), "empty name"),
             (format!("blobs/{HASH}/00"), "number of bytes"),
@@ -118,7 +187,8 @@ mod tests {
             (format!("blobs/{}/1", &HASH[1..]), "hexadecimal"),
             (format!("blobs/../{HASH}/1"), "empty name"),
             (format!("blobs/blake3/{HASH}/1"), "SHA256"),
-            (format!("compressed-blobs/zstd/{HASH}/1"), "compressed"),
+            (format!("compressed-blobs/deflate/{HASH}/1"), "zstd"),
+            (format!("compressed-blobs/{HASH}/1"), "zstd"),
             (String::new(), "empty name"),
         ] {
             let invalid = to_read(&bad).unwrap_err();
@@ -130,7 +200,12 @@ mod tests {
         for bad in [
             format!("uploads//blobs/{HASH}/0"),
             format!("uploads/u/blobs/blake3/{HASH}/0"),
-            format!("uploads/u/compressed-blobs/zstd/{HASH}/0"),
+            format!("uploads/u/compressed-blobs/brotli/{HASH}/0"),
+            format!("uploads/u/compressed-blobs/zstd/blake3/{HASH}/0"),
+            format!(
+                "uploads/{}/blobs/{HASH}/0",
+                "u".repeat(bounds::NAME_BYTES + 1)
+            ),
             format!("main/uploads/u/blobs/{HASH}/0"),
             format!("blobs/{HASH}/0"),
         ] {

@@ -90,31 +90,69 @@ fn store(site: &Site, connection: &Connection, writer: &Writer) {
         let Frame::Control(rest) = frame::parse(&buffer[..received.length]).unwrap() else {
             panic!("content without a request")
         };
-        let store::Request::Put { object } = frame::decode(rest).unwrap() else {
-            panic!("not for belljard")
+        let mut many = false;
+        let (opened, objects) = match frame::decode(rest).unwrap() {
+            store::Request::Put { object } => (None, vec![object]),
+            store::Request::Upload { object, offset, .. } => (Some((0, offset == 0)), vec![object]),
+            store::Request::Uploaded { .. } => (Some((0, false)), vec![]),
+            store::Request::PutMany { objects } => {
+                many = true;
+                (None, objects)
+            }
+            other => panic!("not for belljard: {other:?}"),
         };
-        let mut pending = writer.begin(Some(object)).unwrap();
-        let mut left = object.size;
-        while left > 0 {
-            let Ok(Some(received)) = connection.receive(&mut buffer) else {
-                return;
-            };
-            let Frame::Data(piece) = frame::parse(&buffer[..received.length]).unwrap() else {
-                panic!("not content")
-            };
-            left -= piece.len() as u64;
-            pending.write(piece).unwrap();
+        if let Some((committed, open)) = opened {
+            let answer = store::Answer::Upload { committed, open };
+            connection.send(&frame::encode(&answer).unwrap()).unwrap();
+            if !open {
+                continue;
+            }
         }
-        let answer = match pending.finish() {
-            Ok(_) => store::Answer::Stored,
-            Err(error) => store::Answer::Failed {
+        let Some(content) = gather(connection, &objects) else {
+            return;
+        };
+        let mut refused = Vec::new();
+        let mut why = String::new();
+        let mut rest = &content[..];
+        for (index, object) in objects.iter().enumerate() {
+            let (mine, more) = rest.split_at(usize::try_from(object.size).unwrap());
+            rest = more;
+            let mut pending = writer.begin(Some(*object)).unwrap();
+            pending.write(mine).unwrap();
+            if let Err(error) = pending.finish() {
+                why = error.to_string();
+                let class = store::Failure::Content;
+                refused.push(store::RefusedBlob { index, class });
+            }
+        }
+        let answer = match (many, refused.is_empty()) {
+            (true, _) => store::Answer::Kept { refused },
+            (false, true) => store::Answer::Stored,
+            (false, false) => store::Answer::Failed {
                 class: store::Failure::Content,
-                why: error.to_string(),
+                why,
             },
         };
         site.script.lock().unwrap().puts += 1;
         connection.send(&frame::encode(&answer).unwrap()).unwrap();
     }
+}
+
+/// All content that was announced; none when the other end has broken off.
+fn gather(connection: &Connection, objects: &[ObjectId]) -> Option<Vec<u8>> {
+    let due: u64 = objects.iter().map(|object| object.size).sum();
+    let mut buffer = vec![0; bounds::FRAME_BYTES];
+    let mut content = Vec::new();
+    while (content.len() as u64) < due {
+        let Ok(Some(received)) = connection.receive(&mut buffer) else {
+            return None;
+        };
+        match frame::parse(&buffer[..received.length]).unwrap() {
+            Frame::Data(piece) => content.extend_from_slice(piece),
+            Frame::Control(_) => return None,
+        }
+    }
+    Some(content)
 }
 
 fn sign(site: &Site, connection: &Connection) {

@@ -1,0 +1,102 @@
+use std::io::Read;
+use std::sync::Arc;
+
+use belljar_cas::{BlobSource, ReadError};
+use belljar_core::{Digest, ObjectId, bounds};
+use belljar_policy::Identity;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+use tonic::Status;
+
+use super::blobs::unreadable;
+use super::internal;
+use crate::peers::StoreClient;
+
+/// Objects, as callers find and give them: the one place where one is looked up for somebody. Cheap to
+/// clone; all clones share their bounds.
+#[derive(Clone)]
+pub(crate) struct Objects {
+    source: Arc<dyn BlobSource>,
+    /// Where what is given goes.
+    pub(super) store: StoreClient,
+    downloads: Arc<Semaphore>,
+    zstd: Arc<Semaphore>,
+}
+
+/// An object being read, not yet verified.
+pub(super) type Content = Box<dyn Read + Send>;
+
+impl Objects {
+    pub(crate) fn new(source: Arc<dyn BlobSource>, store: StoreClient) -> Self {
+        Self {
+            source,
+            store,
+            downloads: Arc::new(Semaphore::new(bounds::DOWNLOADS)),
+            zstd: Arc::new(Semaphore::new(bounds::ZSTD_STREAMS)),
+        }
+    }
+
+    /// Those that are not there.
+    pub(super) async fn missing(&self, mut asked: Vec<ObjectId>) -> Result<Vec<ObjectId>, Status> {
+        let found = self.with(move |source| {
+            let mut error = None;
+            asked.retain(|object| match source.contains(*object) {
+                Ok(found) => !found,
+                Err(failed) => {
+                    error = Some(failed);
+                    true
+                }
+            });
+            error.map_or(Ok(asked), Err)
+        });
+        let found: Result<Vec<ObjectId>, ReadError> = found.await?;
+        found.map_err(|e| internal("the store could not be read", &e))
+    }
+
+    /// Whether it is there.
+    pub(super) async fn contains(&self, object: ObjectId) -> Result<bool, Status> {
+        Ok(self.missing(vec![object]).await?.is_empty())
+    }
+
+    /// Opens an object.
+    pub(super) async fn open(&self, object: ObjectId) -> Result<Content, Status> {
+        let opened = self.with(move |source| source.read(object));
+        opened.await?.map_err(unreadable)
+    }
+
+    /// Does something with the objects, on a thread that may block.
+    pub(super) async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn BlobSource) -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        let source = self.source.clone();
+        let done = spawn_blocking(move || work(&*source)).await;
+        done.map_err(|e| internal("the store could not be read", &e))
+    }
+
+    /// The objects, for a thread that may block for longer.
+    pub(super) fn source(&self) -> Arc<dyn BlobSource> {
+        self.source.clone()
+    }
+
+    /// A place among those that receive a stream.
+    pub(super) async fn download(&self) -> Result<OwnedSemaphorePermit, Status> {
+        permit(&self.downloads).await
+    }
+
+    /// A place among those whose content is packed or unpacked.
+    pub(super) async fn zstd(&self) -> Result<OwnedSemaphorePermit, Status> {
+        permit(&self.zstd).await
+    }
+}
+
+async fn permit(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
+    let permit = places.clone().acquire_owned().await;
+    permit.map_err(|e| internal("shutting down", &e))
+}
+
+/// What an upload is known by in the store: nobody else's upload has it.
+pub(super) fn upload_key(caller: Identity, uuid: &str, object: ObjectId) -> Digest {
+    let hex = object.digest.to_hex();
+    Digest::of(format!("{caller}\n{uuid}\n{hex}/{}", object.size).as_bytes())
+}

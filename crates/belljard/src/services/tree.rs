@@ -1,0 +1,180 @@
+use std::collections::{HashSet, VecDeque};
+use std::io::Read as _;
+
+use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
+use belljar_cas::{BlobSource, ReadError, VerifyingRead};
+use belljar_core::{Invalid, ObjectId, bounds};
+use belljar_wire::Problem;
+use prost::Message as _;
+use tonic::Status;
+
+use super::blobs::unreadable;
+use super::resource::{check_instance, object};
+use super::taker::{Stop, Taker};
+
+/// What `GetTree` was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Walk {
+    root: ObjectId,
+    /// Most directories in one message.
+    page: usize,
+    /// So many directories were told before.
+    skip: usize,
+}
+
+impl Walk {
+    pub(super) fn parse(request: &reapi::GetTreeRequest) -> Result<Self, Problem> {
+        check_instance(&request.instance_name, request.digest_function)
+            .map_err(Problem::invalid)?;
+        let missing = || Invalid::field("root_digest", "missing");
+        let root = request.root_digest.as_ref().ok_or_else(missing)?;
+        let root = object(root).map_err(|e| e.within("root_digest"))?;
+        let page = match usize::try_from(request.page_size) {
+            Ok(0) => bounds::TREE_PAGE,
+            Ok(size) => size.min(bounds::TREE_PAGE),
+            Err(_) => return Err(Invalid::field("page_size", "a negative number").into()),
+        };
+        let skip = match request.page_token.as_str() {
+            "" => 0,
+            token => position(token, root)
+                .ok_or_else(|| Invalid::field("page_token", "it is not of this tree"))?,
+        };
+        Ok(Self { root, page, skip })
+    }
+
+    /// The token of what comes after this many directories.
+    fn token(&self, position: usize) -> String {
+        format!("{}:{position}", self.root.digest.to_hex())
+    }
+
+    /// Tells the directories level by level, each different one once, however often it stands in the tree.
+    /// What is missing is left out, but for the root.
+    pub(super) fn tell(
+        &self,
+        source: &dyn BlobSource,
+        taker: &Taker<reapi::GetTreeResponse>,
+    ) -> Result<(), Stop> {
+        let mut seen = HashSet::from([self.root]);
+        let mut queue = VecDeque::from([self.root]);
+        let mut page = reapi::GetTreeResponse::default();
+        let (mut position, mut bytes) = (0, 0);
+        while let Some(next) = queue.pop_front() {
+            let found = read(source, next)?;
+            let there = found.is_some();
+            if !there && next == self.root {
+                return Err(unreadable(ReadError::Missing(next)).into());
+            }
+            let directory = found.unwrap_or_default();
+            for child in children(&directory, next)? {
+                if seen.insert(child) {
+                    queue.push_back(child);
+                }
+            }
+            if seen.len() > bounds::TREE_ENTRIES {
+                return Err(too_large().into());
+            }
+            let size = directory.encoded_len();
+            let full = page.directories.len() == self.page || bytes + size > bounds::BATCH_BYTES;
+            if full && !page.directories.is_empty() {
+                page.next_page_token = self.token(position);
+                taker.give(std::mem::take(&mut page))?;
+                bytes = 0;
+            }
+            if position >= self.skip && there {
+                bytes += size;
+                page.directories.push(directory);
+            }
+            position += 1;
+        }
+        taker.give(page)
+    }
+}
+
+fn position(token: &str, root: ObjectId) -> Option<usize> {
+    let (hash, position) = token.split_once(':')?;
+    (hash == root.digest.to_hex()).then_some(())?;
+    position.parse().ok()
+}
+
+/// A directory, verified; none when it is missing.
+fn read(source: &dyn BlobSource, object: ObjectId) -> Result<Option<reapi::Directory>, Status> {
+    if object.size > bounds::DIRECTORY_BYTES as u64 {
+        return Err(not_one(object, "it is too large"));
+    }
+    let content = match source.read(object) {
+        Ok(content) => content,
+        Err(ReadError::Missing(_) | ReadError::Size { .. }) => return Ok(None),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut bytes = Vec::new();
+    let read = VerifyingRead::new(content, object).read_to_end(&mut bytes);
+    read.map_err(|source| unreadable(ReadError::Io { object, source }))?;
+    let decoded = reapi::Directory::decode(&bytes[..]);
+    decoded
+        .map(Some)
+        .map_err(|e| not_one(object, &e.to_string()))
+}
+
+fn children(directory: &reapi::Directory, of: ObjectId) -> Result<Vec<ObjectId>, Status> {
+    let digests = directory
+        .directories
+        .iter()
+        .map(|child| child.digest.clone().unwrap_or_default());
+    let children = digests.map(|digest| object(&digest));
+    let children: Result<_, Invalid> = children.collect();
+    children.map_err(|e| not_one(of, &e.to_string()))
+}
+
+fn not_one(object: ObjectId, why: &str) -> Status {
+    let reason = format!("{object} is no `Directory`: {why}");
+    Problem::invalid(Invalid::field("root_digest", reason)).into()
+}
+
+fn too_large() -> Status {
+    let reason = format!(
+        "the tree has more than {} different directories",
+        bounds::TREE_ENTRIES
+    );
+    Problem::invalid(Invalid::field("root_digest", reason)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(token: &str, page_size: i32) -> reapi::GetTreeRequest {
+        let root = ObjectId::of(b"root");
+        reapi::GetTreeRequest {
+            root_digest: Some(reapi::Digest {
+                hash: root.digest.to_hex(),
+                size_bytes: 4,
+            }),
+            page_size,
+            page_token: token.to_owned(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn pages_and_their_tokens() {
+        let walk = Walk::parse(&request("", 0)).unwrap();
+        assert_eq!((walk.page, walk.skip), (bounds::TREE_PAGE, 0));
+        let token = walk.token(17);
+        let walk = Walk::parse(&request(&token, 5)).unwrap();
+        assert_eq!((walk.page, walk.skip), (5, 17));
+        let other = format!("{}:1", ObjectId::of(b"other").digest.to_hex());
+        for (token, size, field) in [
+            (other.as_str(), 0, "page_token"),
+            ("17", 0, "page_token"),
+            (":", 0, "page_token"),
+            ("", -1, "page_size"),
+        ] {
+            let problem = Walk::parse(&request(token, size)).unwrap_err();
+            assert_eq!(problem.fields[0].field, field, "{token}");
+        }
+        assert_eq!(
+            Walk::parse(&request("", i32::MAX)).unwrap().page,
+            bounds::TREE_PAGE
+        );
+    }
+}
