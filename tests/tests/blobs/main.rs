@@ -1,0 +1,14 @@
+//! Blobs over the Remote Execution API against the real processes, as any client could send them.
+//!
+//! * [`resume`]: uploads that break off, and who goes on with them.
+//! * [`pace`]: clients that are slow on purpose, and memory under large blobs.
+//! * [`zstd`]: packed content, with the reference implementation at the other end.
+//! * [`raw`]: the client.
+
+// Helpers of tests may stop at the first surprise too; clippy's exemption is for the tests themselves.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod pace;
+mod raw;
+mod resume;
+mod zstd;
