@@ -44,6 +44,9 @@ enum Chore {
     /// The part of `bench sandbox` that has to run as belljard's user.
     #[command(hide = true)]
     BenchClient(bench::ClientArgs),
+    /// The part of `bench store` that is a client, compiled as Belljar's programs are.
+    #[command(hide = true)]
+    BenchBlobs(bench::BlobsArgs),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Chore::Run(args) => run::run(&args),
         Chore::Bench(args) => bench::run(&args),
         Chore::BenchClient(args) => bench::serve(&args),
+        Chore::BenchBlobs(args) => bench::upload(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 //! `cargo xtask bench NAME`: the one door to measurements. Peers run interleaved with Belljar in the
 //! same run, since one machine differs from another, and from itself an hour later.
 
+mod blobs;
 mod builds;
 mod client;
 mod filter;
@@ -8,6 +9,7 @@ mod peers;
 mod processes;
 mod sandbox;
 mod stats;
+mod store;
 
 use std::path::PathBuf;
 
@@ -17,6 +19,7 @@ use serde::Serialize;
 
 use crate::shell;
 
+pub(crate) use blobs::{Args as BlobsArgs, run as upload};
 pub(crate) use client::{Args as ClientArgs, run as serve};
 
 /// What to measure and how to print it.
@@ -44,6 +47,8 @@ enum Name {
     Sandbox,
     /// Trivial builds through a running daemon.
     Builds,
+    /// Content on its way into the store, against disk and hash.
+    Store,
 }
 
 /// One measured figure.
@@ -97,6 +102,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut rows = match args.name {
         Name::Sandbox => sandbox::measure(args)?,
         Name::Builds => builds::measure(args)?,
+        Name::Store => store::measure(args)?,
     };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     for (when, load) in [("before", before), ("after", load()?)] {

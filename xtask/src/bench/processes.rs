@@ -74,6 +74,16 @@ impl State {
         self.folder.path().join("state")
     }
 
+    /// Where everything lies: the state, logs, and room for more.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// One of the programs.
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
+    }
+
     /// Where one of the processes listens, by the short name of embedded mode.
     pub(super) fn socket(&self, name: &str) -> PathBuf {
         self.path().join(format!("run/{name}/{name}.sock"))

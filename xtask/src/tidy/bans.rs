@@ -80,8 +80,8 @@ pub(crate) const BANS: &[Ban] = &[
     },
     Ban {
         banned: &["bazel-remote-apis"],
-        only: &["belljard", "belljar", "belljar-tests"],
-        why: "blobs move between the command line and the daemon only",
+        only: &["belljard", "belljar", "belljar-tests", "xtask"],
+        why: "blobs move between a client and the daemon only",
     },
 ];
 

@@ -1,0 +1,216 @@
+//! The hidden chore `bench-blobs`: plays a client that uploads, and measures beside it what the machine
+//! can do at all. A process of its own, so that it is compiled as Belljar's programs are. It answers with
+//! its times as one line of JSON.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
+use bazel_remote_apis::google::bytestream::WriteRequest;
+use bazel_remote_apis::google::bytestream::byte_stream_client::ByteStreamClient;
+use belljar_core::{Hasher, ObjectId, bounds};
+use hyper_util::rt::TokioIo;
+use reapi::batch_update_blobs_request::Request as Blob;
+use reapi::content_addressable_storage_client::ContentAddressableStorageClient;
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+
+/// How many small blobs.
+pub(super) const SMALL: usize = 10_000;
+/// Bytes of each.
+pub(super) const SMALL_BYTES: usize = 200;
+/// Bytes of the large one.
+pub(super) const LARGE: usize = 1 << 30;
+/// Bytes in one message of its upload.
+const MESSAGE: usize = 1 << 20;
+/// Small blobs in one call, and calls under way at once, as the command line has it.
+const BATCH: usize = 1000;
+const CALLS: usize = 4;
+
+/// Where to connect to, and where to measure the disk.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// belljard's socket.
+    #[arg(long)]
+    socket: PathBuf,
+    /// A folder on the file system of the store.
+    #[arg(long)]
+    folder: PathBuf,
+    /// Makes the content differ from that of another run.
+    #[arg(long)]
+    seed: u64,
+}
+
+/// How long everything took, once.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Lap {
+    /// [`SMALL`] files written, each made durable by fsync(2) before the next.
+    pub(super) fsync_each: Duration,
+    /// As many blobs by `BatchUpdateBlobs`, all durable.
+    pub(super) batches: Duration,
+    /// SHA-256 of [`LARGE`] bytes on one core.
+    pub(super) hash: Duration,
+    /// [`LARGE`] bytes written and made durable.
+    pub(super) disk: Duration,
+    /// One blob of [`LARGE`] bytes by `ByteStream.Write`, verified and durable.
+    pub(super) stream: Duration,
+}
+
+/// Measure once, and tell.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("an event loop")?;
+    let small: Vec<Vec<u8>> = (0..SMALL as u64)
+        .map(|n| noise(args.seed ^ (n << 20), SMALL_BYTES))
+        .collect();
+    let large = noise(args.seed, MESSAGE);
+    let fsync_each = clocked(|| fsync_each(&args.folder, &small))?;
+    let batches = clocked(|| runtime.block_on(batches(&args.socket, &small)))?;
+    let mut digest = None;
+    let hash = clocked(|| {
+        let mut hasher = Hasher::new();
+        (0..LARGE / MESSAGE).for_each(|_| hasher.update(&large));
+        digest = Some(hasher.finish());
+        Ok(())
+    })?;
+    let object = ObjectId {
+        digest: digest.context("a digest")?,
+        size: LARGE as u64,
+    };
+    let disk = clocked(|| disk(&args.folder, &large))?;
+    let stream = clocked(|| runtime.block_on(stream(&args.socket, object, large)))?;
+    let lap = Lap {
+        fsync_each,
+        batches,
+        hash,
+        disk,
+        stream,
+    };
+    println!("{}", serde_json::to_string(&lap)?);
+    Ok(())
+}
+
+fn clocked(run: impl FnOnce() -> Result<()>) -> Result<Duration> {
+    let start = Instant::now();
+    run()?;
+    Ok(start.elapsed())
+}
+
+/// Bytes that differ by their seed (SplitMix64).
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = state;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bytes.extend((word ^ (word >> 31)).to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+fn fsync_each(folder: &Path, small: &[Vec<u8>]) -> Result<()> {
+    let folder = tempfile::tempdir_in(folder).context("a folder")?;
+    for (n, content) in small.iter().enumerate() {
+        let mut file = File::create(folder.path().join(n.to_string())).context("a file")?;
+        file.write_all(content).context("writing")?;
+        file.sync_all().context("fsync")?;
+    }
+    Ok(())
+}
+
+fn disk(folder: &Path, block: &[u8]) -> Result<()> {
+    let mut file = tempfile::tempfile_in(folder).context("a file")?;
+    for _ in 0..LARGE / MESSAGE {
+        file.write_all(block).context("writing")?;
+    }
+    file.sync_all().context("fsync")
+}
+
+async fn connect(socket: &Path) -> Result<Channel> {
+    let socket = socket.to_owned();
+    let connector = tower::service_fn(move |_| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    let endpoint = Endpoint::from_static("http://localhost");
+    let channel = endpoint.connect_with_connector(connector).await;
+    channel.context("connecting to the daemon")
+}
+
+async fn batches(socket: &Path, small: &[Vec<u8>]) -> Result<()> {
+    let client = ContentAddressableStorageClient::new(connect(socket).await?);
+    let mut calls = tokio::task::JoinSet::new();
+    for portion in small.chunks(BATCH) {
+        let requests = portion.iter().map(|content| Blob {
+            digest: Some(digest(ObjectId::of(content))),
+            data: content.clone(),
+            ..Default::default()
+        });
+        let request = reapi::BatchUpdateBlobsRequest {
+            requests: requests.collect(),
+            ..Default::default()
+        };
+        if calls.len() >= CALLS
+            && let Some(done) = calls.join_next().await
+        {
+            done??;
+        }
+        let mut client = client.clone();
+        calls.spawn(async move {
+            let answer = client.batch_update_blobs(request).await?.into_inner();
+            let bad = answer
+                .responses
+                .into_iter()
+                .find_map(|response| response.status.filter(|status| status.code != 0));
+            match bad {
+                Some(status) => Err(anyhow::anyhow!("a blob was refused: {}", status.message)),
+                None => Ok(()),
+            }
+        });
+    }
+    while let Some(done) = calls.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+async fn stream(socket: &Path, object: ObjectId, block: Vec<u8>) -> Result<()> {
+    let mut client = ByteStreamClient::new(connect(socket).await?);
+    let name = format!(
+        "uploads/00000000-0000-4000-8000-000000000000/blobs/{}/{}",
+        object.digest.to_hex(),
+        object.size
+    );
+    let messages = (0..LARGE / MESSAGE).map(move |at| WriteRequest {
+        resource_name: if at == 0 { name.clone() } else { String::new() },
+        write_offset: i64::try_from(at * MESSAGE).unwrap_or(i64::MAX),
+        finish_write: (at + 1) * MESSAGE == LARGE,
+        data: block.clone(),
+    });
+    let answer = client.write(tokio_stream::iter(messages)).await?;
+    let committed = answer.into_inner().committed_size;
+    ensure!(
+        u64::try_from(committed) == Ok(object.size),
+        "{committed} bytes were taken"
+    );
+    Ok(())
+}
+
+fn digest(object: ObjectId) -> reapi::Digest {
+    reapi::Digest {
+        hash: object.digest.to_hex(),
+        size_bytes: i64::try_from(object.size).unwrap_or(i64::MAX),
+    }
+}
+
+// A batch must fit one call.
+const _: () = assert!(BATCH * SMALL_BYTES <= bounds::BATCH_BYTES && BATCH <= bounds::BATCH_BLOBS);

@@ -1,0 +1,200 @@
+//! `bench store`: how fast content comes in, against what the disk and one core can do in the same run;
+//! and how long the command line takes for a tree of which nothing is new.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::blobs::{LARGE, Lap, SMALL, SMALL_BYTES};
+use super::processes::State;
+use super::stats::Samples;
+use super::{Args, Row};
+use crate::shell;
+
+/// Rounds of everything: each writes more than 2 GiB.
+const ROUNDS: u64 = 3;
+/// Uploads of the unchanged tree.
+const UPLOADS: usize = 10;
+/// Small blobs together may take this part of what one fsync(2) each takes: a fifth.
+const BATCH_BAR: f64 = 0.2;
+/// A large blob may take this much of what the slower of hash and disk takes: 1 / 0.7.
+const STREAM_BAR: f64 = 1.43;
+/// A tree of which nothing is new, in milliseconds.
+const UNCHANGED_BAR: f64 = 300.0;
+
+/// Upload, beside what the machine can do.
+pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
+    if args.peers_only {
+        bail!("what the machine can do is measured in turns with Belljar: there is no peer alone");
+    }
+    let state = State::lay_out(args.programs.as_deref())?;
+    // Dropped before the state is.
+    let _running = state.start(&["store", "signer", "spawner", "belljard"])?;
+    let laps: Vec<Lap> = (1..=ROUNDS)
+        .map(|seed| lap(&state, seed))
+        .collect::<Result<_>>()?;
+    let mut rows = rows(&laps)?;
+    rows.push(unchanged(&state)?);
+    Ok(rows)
+}
+
+fn lap(state: &State, seed: u64) -> Result<Lap> {
+    let client = state.program("xtask");
+    let client = match client.is_file() {
+        true => client,
+        false => std::env::current_exe().context("this program")?,
+    };
+    let mut command = Command::new(client);
+    command.arg("bench-blobs");
+    command.arg("--socket").arg(state.socket("belljard"));
+    command.arg("--folder").arg(state.folder());
+    command.arg("--seed").arg(seed.to_string());
+    let told = shell::read(&mut command).context("the client")?;
+    serde_json::from_str(told.trim()).with_context(|| format!("the client said {told:?}"))
+}
+
+fn rows(laps: &[Lap]) -> Result<Vec<Row>> {
+    let samples = |time: &dyn Fn(&Lap) -> Duration| Samples::new(laps.iter().map(time).collect());
+    let median =
+        |time: &dyn Fn(&Lap) -> Duration| Ok::<_, anyhow::Error>(samples(time)?.percentile(50));
+    let small = format!(
+        "{SMALL} blobs of {SMALL_BYTES} bytes, all durable; median of {} rounds",
+        laps.len()
+    );
+    let large = format!("{LARGE} bytes; median of {} rounds", laps.len());
+    let each = median(&|lap| lap.fsync_each)?;
+    let batches = median(&|lap| lap.batches)?;
+    let hash = median(&|lap| lap.hash)?;
+    let disk = median(&|lap| lap.disk)?;
+    let stream = median(&|lap| lap.stream)?;
+    let how = |what: &str, of: &str| format!("{what}; {of}");
+    Ok(vec![
+        Row::measured(
+            "files, one fsync each",
+            each,
+            "ms",
+            how("plain files", &small),
+        ),
+        Row::measured("BatchUpdateBlobs", batches, "ms", how("by gRPC", &small)),
+        promised(
+            "BatchUpdateBlobs / one fsync each",
+            batches / each,
+            "×",
+            BATCH_BAR,
+            how("median / median", &small),
+        ),
+        Row::measured("SHA-256, one core", hash, "ms", how("in memory", &large)),
+        Row::measured("write and fsync", disk, "ms", how("a plain file", &large)),
+        Row::measured(
+            "ByteStream.Write",
+            stream,
+            "ms",
+            how("by gRPC, hash verified, durable", &large),
+        ),
+        promised(
+            "ByteStream.Write / slower of hash and disk",
+            stream / hash.max(disk),
+            "×",
+            STREAM_BAR,
+            how("median / median", &large),
+        ),
+    ])
+}
+
+fn promised(metric: &str, value: f64, unit: &'static str, bar: f64, how: impl Into<String>) -> Row {
+    Row {
+        bar: Some(bar),
+        holds: Some(value <= bar),
+        ..Row::measured(metric, value, unit, how)
+    }
+}
+
+/// `belljar run` on a tree of ten thousand files, from its start until it has seen that nothing is missing.
+fn unchanged(state: &State) -> Result<Row> {
+    let project = state.folder().join("tree");
+    for folder in 0..100 {
+        let folder = project.join(format!("d{folder}"));
+        std::fs::create_dir_all(&folder).context("a folder")?;
+        for file in 0..100 {
+            let content = format!("{} {file}\n", folder.display()).repeat(40);
+            std::fs::write(folder.join(format!("f{file}.c")), content).context("a file")?;
+        }
+    }
+    std::fs::write(
+        project.join("belljar.toml"),
+        "image = \"host\"\nrun = [\"true > out\"]\noutputs = [\"out\"]\n",
+    )
+    .context("a project's belljar.toml")?;
+    let first = upload(state, &project)?;
+    ensure!(first.1.contains("uploaded 1"), "{}", first.1);
+    let mut times = Vec::new();
+    for _ in 0..UPLOADS {
+        let (time, told) = upload(state, &project)?;
+        ensure!(told.contains("uploaded 0 of"), "{told}");
+        times.push(time);
+    }
+    let samples = Samples::new(times)?;
+    Ok(promised(
+        "unchanged tree, seen to be there p50",
+        samples.percentile(50),
+        "ms",
+        UNCHANGED_BAR,
+        format!(
+            "`belljar run` of 10000 files of some 2 kB, from its start until it says `uploaded 0`; {} runs",
+            samples.count()
+        ),
+    ))
+}
+
+/// How long it took, and what the program said about it.
+fn upload(state: &State, project: &Path) -> Result<(Duration, String)> {
+    let mut command = Command::new(state.program("belljar"));
+    command.arg("run").arg(project).arg("--no-git");
+    command.arg("--output").arg(state.folder().join("tree-out"));
+    command.arg("--socket").arg(state.socket("belljard"));
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let start = Instant::now();
+    let mut child = command.spawn().context("starting belljar")?;
+    let mut said = BufReader::new(child.stderr.take().context("its standard error")?).lines();
+    let found = said.find(|line| line.as_ref().map_or(true, |line| line.contains("uploaded")));
+    let time = start.elapsed();
+    let rest: Vec<String> = said.map_while(Result::ok).collect();
+    let status = child.wait().context("waiting for belljar")?;
+    ensure!(
+        status.success(),
+        "belljar ended with {status}: {}",
+        rest.join("\n")
+    );
+    Ok((
+        time,
+        found.context("belljar said nothing about an upload")??,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bars_are_about_medians_of_the_same_run() {
+        let lap = |scale: u64| Lap {
+            fsync_each: Duration::from_millis(1000 * scale),
+            batches: Duration::from_millis(150 * scale),
+            hash: Duration::from_millis(100 * scale),
+            disk: Duration::from_millis(200 * scale),
+            stream: Duration::from_millis(300 * scale),
+        };
+        let rows = rows(&[lap(1), lap(2), lap(3)]).unwrap();
+        let bars: Vec<_> = rows
+            .iter()
+            .filter_map(|row| Some((row.value, row.holds?)))
+            .collect();
+        assert_eq!(bars, [(0.15, true), (1.5, false)]);
+    }
+}
