@@ -18,9 +18,8 @@ use crate::source::{self, SourceFile, Sources};
 
 /// Batches and streams under way at once.
 const AT_ONCE: usize = 8;
-/// Blobs in one batch: few enough that several batches are under way, for the daemon makes each blob durable
-/// before it answers, and waits for the disk one batch after the other.
-const BATCH: usize = 100;
+/// Blobs in one batch: as many as go to the store together, which makes them durable together.
+const BATCH: usize = bounds::DIGESTS_PER_FRAME;
 /// Pieces of a file that wait to be sent.
 const PIECES: usize = 4;
 

@@ -94,7 +94,9 @@ fn one(root: &Root, path: &RelPath) -> Result<SourceFile, Error> {
         )));
     }
     let mut hasher = Hasher::new();
-    let mut buffer = vec![0; bounds::CHUNK_BYTES];
+    // A byte more than is due, to see whether that is all.
+    let due = usize::try_from(fingerprint.size).unwrap_or(usize::MAX);
+    let mut buffer = vec![0; due.saturating_add(1).min(bounds::CHUNK_BYTES)];
     let mut size = 0_u64;
     loop {
         let read = file
