@@ -19,7 +19,11 @@ use report::Report;
 pub(crate) use guest::{Args as GuestArgs, run as serve};
 
 /// What runs in the machine: suites, and beginnings of the names of their tests.
-const SUITES: &[(&str, &[&str])] = &[("lifecycle", &["limits::"]), ("escape", &["limits::"])];
+const SUITES: &[(&str, &[&str])] = &[
+    ("units", &[""]),
+    ("lifecycle", &["limits::"]),
+    ("escape", &["limits::"]),
+];
 
 /// How long it may take from its start to its end.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);

@@ -31,12 +31,10 @@ const LEFT_OUT: &[&str] = &[
     "/usr/share/locale/*",
     "/usr/share/info/*",
 ];
-/// The initial RAM disk has these modules alone: unpacking more takes an emulated CPU seconds.
-const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "ext4"];
 /// Size of the file system; the file has holes where nothing is.
 const SIZE: &str = "4G";
-/// Its label, by which the kernel finds it.
-pub(super) const LABEL: &str = "belljar-root";
+/// The machine's identity. With one, it does not take its start for the first.
+const MACHINE_ID: &str = "be11a700be11a700be11a700be11a700\n";
 
 /// Runs what the payload disk brings, and writes what it leaves to the results disk. The disks are found
 /// by their serial numbers (`machine.rs`).
@@ -84,10 +82,8 @@ const MASKED: &[&str] = &[
 pub(super) struct Root {
     /// The file system, as a disk.
     pub(super) disk: PathBuf,
-    /// Debian's kernel.
+    /// Debian's kernel. It needs no initial RAM disk: NVMe and ext4 are built in.
     pub(super) kernel: PathBuf,
-    /// The initial RAM disk that goes with it.
-    pub(super) initrd: PathBuf,
 }
 
 impl Root {
@@ -95,7 +91,6 @@ impl Root {
         Self {
             disk: folder.join("root.img"),
             kernel: folder.join("vmlinuz"),
-            initrd: folder.join("initrd.img"),
         }
     }
 
@@ -119,8 +114,8 @@ impl Root {
 
 /// Digest of everything that decides what is in it, but for the versions of the packages.
 fn recipe() -> Digest {
-    let lists = [PACKAGES, LEFT_OUT, MODULES, MASKED].map(|list| list.join(" "));
-    let texts = [SUITE, SIZE, LABEL, RUNNER, UNIT];
+    let lists = [PACKAGES, LEFT_OUT, MASKED].map(|list| list.join(" "));
+    let texts = [SUITE, SIZE, MACHINE_ID, RUNNER, UNIT];
     Digest::of([lists.join("\n"), texts.join("\n")].join("\n").as_bytes())
 }
 
@@ -130,16 +125,11 @@ fn make(folder: &Path) -> Result<()> {
     let tree = folder.join("tree");
     let mut command = Command::new("mmdebstrap");
     command
+        // Read by the script that would make an initial RAM disk.
+        .env("INITRD", "No")
         .args(["--mode=root", "--variant=minbase", "--quiet"])
         .arg(format!("--include={}", PACKAGES.join(",")))
         .args(LEFT_OUT.iter().map(|path| format!("--dpkgopt=path-exclude={path}")))
-        // Before the kernel's own script makes the initial RAM disk.
-        .arg(format!(
-            "--essential-hook=mkdir -p \"$1/etc/initramfs-tools/conf.d\" \"$1/usr/share/initramfs-tools/modules.d\" \
-             && echo MODULES=list > \"$1/etc/initramfs-tools/conf.d/belljar\" \
-             && printf '%s\\n' {} > \"$1/usr/share/initramfs-tools/modules.d/belljar\"",
-            MODULES.join(" ")
-        ))
         .arg(SUITE)
         .arg(&tree)
         .arg(&mirror);
@@ -147,11 +137,9 @@ fn make(folder: &Path) -> Result<()> {
     furnish(&tree)?;
     let root = Root::below(folder);
     std::fs::copy(only(&tree.join("boot"), "vmlinuz-")?, &root.kernel).context("the kernel")?;
-    std::fs::copy(only(&tree.join("boot"), "initrd.img-")?, &root.initrd)
-        .context("the initial RAM disk")?;
     shell::run(
         Command::new("mkfs.ext4")
-            .args(["-q", "-F", "-L", LABEL, "-d"])
+            .args(["-q", "-F", "-d"])
             .arg(&tree)
             .arg(&root.disk)
             .arg(SIZE),
@@ -188,7 +176,11 @@ fn furnish(tree: &Path) -> Result<()> {
     }
     write("etc/hostname", "vm\n")?;
     write("etc/hosts", "127.0.0.1 localhost vm\n")?;
-    write("etc/fstab", "")
+    write("etc/fstab", "")?;
+    write("etc/machine-id", MACHINE_ID)?;
+    // What systemd does only where /usr is newer than these, it need not do.
+    write("etc/.updated", "")?;
+    write("var/.updated", "")
 }
 
 /// The one file in a folder whose name begins so.
