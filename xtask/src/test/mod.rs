@@ -72,7 +72,14 @@ pub(crate) fn provide_for_vm() -> Result<()> {
 
 /// Install what is missing, then run the steps; the first that fails ends it.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let steps = chosen(&args.only);
+    let mut steps = chosen(&args.only);
+    // Said at the beginning and at the end; whoever names the step gets an error instead.
+    let without_vm = vm::unsuited().filter(|_| steps.contains(&Step::Vm));
+    if let Some(why) = &without_vm {
+        anyhow::ensure!(args.only.is_empty(), "{why}");
+        println!("the step vm is NOT RUN: {why}");
+        steps.retain(|step| *step != Step::Vm);
+    }
     if steps
         .iter()
         .any(|step| matches!(step, Step::Test | Step::Vm))
@@ -103,6 +110,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         times.push((step, time));
     }
     print_times(&times);
+    if let Some(why) = without_vm {
+        println!("  vm         NOT RUN: {why}");
+    }
     Ok(())
 }
 

@@ -94,7 +94,8 @@ pub(super) fn provide(steps: &[Step]) -> Result<()> {
     if !shell::is_root()? {
         bail!("this machine lacks what the checks need, and only root can install it:\n{list}");
     }
-    println!("installing:\n{list}");
+    // Standard output may be a report.
+    eprintln!("installing:\n{list}");
     let mut packages: Vec<&str> = missing
         .iter()
         .flat_map(|need| need.packages.iter().copied())
@@ -102,7 +103,10 @@ pub(super) fn provide(steps: &[Step]) -> Result<()> {
     packages.dedup();
     let apt = |args: &[&str]| {
         let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive").args(args);
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(std::io::stderr())
+            .args(args);
         shell::run(&mut command).context("installing packages")
     };
     apt(&["update", "--quiet"])?;

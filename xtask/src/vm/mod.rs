@@ -42,10 +42,33 @@ pub(crate) struct Args {
     keep: Option<PathBuf>,
 }
 
+/// Why the machine cannot be made on this host, if it cannot: programs that were built here must run on
+/// Debian 13's C library, and the archive must be one that apt already trusts.
+pub(crate) fn unsuited() -> Option<String> {
+    let about = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    unsuited_by(&about)
+}
+
+fn unsuited_by(os_release: &str) -> Option<String> {
+    let field = |name: &str| {
+        let mut lines = os_release.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        value.unwrap_or("unknown").trim_matches('"').to_owned()
+    };
+    let (id, version) = (field("ID"), field("VERSION_ID"));
+    let suits = id == "debian" && matches!(version.as_str(), "12" | "13");
+    (!suits).then(|| {
+        format!("the virtual machine is made on Debian 12 or 13, and this is {id} {version}")
+    })
+}
+
 /// Boot it, run everything, tell what came of it. Anything that failed is an error.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if !shell::is_root()? {
         bail!("the virtual machine needs root: the files of its root file system must be root's");
+    }
+    if let Some(why) = unsuited() {
+        bail!("{why}");
     }
     test::provide_for_vm()?;
     let target = workspace::target_dir(&workspace::metadata()?);
@@ -95,4 +118,18 @@ fn boot(target: &Path, args: &Args) -> Result<Report> {
     let text = std::fs::read(results.join("report.json"))
         .context("the virtual machine has left no report")?;
     serde_json::from_slice(&text).context("the virtual machine's report")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_debian_12_and_13_suit() {
+        assert_eq!(unsuited_by("NAME=x\nID=debian\nVERSION_ID=\"13\"\n"), None);
+        assert_eq!(unsuited_by("VERSION_ID=\"12\"\nID=debian\n"), None);
+        let other = unsuited_by("ID=ubuntu\nVERSION_ID=\"26.04\"\n").unwrap();
+        assert!(other.ends_with("this is ubuntu 26.04"), "{other}");
+        assert!(unsuited_by("").is_some());
+    }
 }

@@ -204,12 +204,20 @@ fn only(folder: &Path, prefix: &str) -> Result<PathBuf> {
 /// Where this machine itself gets Debian's packages.
 fn mirror() -> Result<String> {
     let format = "$(ORIGIN)\t$(LABEL)\t$(COMPONENT)\t$(SITE)";
-    let mut apt = Command::new("apt-get");
-    apt.args(["indextargets", "--format", format, "Created-By: Packages"]);
-    let listed = shell::read(&mut apt)?;
-    debian_of(&listed).context(
+    let list = || {
+        let mut apt = Command::new("apt-get");
+        apt.args(["indextargets", "--format", format, "Created-By: Packages"]);
+        shell::read(&mut apt)
+    };
+    let mut found = debian_of(&list()?);
+    if found.is_none() {
+        // Whose an archive is, apt knows only once it has its index.
+        shell::read(Command::new("apt-get").args(["update", "--quiet"]))?;
+        found = debian_of(&list()?);
+    }
+    found.context(
         "this machine's apt knows no archive of Debian itself, from which the virtual machine is made: \
-         add one to its sources (or run `apt-get update`, if it has never been run)",
+         add one to its sources",
     )
 }
 
