@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -148,41 +149,20 @@ impl Instance {
 
     /// The same with more arguments.
     pub fn begin_with(&self, project: &Project, arguments: &[&str]) -> Running {
-        let output = tempfile::Builder::new()
-            .prefix("belljar-output-")
-            .tempdir()
-            .expect("an output directory");
-        let mut command = self.command("run");
-        command
-            .arg(project.path())
-            .arg("--output")
-            .arg(output.path())
-            .arg("--json")
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        Running {
-            child: command.spawn().expect("belljar"),
-            output,
-            state: self.state().to_owned(),
-        }
+        Running::begin(self.command("run"), project, arguments, self.state())
     }
 
     /// Waits until a `belljar run` has ended.
     pub fn finish(&mut self, running: Running) -> Run {
-        let ended = running.child.wait_with_output().expect("belljar");
+        let run = running.wait();
         self.note_blocks();
-        Run::new(ended, running.output, running.state)
+        run
     }
 
     /// Waits until a build of this instance has logged `text`.
     pub fn wait_until_logged(&self, text: &str) {
-        let logs = self.state().join("store/logs");
         wait_for(&format!("{text:?} in a log"), LOGGED, || {
-            let logs = fs::read_dir(&logs).into_iter().flatten().flatten();
-            let mut contents = logs.map(|log| fs::read_to_string(log.path()).unwrap_or_default());
-            contents.any(|content| content.contains(text)).then_some(())
+            is_logged(self.state(), text).then_some(())
         });
     }
 
@@ -279,7 +259,65 @@ impl Default for Instance {
     }
 }
 
+/// Whether a build of that state directory has logged `text`.
+fn is_logged(state: &Path, text: &str) -> bool {
+    let logs = fs::read_dir(state.join("store/logs"));
+    let mut logs = logs.into_iter().flatten().flatten();
+    logs.any(|log| {
+        fs::read_to_string(log.path())
+            .unwrap_or_default()
+            .contains(text)
+    })
+}
+
 impl Running {
+    /// Starts `command`, which is `belljar run` as far as it says whom to ask.
+    pub(crate) fn begin(
+        mut command: Command,
+        project: &Project,
+        arguments: &[&str],
+        state: &Path,
+    ) -> Self {
+        let output = tempfile::Builder::new()
+            .prefix("belljar-output-")
+            .tempdir()
+            .expect("an output directory");
+        command
+            .arg(project.path())
+            .arg("--output")
+            .arg(output.path())
+            .arg("--json")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Self {
+            child: command.spawn().expect("belljar"),
+            output,
+            state: state.to_owned(),
+        }
+    }
+
+    /// Waits until it has logged `text`, which no build of this state has before.
+    pub(crate) fn wait_until_logged(&mut self, text: &str) {
+        wait_for(&format!("{text:?} in a log"), LOGGED, || {
+            if let Some(status) = self.child.try_wait().expect("waitpid") {
+                let mut said = String::new();
+                let streams = (self.child.stdout.take(), self.child.stderr.take());
+                let _ = streams.0.map(|mut out| out.read_to_string(&mut said));
+                let _ = streams.1.map(|mut err| err.read_to_string(&mut said));
+                panic!("belljar run has ended ({status}):\n{said}");
+            }
+            is_logged(&self.state, text).then_some(())
+        });
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn wait(self) -> Run {
+        let ended = self.child.wait_with_output().expect("belljar");
+        Run::new(ended, self.output, self.state)
+    }
+
     /// Sends it a signal, such as the interrupt that cancels the build.
     pub fn signal(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)

@@ -4,6 +4,7 @@
 //! * An [`Instance`] is a Belljar of its own: a state directory, and the real programs on it. [`Instance::run`]
 //!   sends a project through `belljar run`; unless [`Instance::start`] was called before, that starts and ends
 //!   all processes for this one build.
+//! * [`Installed`] is the daemon that systemd runs on this machine.
 //! * A [`Run`] is what came of it: exit status, report, log, artifacts, receipt.
 //!
 //! When an instance goes, it ends its processes, and the test fails if anything is left of it: a process, a
@@ -18,6 +19,7 @@
 )]
 
 mod client;
+mod installed;
 mod instance;
 mod process;
 mod programs;
@@ -28,6 +30,7 @@ mod run;
 use std::time::{Duration, Instant};
 
 pub use client::Client;
+pub use installed::Installed;
 pub use instance::{Instance, Running};
 pub use process::Part;
 pub use programs::program;

@@ -66,7 +66,22 @@ impl Part {
     /// What starts it on a state directory, as embedded mode does it.
     pub fn command(self, state: &Path) -> Command {
         let (uid, gid) = self.ids();
-        let mut command = Command::new(program(self.executable()));
+        let mut command = match self {
+            Self::Spawner if delegated() => {
+                let mut command = Command::new("systemd-run");
+                command
+                    .args([
+                        "--scope",
+                        "--quiet",
+                        "--collect",
+                        "--property=Delegate=yes",
+                        "--",
+                    ])
+                    .arg(program(self.executable()));
+                command
+            }
+            _ => Command::new(program(self.executable())),
+        };
         command
             .arg("--config")
             .arg(state.join(format!("config/{}.toml", self.short())))
@@ -79,6 +94,13 @@ impl Part {
             .uid(uid);
         command
     }
+}
+
+/// Whether the spawner gets its cgroup from systemd, which runs the v2 hierarchy with all controllers.
+fn delegated() -> bool {
+    let controllers = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
+    let all = controllers.is_ok_and(|all| all.split_whitespace().any(|one| one == "memory"));
+    all && Path::new("/run/systemd/system").is_dir()
 }
 
 /// A process of an instance that was started for longer than one build.

@@ -26,6 +26,28 @@ pub(crate) fn of(state: &Path, blocks: &BTreeSet<u32>) -> Vec<String> {
     }
 }
 
+/// The same about the builds of a daemon that goes on.
+pub(crate) fn of_builds(state: &Path) -> Vec<String> {
+    let start = Instant::now();
+    loop {
+        let builds = builds(state);
+        let mut left = cgroups(state, &BTreeSet::new());
+        left.extend(PASSING.iter().flat_map(|name| files(&state.join(name))));
+        for directory in entries(Path::new("/proc")) {
+            let read = |name| fs::read_to_string(directory.join(name)).unwrap_or_default();
+            let told = number(&directory).map(|_| read("mountinfo") + &read("cgroup"));
+            let told = told.unwrap_or_default();
+            if builds.iter().any(|build| told.contains(build)) {
+                left.push(format!("{} has to do with a build", directory.display()));
+            }
+        }
+        if left.is_empty() || start.elapsed() > GRACE {
+            return left;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Processes that were started on the state directory, that have mounts of it, or that are in a cgroup of one
 /// of its builds.
 fn processes(state: &Path) -> Vec<String> {

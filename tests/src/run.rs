@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// Names the cgroup floor by which every build must have been limited: `v2` or `hybrid`.
+const FLOOR_VARIABLE: &str = "BELLJAR_TEST_FLOOR";
+
 /// What came of one `belljar run`.
 #[derive(Debug)]
 pub struct Run {
@@ -28,13 +31,27 @@ impl Run {
         let json = serde_json::from_slice(&ended.stdout)
             .unwrap_or_else(|e| panic!("no JSON ({e}); exit status {exit_code}:\n{said}"));
         let log = fs::read(output.path().join("build.log")).unwrap_or_default();
-        Self {
+        let run = Self {
             exit_code,
             json,
             said,
             log: String::from_utf8_lossy(&log).into_owned(),
             output,
             state,
+        };
+        run.check_floor();
+        run
+    }
+
+    /// Where a floor is named, what limited a build is no assumption but what the spawner has read back.
+    fn check_floor(&self) {
+        let Ok(floor) = std::env::var(FLOOR_VARIABLE) else {
+            return;
+        };
+        let ran = self.json["started"].is_string();
+        if ran && matches!(self.exit_code, 0..=6) {
+            let read_back = &self.receipt()["enforcement"]["cgroup"]["floor"];
+            assert_eq!(*read_back, floor.as_str(), "{self}");
         }
     }
 

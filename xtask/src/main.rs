@@ -1,10 +1,11 @@
-//! The project's own chores: `cargo xtask tidy | test | run | bench`.
+//! The project's own chores: `cargo xtask tidy | test | test-vm | run | bench`.
 //!
 //! Everything that a developer or the continuous integration does to this repository goes through
 //! this one door, so that there is one answer to "how is it checked" and no second script that drifts.
 
 #![allow(
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "a chore talks to the person who started it"
 )]
 
@@ -13,6 +14,7 @@ mod run;
 mod shell;
 mod test;
 mod tidy;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -37,6 +39,11 @@ enum Chore {
     Tidy,
     /// Install what the tests need, then run every check and every test. Needs root.
     Test(test::Args),
+    /// Boot Debian in a virtual machine, install Belljar there and test it with systemd and cgroup v2. Needs root.
+    TestVm(vm::Args),
+    /// The part of `test-vm` that runs in the machine.
+    #[command(hide = true)]
+    VmGuest(vm::GuestArgs),
     /// Take SQLite through a build, run the result and verify its provenance. Needs root.
     Run(run::Args),
     /// Measure, with public tools beside Belljar in the same run.
@@ -53,6 +60,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Tidy => tidy::run(),
         Chore::Test(args) => test::run(&args),
+        Chore::TestVm(args) => vm::run(&args),
+        Chore::VmGuest(args) => vm::serve(&args),
         Chore::Run(args) => run::run(&args),
         Chore::Bench(args) => bench::run(&args),
         Chore::BenchClient(args) => bench::serve(&args),

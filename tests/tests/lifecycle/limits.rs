@@ -32,6 +32,41 @@ fn memory_ends_a_build() {
     );
     assert!(run.log.starts_with("begun\n"), "{run}");
     assert!(!run.log.contains("survived"), "{run}");
+    // It was not the outcome alone: the kernel's killer came, and came at the limit.
+    let usage = run.receipt()["usage"].clone();
+    assert!(usage["oom_kills"].as_u64().unwrap() > 0, "{run}");
+    let peak = usage["memory_peak_bytes"].as_u64().unwrap();
+    assert!((60_000_000..75_000_000).contains(&peak), "{run}");
+}
+
+#[test]
+fn cpu_time_is_rationed() {
+    // How much of three seconds a process gets that never waits, in thousandths of a second.
+    let script = "python3 -c '
+import time
+before, end = time.process_time(), time.monotonic() + 3
+while time.monotonic() < end:
+    pass
+print(int((time.process_time() - before) * 1000))' > out";
+    let mut instance = Instance::started();
+    let mut used = |cpu_millis: u32| -> u32 {
+        let limit = format!("[limits]\ncpu_millis = {cpu_millis}");
+        let run = instance.run(&Project::of(&[script], &["out"], &limit));
+        run.assert_succeeded();
+        String::from_utf8(run.file("out"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
+    };
+    let (rationed, free) = (used(100), used(1000));
+    // A tenth of three seconds, and what the kernel hands out ahead. It is not starved otherwise either: with
+    // ten times the ration it gets several times as much, also where others work beside it.
+    assert!((100..600).contains(&rationed), "{rationed} ms of 300 ms");
+    assert!(
+        free > 2 * rationed && free <= 3300,
+        "{free} ms, and rationed {rationed} ms"
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must hold before a change lands, in one command.
 
 mod needs;
-mod residue;
+pub(crate) mod residue;
 mod tools;
 
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::{shell, tidy, workspace};
+use crate::{shell, tidy, vm, workspace};
 
 /// What to run; all of it, if nothing is said.
 #[derive(clap::Args)]
@@ -39,6 +39,8 @@ enum Step {
     Test,
     /// Nothing of Belljar is left on this machine.
     Residue,
+    /// The units and the limits on cgroup v2, in a virtual machine.
+    Vm,
 }
 
 impl Step {
@@ -52,6 +54,7 @@ impl Step {
             Self::Doctest => "doctest: the examples in the documentation",
             Self::Test => "test: unit, property, end-to-end and escape tests",
             Self::Residue => "residue: nothing of Belljar is left on this machine",
+            Self::Vm => "vm: units and limits with systemd and cgroup v2, in a virtual machine",
         }
     }
 }
@@ -62,10 +65,26 @@ struct Bench {
     before: residue::Traces,
 }
 
+/// Install what `cargo xtask test-vm` needs.
+pub(crate) fn provide_for_vm() -> Result<()> {
+    needs::provide(&[Step::Vm])
+}
+
 /// Install what is missing, then run the steps; the first that fails ends it.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let steps = chosen(&args.only);
-    if steps.contains(&Step::Test) && !shell::is_root()? {
+    let mut steps = chosen(&args.only);
+    // Said at the beginning and at the end; whoever names the step gets an error instead.
+    let without_vm = vm::unsuited().filter(|_| steps.contains(&Step::Vm));
+    if let Some(why) = &without_vm {
+        anyhow::ensure!(args.only.is_empty(), "{why}");
+        println!("the step vm is NOT RUN: {why}");
+        steps.retain(|step| *step != Step::Vm);
+    }
+    if steps
+        .iter()
+        .any(|step| matches!(step, Step::Test | Step::Vm))
+        && !shell::is_root()?
+    {
         bail!(
             "the tests need root: they start the privileged process, make namespaces, mounts and cgroups, \
              and switch to other users. Run this as root, or choose steps that do not need it: \
@@ -91,6 +110,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         times.push((step, time));
     }
     print_times(&times);
+    if let Some(why) = without_vm {
+        println!("  vm         NOT RUN: {why}");
+    }
     Ok(())
 }
 
@@ -160,6 +182,7 @@ impl Bench {
                 shell::run(nextest.env("BELLJAR_TEST_PYTHON", python))
             }
             Step::Residue => residue::check(Path::new("/"), &self.before, residue::GRACE),
+            Step::Vm => vm::check(&self.target),
         }
     }
 

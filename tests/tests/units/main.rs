@@ -1,0 +1,236 @@
+//! The installed daemon under systemd: `cargo xtask test-vm` installs it in a virtual machine, by README's own
+//! commands, and runs these tests there, one after the other. Anywhere else they would stop somebody's daemon.
+
+// Helpers of tests may stop at the first surprise too; clippy's exemption is for the tests themselves.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use belljar_tests::{Installed, Part, Project, Run, Running};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+/// The provenance's builder, as the machine's configuration names it.
+const BUILDER: &str = "https://vm.example.net/belljar/builders/host-rootfs/v1";
+
+fn limited(script: &str, limit: &str) -> Project {
+    Project::of(&[script], &["out"], &format!("[limits]\n{limit}"))
+}
+
+#[test]
+#[ignore = "needs the installed daemon: cargo xtask test-vm"]
+fn doctor_finds_every_layer_enforced() {
+    let installed = Installed::here();
+    let output = installed.command("doctor --json").output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success(), "{report:#}");
+    assert_eq!(report["suffices"], true, "{report:#}");
+    assert_eq!(report["daemon"], "/run/belljar/belljard/belljard.sock");
+    let layers = report["layers"].as_array().unwrap();
+    assert!(layers.len() >= 9, "{report:#}");
+    let all = layers.iter().all(|layer| layer["verdict"] == "enforced");
+    assert!(all, "{report:#}");
+}
+
+#[test]
+#[ignore = "needs the installed daemon: cargo xtask test-vm"]
+fn a_build_goes_through_the_units_and_is_verified() {
+    let installed = Installed::here();
+    let project = Project::script("cat in > out; cc -o /tmp/x x.c && /tmp/x >> out");
+    project.write("in", "from outside\n");
+    project.write(
+        "x.c",
+        "#include <stdio.h>\nint main(void) { puts(\"compiled\"); }\n",
+    );
+    let run = installed.run(&project);
+    run.assert_succeeded();
+    assert_eq!(run.file("out"), b"from outside\ncompiled\n");
+    assert_eq!(run.json["daemon"]["embedded"], false, "{run}");
+    assert_eq!(
+        run.receipt()["enforcement"]["cgroup"]["floor"],
+        "v2",
+        "{run}"
+    );
+    let key = installed.command("key public").output().unwrap();
+    assert!(key.status.success(), "{key:?}");
+    let place = run.output().join("trusted.pub");
+    std::fs::write(&place, &key.stdout).unwrap();
+    let verify = |builder: &str| {
+        let mut command = installed.command("verify");
+        command
+            .arg(run.output().join("out"))
+            .arg("--key")
+            .arg(&place);
+        command.args(["--builder", builder]).output().unwrap()
+    };
+    let verified = verify(BUILDER);
+    assert!(verified.status.success(), "{verified:?}");
+    let lowered = verify(&BUILDER.replace("host-rootfs", "dev"));
+    assert_eq!(lowered.status.code(), Some(9), "{lowered:?}");
+    installed.assert_nothing_left();
+}
+
+#[test]
+#[ignore = "needs the installed daemon: cargo xtask test-vm"]
+fn whoever_is_not_allowed_is_refused() {
+    let place = Project::script("true");
+    let output = std::process::Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .args(["/usr/bin/belljar", "key", "public", "--json"])
+        .current_dir(place.path().parent().unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+}
+
+/// Ends at a limit, with the outcome that names it: (script, limit, exit status, outcome).
+#[test]
+#[ignore = "needs the installed daemon: cargo xtask test-vm"]
+fn limits_that_end_a_build_end_it() {
+    let installed = Installed::here();
+    let exceeded = |limit: &str, figure: u64| json!({"kind": "limit_exceeded", "limit": limit, "figure": figure});
+    let cases = [
+        (
+            "head -c 300000000 /dev/zero | tail -n 1 > /dev/null; echo survived",
+            "memory_bytes = 67108864",
+            4,
+            exceeded("memory", 67_108_864),
+        ),
+        (
+            "trap '' TERM INT HUP; while :; do sleep 100 || :; done",
+            "wall_seconds = 2",
+            3,
+            json!({"kind": "timed_out", "wall_seconds": 2}),
+        ),
+        ("yes; :", "log_bytes = 1000", 4, exceeded("log", 1000)),
+        (
+            "head -c 1200 /dev/zero > out",
+            "output_bytes = 1199",
+            4,
+            exceeded("output_bytes", 1199),
+        ),
+    ];
+    for (script, limit, exit_code, outcome) in cases {
+        let run = installed.run(&limited(script, limit));
+        run.assert_ended(exit_code, outcome);
+        assert!(!run.log.contains("survived"), "{run}");
+    }
+    installed.assert_nothing_left();
+}
+
+#[test]
+#[ignore = "needs the installed daemon: cargo xtask test-vm"]
+fn limits_that_refuse_a_build_something_refuse_it() {
+    let installed = Installed::here();
+    // (script, limit, what the kernel's refusal is called in the log)
+    let cases = [
+        (
+            "python3 -c '
+import os
+for n in range(40):
+    if os.fork() == 0: os.execvp(\"sleep\", [\"sleep\", \"100\"])'",
+            "pids = 20",
+            "Resource temporarily unavailable",
+        ),
+        (
+            "head -c 4000000 /dev/zero > big",
+            "scratch_bytes = 1048576",
+            "No space left on device",
+        ),
+        (
+            "i=0; while [ $i -lt 400 ]; do : > f$i; i=$((i+1)); done",
+            "scratch_inodes = 100",
+            "No space left on device",
+        ),
+    ];
+    for (script, limit, said) in cases {
+        let run = installed.run(&limited(script, limit));
+        assert_eq!(run.exit_code, 1, "{limit}: {run}");
+        assert_eq!(run.outcome()["kind"], "failed", "{limit}: {run}");
+        assert!(run.log.contains(said), "{limit}: {run}");
+    }
+    installed.assert_nothing_left();
+}
+
+#[test]
+#[ignore = "needs the installed daemon: cargo xtask test-vm"]
+fn a_build_is_cancelled() {
+    let installed = Installed::here();
+    let project =
+        Project::script("trap '' INT TERM; echo to be cancelled; while :; do sleep 100 || :; done");
+    let mut running = installed.begin(&project);
+    installed.wait_until_logged(&mut running, "to be cancelled");
+    running.signal(Signal::INT);
+    let run = installed.finish(running);
+    run.assert_ended(6, json!({"kind": "cancelled", "by": "unix:uid=0"}));
+    installed.assert_nothing_left();
+}
+
+/// A build in whose middle something happens.
+fn interrupted(installed: &Installed, mark: &str, what: impl FnOnce()) -> Run {
+    let project = Project::script(&format!("echo {mark}; sleep 4; echo done > out"));
+    let mut running: Running = installed.begin(&project);
+    installed.wait_until_logged(&mut running, mark);
+    what();
+    let run = installed.finish(running);
+    run.assert_succeeded();
+    assert_eq!(run.file("out"), b"done\n");
+    installed.assert_nothing_left();
+    run
+}
+
+/// Which processes can be away without costing an attempt, and which cannot.
+const ATTEMPTS: [(Part, u64); 4] = [
+    (Part::Belljard, 2),
+    (Part::Spawner, 2),
+    (Part::Store, 2),
+    (Part::Signer, 1),
+];
+
+#[test]
+#[ignore = "needs the installed daemon: cargo xtask test-vm"]
+fn a_killed_process_is_started_again_and_its_build_ends_well() {
+    let installed = Installed::here();
+    for (part, attempts) in ATTEMPTS {
+        let mark = format!("killed-{}", part.short());
+        let run = interrupted(&installed, &mark, || installed.kill(part));
+        assert_eq!(run.json["attempt"], attempts, "{part:?}: {run}");
+    }
+}
+
+#[test]
+#[ignore = "needs the installed daemon: cargo xtask test-vm"]
+fn a_unit_can_be_restarted_in_mid_build() {
+    let installed = Installed::here();
+    for (part, attempts) in ATTEMPTS {
+        let mark = format!("restarted-{}", part.short());
+        let run = interrupted(&installed, &mark, || {
+            installed.systemctl(&["restart"], part);
+        });
+        assert_eq!(run.json["attempt"], attempts, "{part:?}: {run}");
+    }
+}
+
+#[test]
+#[ignore = "needs the installed daemon: cargo xtask test-vm"]
+fn no_unit_is_more_exposed_than_promised() {
+    // Of ten, as systemd-analyze(1) rates the unit that it has loaded.
+    for (unit, most) in [
+        ("belljar-signer.service", 1.0),
+        ("belljar-store.service", 1.5),
+        ("belljard.service", 1.5),
+        ("belljar-spawner.service", 5.0),
+    ] {
+        let output = std::process::Command::new("systemd-analyze")
+            .args(["security", "--no-pager", unit])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let rating = said
+            .lines()
+            .find_map(|line| line.split_once("Overall exposure level for "))
+            .and_then(|(_, rest)| rest.split_once(": "))
+            .and_then(|(_, rating)| rating.split_whitespace().next()?.parse::<f64>().ok());
+        let rating = rating.unwrap_or_else(|| panic!("{unit}: {said}"));
+        println!("{unit} {rating}");
+        assert!(rating <= most, "{unit}: {said}");
+    }
+}

@@ -1,0 +1,135 @@
+//! `cargo xtask test-vm`: the installed daemon and its units on real cgroup v2 and systemd, in a virtual
+//! machine. What a development machine lacks, and what no test may do to it, happens there.
+
+mod guest;
+mod machine;
+mod payload;
+mod report;
+mod root;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{shell, test, workspace};
+
+use report::Report;
+
+pub(crate) use guest::{Args as GuestArgs, run as serve};
+
+/// What runs in the machine: suites, and beginnings of the names of their tests.
+const SUITES: &[(&str, &[&str])] = &[
+    ("units", &[""]),
+    ("lifecycle", &["limits::"]),
+    ("escape", &["limits::"]),
+];
+
+/// How long it may take from its start to its end.
+const PATIENCE: Duration = Duration::from_secs(20 * 60);
+
+/// What to run and how to tell it.
+#[derive(Default, clap::Args)]
+pub(crate) struct Args {
+    /// Print the report as JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Run only tests whose name with the suite before it, `suite::module::test`, contains this.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Leave report and journal of the machine in this folder.
+    #[arg(long, value_name = "FOLDER")]
+    keep: Option<PathBuf>,
+}
+
+/// Why the machine cannot be made on this host, if it cannot: programs that were built here must run on
+/// Debian 13's C library, and the archive must be one that apt already trusts.
+pub(crate) fn unsuited() -> Option<String> {
+    let about = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    unsuited_by(&about)
+}
+
+fn unsuited_by(os_release: &str) -> Option<String> {
+    let field = |name: &str| {
+        let mut lines = os_release.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        value.unwrap_or("unknown").trim_matches('"').to_owned()
+    };
+    let (id, version) = (field("ID"), field("VERSION_ID"));
+    let suits = id == "debian" && matches!(version.as_str(), "12" | "13");
+    (!suits).then(|| {
+        format!("the virtual machine is made on Debian 12 or 13, and this is {id} {version}")
+    })
+}
+
+/// Boot it, run everything, tell what came of it. Anything that failed is an error.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    if !shell::is_root()? {
+        bail!("the virtual machine needs root: the files of its root file system must be root's");
+    }
+    if let Some(why) = unsuited() {
+        bail!("{why}");
+    }
+    test::provide_for_vm()?;
+    let target = workspace::target_dir(&workspace::metadata()?);
+    let report = boot(&target, args)?;
+    if args.json {
+        let json = serde_json::to_string_pretty(&report).context("the report as JSON")?;
+        println!("{json}");
+    } else {
+        print!("\n{}", report.table());
+    }
+    report.judge()
+}
+
+/// The same as a step of `cargo xtask test`, which has installed what it needs.
+pub(crate) fn check(target: &Path) -> Result<()> {
+    let report = boot(target, &Args::default())?;
+    print!("\n{}", report.table());
+    report.judge()
+}
+
+fn boot(target: &Path, args: &Args) -> Result<Report> {
+    let cache = target.join("vm");
+    let told =
+        |what: &str, start: Instant| eprintln!("   {what}: {}", shell::human(start.elapsed()));
+    let start = Instant::now();
+    let root = root::Root::provide(&cache)?;
+    told("root file system", start);
+    let scratch = tempfile::Builder::new()
+        .prefix("run-")
+        .tempdir_in(&cache)
+        .context("a folder for this run")?;
+    let start = Instant::now();
+    let payload = payload::pack(scratch.path(), target, args.only.as_deref())?;
+    told("programs and tests", start);
+    let results = scratch.path().join("results");
+    std::fs::create_dir(&results).context("a folder for results")?;
+    let start = Instant::now();
+    machine::run(&root, &payload, &results, PATIENCE)?;
+    told("virtual machine", start);
+    if let Some(folder) = &args.keep {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        for name in ["report.json", "journal.txt"] {
+            std::fs::copy(results.join(name), folder.join(name))
+                .with_context(|| name.to_owned())?;
+        }
+    }
+    let text = std::fs::read(results.join("report.json"))
+        .context("the virtual machine has left no report")?;
+    serde_json::from_slice(&text).context("the virtual machine's report")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_debian_12_and_13_suit() {
+        assert_eq!(unsuited_by("NAME=x\nID=debian\nVERSION_ID=\"13\"\n"), None);
+        assert_eq!(unsuited_by("VERSION_ID=\"12\"\nID=debian\n"), None);
+        let other = unsuited_by("ID=ubuntu\nVERSION_ID=\"26.04\"\n").unwrap();
+        assert!(other.ends_with("this is ubuntu 26.04"), "{other}");
+        assert!(unsuited_by("").is_some());
+    }
+}
