@@ -5,7 +5,11 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 2] = ["belljar/v1/build.proto", "belljar/v1/build_service.proto"];
+const FILES: [&str; 3] = [
+    "belljar/v1/build.proto",
+    "belljar/v1/build_service.proto",
+    "belljar/v1/evidence_service.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../../proto");

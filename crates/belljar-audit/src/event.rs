@@ -216,7 +216,10 @@ fn cut_all(texts: &mut Vec<String>) {
 fn cut_outcome(outcome: &mut Outcome) {
     match outcome {
         Outcome::OutputRejected { why } => cut(why),
-        Outcome::Cancelled { by } => cut(by),
+        Outcome::Cancelled { by, reason } => {
+            cut(by);
+            reason.iter_mut().for_each(cut);
+        }
         Outcome::Refused { reasons } => cut_all(reasons),
         Outcome::Infrastructure { stage, why, .. } => {
             cut(stage);

@@ -73,7 +73,8 @@ fn events() -> Vec<AuditEvent> {
         },
         AuditEvent::Finished {
             outcome: Outcome::Cancelled {
-                by: "ü\n\"".into()
+                by: "ü\n\"".into(),
+                reason: Some("no longer needed".into()),
             },
         },
     ]

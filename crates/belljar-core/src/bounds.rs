@@ -131,3 +131,17 @@ pub const ZSTD_STREAMS: usize = 8;
 pub const TREE_PAGE: usize = 1000;
 /// Pieces of a stream that wait between two tasks of belljard.
 pub const WAITING_PIECES: usize = 2;
+/// Longest filter of a list, in bytes.
+pub const FILTER_BYTES: usize = 2048;
+/// Most conditions in one filter.
+pub const FILTER_CONDITIONS: usize = 16;
+/// Most builds on one page of a list.
+pub const LIST_PAGE: usize = 1000;
+/// Most builds on one page of a list that carries bundles.
+pub const EVIDENCE_PAGE: usize = 100;
+/// Longest page token, in bytes.
+pub const PAGE_TOKEN_BYTES: usize = 256;
+/// Largest bundle, in bytes, that comes along in an answer rather than by its digest.
+pub const INLINE_BUNDLE_BYTES: usize = 1024 * 1024;
+/// Most bytes of a log or of an audit trail in one answer.
+pub const READ_PIECE_BYTES: usize = 1024 * 1024;

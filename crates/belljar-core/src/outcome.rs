@@ -44,6 +44,9 @@ pub enum Outcome {
     Cancelled {
         /// The principal who asked, as belljard named it.
         by: String,
+        /// Why, in that one's own words, if any were given. The spawner is not told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     /// The attempt was refused before anything ran.
     Refused {
@@ -76,6 +79,19 @@ pub enum LimitKind {
 }
 
 impl Outcome {
+    /// Every [`Outcome::kind`].
+    pub const KINDS: [&'static str; 9] = [
+        "succeeded",
+        "failed",
+        "signalled",
+        "timed_out",
+        "limit_exceeded",
+        "output_rejected",
+        "cancelled",
+        "refused",
+        "infrastructure",
+    ];
+
     /// Whether this is [`Outcome::Succeeded`], the only one that gets provenance.
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Succeeded)
@@ -126,7 +142,11 @@ impl fmt::Display for Outcome {
                 write!(f, "limit exceeded: {limit} of {figure}")
             }
             Self::OutputRejected { why } => write!(f, "output rejected: {why}"),
-            Self::Cancelled { by } => write!(f, "cancelled by {by}"),
+            Self::Cancelled { by, reason: None } => write!(f, "cancelled by {by}"),
+            Self::Cancelled {
+                by,
+                reason: Some(reason),
+            } => write!(f, "cancelled by {by}: {reason}"),
             Self::Refused { reasons } => write!(f, "refused: {}", reasons.join("; ")),
             Self::Infrastructure { stage, why, .. } => {
                 write!(f, "infrastructure failure during {stage}: {why}")

@@ -213,7 +213,7 @@ impl Supervisor {
                 }
             }
             Operation::Kill { attempt, by } => {
-                let cause = Outcome::Cancelled { by };
+                let cause = Outcome::Cancelled { by, reason: None };
                 // Answered before what it leads to.
                 self.send(&Message::Answer {
                     number,

@@ -5,20 +5,26 @@
 //! as in the message (`outputs[2]`, `limits.pids`); the caller adds what stands before it by
 //! [`belljar_core::Invalid::within`]. Errors go out and are read back as a [`Problem`].
 
+mod evidence;
+mod filter;
 mod numbers;
 mod outcome;
 mod problem;
 mod record;
 mod server;
 mod spec;
+mod summary;
 #[cfg(test)]
 mod tests;
 
+pub use evidence::{BuildEvidence, evidence_name, parse_evidence_name};
+pub use filter::{Condition, Filter, Order};
 pub use problem::{Problem, Reason, Unmet};
 pub use record::{
     Artifact, ArtifactKind, BuildRecord, BuildState, Evidence, build_name, parse_build_name,
 };
 pub use server::{Layer, LayerVerdict, ServerInfo};
+pub use summary::BuildSummary;
 
 /// Generated messages, client and server of `belljar.v1`.
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]

@@ -27,7 +27,10 @@ impl From<&Outcome> for v1::Outcome {
             Outcome::OutputRejected { why } => {
                 Kind::OutputRejected(wire::OutputRejected { why: why.clone() })
             }
-            Outcome::Cancelled { by } => Kind::Cancelled(wire::Cancelled { by: by.clone() }),
+            Outcome::Cancelled { by, reason } => Kind::Cancelled(wire::Cancelled {
+                by: by.clone(),
+                reason: reason.clone().unwrap_or_default(),
+            }),
             Outcome::Refused { reasons } => Kind::Refused(wire::Refused {
                 reasons: reasons.clone(),
             }),
@@ -70,7 +73,10 @@ impl TryFrom<v1::Outcome> for Outcome {
                 figure: unsigned("limit_exceeded.figure", exceeded.figure)?,
             },
             Kind::OutputRejected(wire::OutputRejected { why }) => Self::OutputRejected { why },
-            Kind::Cancelled(wire::Cancelled { by }) => Self::Cancelled { by },
+            Kind::Cancelled(wire::Cancelled { by, reason }) => Self::Cancelled {
+                by,
+                reason: Some(reason).filter(|reason| !reason.is_empty()),
+            },
             Kind::Refused(wire::Refused { reasons }) => Self::Refused { reasons },
             Kind::Infrastructure(wire::Infrastructure {
                 stage,

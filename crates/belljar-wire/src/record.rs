@@ -196,7 +196,20 @@ impl From<BuildState> for v1::build::State {
     }
 }
 
-fn state(value: i32) -> Result<BuildState, Invalid> {
+impl BuildState {
+    /// The name of the state in `Build.State`, such as `RUNNING`.
+    pub fn name(self) -> &'static str {
+        v1::build::State::from(self).as_str_name()
+    }
+}
+
+/// The state of that name.
+pub(crate) fn state_named(name: &str) -> Option<BuildState> {
+    let found = v1::build::State::from_str_name(name)?;
+    state(found.into()).ok()
+}
+
+pub(crate) fn state(value: i32) -> Result<BuildState, Invalid> {
     use v1::build::State;
     Ok(match State::try_from(value) {
         Ok(State::Queued) => BuildState::Queued,

@@ -133,7 +133,13 @@ mod tests {
                 4,
             ),
             (Outcome::OutputRejected { why: String::new() }, 5),
-            (Outcome::Cancelled { by: String::new() }, 6),
+            (
+                Outcome::Cancelled {
+                    by: String::new(),
+                    reason: None,
+                },
+                6,
+            ),
             (
                 Outcome::Refused {
                     reasons: Vec::new(),

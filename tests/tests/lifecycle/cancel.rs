@@ -12,7 +12,14 @@ fn an_interrupt_cancels_a_running_build() {
     instance.wait_until_logged("begun");
     running.signal(Signal::INT);
     let run = instance.finish(running);
-    run.assert_ended(6, json!({"kind": "cancelled", "by": "unix:uid=0"}));
+    run.assert_ended(
+        6,
+        json!({
+            "kind": "cancelled",
+            "by": "unix:uid=0",
+            "reason": "interrupted at the command line",
+        }),
+    );
     assert_eq!(run.log, "begun\n");
     assert_eq!(run.receipt()["outcome"]["kind"], "cancelled", "{run}");
     let trail = instance.trail(&run);
@@ -38,16 +45,23 @@ fn a_build_that_waits_is_cancelled_before_it_begins() {
     let waiting = client.submit("waiting", &blocker).unwrap();
     assert_eq!(client.get(&waiting.id).unwrap().state, BuildState::Queued);
     let cancelled = client.cancel(&waiting.id, "no longer wanted").unwrap();
-    let by = "unix:uid=0".to_owned();
-    let outcome = Some(Outcome::Cancelled { by });
+    let outcome = |reason: Option<&str>| {
+        Some(Outcome::Cancelled {
+            by: "unix:uid=0".to_owned(),
+            reason: reason.map(str::to_owned),
+        })
+    };
     let ended = client.until(&cancelled.id, |build| build.state == BuildState::Ended);
-    assert_eq!((ended.attempt, &ended.outcome), (0, &outcome));
+    assert_eq!(
+        (ended.attempt, ended.outcome),
+        (0, outcome(Some("no longer wanted")))
+    );
     assert_eq!(ended.started, None);
     assert_eq!(ended.evidence.bundle, None);
     for build in &blockers {
         client.cancel(&build.id, "").unwrap();
         let ended = client.until(&build.id, |build| build.state == BuildState::Ended);
-        assert_eq!(ended.outcome, outcome);
+        assert_eq!(ended.outcome, outcome(None));
         // Once it has ended, nothing changes any more.
         assert_eq!(client.cancel(&build.id, "again"), Ok(ended));
     }

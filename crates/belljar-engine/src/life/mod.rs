@@ -43,6 +43,9 @@ pub struct Build {
     pub attempt: Option<AttemptId>,
     /// Who first asked for its end, if somebody did.
     pub cancelled_by: Option<String>,
+    /// Why, in that one's own words, if any were given.
+    #[serde(default)]
+    pub cancel_reason: Option<String>,
     /// What was published about it.
     pub evidence: Option<Evidence>,
     /// When its first attempt was started.
@@ -182,6 +185,7 @@ impl Build {
             stage: Stage::Queued,
             attempt: None,
             cancelled_by: None,
+            cancel_reason: None,
             evidence: None,
             started: None,
             ended: None,

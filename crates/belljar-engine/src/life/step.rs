@@ -70,12 +70,17 @@ impl Turn {
             return self;
         }
         self.build.cancelled_by = Some(by.clone());
+        self.build.cancel_reason.clone_from(&reason);
+        let outcome = Outcome::Cancelled {
+            by: by.clone(),
+            reason: reason.clone(),
+        };
         let mut turn = self.record(Fact::CancelRequested {
             by: by.clone(),
             reason,
         });
         match (&turn.build.stage, turn.build.attempt.clone()) {
-            (Stage::Queued, _) => turn.end(Outcome::Cancelled { by }),
+            (Stage::Queued, _) => turn.end(outcome),
             (Stage::Staging | Stage::Launching | Stage::Running, Some(attempt)) => {
                 turn.then(Effect::Kill { attempt, by })
             }
@@ -85,7 +90,6 @@ impl Turn {
                 },
                 _,
             ) => {
-                let outcome = Outcome::Cancelled { by };
                 turn.build.stage = Stage::Destroying {
                     next: Next::End { outcome },
                 };
@@ -190,8 +194,8 @@ impl Turn {
 
     fn staged(self, attempt: AttemptId) -> Self {
         let turn = self.record(Fact::Staged(attempt.clone()));
-        match turn.build.cancelled_by.clone() {
-            Some(by) => turn.ran(attempt, Outcome::Cancelled { by }),
+        match turn.cancelled() {
+            Some(cancelled) => turn.ran(attempt, cancelled),
             None => turn.enter(Stage::Launching, Effect::Launch(attempt)),
         }
     }
@@ -271,12 +275,17 @@ impl Turn {
     /// Who asked for the end gets it: neither a success that came too late nor another attempt. A failure
     /// of the build's own stays what it was.
     fn settle(&self, outcome: Outcome) -> Outcome {
-        match &self.build.cancelled_by {
-            Some(by) if outcome.is_success() || outcome.is_retryable() => {
-                Outcome::Cancelled { by: by.clone() }
-            }
-            _ => outcome,
-        }
+        let ended_by_it = outcome.is_success()
+            || outcome.is_retryable()
+            || matches!(outcome, Outcome::Cancelled { .. });
+        self.cancelled().filter(|_| ended_by_it).unwrap_or(outcome)
+    }
+
+    /// The end that was asked for, if it was.
+    fn cancelled(&self) -> Option<Outcome> {
+        let by = self.build.cancelled_by.clone()?;
+        let reason = self.build.cancel_reason.clone();
+        Some(Outcome::Cancelled { by, reason })
     }
 
     fn may_retry(&self, attempt: &AttemptId, outcome: &Outcome) -> bool {

@@ -51,7 +51,7 @@ fn of(number: u32, what: Progress) -> Event {
 fn cancel() -> Event {
     Event::CancelRequested {
         by: "me".to_owned(),
-        reason: None,
+        reason: Some("enough".to_owned()),
     }
 }
 
@@ -222,6 +222,7 @@ fn a_lost_spawner_costs_attempts_until_none_is_left() {
 fn cancel_in_every_stage() {
     let cancelled = Outcome::Cancelled {
         by: "me".to_owned(),
+        reason: Some("enough".to_owned()),
     };
     let kill = Effect::Kill {
         attempt: attempt(1),
@@ -362,7 +363,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
         3 => Just(Outcome::Succeeded),
         1 => Just(failed()),
         1 => Just(Outcome::TimedOut { wall_seconds: 1 }),
-        1 => Just(Outcome::Cancelled { by: "me".to_owned() }),
+        1 => Just(Outcome::Cancelled { by: "me".to_owned(), reason: None }),
         1 => Just(Outcome::retryable("stage", "trouble")),
         1 => Just(Outcome::permanent("stage", "trouble")),
     ]

@@ -225,18 +225,22 @@ async fn cancelling_ends_what_runs_and_what_waits() {
         .await
         .unwrap()
         .unwrap();
-    let cancelled = Outcome::Cancelled {
+    let cancelled = |reason: Option<&str>| Outcome::Cancelled {
         by: "me".to_owned(),
+        reason: reason.map(str::to_owned),
     };
-    assert_eq!(record.build.outcome(), Some(&cancelled));
+    assert_eq!(record.build.outcome(), Some(&cancelled(Some("too late"))));
     daemon
         .engine
         .cancel(&runs, "me", None)
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(ended(&site, &daemon, &runs).await, cancelled);
-    assert_eq!(ended(&site, &daemon, &waits).await, cancelled);
+    assert_eq!(ended(&site, &daemon, &runs).await, cancelled(None));
+    assert_eq!(
+        ended(&site, &daemon, &waits).await,
+        cancelled(Some("too late"))
+    );
     // Again, after the end: nothing changes.
     let again = daemon
         .engine
@@ -244,7 +248,7 @@ async fn cancelling_ends_what_runs_and_what_waits() {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(again.build.outcome(), Some(&cancelled));
+    assert_eq!(again.build.outcome(), Some(&cancelled(None)));
     let reason = events(&site, &waits)
         .into_iter()
         .find_map(|event| match event {

@@ -185,7 +185,7 @@ impl Spawner for Port {
                 }
                 let killed = state.killed.get(attempt).cloned();
                 let outcome = match (killed, state.fate(attempt)) {
-                    (Some(by), _) => Some(Ok(Outcome::Cancelled { by })),
+                    (Some(by), _) => Some(Ok(Outcome::Cancelled { by, reason: None })),
                     (None, Fate::Ends(outcome)) => Some(Ok(outcome)),
                     (None, Fate::Collects(_)) => Some(Ok(Outcome::Succeeded)),
                     (None, Fate::Lost) => Some(Err(SpawnerError::Lost("gone".to_owned()))),
@@ -218,7 +218,10 @@ impl Spawner for Port {
                     return Err(unknown());
                 }
                 let outcome = match (state.killed.get(attempt), state.fate(attempt)) {
-                    (Some(by), _) => Outcome::Cancelled { by: by.clone() },
+                    (Some(by), _) => Outcome::Cancelled {
+                        by: by.clone(),
+                        reason: None,
+                    },
                     (None, Fate::Ends(outcome) | Fate::Collects(outcome)) => outcome,
                     (None, Fate::Runs | Fate::Lost) => Outcome::Succeeded,
                 };

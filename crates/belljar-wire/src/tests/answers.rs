@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::{
-    Artifact, ArtifactKind, BuildRecord, BuildState, Evidence, Layer, LayerVerdict, Problem,
-    Reason, ServerInfo, build_name, parse_build_name, v1,
+    Artifact, ArtifactKind, BuildEvidence, BuildRecord, BuildState, BuildSummary, Evidence, Layer,
+    LayerVerdict, Problem, Reason, ServerInfo, build_name, parse_build_name, parse_evidence_name,
+    v1,
 };
 use belljar_core::{
     BuildId, BuildSpec, Image, Inputs, Invalid, LimitKind, Limits, Network, ObjectId, Outcome,
@@ -126,6 +127,11 @@ fn every_state_and_outcome_survives_the_wire() {
         },
         Outcome::Cancelled {
             by: "unix:uid=0".to_owned(),
+            reason: None,
+        },
+        Outcome::Cancelled {
+            by: "unix:uid=0".to_owned(),
+            reason: Some("no longer wanted".to_owned()),
         },
         Outcome::Refused {
             reasons: vec!["a".to_owned(), "b".to_owned()],
@@ -133,6 +139,8 @@ fn every_state_and_outcome_survives_the_wire() {
         Outcome::retryable("stage", "disk full"),
         Outcome::permanent("attest", "refused"),
     ];
+    let kinds: std::collections::BTreeSet<_> = outcomes.iter().map(Outcome::kind).collect();
+    assert_eq!(kinds, Outcome::KINDS.into());
     for outcome in outcomes {
         let message = v1::Outcome::from(&outcome);
         assert_eq!(message.text, outcome.to_string());
@@ -276,4 +284,32 @@ fn details_fit_into_headers() {
     let read = Problem::from_status(&status);
     assert_eq!(read.fields.len(), bounds::STATUS_DETAILS);
     assert!(read.message.ends_with('…') && read.message.len() <= bounds::STATUS_TEXT_BYTES);
+}
+
+#[test]
+fn summaries_and_evidence_survive_the_wire() {
+    let summary = BuildSummary::from(record());
+    let told = v1::Build::from(&summary);
+    assert_eq!((&told.spec, told.artifacts.len()), (&None, 0));
+    assert_eq!(BuildSummary::try_from(told), Ok(summary));
+    // What a summary leaves out may be there.
+    assert!(BuildSummary::try_from(v1::Build::from(&record())).is_ok());
+    let evidence = BuildEvidence {
+        build: record().id,
+        attempt: 2,
+        outcome: record().outcome,
+        evidence: record().evidence,
+        bundle: b"{}".to_vec(),
+    };
+    let told = v1::BuildEvidence::from(&evidence);
+    assert_eq!(told.name, format!("builds/{ID}/evidence"));
+    assert_eq!(BuildEvidence::try_from(told.clone()), Ok(evidence));
+    let other = v1::BuildEvidence {
+        build: "builds/01jd8q6z8r4x7j2m5t9v0w3y6c".to_owned(),
+        ..told
+    };
+    assert_eq!(BuildEvidence::try_from(other).unwrap_err().field, "build");
+    for bad in [ID, "builds/x/evidence", "evidence", "builds//evidence"] {
+        assert_eq!(parse_evidence_name(bad).unwrap_err().field, "name", "{bad}");
+    }
 }

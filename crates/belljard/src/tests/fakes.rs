@@ -253,7 +253,7 @@ fn obey(
         }
         Operation::Kill { attempt, by } => {
             script.specs.get_mut(&attempt).unwrap().1.source_date_epoch = u64::MAX;
-            let outcome = Outcome::Cancelled { by };
+            let outcome = Outcome::Cancelled { by, reason: None };
             exited = Some(spawner::Message::Exited { attempt, outcome });
             Answer::Killing
         }
@@ -264,6 +264,7 @@ fn obey(
             let outcome = match killed {
                 true => Outcome::Cancelled {
                     by: "unix:uid=0".to_owned(),
+                    reason: None,
                 },
                 false => Outcome::Succeeded,
             };
