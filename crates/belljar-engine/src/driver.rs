@@ -12,6 +12,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tracing::Instrument as _;
 
 use crate::engine::{CancelRequest, Command, Engine, Notices};
+use crate::index;
 use crate::life::{Event, Stage};
 use crate::perform::{patience, within};
 use crate::ports::{Clock, Ports, Signer, Spawner, SpawnerError, Store};
@@ -92,12 +93,16 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Driver<S, T, G, C> {
         let sweep = sweep(self.shared.clone(), accounted);
         tokio::pin!(sweep);
         let mut swept = false;
+        let indexing = index::catch_up(self.shared.clone());
+        tokio::pin!(indexing);
+        let mut indexed = false;
         loop {
             if swept {
                 self.fill_slots();
             }
             tokio::select! {
                 () = &mut sweep, if !swept => swept = true,
+                () = &mut indexing, if !indexed => indexed = true,
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command),
                     None => return Ok(()),

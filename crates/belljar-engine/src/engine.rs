@@ -8,7 +8,7 @@ use belljar_policy::Admitted;
 use tokio::sync::{mpsc, oneshot, watch};
 use ulid::Ulid;
 
-use crate::queue::{Queue, QueueError, Record, SubmitError, Submitted};
+use crate::queue::{Page, Query, Queue, QueueError, Record, SubmitError, Submitted};
 
 /// Takes builds, tells of them and ends them. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -97,6 +97,14 @@ impl Engine {
     /// See [`QueueError`].
     pub async fn get(&self, id: &BuildId) -> Result<Option<Record>, QueueError> {
         self.queue.get(id).await
+    }
+
+    /// A part of the list of all builds, the newest first.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn list(&self, query: Query) -> Result<Page, QueueError> {
+        self.queue.list(query).await
     }
 
     /// Asks for the end of a build, and gives it as it then stands; none if there is no such. That it was

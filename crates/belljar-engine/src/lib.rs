@@ -8,6 +8,7 @@
 
 mod driver;
 mod engine;
+mod index;
 pub mod life;
 mod perform;
 pub mod ports;

@@ -231,10 +231,12 @@ async fn evidence<S: Spawner, T: Store, G: Signer, C: Clock>(
         .map_err(invalid)?;
     let plan = store.put(plan).await?;
     let audit_trail = store.put(trail).await?;
-    let (mut receipt, mut log) = (None, None);
+    let (mut receipt, mut log, mut artifacts) = (None, None, Vec::new());
     if let Some(digest) = publication.receipt {
         let bytes = spawner.receipt(&attempt).await?;
-        log = checked(&bytes, digest, &attempt, submission)?.log;
+        let read = checked(&bytes, digest, &attempt, submission)?;
+        artifacts = read.artifacts();
+        log = read.log;
         if let Some(log) = &log {
             store.keep_log(&attempt, log.object).await?;
         }
@@ -250,6 +252,8 @@ async fn evidence<S: Spawner, T: Store, G: Signer, C: Clock>(
         }
         store.put(bytes).await?;
         bundle = Some(signed.clone());
+        let indexed = shared.queue.index(attempt.build(), artifacts).await;
+        indexed.map_err(|e| Trouble(format!("its artifacts cannot be found again: {e}")))?;
     }
     Ok(Evidence {
         attempt,

@@ -221,6 +221,15 @@ impl Receipt {
         Ok(receipt)
     }
 
+    /// The digests of all regular files among the outputs.
+    pub fn artifacts(&self) -> Vec<Digest> {
+        let files = self.outputs.iter().filter_map(|entry| match &entry.kind {
+            OutputKind::File { object, .. } => Some(object.digest),
+            OutputKind::Symlink { .. } | OutputKind::Directory => None,
+        });
+        files.collect()
+    }
+
     /// Everything that keeps this attempt from counting as a fully enforced run of `plan`. Empty means
     /// that it may be attested.
     pub fn fully_enforced(&self, plan: &Plan) -> Vec<Shortfall> {

@@ -1,36 +1,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use belljar_core::{BuildId, BuildSpec, ObjectId, RequestId, Timestamp, bounds};
+use belljar_core::{BuildId, BuildSpec, ObjectId, Outcome, RequestId, Timestamp, bounds};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
 
+use super::layout::{self, Found, LAYOUT};
 use super::{QueueError, Record, Submission, SubmitError, Submitted};
 use crate::life::Build;
-
-/// `BJAR`, in the header of every queue (sqlite.org, "application_id").
-const APPLICATION_ID: i32 = 0x424a_4152;
-/// The layout below.
-const LAYOUT: i32 = 1;
-
-const TABLES: &str = "
-    CREATE TABLE builds (
-        position         INTEGER PRIMARY KEY AUTOINCREMENT,
-        id               TEXT NOT NULL UNIQUE,
-        submitter        TEXT NOT NULL,
-        authenticated_by TEXT NOT NULL,
-        request_id       TEXT NOT NULL,
-        spec             BLOB NOT NULL,
-        accepted         INTEGER NOT NULL,
-        stage            TEXT NOT NULL,
-        sequence         INTEGER NOT NULL,
-        updated          INTEGER NOT NULL,
-        state            TEXT NOT NULL,
-        UNIQUE (submitter, request_id)
-    ) STRICT;
-    CREATE INDEX builds_by_stage ON builds (stage, position);
-";
 
 const COLUMNS: &str = "id, submitter, authenticated_by, request_id, spec, accepted, state";
 
@@ -85,7 +62,7 @@ pub enum OpenError {
 
 /// The open database. Only its own thread touches it.
 pub(super) struct Database {
-    connection: Connection,
+    pub(super) connection: Connection,
     /// Builds that have not ended.
     unended: u64,
 }
@@ -94,9 +71,8 @@ impl Database {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         let classify = |source| classify(path, source);
         let connection = Connection::open(path).map_err(classify)?;
-        let found = prepare(&connection).map_err(classify)?;
-        match found {
-            Found::Ours => {}
+        let layout = match layout::prepare(&connection).map_err(classify)? {
+            Found::Ours(layout) => layout,
             Found::Foreign => {
                 return Err(OpenError::Foreign {
                     path: path.to_owned(),
@@ -106,7 +82,7 @@ impl Database {
                 let path = path.to_owned();
                 return Err(OpenError::Layout { path, found });
             }
-        }
+        };
         let verdict: String = connection
             .pragma_query_value(None, "quick_check", |row| row.get(0))
             .map_err(classify)?;
@@ -116,6 +92,7 @@ impl Database {
                 what: verdict,
             });
         }
+        layout::migrate(&connection, layout).map_err(classify)?;
         let unended = count(&connection).map_err(classify)?;
         Ok(Self {
             connection,
@@ -191,7 +168,8 @@ impl Database {
     }
 
     pub(super) fn advance(&mut self, from: u64, after: &Build) -> Result<(), QueueError> {
-        let sql = "UPDATE builds SET stage = ?3, sequence = ?4, updated = ?5, state = ?6
+        let sql =
+            "UPDATE builds SET stage = ?3, sequence = ?4, updated = ?5, state = ?6, outcome = ?7
                    WHERE id = ?1 AND sequence = ?2 AND stage != 'ended'";
         let values = params![
             after.id.as_str(),
@@ -200,6 +178,7 @@ impl Database {
             integer(after.sequence),
             integer(after.updated.as_millis()),
             encode(after)?,
+            after.outcome().map(Outcome::kind),
         ];
         let changed = self
             .connection
@@ -258,43 +237,6 @@ impl Database {
             .map_err(database)?;
         row.map(Raw::parse).transpose()
     }
-}
-
-enum Found {
-    Ours,
-    Foreign,
-    Layout(i32),
-}
-
-/// Sets how the database is used, and makes its tables if it is new.
-fn prepare(connection: &Connection) -> rusqlite::Result<Found> {
-    // With an exclusive lock a second process is refused, and no shared memory file is needed.
-    connection.busy_timeout(Duration::from_millis(500))?;
-    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-    let (application, layout) = (number("application_id")?, number("user_version")?);
-    let objects: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    let new = (application, layout, objects) == (0, 0, 0);
-    if !new && application != APPLICATION_ID {
-        return Ok(Found::Foreign);
-    }
-    if !new && layout != LAYOUT {
-        return Ok(Found::Layout(layout));
-    }
-    connection
-        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    if new {
-        let sql = format!(
-            "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {LAYOUT}; COMMIT"
-        );
-        connection.execute_batch(&sql)?;
-    } else {
-        // Takes the exclusive lock now rather than at the first submission.
-        connection.execute_batch("BEGIN EXCLUSIVE; COMMIT")?;
-    }
-    Ok(Found::Ours)
 }
 
 fn count(connection: &Connection) -> rusqlite::Result<u64> {
@@ -376,11 +318,11 @@ fn encode(build: &Build) -> Result<String, QueueError> {
     })
 }
 
-fn database(error: rusqlite::Error) -> QueueError {
+pub(super) fn database(error: rusqlite::Error) -> QueueError {
     QueueError::Database(Arc::new(error))
 }
 
 /// SQLite's integers are signed; times and counters stay far below.
-fn integer(figure: u64) -> i64 {
+pub(super) fn integer(figure: u64) -> i64 {
     i64::try_from(figure).unwrap_or(i64::MAX)
 }

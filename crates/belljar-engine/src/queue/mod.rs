@@ -2,6 +2,8 @@
 //! answered survives any crash (WAL, `synchronous=FULL`); changes that arrive together share a commit.
 
 mod database;
+mod layout;
+mod list;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -15,6 +17,7 @@ use belljar_policy::Admitted;
 use crate::life::Build;
 
 pub use database::OpenError;
+pub use list::{Condition, Listed, Page, Query};
 
 /// A handle on the queue. When the last one is gone, the database is closed.
 #[derive(Clone, Debug)]
@@ -157,6 +160,33 @@ impl Queue {
     /// See [`QueueError`].
     pub async fn in_flight(&self) -> Result<Vec<Record>, QueueError> {
         self.0.call(|database| database.in_flight()).await
+    }
+
+    /// A part of the list of all builds, the newest first.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn list(&self, query: Query) -> Result<Page, QueueError> {
+        self.0.call(move |database| database.list(&query)).await
+    }
+
+    /// Notes that these are the digests of a build's artifacts. May be done again.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn index(&self, id: &BuildId, digests: Vec<Digest>) -> Result<(), QueueError> {
+        let id = id.clone();
+        self.0
+            .call(move |database| database.index(&id, &digests))
+            .await
+    }
+
+    /// The first build after a place that succeeded and whose artifacts are not noted.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub(crate) async fn unindexed(&self, after: u64) -> Result<Option<Listed>, QueueError> {
+        self.0.call(move |database| database.unindexed(after)).await
     }
 
     /// Makes one transition durable: from the state with sequence number `from` to `after`.

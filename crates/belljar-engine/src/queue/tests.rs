@@ -219,3 +219,232 @@ async fn many_at_once_are_all_kept_and_each_once() {
         100
     );
 }
+
+/// Position and id of everything that a query finds, page by page.
+async fn pages(queue: &Queue, conditions: &[Condition], most: usize) -> Vec<Vec<String>> {
+    let mut pages = Vec::new();
+    let mut before = None;
+    loop {
+        let query = Query {
+            conditions: conditions.to_vec(),
+            before,
+            most,
+        };
+        let page = queue.list(query).await.unwrap();
+        before = page.builds.last().map(|last| last.position);
+        let ids = page.builds.iter().map(|listed| {
+            let id = listed.build.id.to_string();
+            id[id.len() - 1..].to_owned()
+        });
+        pages.push(ids.collect());
+        if !page.more {
+            return pages;
+        }
+    }
+}
+
+async fn end(queue: &Queue, id: &BuildId) {
+    let record = queue.get(id).await.unwrap().unwrap();
+    let cancel = Event::CancelRequested {
+        by: "me".to_owned(),
+        reason: None,
+    };
+    let (ended, _) = step(&record.build, cancel, at(9)).unwrap();
+    queue.advance(record.build.sequence, &ended).await.unwrap();
+}
+
+#[tokio::test]
+async fn lists_are_paged_and_narrowed() {
+    let directory = tempfile::tempdir().unwrap();
+    let queue = Queue::open(&directory.path().join("q")).unwrap();
+    for (time, last) in (1..).zip("abcdefg".chars()) {
+        let uid = u32::from(last > 'd');
+        queue
+            .submit(
+                admitted("make", uid),
+                request(&format!("r{last}")),
+                id(last),
+                at(time),
+            )
+            .await
+            .unwrap();
+    }
+    end(&queue, &id('c')).await;
+    let all = [vec!["g", "f", "e"], vec!["d", "c", "b"], vec!["a"]];
+    assert_eq!(pages(&queue, &[], 3).await, all);
+    assert_eq!(pages(&queue, &[], 7).await.len(), 1);
+    let narrowed = async |conditions: &[Condition]| pages(&queue, conditions, 100).await.concat();
+    let of = |is, uid: u32| Condition::Submitter {
+        is,
+        principal: format!("unix:uid={uid}"),
+    };
+    assert_eq!(narrowed(&[of(true, 1)]).await, ["g", "f", "e"]);
+    assert_eq!(narrowed(&[of(false, 1)]).await, ["d", "c", "b", "a"]);
+    let queued = Condition::Stage {
+        is: true,
+        name: "queued",
+    };
+    assert_eq!(narrowed(&[of(true, 0), queued]).await, ["d", "b", "a"]);
+    let cancelled = |is| Condition::Outcome {
+        is,
+        kind: "cancelled",
+    };
+    assert_eq!(narrowed(&[cancelled(true)]).await, ["c"]);
+    assert_eq!(narrowed(&[cancelled(false)]).await, Vec::<String>::new());
+    let named = |is| Condition::RequestId {
+        is,
+        request_id: "rb".to_owned(),
+    };
+    assert_eq!(narrowed(&[named(true)]).await, ["b"]);
+    assert_eq!(
+        narrowed(&[named(false), of(true, 0)]).await,
+        ["d", "c", "a"]
+    );
+    let times = [
+        Condition::AcceptedFrom(at(2)),
+        Condition::AcceptedBefore(at(5)),
+    ];
+    assert_eq!(narrowed(&times).await, ["d", "c", "b"]);
+    let none = Query {
+        conditions: vec![],
+        before: Some(1),
+        most: 3,
+    };
+    assert_eq!(queue.list(none).await.unwrap().builds, []);
+}
+
+#[tokio::test]
+async fn a_page_stays_where_it_is_while_builds_are_submitted() {
+    let directory = tempfile::tempdir().unwrap();
+    let queue = Queue::open(&directory.path().join("q")).unwrap();
+    let submit = async |last: char| {
+        let request = request(&last.to_string());
+        queue
+            .submit(admitted("make", 0), request, id(last), at(1))
+            .await
+            .unwrap();
+    };
+    for last in "abcd".chars() {
+        submit(last).await;
+    }
+    let query = |before| Query {
+        conditions: vec![],
+        before,
+        most: 2,
+    };
+    let first = queue.list(query(None)).await.unwrap();
+    submit('e').await;
+    let before = first.builds.last().map(|last| last.position);
+    let second = queue.list(query(before)).await.unwrap();
+    let ids: Vec<_> = second.builds.into_iter().map(|one| one.build.id).collect();
+    assert_eq!((ids, second.more), (vec![id('b'), id('a')], false));
+}
+
+#[tokio::test]
+async fn artifacts_lead_to_their_builds() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("q");
+    let queue = Queue::open(&path).unwrap();
+    for last in "ab".chars() {
+        let request = request(&last.to_string());
+        queue
+            .submit(admitted("make", 0), request, id(last), at(1))
+            .await
+            .unwrap();
+    }
+    let [one, both] = [Digest::of(b"one"), Digest::of(b"both")];
+    queue.index(&id('a'), vec![one, both, both]).await.unwrap();
+    queue.index(&id('a'), vec![one, both]).await.unwrap();
+    queue.index(&id('b'), vec![both]).await.unwrap();
+    assert!(queue.index(&id('c'), vec![both]).await.is_err());
+    reopened(queue, &path, |queue| async move {
+        let found = async |digest| {
+            pages(&queue, &[Condition::Artifact(digest)], 9)
+                .await
+                .concat()
+        };
+        assert_eq!(found(one).await, ["a"]);
+        assert_eq!(found(both).await, ["b", "a"]);
+        assert_eq!(found(Digest::of(b"none")).await, Vec::<String>::new());
+    })
+    .await;
+}
+
+/// A database as the first version of Belljar wrote it.
+fn of_layout_1(path: &Path) {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL;
+             CREATE TABLE builds (
+                 position INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, submitter TEXT NOT NULL,
+                 authenticated_by TEXT NOT NULL, request_id TEXT NOT NULL, spec BLOB NOT NULL,
+                 accepted INTEGER NOT NULL, stage TEXT NOT NULL, sequence INTEGER NOT NULL,
+                 updated INTEGER NOT NULL, state TEXT NOT NULL, UNIQUE (submitter, request_id)
+             ) STRICT;
+             CREATE INDEX builds_by_stage ON builds (stage, position);
+             PRAGMA application_id = 1112162642; PRAGMA user_version = 1;",
+        )
+        .unwrap();
+    let spec = admitted("make", 0).spec().canonical().unwrap();
+    let states = [
+        (
+            'a',
+            "ended",
+            r#"{"kind":"ended","outcome":{"kind":"succeeded"}}"#,
+        ),
+        (
+            'b',
+            "ended",
+            r#"{"kind":"ended","outcome":{"kind":"cancelled","by":"unix:uid=0"}}"#,
+        ),
+        ('c', "queued", r#"{"kind":"queued"}"#),
+    ];
+    for (last, stage, written) in states {
+        let id = id(last);
+        let state = format!(
+            r#"{{"id":"{id}","sequence":3,"stage":{written},"attempt":null,"cancelled_by":null,"evidence":null,
+                "started":null,"ended":null,"updated":"2026-11-22T00:30:00.000Z"}}"#
+        );
+        let sql = "INSERT INTO builds (id, submitter, authenticated_by, request_id, spec, accepted, stage,
+                   sequence, updated, state) VALUES (?1, 'unix:uid=0', 'SO_PEERCRED', ?1, ?2, 5, ?3, 3, 5, ?4)";
+        let values = rusqlite::params![id.as_str(), spec, stage, state];
+        connection.execute(sql, values).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_queue_of_the_first_layout_becomes_one_of_the_second() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("q");
+    of_layout_1(&path);
+    let queue = Queue::open(&path).unwrap();
+    let check = async |queue: &Queue| {
+        let of = |kind| Condition::Outcome { is: true, kind };
+        assert_eq!(pages(queue, &[], 2).await.concat(), ["c", "b", "a"]);
+        assert_eq!(pages(queue, &[of("cancelled")], 2).await.concat(), ["b"]);
+        assert_eq!(pages(queue, &[of("succeeded")], 2).await.concat(), ["a"]);
+        assert_eq!(queue.waiting().await.unwrap(), [id('c')]);
+        let outcome = queue.get(&id('b')).await.unwrap().unwrap().build;
+        let by = "unix:uid=0".to_owned();
+        let cancelled = belljar_core::Outcome::Cancelled { by, reason: None };
+        assert_eq!(outcome.outcome(), Some(&cancelled));
+    };
+    check(&queue).await;
+    // What succeeded before there was an index of artifacts is found, to be caught up with, once.
+    let due = queue.unindexed(0).await.unwrap().unwrap();
+    assert_eq!((due.build.id, due.position), (id('a'), 1));
+    assert_eq!(queue.unindexed(1).await.unwrap(), None);
+    queue.index(&id('a'), vec![Digest::of(b"x")]).await.unwrap();
+    assert_eq!(queue.unindexed(0).await.unwrap(), None);
+    reopened(queue, &path, |queue| async move { check(&queue).await }).await;
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let layout = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    for _ in 0..500 {
+        if layout("user_version").is_ok() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(layout("user_version"), Ok(2));
+}
