@@ -3,7 +3,8 @@
 //! 1. Its inputs come in over [`ByteStreams`] and [`Blobs`] and go to the store's process.
 //! 2. [`Builds`] parses a submission, lets policy decide, checks host and inputs, and has it queued.
 //! 3. The engine's driver takes it from the queue and asks spawner, signer and store, step by step.
-//! 4. [`Builds`] tells of it, [`ByteStreams`] and [`Blobs`] hand out its artifacts and evidence.
+//! 4. [`Builds`] and [`EvidenceRecords`] tell of it, [`ByteStreams`] and [`Blobs`] hand out its artifacts and
+//!    evidence.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,6 +20,7 @@ use belljar_engine::ports::Ports;
 use belljar_engine::queue::{OpenError, Queue, QueueError};
 use belljar_engine::{Engine, Settings, engine};
 use belljar_wire::v1::build_service_server::BuildServiceServer;
+use belljar_wire::v1::evidence_service_server::EvidenceServiceServer;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, oneshot};
 use tonic::service::interceptor::InterceptedService;
@@ -27,9 +29,12 @@ use tonic::transport::server::Router;
 
 use crate::config::Config;
 use crate::listen::listen;
-use crate::peers::{Logs, SignerClient, SpawnerClient, StoreClient, SystemClock};
-use crate::services::{Blobs, Builds, ByteStreams, Gate, Host, Objects, ServerCapabilities, View};
-use crate::tasks;
+use crate::peers::{Logs, SignerClient, SpawnerClient, StoreClient, SystemClock, Trails};
+use crate::services::{
+    Access, Blobs, Builds, ByteStreams, EvidenceRecords, Gate, Host, Objects, ServerCapabilities,
+    View, health,
+};
+use crate::tasks::{self, Task};
 
 /// Why the daemon ended, or did not start.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +65,8 @@ pub(crate) enum RunError {
     Engine(#[source] QueueError),
     #[error("serving failed")]
     Serve(#[from] tonic::transport::Error),
+    #[error("the API cannot be described")]
+    Reflection(#[from] tonic_reflection::server::Error),
     #[error("the engine's task ended unexpectedly")]
     EngineGone,
 }
@@ -84,6 +91,7 @@ pub(crate) async fn run(config: Config) -> Result<(), RunError> {
 pub(crate) async fn serve(config: Config, ended: impl Future<Output = ()>) -> Result<(), RunError> {
     let audit = config.state.join("audit");
     make_directory(&audit)?;
+    let trails = Trails::new(audit.clone());
     let queue = Queue::open(&config.state.join("queue.sqlite"))?;
     let peers = Peers {
         logs: Logs::new(&config.store_root),
@@ -97,6 +105,7 @@ pub(crate) async fn serve(config: Config, ended: impl Future<Output = ()>) -> Re
             config.evidence.clone(),
         )),
         objects: Arc::new(Reader::new(&config.store_root)?),
+        trails,
     };
     let ports = Ports {
         spawner: peers.spawner.clone(),
@@ -112,7 +121,8 @@ pub(crate) async fn serve(config: Config, ended: impl Future<Output = ()>) -> Re
         let _ = stopped.send(driver.run().await);
     });
     let socket = config.socket.clone();
-    let serving = services(config, engine, peers).serve_with_incoming(listen(&socket)?);
+    let (router, _looking) = services(config, engine, peers)?;
+    let serving = router.serve_with_incoming(listen(&socket)?);
     tracing::info!(socket = %socket.display(), slots, "belljard serves");
     let result = tokio::select! {
         served = serving => served.map_err(RunError::from),
@@ -137,12 +147,24 @@ struct Peers {
     signer: Arc<SignerClient>,
     objects: Arc<dyn BlobSource>,
     logs: Logs,
+    trails: Trails,
 }
 
-/// The services, each behind the gate.
-fn services(config: Config, engine: Engine, peers: Peers) -> Router {
+/// The services, each behind the gate, and the task that keeps an eye on the other processes.
+fn services(config: Config, engine: Engine, peers: Peers) -> Result<(Router, Task), RunError> {
     let policy = Arc::new(config.policy);
     let gate = Gate::new(policy.clone());
+    let (health, looking) = health(
+        peers.spawner.clone(),
+        peers.store.clone(),
+        peers.signer.clone(),
+    );
+    let evidence = EvidenceServiceServer::new(EvidenceRecords {
+        engine: engine.clone(),
+        access: Access,
+        source: peers.objects.clone(),
+        trails: peers.trails,
+    });
     let builds = BuildServiceServer::new(Builds {
         engine,
         policy,
@@ -151,6 +173,7 @@ fn services(config: Config, engine: Engine, peers: Peers) -> Router {
         signer: peers.signer,
         logs: peers.logs,
         view: View::new(peers.spawner),
+        access: Access,
         watchers: Arc::new(Semaphore::new(bounds::WATCHERS)),
         slots: config.slots,
         builder_ids: config.builder_ids,
@@ -160,18 +183,36 @@ fn services(config: Config, engine: Engine, peers: Peers) -> Router {
     let streams = ByteStreamServer::new(ByteStreams::new(objects));
     let capabilities = CapabilitiesServer::new(ServerCapabilities);
     let most = bounds::GRPC_MESSAGE_BYTES;
-    let builds = InterceptedService::new(builds.max_decoding_message_size(most), gate.clone());
-    let blobs = InterceptedService::new(blobs.max_decoding_message_size(most), gate.clone());
-    let streams = InterceptedService::new(streams.max_decoding_message_size(most), gate.clone());
-    let capabilities = InterceptedService::new(capabilities.max_decoding_message_size(most), gate);
-    Server::builder()
+    let described = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(belljar_wire::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // Most clients still ask for the older form.
+    let (reflection, older) = (described().build_v1()?, described().build_v1alpha()?);
+    let gated = Gated(gate);
+    let router = Server::builder()
         .concurrency_limit_per_connection(bounds::CALLS_PER_CONNECTION)
         .initial_stream_window_size(bounds::GRPC_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(bounds::GRPC_CONNECTION_WINDOW_BYTES)
-        .add_service(builds)
-        .add_service(blobs)
-        .add_service(streams)
-        .add_service(capabilities)
+        .add_service(gated.behind(builds.max_decoding_message_size(most)))
+        .add_service(gated.behind(evidence.max_decoding_message_size(most)))
+        .add_service(gated.behind(blobs.max_decoding_message_size(most)))
+        .add_service(gated.behind(streams.max_decoding_message_size(most)))
+        .add_service(gated.behind(capabilities.max_decoding_message_size(most)))
+        .add_service(gated.behind(health.max_decoding_message_size(most)))
+        .add_service(gated.behind(reflection.max_decoding_message_size(most)))
+        .add_service(gated.behind(older.max_decoding_message_size(most)));
+    Ok((router, looking))
+}
+
+/// Puts services behind the gate: none goes without.
+struct Gated(Gate);
+
+impl Gated {
+    fn behind<S>(&self, service: S) -> InterceptedService<S, Gate> {
+        InterceptedService::new(service, self.0.clone())
+    }
 }
 
 fn make_directory(path: &Path) -> Result<(), RunError> {

@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use belljar_core::AttemptId;
+use belljar_core::{AttemptId, BuildId};
 use belljar_engine::ports::Trouble;
 use belljar_sys::durable::{open_directory, open_regular};
 use tokio::task::spawn_blocking;
@@ -35,9 +35,13 @@ pub(super) async fn read(directory: &Path, name: String, limit: usize) -> Result
 #[derive(Clone, Debug)]
 pub(crate) struct Logs(Arc<PathBuf>);
 
-/// One attempt's log, which may still grow.
+/// One attempt's log, or one build's audit trail, which may still grow.
 #[derive(Clone, Debug)]
 pub(crate) struct LogFile(Arc<File>);
+
+/// The audit trails of builds, as the engine writes them.
+#[derive(Clone, Debug)]
+pub(crate) struct Trails(Arc<PathBuf>);
 
 impl Logs {
     /// Those below the store's root.
@@ -47,20 +51,41 @@ impl Logs {
 
     /// The log of `attempt`; none while there is none.
     pub(crate) async fn open(&self, attempt: &AttemptId) -> io::Result<Option<LogFile>> {
-        let (directory, name) = (self.0.clone(), format!("{attempt}.log"));
-        let opened =
-            spawn_blocking(
-                move || match open_regular(open_directory(&directory)?, &name) {
-                    Ok(file) => Ok(Some(LogFile(Arc::new(file)))),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                    Err(error) => Err(error),
-                },
-            );
-        opened.await?
+        open(self.0.clone(), format!("{attempt}.log")).await
     }
 }
 
+impl Trails {
+    /// Those in a directory of belljard's own.
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self(Arc::new(directory))
+    }
+
+    /// The trail of `build`; none while there is none.
+    pub(crate) async fn open(&self, build: &BuildId) -> io::Result<Option<LogFile>> {
+        open(self.0.clone(), format!("{build}.jsonl")).await
+    }
+}
+
+async fn open(directory: Arc<PathBuf>, name: String) -> io::Result<Option<LogFile>> {
+    let opened = spawn_blocking(
+        move || match open_regular(open_directory(&directory)?, &name) {
+            Ok(file) => Ok(Some(LogFile(Arc::new(file)))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        },
+    );
+    opened.await?
+}
+
 impl LogFile {
+    /// How many bytes it has now.
+    pub(crate) async fn length(&self) -> io::Result<u64> {
+        let file = self.0.clone();
+        let length = spawn_blocking(move || Ok(file.metadata()?.len()));
+        length.await?
+    }
+
     /// At most `most` bytes from `offset`; none at the end as it is now.
     pub(crate) async fn read(&self, offset: u64, most: usize) -> io::Result<Vec<u8>> {
         let file = self.0.clone();

@@ -6,7 +6,7 @@ mod signer;
 mod spawner;
 mod store;
 
-pub(crate) use files::{LogFile, Logs};
+pub(crate) use files::{LogFile, Logs, Trails};
 pub(crate) use signer::SignerClient;
 pub(crate) use spawner::SpawnerClient;
 pub(crate) use store::{Put, PutError, StoreClient};

@@ -42,6 +42,14 @@ impl SignerClient {
         }
     }
 
+    /// Whether the signer answers now.
+    pub(crate) async fn answers(&self) -> bool {
+        matches!(
+            ask(&self.socket, &Request::PublicKey).await,
+            Ok(Answer::PublicKey { .. })
+        )
+    }
+
     /// The public key.
     pub(crate) async fn public_key(&self) -> Result<&PublicKey, Trouble> {
         let ask = || async {

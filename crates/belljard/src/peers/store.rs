@@ -82,6 +82,11 @@ impl StoreClient {
         }
     }
 
+    /// Whether the store takes connections now.
+    pub(crate) async fn answers(&self) -> bool {
+        Channel::connect(&self.socket).await.is_ok()
+    }
+
     /// Begins to give `object` to the store.
     async fn begin(&self, object: ObjectId) -> Result<Put, PutError> {
         let talk = self.ask(&self.slots, &Request::Put { object }).await?;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use belljar_cas::BlobSource;
 use belljar_core::{BuildSpec, Invalid, Limits, ObjectId, RequestId, bounds};
 use belljar_engine::ports::Clock;
-use belljar_engine::queue::{SubmitError, Submitted};
+use belljar_engine::queue::{Record, SubmitError, Submitted};
 use belljar_engine::{CancelError, Engine, Follow};
 use belljar_plan::Verdict;
 use belljar_policy::{Class, Decision, Identity, Policy, decide};
@@ -13,9 +13,10 @@ use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status};
 use v1::build_service_server::BuildService;
 
+use super::access::{Access, Right};
 use super::gate::identity;
 use super::watch::{self, Seen};
-use super::{Host, View, internal};
+use super::{Host, View, internal, list, readlog};
 use crate::peers::{Logs, SignerClient, SystemClock};
 use crate::tasks::{self, Feed};
 
@@ -28,6 +29,7 @@ pub(crate) struct Builds {
     pub(crate) signer: Arc<SignerClient>,
     pub(crate) logs: Logs,
     pub(crate) view: View,
+    pub(crate) access: Access,
     pub(crate) watchers: Arc<Semaphore>,
     pub(crate) slots: usize,
     pub(crate) builder_ids: Vec<String>,
@@ -86,15 +88,30 @@ impl BuildService for Builds {
         &self,
         request: Request<v1::GetBuildRequest>,
     ) -> Result<Response<v1::Build>, Status> {
+        let caller = identity(&request)?;
         let name = &request.get_ref().name;
-        let id = parse_build_name(name).map_err(Problem::invalid)?;
-        let record = self
-            .engine
-            .get(&id)
-            .await
-            .map_err(|e| internal("the build could not be read", &e))?;
-        let record = record.ok_or_else(|| Problem::not_found(name))?;
+        let record = self.record(caller, Right::Read, name).await?;
         Ok(Response::new(self.view.build(&record).await?))
+    }
+
+    async fn list_builds(
+        &self,
+        request: Request<v1::ListBuildsRequest>,
+    ) -> Result<Response<v1::ListBuildsResponse>, Status> {
+        let caller = identity(&request)?;
+        let page = list::builds(&self.engine, &self.access, caller, request.into_inner());
+        Ok(Response::new(page.await?))
+    }
+
+    async fn read_log(
+        &self,
+        request: Request<v1::ReadLogRequest>,
+    ) -> Result<Response<v1::ReadLogResponse>, Status> {
+        let caller = identity(&request)?;
+        let request = request.into_inner();
+        let record = self.record(caller, Right::Read, &request.name).await?;
+        let piece = readlog::piece(&self.logs, &record.build, &request);
+        Ok(Response::new(piece.await?))
     }
 
     type WatchBuildStream = Feed<Result<v1::WatchBuildResponse, Status>>;
@@ -103,9 +120,10 @@ impl BuildService for Builds {
         &self,
         request: Request<v1::WatchBuildRequest>,
     ) -> Result<Response<Self::WatchBuildStream>, Status> {
+        let caller = identity(&request)?;
         let request = request.into_inner();
-        let id = parse_build_name(&request.name).map_err(Problem::invalid)?;
         let seen = seen(&request).map_err(Problem::invalid)?;
+        let record = self.record(caller, Right::Read, &request.name).await?;
         let Ok(watcher) = self.watchers.clone().try_acquire_owned() else {
             let text = format!(
                 "{} streams watch already; try again or poll GetBuild",
@@ -115,7 +133,7 @@ impl BuildService for Builds {
         };
         let follow: Option<Follow> = self
             .engine
-            .follow(&id)
+            .follow(&record.build.id)
             .await
             .map_err(|e| internal("the build could not be read", &e))?;
         let follow = follow.ok_or_else(|| Problem::not_found(&request.name))?;
@@ -136,7 +154,6 @@ impl BuildService for Builds {
     ) -> Result<Response<v1::Build>, Status> {
         let identity = identity(&request)?;
         let v1::CancelBuildRequest { name, reason } = request.into_inner();
-        let id = parse_build_name(&name).map_err(Problem::invalid)?;
         if reason.len() > bounds::CANCEL_REASON_BYTES {
             let why = format!(
                 "{} bytes; {} are allowed",
@@ -146,6 +163,8 @@ impl BuildService for Builds {
             return Err(Problem::invalid(Invalid::field("reason", why)).into());
         }
         let reason = Some(reason.as_str()).filter(|reason| !reason.is_empty());
+        let record = self.record(identity, Right::Cancel, &name).await?;
+        let id = record.build.id;
         let record = match self.engine.cancel(&id, &identity.to_string(), reason).await {
             Ok(record) => record.ok_or_else(|| Problem::not_found(&name))?,
             Err(CancelError::Closed) => {
@@ -186,6 +205,14 @@ impl BuildService for Builds {
 }
 
 impl Builds {
+    /// The build of that name, if the caller has this right to it.
+    async fn record(&self, caller: Identity, right: Right, name: &str) -> Result<Record, Status> {
+        let id = parse_build_name(name).map_err(Problem::invalid)?;
+        let found = self.engine.get(&id).await;
+        let found = found.map_err(|e| internal("the build could not be read", &e))?;
+        Ok(self.access.record(caller, right, name, found)?)
+    }
+
     async fn contains(&self, object: ObjectId) -> Result<bool, Status> {
         let source = self.source.clone();
         let found = spawn_blocking(move || source.contains(object));

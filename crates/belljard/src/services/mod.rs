@@ -1,14 +1,20 @@
 //! The gRPC services. Whatever comes in is parsed by `belljar-wire` or here, once; whoever calls is known
 //! before any service sees the call.
 
+mod access;
 mod batch;
 mod blobs;
 mod builds;
 mod bytestream;
 mod capabilities;
+mod evidence;
 mod gate;
+mod health;
 mod host;
+mod list;
 mod objects;
+mod page;
+mod readlog;
 mod receive;
 mod resource;
 mod taker;
@@ -17,11 +23,14 @@ mod view;
 mod watch;
 mod zstd;
 
+pub(crate) use access::Access;
 pub(crate) use blobs::Blobs;
 pub(crate) use builds::Builds;
 pub(crate) use bytestream::ByteStreams;
 pub(crate) use capabilities::ServerCapabilities;
+pub(crate) use evidence::EvidenceRecords;
 pub(crate) use gate::Gate;
+pub(crate) use health::health;
 pub(crate) use host::Host;
 pub(crate) use objects::Objects;
 pub(crate) use view::View;

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
 use belljar_core::{Outcome, bounds};
-use belljar_engine::life::Stage;
+use belljar_engine::life::{Build, Stage};
 use belljar_engine::ports::Spawner as _;
-use belljar_engine::queue::Record;
+use belljar_engine::queue::{Listed, Record};
 use belljar_plan::{OutputKind, Receipt};
 use belljar_wire::{
-    Artifact, ArtifactKind, BuildRecord, BuildState, Evidence, Problem, Reason, v1,
+    Artifact, ArtifactKind, BuildRecord, BuildState, BuildSummary, Evidence, Problem, Reason, v1,
 };
 use prost::Message as _;
 use tonic::Status;
@@ -71,8 +71,26 @@ impl View {
     }
 }
 
-fn told(record: &Record, artifacts: Vec<Artifact>) -> BuildRecord {
-    let (build, submission) = (&record.build, &record.submission);
+/// What a list tells of one build.
+pub(super) fn summary(listed: &Listed) -> BuildSummary {
+    let build = &listed.build;
+    BuildSummary {
+        id: build.id.clone(),
+        request_id: listed.request_id.clone(),
+        state: state(&build.stage),
+        sequence: build.sequence,
+        attempt: attempt(build),
+        outcome: build.outcome().cloned(),
+        evidence: evidence(build),
+        created: listed.accepted,
+        started: build.started,
+        ended: build.ended,
+        submitter: listed.submitter.clone(),
+    }
+}
+
+/// What is on record about a build.
+pub(super) fn evidence(build: &Build) -> Evidence {
     let evidence = build.evidence.as_ref().map(|evidence| Evidence {
         bundle: evidence.bundle.as_ref().map(|bundle| bundle.object),
         receipt: evidence.receipt,
@@ -82,19 +100,29 @@ fn told(record: &Record, artifacts: Vec<Artifact>) -> BuildRecord {
         log: evidence.log.as_ref().map(|log| log.object),
         key_id: evidence.bundle.as_ref().map(|bundle| bundle.key_id.clone()),
     });
+    evidence.unwrap_or_default()
+}
+
+/// The number of the current or last attempt; 0 if none has begun.
+pub(super) fn attempt(build: &Build) -> u32 {
+    build
+        .attempt
+        .as_ref()
+        .map_or(0, belljar_core::AttemptId::number)
+}
+
+fn told(record: &Record, artifacts: Vec<Artifact>) -> BuildRecord {
+    let (build, submission) = (&record.build, &record.submission);
     BuildRecord {
         id: build.id.clone(),
         request_id: submission.request_id.clone(),
         spec: submission.spec.clone(),
         state: state(&build.stage),
         sequence: build.sequence,
-        attempt: build
-            .attempt
-            .as_ref()
-            .map_or(0, belljar_core::AttemptId::number),
+        attempt: attempt(build),
         outcome: build.outcome().cloned(),
         artifacts,
-        evidence: evidence.unwrap_or_default(),
+        evidence: evidence(build),
         created: submission.accepted,
         started: build.started,
         ended: build.ended,

@@ -65,6 +65,9 @@ async fn tell_state(tail: &mut Tail, view: &View, seen: Seen, record: &Record) -
     if tail.attempt.is_some() && tail.attempt != build.attempt {
         tail.catch_up().await?;
     }
+    if tail.attempt.is_none() {
+        tail.earlier(build.attempt.as_ref()).await?;
+    }
     tail.turn_to(build.attempt.as_ref());
     let ended = build.outcome().is_some();
     if ended
@@ -110,6 +113,21 @@ impl Tail {
             .start
             .filter(|(number, _)| attempt.is_some_and(|attempt| attempt.number() == *number));
         self.offset = start.map_or(0, |(_, offset)| offset);
+    }
+
+    /// Tells the rest of earlier attempts' logs to a watcher who had not seen their ends: the daemon may have
+    /// been restarted in between.
+    async fn earlier(&mut self, current: Option<&AttemptId>) -> Result<(), Over> {
+        let (Some(current), Some((first, _))) = (current, self.start) else {
+            return Ok(());
+        };
+        for number in first..current.number() {
+            if let Ok(attempt) = AttemptId::new(current.build().clone(), number) {
+                self.turn_to(Some(&attempt));
+                self.catch_up().await?;
+            }
+        }
+        Ok(())
     }
 
     /// Tells what the log holds by now.
