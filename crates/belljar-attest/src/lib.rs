@@ -29,6 +29,7 @@
 //! `invocationId` is `<base>/builds/<build id>/attempts/<number>`. The builder's id says how the sandbox was
 //! made, see [`Mode`].
 
+mod account;
 mod builder;
 mod bundle;
 mod dsse;
@@ -42,6 +43,7 @@ mod statement;
 mod verdict;
 mod verify;
 
+pub use account::{Account, Section};
 pub use builder::{BuilderConfig, Mode};
 pub use bundle::{Bundle, MEDIA_TYPE};
 pub use dsse::{PAYLOAD_TYPE, pae};
