@@ -139,9 +139,9 @@ pub const FILTER_CONDITIONS: usize = 16;
 pub const LIST_PAGE: usize = 1000;
 /// Most builds on one page of a list that carries bundles.
 pub const EVIDENCE_PAGE: usize = 100;
-/// Longest page token, in bytes.
-pub const PAGE_TOKEN_BYTES: usize = 256;
 /// Largest bundle, in bytes, that comes along in an answer rather than by its digest.
 pub const INLINE_BUNDLE_BYTES: usize = 1024 * 1024;
 /// Most bytes of a log or of an audit trail in one answer.
 pub const READ_PIECE_BYTES: usize = 1024 * 1024;
+/// Largest audit trail, in bytes, that a client reads.
+pub const AUDIT_TRAIL_BYTES: usize = 16 * 1024 * 1024;

@@ -25,7 +25,8 @@ pub(crate) const RETRY: Duration = Duration::from_secs(1);
 /// What the driver is told by configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How many builds run at once; between one and [`bounds::CONCURRENT_SANDBOXES`].
+    /// How many builds run at once, at most [`bounds::CONCURRENT_SANDBOXES`]. With none, what waits goes on
+    /// waiting; it can be seen and cancelled.
     pub slots: usize,
     /// Where the audit trails are: an existing directory of the daemon's own.
     pub audit: PathBuf,
@@ -57,7 +58,7 @@ pub fn engine<S: Spawner, T: Store, G: Signer, C: Clock>(
     let (sender, commands) = mpsc::channel(bounds::QUEUE_REQUESTS);
     let notices = Notices::default();
     let engine = Engine::new(queue.clone(), sender, notices.clone());
-    let slots = settings.slots.clamp(1, bounds::CONCURRENT_SANDBOXES);
+    let slots = settings.slots.min(bounds::CONCURRENT_SANDBOXES);
     let driver = Driver {
         shared: Arc::new(Shared {
             queue,

@@ -138,6 +138,11 @@ fn condition(field: &Token, tokens: &mut Tokens<'_>) -> Result<Condition, Invali
             return Err(at(operator.place, &why));
         }
     };
+    equal(name, is, &value, text)
+}
+
+/// A condition on a field that is equal to something or not.
+fn equal(name: &str, is: bool, value: &Token, text: String) -> Result<Condition, Invalid> {
     match name {
         "state" => match state_named(&text) {
             Some(state) => Ok(Condition::State { is, state }),
@@ -146,11 +151,8 @@ fn condition(field: &Token, tokens: &mut Tokens<'_>) -> Result<Condition, Invali
         "outcome" => {
             let kind = Outcome::KINDS.into_iter().find(|kind| *kind == text);
             let unknown = || {
-                let why = format!(
-                    "{} is no outcome; one of {} is due",
-                    value.shown(),
-                    Outcome::KINDS.join(", ")
-                );
+                let kinds = Outcome::KINDS.join(", ");
+                let why = format!("{} is no outcome; one of {kinds} is due", value.shown());
                 at(value.place, &why)
             };
             Ok(Condition::Outcome {

@@ -8,7 +8,11 @@ use bazel_remote_apis::build::bazel::remote::execution::v2::content_addressable_
 use bazel_remote_apis::google::bytestream::byte_stream_client::ByteStreamClient;
 use belljar_core::{BuildId, BuildSpec, Invalid, ObjectId, RequestId, bounds};
 use belljar_wire::v1::build_service_client::BuildServiceClient;
-use belljar_wire::{BuildRecord, Problem, Reason, ServerInfo, build_name, v1};
+use belljar_wire::v1::evidence_service_client::EvidenceServiceClient;
+use belljar_wire::{
+    BuildEvidence, BuildRecord, BuildSummary, Evidence, Problem, Reason, ServerInfo, build_name,
+    evidence_name, v1,
+};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
@@ -21,6 +25,7 @@ const CALL: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     builds: BuildServiceClient<Channel>,
+    evidence: EvidenceServiceClient<Channel>,
     /// REAPI's batch calls on blobs.
     pub(crate) blobs: ContentAddressableStorageClient<Channel>,
     /// Blobs as streams.
@@ -93,6 +98,7 @@ impl Client {
         Ok(Self {
             builds: BuildServiceClient::new(channel.clone())
                 .max_decoding_message_size(bounds::BUILD_MESSAGE_BYTES),
+            evidence: EvidenceServiceClient::new(channel.clone()),
             blobs: ContentAddressableStorageClient::new(channel.clone()),
             streams: ByteStreamClient::new(channel),
         })
@@ -155,6 +161,83 @@ impl Client {
         request: v1::WatchBuildRequest,
     ) -> Result<tonic::Streaming<v1::WatchBuildResponse>, Status> {
         Ok(self.builds.clone().watch_build(request).await?.into_inner())
+    }
+}
+
+/// Reading what is known of builds.
+impl Client {
+    /// One build as it stands.
+    pub(crate) async fn get(&self, build: &BuildId) -> Result<BuildRecord, Error> {
+        let doing = "asking for the build";
+        let name = build_name(build);
+        let request = v1::GetBuildRequest { name };
+        let answer = self.builds.clone().get_build(call(request)).await;
+        let answer = answer.map_err(|status| Error::call(doing, &status))?;
+        record(doing, answer.into_inner())
+    }
+
+    /// A page of the list of builds, and the token for the next one.
+    pub(crate) async fn list(
+        &self,
+        request: v1::ListBuildsRequest,
+    ) -> Result<(Vec<BuildSummary>, String), Error> {
+        let doing = "listing builds";
+        let answer = self.builds.clone().list_builds(call(request)).await;
+        let page = answer
+            .map_err(|status| Error::call(doing, &status))?
+            .into_inner();
+        let builds = page.builds.into_iter().map(BuildSummary::try_from);
+        let builds = builds.collect::<Result<_, _>>();
+        let builds = builds.map_err(|invalid| Error::answer(doing, invalid))?;
+        Ok((builds, page.next_page_token))
+    }
+
+    /// A piece of a log. The status is the caller's to judge: it may pass.
+    pub(crate) async fn read_log(
+        &self,
+        request: v1::ReadLogRequest,
+    ) -> Result<v1::ReadLogResponse, Status> {
+        let answer = self.builds.clone().read_log(call(request)).await?;
+        Ok(answer.into_inner())
+    }
+
+    /// What is on record about a build.
+    pub(crate) async fn evidence(&self, build: &BuildId) -> Result<Evidence, Error> {
+        let doing = "asking for the evidence";
+        let request = v1::GetEvidenceRequest {
+            name: evidence_name(build),
+        };
+        let answer = self.evidence.clone().get_evidence(call(request)).await;
+        let answer = answer.map_err(|status| Error::call(doing, &status))?;
+        let evidence = BuildEvidence::try_from(answer.into_inner());
+        let evidence = evidence.map_err(|invalid| Error::answer(doing, invalid))?;
+        Ok(evidence.evidence)
+    }
+
+    /// The whole audit trail of a build as it stands.
+    pub(crate) async fn audit_trail(&self, build: &BuildId) -> Result<Vec<u8>, Error> {
+        let doing = "reading the audit trail";
+        let mut trail: Vec<u8> = Vec::new();
+        loop {
+            let request = v1::ReadAuditTrailRequest {
+                name: build_name(build),
+                offset: i64::try_from(trail.len()).unwrap_or(i64::MAX),
+                limit: 0,
+            };
+            let answer = self.evidence.clone().read_audit_trail(call(request)).await;
+            let piece = answer
+                .map_err(|status| Error::call(doing, &status))?
+                .into_inner()
+                .data;
+            if piece.is_empty() {
+                return Ok(trail);
+            }
+            trail.extend(piece);
+            if trail.len() > bounds::AUDIT_TRAIL_BYTES {
+                let why = format!("it has more than {} bytes", bounds::AUDIT_TRAIL_BYTES);
+                return Err(Error::answer(doing, Invalid::new(why)));
+            }
+        }
     }
 }
 

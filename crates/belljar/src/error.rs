@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use belljar_attest::VerifyError;
-use belljar_core::Invalid;
-use belljar_wire::{Layer, LayerVerdict, Reason};
+use belljar_core::{BuildId, Invalid};
+use belljar_wire::{BuildState, Layer, LayerVerdict, Reason, build_name};
 
+use crate::watch::doing;
 use crate::{client, embedded, exit, fetch, log, manifest, source, upload, watch};
 
 /// Why a command failed.
@@ -76,6 +77,21 @@ pub(crate) enum Error {
     /// A signal came after the build had ended.
     #[error("interrupted before everything was brought home; the build itself has ended")]
     InterruptedAfter,
+    /// A signal came while a question was being asked.
+    #[error("interrupted")]
+    Stopped,
+    /// There is nobody to leave a build to.
+    #[error("no daemon answers to whom a build could be left")]
+    NoDaemon,
+    /// Nothing can be brought home yet.
+    #[error("{} has not ended: {}", build_name(.0), doing(*.1))]
+    NotEnded(BuildId, BuildState),
+    /// The chain of an audit trail does not hold.
+    #[error("the audit trail does not hold: {0}")]
+    Trail(belljar_audit::VerifyError),
+    /// Two pieces of evidence do not go together.
+    #[error("the evidence contradicts itself: {0}")]
+    Contradiction(String),
     /// The process itself is in trouble.
     #[error("cannot {0}")]
     Process(&'static str, #[source] std::io::Error),
@@ -102,7 +118,14 @@ impl Error {
             | Self::Watch(watch::Error::Daemon(error))
             | Self::Fetch(fetch::Error::Daemon(error)) => of_client(error),
             Self::HostLacks(_) => exit::HOST_LACKS_LAYER,
-            Self::NotVerified(_) | Self::OtherBuilder { .. } => exit::NOT_VERIFIED,
+            Self::NotVerified(_)
+            | Self::OtherBuilder { .. }
+            | Self::Trail(_)
+            | Self::Contradiction(_) => exit::NOT_VERIFIED,
+            Self::NoDaemon => exit::NO_DAEMON,
+            Self::Stopped | Self::NotEnded(..) | Self::Watch(watch::Error::Left(_)) => {
+                exit::NOT_ENDED
+            }
             Self::Interrupted | Self::InterruptedAfter | Self::Watch(watch::Error::GaveUp(_)) => {
                 exit::CANCELLED
             }
@@ -134,6 +157,12 @@ impl Error {
             }
             Self::Fetch(fetch::Error::InTheWay(_)) => {
                 Some("move it away, or choose another directory by --output")
+            }
+            Self::NoDaemon => Some(
+                "start the daemon, or name its socket by --socket; `belljar run` builds with processes of its own",
+            ),
+            Self::NotEnded(build, _) | Self::Watch(watch::Error::Left(build)) => {
+                return Some(format!("`belljar watch {build}` follows it"));
             }
             Self::HostLacks(layers) => {
                 return Some(hints(layers)).filter(|hints| !hints.is_empty());
@@ -205,7 +234,7 @@ fn of_client(error: &client::Error) -> u8 {
     match error {
         client::Error::Connect { .. } => exit::NO_DAEMON,
         client::Error::Call { problem, .. } => match problem.reason {
-            Reason::InvalidField | Reason::Unsupported => exit::USAGE,
+            Reason::InvalidField | Reason::Unsupported | Reason::NotFound => exit::USAGE,
             Reason::Denied => exit::REFUSED,
             Reason::HostLacksLayer => exit::HOST_LACKS_LAYER,
             _ => exit::INFRASTRUCTURE,
@@ -266,6 +295,11 @@ mod tests {
                 12,
             ),
             (call(Reason::InvalidField), 2),
+            (call(Reason::NotFound), 2),
+            (Error::NoDaemon, 10),
+            (Error::Stopped, 13),
+            (Error::Trail(belljar_audit::VerifyError::Empty), 9),
+            (Error::Contradiction(String::new()), 9),
             (call(Reason::Denied), 7),
             (call(Reason::HostLacksLayer), 11),
             (call(Reason::Unavailable), 8),

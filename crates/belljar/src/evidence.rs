@@ -10,13 +10,17 @@ pub(crate) const PUBLIC_KEY: &str = "builder.pub";
 pub(crate) const RECORD: &str = "build.json";
 /// What the build wrote to its log, byte for byte.
 pub(crate) const LOG: &str = "build.log";
+/// The spawner's receipt of the last attempt.
+pub(crate) const RECEIPT: &str = "receipt.json";
+/// The audit trail.
+pub(crate) const TRAIL: &str = "audit.jsonl";
 /// Beside each declared output: the Sigstore bundle.
 pub(crate) const BUNDLE_SUFFIX: &str = ".sigstore.json";
 /// Beside each declared output: the bundle's DSSE envelope on one line (in-toto's JSON Lines).
 pub(crate) const ENVELOPE_SUFFIX: &str = ".intoto.jsonl";
 
 /// The names of the files at the top.
-const TOP: [&str; 3] = [PUBLIC_KEY, RECORD, LOG];
+const TOP: [&str; 5] = [PUBLIC_KEY, RECORD, LOG, RECEIPT, TRAIL];
 
 /// Whether a declared output leaves the files at the top their names.
 ///
@@ -65,7 +69,14 @@ mod tests {
 
     #[test]
     fn outputs_cannot_take_the_place_of_evidence() {
-        for bad in ["builder.pub", "build.json", "build.log", "build.log/x"] {
+        for bad in [
+            "builder.pub",
+            "build.json",
+            "build.log",
+            "build.log/x",
+            "receipt.json",
+            "audit.jsonl",
+        ] {
             assert!(keeps_clear(&path(bad)).is_err(), "{bad}");
         }
         for good in ["a/builder.pub", "build.log.txt", "app"] {

@@ -29,6 +29,9 @@ pub(crate) const HOST_LACKS_LAYER: u8 = 11;
 /// A local file is in the way.
 pub(crate) const LOCAL_FILE: u8 = 12;
 
+/// It is too early to know.
+pub(crate) const NOT_ENDED: u8 = 13;
+
 /// Every exit status with its meaning, in order.
 pub(crate) const EXIT_CODES: &[(u8, &str)] = &[
     (SUCCESS, "success"),
@@ -38,7 +41,7 @@ pub(crate) const EXIT_CODES: &[(u8, &str)] = &[
     ),
     (
         USAGE,
-        "the command line, belljar.toml or the sources are at fault",
+        "the command line, belljar.toml or the sources are at fault, or what was named does not exist",
     ),
     (TIMED_OUT, "the build reached its wall-clock limit"),
     (LIMIT_EXCEEDED, "the build reached another limit"),
@@ -57,7 +60,7 @@ pub(crate) const EXIT_CODES: &[(u8, &str)] = &[
     ),
     (
         NOT_VERIFIED,
-        "verification failed: the evidence does not vouch for the artifact",
+        "verification failed: the evidence does not vouch for the artifact, or contradicts itself",
     ),
     (NO_DAEMON, "no daemon answers, and none can be started"),
     (
@@ -67,6 +70,10 @@ pub(crate) const EXIT_CODES: &[(u8, &str)] = &[
     (
         LOCAL_FILE,
         "a local file cannot be read or written, or changed meanwhile",
+    ),
+    (
+        NOT_ENDED,
+        "the build has not ended: following it was interrupted, or there is nothing to fetch yet",
     ),
 ];
 

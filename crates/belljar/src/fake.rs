@@ -115,6 +115,20 @@ impl BuildService for Service {
         unused()
     }
 
+    async fn list_builds(
+        &self,
+        _: Request<v1::ListBuildsRequest>,
+    ) -> Result<Response<v1::ListBuildsResponse>, Status> {
+        unused()
+    }
+
+    async fn read_log(
+        &self,
+        _: Request<v1::ReadLogRequest>,
+    ) -> Result<Response<v1::ReadLogResponse>, Status> {
+        unused()
+    }
+
     type WatchBuildStream = Answers<v1::WatchBuildResponse>;
 
     async fn watch_build(

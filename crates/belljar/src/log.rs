@@ -7,9 +7,9 @@ use belljar_wire::v1;
 use tokio::fs::File;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
-/// The log of the latest attempt, in a file.
+/// The log of the latest attempt, in a file if it is to be kept.
 pub(crate) struct Log {
-    file: File,
+    file: Option<File>,
     attempt: i32,
     bytes: u64,
     hasher: Hasher,
@@ -31,7 +31,15 @@ impl Log {
     /// A log that is kept in `file`, which is empty.
     pub(crate) fn new(file: std::fs::File) -> Self {
         Self {
-            file: File::from_std(file),
+            file: Some(File::from_std(file)),
+            ..Self::passing()
+        }
+    }
+
+    /// A log that is shown while it comes, and not kept.
+    pub(crate) fn passing() -> Self {
+        Self {
+            file: None,
             attempt: 0,
             bytes: 0,
             hasher: Hasher::new(),
@@ -64,8 +72,10 @@ impl Log {
         limits: &Limits,
     ) -> Result<bool, Error> {
         if chunk.attempt > self.attempt {
-            self.file.set_len(0).await?;
-            self.file.seek(SeekFrom::Start(0)).await?;
+            if let Some(file) = &mut self.file {
+                file.set_len(0).await?;
+                file.seek(SeekFrom::Start(0)).await?;
+            }
             (self.attempt, self.bytes, self.hasher, self.gap) =
                 (chunk.attempt, 0, Hasher::new(), false);
         }
@@ -80,21 +90,25 @@ impl Log {
             return Err(Error::TooLong(most));
         }
         self.hasher.update(&chunk.data);
-        self.file.write_all(&chunk.data).await?;
+        if let Some(file) = &mut self.file {
+            file.write_all(&chunk.data).await?;
+        }
         Ok(true)
     }
 
-    /// Everything was sent: the file, and what it holds, if it is complete.
+    /// Everything was sent: what the log is, if it is complete.
     ///
     /// # Errors
     /// When the file does not take the rest.
-    pub(crate) async fn finish(mut self) -> Result<(std::fs::File, Option<ObjectId>), Error> {
-        self.file.flush().await?;
+    pub(crate) async fn finish(mut self) -> Result<Option<ObjectId>, Error> {
+        if let Some(file) = &mut self.file {
+            file.flush().await?;
+        }
         let object = ObjectId {
             digest: self.hasher.finish(),
             size: self.bytes,
         };
-        Ok((self.file.into_std().await, (!self.gap).then_some(object)))
+        Ok((!self.gap).then_some(object))
     }
 }
 
@@ -116,11 +130,12 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let mut log = Log::new(tempfile::tempfile().unwrap());
+            let mut file = tempfile::tempfile().unwrap();
+            let mut log = Log::new(file.try_clone().unwrap());
             for chunk in chunks {
                 log.take(chunk, &Limits::DEFAULT).await.unwrap();
             }
-            let (mut file, object) = log.finish().await.unwrap();
+            let object = log.finish().await.unwrap();
             let mut text = String::new();
             file.rewind().unwrap();
             file.read_to_string(&mut text).unwrap();

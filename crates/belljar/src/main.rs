@@ -1,10 +1,12 @@
 //! The command line of Belljar: submits builds, brings artifacts and evidence home, verifies them.
 //!
-//! * [`run`] is the whole way of one build: [`manifest`] → [`source`] → [`target`] → [`upload`] → [`watch`]
-//!   → [`fetch`].
+//! * [`run`] is the whole way of one build: [`manifest`] → [`source`] → [`target`] → [`submission`] → [`watch`]
+//!   → [`home`].
+//! * [`verbs`] are parts of that way for builds of a daemon, [`audit`] tells a build's story.
 //! * [`embedded`] starts all processes where no daemon runs.
 //! * [`exit`] says what exit statuses mean, [`report`] what `--json` prints.
 
+mod audit;
 mod cli;
 mod client;
 mod doctor;
@@ -15,17 +17,21 @@ mod exit;
 #[cfg(test)]
 mod fake;
 mod fetch;
+mod home;
 mod key;
 mod log;
 mod manifest;
 mod random;
 mod report;
 mod run;
+mod session;
 mod signals;
 mod source;
+mod submission;
 mod target;
 mod terminal;
 mod upload;
+mod verbs;
 mod verify;
 mod watch;
 
@@ -34,7 +40,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use serde::Serialize;
 
-use crate::cli::{Cli, Command, Key};
+use crate::cli::{Audit, Cli, Command, Key};
 use crate::error::Error;
 use crate::terminal::Terminal;
 
@@ -43,11 +49,23 @@ fn main() -> ExitCode {
     let mut terminal = Terminal::new();
     let done = match &arguments.command {
         Command::Run(run) => run::run(run, &mut terminal),
+        Command::Submit(submit) => verbs::submit(submit, &mut terminal),
+        Command::Watch(watch) => verbs::watch(watch, &mut terminal),
+        Command::List(list) => verbs::list(list, &mut terminal),
+        Command::Show(show) => verbs::show(show, &mut terminal),
+        Command::Logs(logs) => verbs::logs(logs, &mut terminal),
+        Command::Cancel(cancel) => verbs::cancel(cancel, &mut terminal),
+        Command::Fetch(fetch) => verbs::fetch(fetch, &mut terminal),
+        Command::Audit {
+            command: Audit::Show(show),
+        } => audit::show(show, &mut terminal),
         Command::Verify(verify) => verify::run(verify),
         Command::Key {
             command: Key::Public(public),
         } => key::public(public),
         Command::Doctor(doctor) => doctor::run(doctor, &mut terminal),
+        Command::Completions(completions) => verbs::completions(completions),
+        Command::Man(man) => verbs::man(man),
     };
     let code = done.unwrap_or_else(|error| failed(&error, arguments.command.json(), &mut terminal));
     ExitCode::from(code)

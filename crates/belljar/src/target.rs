@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::Whom;
-use crate::embedded::{self, Borrowed, Embedded, Floor, Started};
+use crate::embedded::{self, Borrowed, Embedded, Floor, Purpose, Started};
 use crate::error::Error;
 
 /// The installed daemon's socket.
@@ -40,14 +40,22 @@ impl Target {
         }
     }
 
+    /// Finds a daemon that runs on its own.
+    ///
+    /// # Errors
+    /// When there is none: processes of our own would end before they had done what is left to them.
+    pub(crate) fn find(whom: &Whom) -> Result<Self, Error> {
+        installed(whom).map(Self::Running).ok_or(Error::NoDaemon)
+    }
+
     /// Finds a daemon, or starts one. To be called from the main thread, see [`Embedded::start`].
     ///
     /// # Errors
     /// When there is none and none can be started. A socket that was named is not looked at here.
-    pub(crate) fn find_or_start(whom: &Whom) -> Result<Self, Error> {
+    pub(crate) fn find_or_start(whom: &Whom, purpose: Purpose) -> Result<Self, Error> {
         match installed(whom) {
             Some(socket) => Ok(Self::Running(socket)),
-            None => match Embedded::start(&whom.state()) {
+            None => match Embedded::start(&whom.state(), purpose) {
                 Ok(Started::Here(embedded)) => Ok(Self::Own(embedded)),
                 Ok(Started::Elsewhere(borrowed)) => Ok(Self::Borrowed(borrowed)),
                 Err(source) => Err(Error::Embedded {

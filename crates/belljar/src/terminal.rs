@@ -99,6 +99,33 @@ pub(crate) fn result(text: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// Writes bytes that nobody vouches for to standard output: as they are, unless it is a terminal.
+pub(crate) struct Bytes {
+    tame: Option<Tamer>,
+}
+
+impl Bytes {
+    /// Looks at what standard output is.
+    pub(crate) fn new() -> Self {
+        Self {
+            tame: io::stdout().is_terminal().then(Tamer::default),
+        }
+    }
+
+    /// Writes a piece.
+    ///
+    /// # Errors
+    /// When standard output does not take it.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        match &mut self.tame {
+            Some(tamer) => out.write_all(tamer.take(bytes).as_bytes())?,
+            None => out.write_all(bytes)?,
+        }
+        out.flush()
+    }
+}
+
 /// Makes bytes that nobody vouches for harmless for a terminal: invalid UTF-8, control characters but
 /// line feed and tab, and characters that reorder or hide text are shown as what they are. A carriage
 /// return becomes a line feed, so that no line overwrites another.

@@ -11,6 +11,7 @@ use crate::cli;
 use crate::error::Error;
 use crate::evidence::BUNDLE_SUFFIX;
 use crate::exit;
+use crate::home::read;
 use crate::report;
 use crate::terminal;
 
@@ -54,25 +55,6 @@ fn beside(artifact: &Path) -> PathBuf {
     let mut name = artifact.as_os_str().to_owned();
     name.push(BUNDLE_SUFFIX);
     name.into()
-}
-
-fn read(path: &Path, most: usize) -> Result<Vec<u8>, Error> {
-    let unreadable = |source| Error::File {
-        what: "read",
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    file.take(most as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() > most {
-        return Err(unreadable(std::io::Error::other(format!(
-            "it is larger than {most} bytes"
-        ))));
-    }
-    Ok(bytes)
 }
 
 fn digest(path: &Path) -> Result<Digest, Error> {

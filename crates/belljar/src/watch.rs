@@ -15,9 +15,9 @@ use crate::terminal::Terminal;
 
 const WATCHING: &str = "following the build";
 /// How long a lost daemon may be away: it continues its builds when it comes back.
-const RECONNECT: Duration = Duration::from_secs(30);
+pub(crate) const RECONNECT: Duration = Duration::from_secs(30);
 /// Between two attempts to reach it.
-const PAUSE: Duration = Duration::from_millis(250);
+pub(crate) const PAUSE: Duration = Duration::from_millis(250);
 
 /// Why a build could not be followed to its end.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,9 @@ pub(crate) enum Error {
     /// A second signal came before the build had ended.
     #[error("gave up before the build had ended; its last state was {0:?}")]
     GaveUp(BuildState),
+    /// A signal came to somebody who only looks on.
+    #[error("interrupted; {} goes on", build_name(.0))]
+    Left(BuildId),
 }
 
 /// One build that is being followed.
@@ -40,8 +43,19 @@ pub(crate) struct Watch<'a> {
     signals: &'a mut Signals,
     log: &'a mut Log,
     latest: BuildRecord,
-    /// Whether the end was asked for.
-    cancelling: bool,
+    /// What a signal means.
+    upon: Upon,
+}
+
+/// What a signal means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Upon {
+    /// That the build shall end.
+    Cancel,
+    /// That nobody waits for that end any more.
+    GiveUp,
+    /// That somebody who did not submit the build stops looking.
+    Leave,
 }
 
 impl<'a> Watch<'a> {
@@ -59,8 +73,14 @@ impl<'a> Watch<'a> {
             signals,
             log,
             latest: submitted,
-            cancelling: false,
+            upon: Upon::Cancel,
         }
+    }
+
+    /// For somebody who only looks on: a signal ends the looking, not the build.
+    pub(crate) fn looking_on(mut self) -> Self {
+        self.upon = Upon::Leave;
+        self
     }
 
     /// Follows the build until it has ended and its log is complete. The first signal cancels it; the second
@@ -152,10 +172,11 @@ impl<'a> Watch<'a> {
 
     /// A signal has come.
     async fn stop(&mut self) -> Result<(), Error> {
-        if self.cancelling {
-            return Err(Error::GaveUp(self.latest.state));
+        match self.upon {
+            Upon::Cancel => self.upon = Upon::GiveUp,
+            Upon::GiveUp => return Err(Error::GaveUp(self.latest.state)),
+            Upon::Leave => return Err(Error::Left(self.latest.id.clone())),
         }
-        self.cancelling = true;
         self.terminal
             .note("cancelling; once more to give up without waiting for the end");
         cancel(self.client, &self.latest.id).await
@@ -165,7 +186,10 @@ impl<'a> Watch<'a> {
         tokio::select! {
             () = tokio::time::sleep(PAUSE) => Ok(()),
             // The daemon is away: there is nobody to tell.
-            () = self.signals.next() => Err(Error::GaveUp(self.latest.state)),
+            () = self.signals.next() => match self.upon {
+                Upon::Leave => Err(Error::Left(self.latest.id.clone())),
+                Upon::Cancel | Upon::GiveUp => Err(Error::GaveUp(self.latest.state)),
+            },
         }
     }
 }
@@ -200,7 +224,7 @@ async fn cancel(client: &Client, build: &BuildId) -> Result<(), Error> {
 
 /// Whether a stream that failed like this is worth another try. A connection that breaks in the middle shows
 /// as one of these codes.
-fn passing(status: &Status) -> bool {
+pub(crate) fn passing(status: &Status) -> bool {
     match Problem::from_status(status).reason {
         Reason::Unavailable => true,
         Reason::Foreign(code) => matches!(
@@ -216,6 +240,24 @@ fn passing(status: &Status) -> bool {
 /// Where a build stands, in words.
 fn word(build: &BuildRecord) -> String {
     let doing = match build.state {
+        BuildState::Ended => match &build.outcome {
+            Some(outcome) => return format!("ended: {outcome}"),
+            None => "ended",
+        },
+        state => doing(state),
+    };
+    match build.attempt {
+        0 | 1 => doing.to_owned(),
+        attempt => format!(
+            "{doing} (attempt {attempt} of at most {})",
+            bounds::ATTEMPTS
+        ),
+    }
+}
+
+/// What is done in a state, in words.
+pub(crate) fn doing(state: BuildState) -> &'static str {
+    match state {
         BuildState::Queued => "waits for a free slot",
         BuildState::Staging => "inputs are verified and laid out",
         BuildState::Launching => "the sandbox is made and read back",
@@ -224,17 +266,7 @@ fn word(build: &BuildRecord) -> String {
         BuildState::Attesting => "provenance is signed",
         BuildState::Publishing => "evidence is published",
         BuildState::Destroying => "the sandbox is destroyed",
-        BuildState::Ended => match &build.outcome {
-            Some(outcome) => return format!("ended: {outcome}"),
-            None => "ended",
-        },
-    };
-    match build.attempt {
-        0 | 1 => doing.to_owned(),
-        attempt => format!(
-            "{doing} (attempt {attempt} of at most {})",
-            bounds::ATTEMPTS
-        ),
+        BuildState::Ended => "ended",
     }
 }
 
@@ -315,7 +347,7 @@ mod tests {
         );
         let done = watch.until_ended().await;
         let asked = daemon.state.lock().unwrap().watched.clone();
-        (done, kept.finish().await.unwrap().1, asked)
+        (done, kept.finish().await.unwrap(), asked)
     }
 
     #[tokio::test]

@@ -34,7 +34,7 @@ struct Written {
     evidence: PathBuf,
     /// The daemon's own directory, for the queue and the audit trails.
     state: PathBuf,
-    /// How many builds run at once: 1 to 64. The spawner has a limit of its own.
+    /// How many builds run at once: 0 to 64. The spawner has a limit of its own. With 0 none begins: they wait.
     slots: usize,
     /// User ids that may use the socket, beside root, who may anyway.
     allowed_uids: Vec<u32>,
@@ -148,9 +148,9 @@ impl Config {
         if let Some((field, why)) = file.bad_path() {
             return Err(refused(field, why));
         }
-        if file.slots == 0 || file.slots > bounds::CONCURRENT_SANDBOXES {
+        if file.slots > bounds::CONCURRENT_SANDBOXES {
             let why = format!(
-                "{} is not between 1 and {}",
+                "{} is not between 0 and {}",
                 file.slots,
                 bounds::CONCURRENT_SANDBOXES
             );
@@ -290,7 +290,6 @@ mod tests {
             ),
             (with("slots", "listen = \"0.0.0.0:1\"\nslots"), "listen"),
             (with("/s/daemon", "daemon"), "state"),
-            (with("slots = 2", "slots = 0"), "slots"),
             (with("slots = 2", "slots = 65"), "slots"),
             (with("slots", "slot"), "slot"),
             (

@@ -1,8 +1,14 @@
 //! The command line.
 
+mod builds;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use builds::{
+    Audit, AuditShow, Cancel, Completions, Fetch, List, Logs, Man, Show, Submit, Watch,
+};
 
 use crate::{embedded, exit};
 
@@ -20,6 +26,26 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Build what DIR/belljar.toml says, and bring artifacts and evidence home
     Run(Run),
+    /// Submit what DIR/belljar.toml says to a daemon, and leave it to that
+    Submit(Submit),
+    /// Follow a build to its end: states and log
+    Watch(Watch),
+    /// List builds, the newest first
+    List(List),
+    /// Tell everything about one build
+    Show(Show),
+    /// Print what a build wrote to its log
+    Logs(Logs),
+    /// Ask for the end of a build
+    Cancel(Cancel),
+    /// Bring artifacts and evidence of a build that has ended home, verified
+    Fetch(Fetch),
+    /// Everything about the record of a build
+    Audit {
+        /// What about it.
+        #[command(subcommand)]
+        command: Audit,
+    },
     /// Check offline that a bundle vouches for an artifact
     Verify(Verify),
     /// Everything about keys
@@ -30,6 +56,11 @@ pub(crate) enum Command {
     },
     /// Tell what this host offers for sandboxes, and what it lacks
     Doctor(Doctor),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(Man),
 }
 
 impl Command {
@@ -37,11 +68,22 @@ impl Command {
     pub(crate) fn json(&self) -> bool {
         match self {
             Self::Run(run) => run.json,
+            Self::Submit(submit) => submit.json,
+            Self::Watch(watch) => watch.json,
+            Self::List(list) => list.json,
+            Self::Show(show) => show.json,
+            Self::Logs(logs) => logs.json,
+            Self::Cancel(cancel) => cancel.json,
+            Self::Fetch(fetch) => fetch.json,
+            Self::Audit {
+                command: Audit::Show(show),
+            } => show.json,
             Self::Verify(verify) => verify.json,
             Self::Key {
                 command: Key::Public(public),
             } => public.json,
             Self::Doctor(doctor) => doctor.json,
+            Self::Completions(_) | Self::Man(_) => false,
         }
     }
 }
@@ -170,5 +212,50 @@ mod tests {
     fn socket_and_state_exclude_each_other() {
         let parsed = Cli::try_parse_from(["belljar", "run", "--socket", "/a", "--state", "/b"]);
         assert_eq!(parsed.unwrap_err().exit_code(), i32::from(exit::USAGE));
+    }
+
+    #[test]
+    fn builds_are_named_with_and_without_their_collection() {
+        const ID: &str = "01jd8q6z8r4x7j2m5t9v0w3y6b";
+        for name in [ID.to_owned(), format!("builds/{ID}")] {
+            let parsed = Cli::try_parse_from(["belljar", "show", &name]).unwrap();
+            let Command::Show(show) = parsed.command else {
+                panic!("another command")
+            };
+            assert_eq!(show.build.as_str(), ID);
+        }
+        for bad in ["", "builds/", "x", "BUILDS/01jd8q6z8r4x7j2m5t9v0w3y6b"] {
+            let parsed = Cli::try_parse_from(["belljar", "show", bad]);
+            assert_eq!(
+                parsed.unwrap_err().exit_code(),
+                i32::from(exit::USAGE),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_record_is_shown_of_a_build_or_out_of_files() {
+        let parse = |arguments: &[&str]| {
+            Cli::try_parse_from(["belljar", "audit", "show"].iter().chain(arguments)).is_ok()
+        };
+        assert!(parse(&["01jd8q6z8r4x7j2m5t9v0w3y6b"]));
+        assert!(parse(&["--trail", "t"]));
+        assert!(parse(&[
+            "--trail",
+            "t",
+            "--receipt",
+            "r",
+            "--bundle",
+            "b",
+            "--key",
+            "k"
+        ]));
+        assert!(!parse(&[]));
+        assert!(!parse(&["01jd8q6z8r4x7j2m5t9v0w3y6b", "--trail", "t"]));
+        assert!(
+            !parse(&["--trail", "t", "--bundle", "b"]),
+            "a bundle needs a key and a receipt"
+        );
     }
 }

@@ -8,7 +8,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde::Serialize;
 
 use super::layout::State;
-use super::{BELLJARD, Error, GROUP, ROOT, STORE, slots};
+use super::{BELLJARD, Error, GROUP, Purpose, ROOT, STORE, slots};
 
 /// Base of the URIs in provenance from embedded mode.
 const BUILDER_ID: &str = "urn:belljar:embedded";
@@ -99,7 +99,7 @@ struct BelljardConfig<'a> {
 }
 
 /// Writes the configuration of every process.
-pub(super) fn write(state: &State, floor: Floor) -> Result<(), Error> {
+pub(super) fn write(state: &State, floor: Floor, purpose: Purpose) -> Result<(), Error> {
     let paths = Paths::below(state.path());
     let builder = BuilderConfig::new(BUILDER_ID).map_err(|e| Error::SetUp {
         path: state.path().join("config"),
@@ -115,7 +115,7 @@ pub(super) fn write(state: &State, floor: Floor) -> Result<(), Error> {
     file(
         state.path(),
         "belljard",
-        &paths.belljard_config(&[builder.id(mode)]),
+        &paths.belljard_config(&[builder.id(mode)], purpose),
     )
 }
 
@@ -188,7 +188,11 @@ impl Paths {
         }
     }
 
-    fn belljard_config<'a>(&'a self, builder_ids: &'a [String]) -> BelljardConfig<'a> {
+    fn belljard_config<'a>(
+        &'a self,
+        builder_ids: &'a [String],
+        purpose: Purpose,
+    ) -> BelljardConfig<'a> {
         BelljardConfig {
             socket: &self.belljard_socket,
             store_socket: &self.store_socket,
@@ -198,7 +202,10 @@ impl Paths {
             receipts: &self.receipts,
             evidence: &self.evidence,
             state: &self.daemon,
-            slots: slots(),
+            slots: match purpose {
+                Purpose::Build => slots(),
+                Purpose::Ask => 0,
+            },
             // Nobody else uses an embedded daemon.
             allowed_uids: &[ROOT],
             builder_ids,

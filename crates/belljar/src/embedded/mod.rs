@@ -49,8 +49,20 @@ pub(crate) struct Embedded {
     /// In the order of their start.
     daemons: Vec<Daemon>,
     users: PathBuf,
+    /// Keeps others from joining processes that build nothing.
+    alone: Option<File>,
     /// Released last: by then nobody uses the state directory any more.
     _lock: File,
+}
+
+/// What processes are started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To build: whatever waits in the queue begins.
+    Build,
+    /// To tell or change what is known of builds: none begins, since none could be waited for. Others wait
+    /// meanwhile rather than join.
+    Ask,
 }
 
 /// What a state directory offers.
@@ -200,23 +212,24 @@ impl Embedded {
     ///
     /// # Errors
     /// See [`Error`]. Nothing is left running.
-    pub(crate) fn start(state: &Path) -> Result<Started, Error> {
+    pub(crate) fn start(state: &Path, purpose: Purpose) -> Result<Started, Error> {
         if !rustix::process::geteuid().is_root() {
             return Err(Error::NeedsRoot);
         }
         let state = State::prepare(state)?;
-        let lock = match claim(state.path())? {
-            Claim::Owner(lock) => lock,
+        let (lock, alone) = match claim(state.path(), purpose)? {
+            Claim::Owner(lock, alone) => (lock, alone),
             Claim::Guest(borrowed) => return Ok(Started::Elsewhere(borrowed)),
         };
         let floor = host_floor();
         state.lay_out()?;
-        configuration::write(&state, floor)?;
+        configuration::write(&state, floor, purpose)?;
         let mut embedded = Self {
             socket: socket(state.path()),
             floor,
             daemons: Vec::new(),
             users: state.path().join(USERS),
+            alone,
             _lock: lock,
         };
         for program in PROGRAMS {
@@ -241,6 +254,9 @@ impl Embedded {
     /// # Errors
     /// When the lock cannot be tried.
     pub(crate) fn is_alone(&self) -> Result<Option<File>, Error> {
+        if let Some(alone) = &self.alone {
+            return Ok(alone.try_clone().ok());
+        }
         lock(&self.users, FlockOperation::NonBlockingLockExclusive)
     }
 
@@ -293,18 +309,27 @@ const USERS: &str = "users";
 
 /// What a state directory is to us.
 enum Claim {
-    /// Ours.
-    Owner(File),
+    /// Ours; with what keeps others from joining, if none may.
+    Owner(File, Option<File>),
     /// Somebody else's, whose daemon answers.
     Guest(Borrowed),
 }
 
 /// Takes a state directory, or joins whoever has it; waits while that one is just starting or ending.
-fn claim(state: &Path) -> Result<Claim, Error> {
+fn claim(state: &Path, purpose: Purpose) -> Result<Claim, Error> {
     let deadline = Instant::now() + START;
     loop {
-        if let Some(lock) = lock(&state.join(OWNER), FlockOperation::NonBlockingLockExclusive)? {
-            return Ok(Claim::Owner(lock));
+        let owner = lock(&state.join(OWNER), FlockOperation::NonBlockingLockExclusive)?;
+        if let Some(owner) = owner {
+            let users = state.join(USERS);
+            let alone = match purpose {
+                Purpose::Build => return Ok(Claim::Owner(owner, None)),
+                Purpose::Ask => lock(&users, FlockOperation::NonBlockingLockExclusive)?,
+            };
+            // Else somebody has not noticed yet that the last owner is gone.
+            if alone.is_some() {
+                return Ok(Claim::Owner(owner, alone));
+            }
         }
         let socket = socket(state);
         // Shared first, then the look: once it is held, the owner does not end its processes.

@@ -40,7 +40,7 @@ fn state() -> (tempfile::TempDir, State) {
 fn the_state_is_laid_out_with_its_owners_and_again() {
     let (_dir, state) = state();
     state.lay_out().unwrap();
-    configuration::write(&state, Floor::V2).unwrap();
+    configuration::write(&state, Floor::V2, Purpose::Build).unwrap();
     let owner = |name: &str| {
         let status = state.path().join(name).metadata().unwrap();
         (status.uid(), status.gid(), status.mode() & 0o7777)
@@ -91,18 +91,24 @@ fn one_owner_at_a_time_and_none_ends_under_a_guest() {
     let (_dir, state) = state();
     let (owner, users) = (state.path().join(OWNER), state.path().join(USERS));
     let exclusive = |path: &Path| lock(path, FlockOperation::NonBlockingLockExclusive).unwrap();
-    let Ok(Claim::Owner(owned)) = claim(state.path()) else {
+    let Ok(Claim::Owner(owned, None)) = claim(state.path(), Purpose::Build) else {
         panic!("nobody else has it")
     };
     assert!(exclusive(&owner).is_none());
     state.lay_out().unwrap();
     let _listener = std::os::unix::net::UnixListener::bind(socket(state.path())).unwrap();
-    let Ok(Claim::Guest(guest)) = claim(state.path()) else {
+    let Ok(Claim::Guest(guest)) = claim(state.path(), Purpose::Ask) else {
         panic!("the owner's daemon answers")
     };
     assert!(exclusive(&users).is_none());
     drop(guest);
     assert!(exclusive(&users).is_some());
     drop(owned);
-    assert!(matches!(claim(state.path()), Ok(Claim::Owner(_))));
+    // Whoever only asks keeps others from joining.
+    let Ok(Claim::Owner(_owned, Some(_alone))) = claim(state.path(), Purpose::Ask) else {
+        panic!("the directory is free")
+    };
+    let users = state.path().join(USERS);
+    let joined = lock(&users, FlockOperation::NonBlockingLockShared).unwrap();
+    assert!(joined.is_none());
 }

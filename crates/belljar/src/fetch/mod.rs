@@ -13,7 +13,7 @@ use belljar_wire::{Artifact, ArtifactKind};
 
 use crate::client::{self, Client, call, object_id, reapi_digest, sha256};
 
-pub(crate) use output::Output;
+pub(crate) use output::{Output, Staged};
 use tree::{Laid, Pending, Tree};
 
 const READING: &str = "downloading";
@@ -220,6 +220,22 @@ async fn stream(
         return Err(Error::Content { wanted: object });
     }
     Ok(())
+}
+
+/// Fetches one object into a file below `output`.
+///
+/// # Errors
+/// As [`artifacts`].
+pub(crate) async fn into_file(
+    client: &Client,
+    output: &Output,
+    object: ObjectId,
+    file: &mut std::fs::File,
+) -> Result<(), Error> {
+    stream(client, object, |piece| {
+        file.write_all(piece).map_err(|e| output.unwritable(e))
+    })
+    .await
 }
 
 /// Fetches one object into memory.

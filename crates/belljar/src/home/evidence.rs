@@ -5,7 +5,7 @@ use belljar_core::{Invalid, ObjectId, RelPath, bounds};
 use belljar_wire::{BuildRecord, ServerInfo};
 use serde_json::Value;
 
-use crate::client::{self, Client};
+use crate::client::Client;
 use crate::error::Error;
 use crate::evidence::{BUNDLE_SUFFIX, ENVELOPE_SUFFIX, PUBLIC_KEY};
 use crate::fetch::{self, Output};
@@ -20,7 +20,7 @@ pub(super) async fn bring_home(
     build: &BuildRecord,
     server: &ServerInfo,
 ) -> Result<Verdict, Error> {
-    let unusable = |invalid: Invalid| Error::from(client::Error::answer(DOING, invalid));
+    let unusable = |invalid: Invalid| super::unusable(DOING, invalid);
     let bundle = build.evidence.bundle;
     let bundle = bundle.ok_or_else(|| {
         unusable(Invalid::field(

@@ -4,6 +4,12 @@
 //! | command | schema | shape |
 //! |---|---|---|
 //! | `run` | `belljar.run/v1` | [`Run`]; also the file `build.json` |
+//! | `fetch` | `belljar.fetch/v1` | [`Run`] without `source`; also the file `build.json` |
+//! | `submit` | `belljar.submit/v1` | [`Submitted`] |
+//! | `show`, `watch`, `cancel` | `belljar.build/v1` | [`Build`] |
+//! | `list` | `belljar.list/v1` | [`List`] |
+//! | `logs` | `belljar.log/v1` | [`LogPiece`], one a line |
+//! | `audit show` | `belljar.audit/v1` | [`Story`] |
 //! | `verify` | `belljar.verify/v1` | [`Verified`] |
 //! | `key public` | `belljar.key/v1` | [`PublicKey`] |
 //! | `doctor` | `belljar.doctor/v1` | [`Doctor`] |
@@ -11,6 +17,10 @@
 //!
 //! Digests are `sha256:` and 64 hexadecimal digits, objects `{"digest", "size"}` with the size in bytes, times
 //! RFC 3339 in UTC.
+
+mod builds;
+
+pub(crate) use builds::{Build, Chain, List, LogPiece, Story, Submitted};
 
 use std::path::Path;
 
@@ -48,7 +58,8 @@ pub(crate) struct Run<'a> {
     /// The specification, in full.
     spec: &'a BuildSpec,
     /// Where the sources came from.
-    source: Source<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<Source<'a>>,
     /// What was collected; `path` is below `output`.
     artifacts: Vec<ArtifactReport<'a>>,
     evidence: EvidenceReport<'a>,
@@ -108,10 +119,8 @@ struct Daemon<'a> {
 
 /// What a run has learnt by its end.
 pub(crate) struct Ended<'a> {
-    /// The source directory.
-    pub(crate) dir: &'a Path,
-    /// What was built.
-    pub(crate) sources: &'a Sources,
+    /// The source directory and what was built, if that is known here.
+    pub(crate) sources: Option<(&'a Path, &'a Sources)>,
     /// The build.
     pub(crate) build: &'a BuildRecord,
     /// Its log, if it is complete.
@@ -129,10 +138,13 @@ pub(crate) struct Ended<'a> {
 impl<'a> Run<'a> {
     /// The report of a build that has ended.
     pub(crate) fn new(ended: &Ended<'a>) -> Self {
-        let (build, sources) = (ended.build, ended.sources);
+        let build = ended.build;
         let floor = ended.target.floor();
         Self {
-            schema: "belljar.run/v1",
+            schema: match ended.sources {
+                Some(_) => "belljar.run/v1",
+                None => "belljar.fetch/v1",
+            },
             build: build_name(&build.id),
             request_id: build.request_id.as_str(),
             exit_code: build
@@ -150,15 +162,15 @@ impl<'a> Run<'a> {
             started: build.started,
             ended: build.ended,
             spec: &build.spec,
-            source: Source {
-                dir: ended.dir,
+            source: ended.sources.map(|(dir, sources)| Source {
+                dir,
                 listed_by: match sources.listed_by {
                     ListedBy::Git => "git",
                     ListedBy::Walk => "walk",
                 },
                 files: sources.files.len(),
                 bytes: sources.files.iter().map(|file| file.object.size).sum(),
-            },
+            }),
             artifacts: build.artifacts.iter().map(Into::into).collect(),
             evidence: (&build.evidence).into(),
             log: ended.log,

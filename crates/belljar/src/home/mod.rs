@@ -1,0 +1,158 @@
+//! Bringing home what a build that has ended left: the one way of `run` and `fetch`.
+
+mod evidence;
+
+use std::path::Path;
+
+use belljar_attest::Verdict;
+use belljar_core::{Invalid, ObjectId, Outcome, RelPath, bounds};
+use belljar_wire::{BuildRecord, ServerInfo};
+
+use crate::audit;
+use crate::client::{self, Client};
+use crate::error::Error;
+use crate::evidence::{LOG, RECEIPT, RECORD, TRAIL};
+use crate::exit;
+use crate::fetch::{self, Output};
+use crate::report::{self, Ended};
+use crate::terminal::{self, Terminal};
+
+/// Fetches artifacts and evidence of a build that succeeded, and verifies one against the other; of any build
+/// its receipt and its audit trail, whose chain is verified. Gives what the bundle says.
+///
+/// # Errors
+/// Whatever keeps them from coming home, or does not hold.
+pub(crate) async fn bring(
+    client: &Client,
+    output: &Output,
+    build: &BuildRecord,
+    server: &ServerInfo,
+    terminal: &mut Terminal,
+) -> Result<Option<Verdict>, Error> {
+    let mut verdict = None;
+    if build.outcome.as_ref().is_some_and(Outcome::is_success) {
+        fetch::artifacts(client, output, build.spec.outputs.iter(), &build.artifacts).await?;
+        terminal.phase(&format!(
+            "artifacts: {}, in {}",
+            build.artifacts.len(),
+            output.path().display()
+        ));
+        verdict = Some(evidence::bring_home(client, output, build, server).await?);
+        terminal.phase("the provenance was verified against them");
+    }
+    if let Some(receipt) = build.evidence.receipt {
+        let bytes = fetch::object(client, receipt, bounds::RECEIPT_BYTES).await?;
+        output.write(&name(RECEIPT)?, &bytes)?;
+    }
+    let trail = client.audit_trail(&build.id).await?;
+    audit::trail(&trail, &build.id, verdict.as_ref())?;
+    output.write(&name(TRAIL)?, &trail)?;
+    Ok(verdict)
+}
+
+/// Fetches the log as the store keeps it.
+///
+/// # Errors
+/// As [`bring`].
+pub(crate) async fn log(
+    client: &Client,
+    output: &Output,
+    kept: Option<ObjectId>,
+) -> Result<Option<ObjectId>, Error> {
+    let (staged, mut file) = output.file()?;
+    if let Some(kept) = kept {
+        fetch::into_file(client, output, kept, &mut file).await?;
+    }
+    output.place(staged, &name(LOG)?)?;
+    Ok(kept)
+}
+
+/// Writes the record, and tells how the build ended. Gives the exit status for that.
+///
+/// # Errors
+/// When the record cannot be written, or nobody be told.
+pub(crate) fn conclude(ended: &Ended<'_>, output: &Output, json: bool) -> Result<u8, Error> {
+    let report = report::Run::new(ended);
+    let mut record = crate::json(&report, true)?;
+    record.push('\n');
+    output.write(&name(RECORD)?, record.as_bytes())?;
+    let outcome = ended.build.outcome.as_ref();
+    let text = if json {
+        crate::json(&report, false)?
+    } else {
+        summary(ended)
+    };
+    terminal::result(&text).map_err(|e| Error::Process("write to standard output", e))?;
+    Ok(outcome.map_or(exit::INFRASTRUCTURE, exit::of_outcome))
+}
+
+/// The end of a build, for people.
+fn summary(ended: &Ended<'_>) -> String {
+    let build = ended.build;
+    let outcome = build
+        .outcome
+        .as_ref()
+        .map_or_else(String::new, Outcome::to_string);
+    let mut lines = vec![format!("{} {outcome}", belljar_wire::build_name(&build.id))];
+    let out = ended.output.display();
+    for (path, object) in fetch::files(&build.artifacts) {
+        lines.push(format!(
+            "  {path}  {}  {} bytes",
+            object.digest, object.size
+        ));
+    }
+    match ended.verdict {
+        Some(verdict) => {
+            lines.push(format!(
+                "built by {}, signed by {}",
+                verdict.builder, verdict.key_id
+            ));
+            lines.push(format!(
+                "artifacts, evidence, {LOG} and {RECORD} are in {out}"
+            ));
+        }
+        None => lines.push(format!("{LOG} and {RECORD} are in {out}")),
+    }
+    terminal::tame(&lines.join("\n"))
+}
+
+/// Puts a log that was kept while it came in its place.
+///
+/// # Errors
+/// When it cannot be put there.
+pub(crate) fn place_log(output: &Output, staged: fetch::Staged) -> Result<(), Error> {
+    Ok(output.place(staged, &name(LOG)?)?)
+}
+
+fn name(text: &str) -> Result<RelPath, Error> {
+    RelPath::new(text).map_err(|invalid| Error::Usage(invalid.to_string()))
+}
+
+/// Reads a whole file of at most `most` bytes.
+///
+/// # Errors
+/// When it cannot be read, or is larger.
+pub(crate) fn read(path: &Path, most: usize) -> Result<Vec<u8>, Error> {
+    use std::io::Read as _;
+    let unreadable = |source| Error::File {
+        what: "read",
+        path: path.to_owned(),
+        source,
+    };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(most as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() > most {
+        return Err(unreadable(std::io::Error::other(format!(
+            "it is larger than {most} bytes"
+        ))));
+    }
+    Ok(bytes)
+}
+
+/// The evidence of a build cannot be used.
+fn unusable(doing: &'static str, invalid: Invalid) -> Error {
+    client::Error::answer(doing, invalid).into()
+}

@@ -1,0 +1,169 @@
+//! From a source directory to a build that a daemon has accepted.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use belljar_core::{Invalid, RelPath, RequestId};
+use belljar_wire::{BuildRecord, Layer, LayerVerdict, ServerInfo};
+
+use crate::client::{self, Client};
+use crate::error::Error;
+use crate::manifest::Manifest;
+use crate::random;
+use crate::source::{ListedBy, Selection, Sources};
+use crate::target::Target;
+use crate::terminal::Terminal;
+use crate::upload;
+
+/// What is to be built, read and hashed: all that can be done before a daemon is needed.
+pub(crate) struct Prepared<'a> {
+    /// The source directory.
+    pub(crate) dir: &'a Path,
+    manifest: Manifest,
+    /// What is in it.
+    pub(crate) sources: Arc<Sources>,
+}
+
+/// Reads and hashes what is to be built; `output` is no source.
+///
+/// # Errors
+/// When belljar.toml or the sources cannot be used.
+pub(crate) fn prepare<'a>(
+    dir: &'a Path,
+    manifest: Manifest,
+    output: &Path,
+    no_git: bool,
+    terminal: &mut Terminal,
+) -> Result<Prepared<'a>, Error> {
+    let below = place_of(output, dir)?;
+    let sources = Sources::collect(Selection {
+        dir,
+        output: below.as_ref(),
+        ask_git: !no_git,
+    })?;
+    let how = match sources.listed_by {
+        ListedBy::Git => "as git lists them",
+        ListedBy::Walk => "everything that is there",
+    };
+    terminal.phase(&format!(
+        "source files: {} ({how}), tree {}",
+        sources.files.len(),
+        sources.tree.digest
+    ));
+    Ok(Prepared {
+        dir,
+        manifest,
+        sources: Arc::new(sources),
+    })
+}
+
+/// The source directory, by its one name.
+///
+/// # Errors
+/// When it cannot be opened.
+pub(crate) fn directory(dir: &Path) -> Result<std::path::PathBuf, Error> {
+    dir.canonicalize().map_err(|e| {
+        Error::Usage(format!(
+            "cannot open the source directory {}: {e}",
+            dir.display()
+        ))
+    })
+}
+
+/// Where the output directory lies below the source directory, if it does.
+fn place_of(output: &Path, dir: &Path) -> Result<Option<RelPath>, Error> {
+    if dir.starts_with(output) {
+        return Err(Error::Usage(format!(
+            "--output {} holds the source directory; choose a directory of its own",
+            output.display()
+        )));
+    }
+    let Ok(below) = output.strip_prefix(dir) else {
+        return Ok(None);
+    };
+    let place = below
+        .to_str()
+        .ok_or_else(|| Invalid::new("the path is not UTF-8"))
+        .and_then(RelPath::new);
+    place
+        .map(Some)
+        .map_err(|invalid| Error::Usage(format!("--output: {invalid}")))
+}
+
+/// Tells a person who will be asked.
+pub(crate) fn announce(target: &Target, terminal: &mut Terminal) {
+    match target.floor() {
+        None => terminal.phase(&format!(
+            "asking the daemon at {}",
+            target.socket().display()
+        )),
+        Some(floor) => terminal.phase(&format!(
+            "started Belljar's processes, with the cgroup floor `{floor}`"
+        )),
+    }
+}
+
+/// Looks at the daemon, sends what it lacks, and submits: under `request_id`, or a new name.
+///
+/// # Errors
+/// When the daemon refuses, or accepts another build than this one.
+pub(crate) async fn submit(
+    client: &Client,
+    prepared: &Prepared<'_>,
+    request_id: Option<&RequestId>,
+    terminal: &mut Terminal,
+) -> Result<(ServerInfo, BuildRecord), Error> {
+    let server = client.server_info().await?;
+    if !server.can_build {
+        return Err(Error::HostLacks(server.layers));
+    }
+    let lowered = |layer: &&Layer| layer.verdict == LayerVerdict::Lowered;
+    for layer in server.layers.iter().filter(lowered) {
+        let builders = server.builder_ids.join(" or ");
+        terminal.note(&format!(
+            "{} is lowered ({}): provenance names the builder {builders}",
+            layer.name, layer.found
+        ));
+    }
+    let uploaded = upload::upload(client, &prepared.sources).await?;
+    terminal.phase(&format!(
+        "uploaded {} of {} blobs ({} bytes); the rest was there",
+        uploaded.blobs, uploaded.of, uploaded.bytes
+    ));
+    let spec = prepared.manifest.clone().spec(prepared.sources.tree);
+    let request_id = match request_id {
+        Some(given) => given.clone(),
+        None => {
+            random::request_id().map_err(|e| client::Error::answer("choosing a request id", e))?
+        }
+    };
+    let submitted = client.submit(&request_id, &spec).await?;
+    if submitted.spec != spec || submitted.request_id != request_id {
+        let invalid = Invalid::field(
+            "spec",
+            "another build was accepted than the one that was submitted",
+        );
+        return Err(client::Error::answer("submitting the build", invalid).into());
+    }
+    Ok((server, submitted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_output_directory_is_apart_from_the_sources() {
+        let place = |output: &str, dir: &str| {
+            place_of(Path::new(output), Path::new(dir)).map(|p| p.map(String::from))
+        };
+        assert_eq!(place("/out", "/src").unwrap(), None);
+        assert_eq!(
+            place("/src/a/out", "/src").unwrap().as_deref(),
+            Some("a/out")
+        );
+        assert_eq!(place("/srcs", "/src").unwrap(), None);
+        assert!(place("/src", "/src").is_err());
+        assert!(place("/", "/src").is_err());
+    }
+}
