@@ -11,6 +11,7 @@ use belljar_core::{
 };
 use belljar_tree::Leaf;
 use belljar_wire::v1::build_service_client::BuildServiceClient;
+use belljar_wire::v1::evidence_service_client::EvidenceServiceClient;
 use belljar_wire::{BuildRecord, Problem, ServerInfo, build_name, v1};
 use hyper_util::rt::TokioIo;
 use reapi::batch_update_blobs_request::Request as Blob;
@@ -29,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Client {
     runtime: RefCell<Runtime>,
+    channel: Channel,
     builds: BuildServiceClient<Channel>,
     blobs: ContentAddressableStorageClient<Channel>,
     streams: ByteStreamClient<Channel>,
@@ -53,12 +55,29 @@ impl Client {
             runtime: RefCell::new(runtime),
             builds: BuildServiceClient::new(channel.clone()),
             blobs: ContentAddressableStorageClient::new(channel.clone()),
-            streams: ByteStreamClient::new(channel),
+            streams: ByteStreamClient::new(channel.clone()),
+            channel,
         }
     }
 
-    fn wait<T>(&self, call: impl Future<Output = T>) -> T {
+    /// Waits for what a raw call answers, as in `client.wait(client.builds().list_builds(request))`.
+    pub fn wait<T>(&self, call: impl Future<Output = T>) -> T {
         self.runtime.borrow_mut().block_on(call)
+    }
+
+    /// For raw calls of `BuildService`.
+    pub fn builds(&self) -> BuildServiceClient<Channel> {
+        self.builds.clone()
+    }
+
+    /// For raw calls of `EvidenceService`.
+    pub fn evidence(&self) -> EvidenceServiceClient<Channel> {
+        EvidenceServiceClient::new(self.channel.clone())
+    }
+
+    /// For other services.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
     /// What the server is.

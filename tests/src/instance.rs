@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::Process;
-use crate::{Client, GROUP, Part, Project, Run, STRANGER, program, residue, wait_for};
+use crate::{Client, GROUP, Part, Project, Run, STRANGER, Told, program, residue, wait_for};
 
 /// Where state directories are made: not on overlayfs, and root's all the way up.
 const BASE: &str = "/var/tmp";
@@ -240,6 +240,20 @@ impl Instance {
                 .arg(Part::Belljard.socket(self.state()));
         }
         belljar
+    }
+
+    /// Runs `belljar COMMAND ARGUMENTS`, to its end. Gives its exit status, what it printed and what it said.
+    pub fn tell(&mut self, command: &str, arguments: &[&str]) -> Told {
+        let ended = self.command(command).args(arguments).output();
+        let ended = ended.expect("belljar");
+        self.note_blocks();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        let code = ended.status.code();
+        Told {
+            code: code.unwrap_or_else(|| panic!("{}:\n{said}", ended.status)),
+            printed: String::from_utf8_lossy(&ended.stdout).into_owned(),
+            said,
+        }
     }
 
     /// Remembers what the spawner said about its ids: the log may be a new one next time.

@@ -26,6 +26,7 @@ mod programs;
 mod project;
 mod residue;
 mod run;
+mod told;
 
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,7 @@ pub use process::Part;
 pub use programs::program;
 pub use project::Project;
 pub use run::Run;
+pub use told::Told;
 
 /// belljard's user id in embedded mode.
 pub const BELLJARD_UID: u32 = 1_879_047_937;

@@ -1,6 +1,6 @@
 //! `ListBuildsRequest.filter`: the part of AIP-160 that the API has.
 
-use belljar_core::{Invalid, Outcome, Timestamp, bounds};
+use belljar_core::{Digest, Invalid, Outcome, Timestamp, bounds};
 
 use crate::BuildState;
 use crate::record::state_named;
@@ -40,6 +40,8 @@ pub enum Condition {
         /// The client's own name for the submission.
         request_id: String,
     },
+    /// `artifact`: one of the regular files that it left has this content.
+    Artifact(Digest),
     /// `create_time`.
     Created {
         /// How it compares.
@@ -105,7 +107,14 @@ fn no_and(found: &Token) -> String {
 }
 
 fn condition(field: &Token, tokens: &mut Tokens<'_>) -> Result<Condition, Invalid> {
-    const FIELDS: [&str; 5] = ["state", "outcome", "submitter", "request_id", "create_time"];
+    const FIELDS: [&str; 6] = [
+        "state",
+        "outcome",
+        "submitter",
+        "request_id",
+        "artifact",
+        "create_time",
+    ];
     let name = FIELDS.into_iter().find(|name| field.is_word(name));
     let Some(name) = name else {
         let why = format!(
@@ -127,8 +136,18 @@ fn condition(field: &Token, tokens: &mut Tokens<'_>) -> Result<Condition, Invali
             &format!("a value is due, not {}", value.shown()),
         ));
     };
-    if name == "create_time" {
-        return created(&operator, sign, &value, text);
+    match name {
+        "create_time" => return created(&operator, sign, &value, text),
+        "artifact" if *sign == "=" => {
+            let hex = text.strip_prefix("sha256:").unwrap_or(&text);
+            let digest = Digest::from_hex(hex).map_err(|e| at(value.place, &e.reason))?;
+            return Ok(Condition::Artifact(digest));
+        }
+        "artifact" => {
+            let why = format!("`artifact` takes `=`, not `{sign}`");
+            return Err(at(operator.place, &why));
+        }
+        _ => {}
     }
     let is = match *sign {
         "=" => true,
@@ -359,6 +378,19 @@ mod tests {
     }
 
     #[test]
+    fn artifacts_are_named_by_their_digest() {
+        let digest = Digest::of(b"x");
+        for text in [
+            digest.to_string(),
+            digest.to_hex(),
+            format!("{:?}", digest.to_hex()),
+        ] {
+            let filter = Filter::parse(&format!("artifact = {text}")).unwrap();
+            assert_eq!(filter.0, [Condition::Artifact(digest)], "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_place() {
         let long = vec!["request_id = r"; bounds::FILTER_CONDITIONS + 1].join(" AND ");
         for (bad, why) in [
@@ -386,6 +418,8 @@ mod tests {
                 "at character 13: `create_time` takes",
             ),
             ("create_time < yesterday", "at character 15: not a time"),
+            ("artifact = 00", "at character 12: "),
+            ("artifact != 00", "at character 10: `artifact` takes `=`"),
             (
                 "submitter = \"ü",
                 "at character 13: this quote is not closed",

@@ -234,7 +234,10 @@ fn of_client(error: &client::Error) -> u8 {
     match error {
         client::Error::Connect { .. } => exit::NO_DAEMON,
         client::Error::Call { problem, .. } => match problem.reason {
-            Reason::InvalidField | Reason::Unsupported | Reason::NotFound => exit::USAGE,
+            Reason::InvalidField
+            | Reason::Unsupported
+            | Reason::NotFound
+            | Reason::RequestIdReused => exit::USAGE,
             Reason::Denied => exit::REFUSED,
             Reason::HostLacksLayer => exit::HOST_LACKS_LAYER,
             _ => exit::INFRASTRUCTURE,

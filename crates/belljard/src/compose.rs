@@ -121,7 +121,7 @@ pub(crate) async fn serve(config: Config, ended: impl Future<Output = ()>) -> Re
         let _ = stopped.send(driver.run().await);
     });
     let socket = config.socket.clone();
-    let (router, _looking) = services(config, engine, peers)?;
+    let (router, _looking) = services(config, engine, peers).await?;
     let serving = router.serve_with_incoming(listen(&socket)?);
     tracing::info!(socket = %socket.display(), slots, "belljard serves");
     let result = tokio::select! {
@@ -151,14 +151,19 @@ struct Peers {
 }
 
 /// The services, each behind the gate, and the task that keeps an eye on the other processes.
-fn services(config: Config, engine: Engine, peers: Peers) -> Result<(Router, Task), RunError> {
+async fn services(
+    config: Config,
+    engine: Engine,
+    peers: Peers,
+) -> Result<(Router, Task), RunError> {
     let policy = Arc::new(config.policy);
     let gate = Gate::new(policy.clone());
     let (health, looking) = health(
         peers.spawner.clone(),
         peers.store.clone(),
         peers.signer.clone(),
-    );
+    )
+    .await;
     let evidence = EvidenceServiceServer::new(EvidenceRecords {
         engine: engine.clone(),
         access: Access,

@@ -59,7 +59,7 @@ pub(crate) struct Watch {
 pub(crate) struct List {
     /// Only builds in this state, such as QUEUED, RUNNING or ENDED
     #[arg(long, value_name = "STATE")]
-    pub(crate) state: Option<String>,
+    pub(crate) build_state: Option<String>,
     /// Only builds that ended so, such as succeeded, failed or timed_out
     #[arg(long, value_name = "KIND")]
     pub(crate) outcome: Option<String>,
@@ -69,6 +69,9 @@ pub(crate) struct List {
     /// Only builds that were submitted under this name
     #[arg(long, value_name = "NAME")]
     pub(crate) request_id: Option<String>,
+    /// Only builds that left a file with this SHA-256 (what sha256sum prints)
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) artifact: Option<String>,
     /// Only builds submitted at this time or later (RFC 3339 in UTC, as 2026-11-01T00:00:00Z)
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<String>,

@@ -57,10 +57,11 @@ pub(crate) fn list(arguments: &cli::List, terminal: &mut Terminal) -> Result<u8,
 fn filter(arguments: &cli::List) -> String {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
     let options = [
-        ("state =", &arguments.state),
+        ("state =", &arguments.build_state),
         ("outcome =", &arguments.outcome),
         ("submitter =", &arguments.submitter),
         ("request_id =", &arguments.request_id),
+        ("artifact =", &arguments.artifact),
         ("create_time >=", &arguments.since),
         ("create_time <", &arguments.until),
     ];
@@ -133,7 +134,7 @@ mod tests {
         };
         assert_eq!(of(&[]), "");
         let all = of(&[
-            "--state",
+            "--build-state",
             "running",
             "--outcome",
             "failed",
@@ -145,6 +146,8 @@ mod tests {
             "2026-11-01T00:00:00Z",
             "--until",
             "2026-12-01T00:00:00Z",
+            "--artifact",
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
             "--filter",
             "state != QUEUED",
         ]);
@@ -152,6 +155,6 @@ mod tests {
             all.starts_with("state != QUEUED AND state = \"RUNNING\" AND"),
             "{all}"
         );
-        assert_eq!(Filter::parse(&all).unwrap().conditions().len(), 7);
+        assert_eq!(Filter::parse(&all).unwrap().conditions().len(), 8);
     }
 }

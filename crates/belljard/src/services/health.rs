@@ -23,15 +23,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// gRPC health checking (`grpc.health.v1`), and the task that looks whether the other processes answer. The
 /// server as a whole and builds need all three, blobs the store; evidence is read from disk.
-pub(crate) fn health(
+pub(crate) async fn health(
     spawner: Arc<SpawnerClient>,
     store: StoreClient,
     signer: Arc<SignerClient>,
 ) -> (HealthServer<impl Health>, Task) {
     let (reporter, server) = health_reporter();
+    // Until the first look nobody has answered.
+    tell(&reporter, false, false).await;
     let looking = tasks::start("health", async move {
-        // Until the first look nobody has answered.
-        tell(&reporter, false, false).await;
         let mut before = None;
         loop {
             let (spawner, store, signer) = tokio::join!(

@@ -68,6 +68,7 @@ fn condition(condition: &belljar_wire::Condition) -> Condition {
             is: *is,
             request_id: request_id.clone(),
         },
+        Asked::Artifact(digest) => Condition::Artifact(*digest),
         Asked::Created { order, time } => {
             // Times are whole milliseconds.
             let next = Timestamp::from_millis(time.as_millis() + 1);

@@ -37,7 +37,8 @@ pub(super) async fn piece(
     let complete = number < current || grows_no_more(&build.stage);
     let Ok(attempt) = AttemptId::new(build.id.clone(), number) else {
         // None has begun.
-        return Ok(told(Vec::new(), complete));
+        let ended = build.outcome().is_some();
+        return Ok(told(Vec::new(), ended));
     };
     let file = logs.open(&attempt).await.map_err(|e| internal(WHAT, &e))?;
     let length = match &file {
