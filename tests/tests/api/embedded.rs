@@ -41,7 +41,8 @@ fn looking_begins_no_build_and_watching_does() {
     let mut instance = Instance::new();
     instance.run(&Project::script(": > out")).assert_succeeded();
     // A run that is killed leaves its build in flight.
-    let running = instance.begin(&Project::script("echo begun; sleep 1; echo made > out"));
+    let project = Project::script("echo begun; sleep 1; echo made > out");
+    let running = instance.begin(&project);
     instance.wait_until_logged("begun");
     running.signal(Signal::KILL);
     drop(running);
