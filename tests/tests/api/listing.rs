@@ -49,20 +49,20 @@ fn lists_are_narrowed_by_what_is_known() {
         found.retain(|name| [&good, &bad, &runs_name].contains(&name));
         found
     };
-    assert_eq!(of("state = RUNNING"), [runs_name.clone()]);
+    assert_eq!(of("state = RUNNING"), std::slice::from_ref(&runs_name));
     assert_eq!(of("state != RUNNING"), [bad.clone(), good.clone()]);
-    assert_eq!(of("outcome = failed"), [bad.clone()]);
-    assert_eq!(of("outcome != failed"), [good.clone()]);
+    assert_eq!(of("outcome = failed"), std::slice::from_ref(&bad));
+    assert_eq!(of("outcome != failed"), std::slice::from_ref(&good));
     assert_eq!(
         of("outcome = succeeded AND request_id = good"),
-        [good.clone()]
+        std::slice::from_ref(&good)
     );
     assert_eq!(of(r#"submitter = "unix:uid=0""#).len(), 3);
     assert_eq!(of(r#"submitter != "unix:uid=0""#), Vec::<String>::new());
     let accepted = client.get(&runs.id).unwrap().created;
     assert_eq!(
         of(&format!("create_time >= \"{accepted}\"")),
-        [runs_name.clone()]
+        std::slice::from_ref(&runs_name)
     );
     assert_eq!(
         of(&format!("create_time < \"{accepted}\"")),

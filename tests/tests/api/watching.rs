@@ -100,7 +100,7 @@ fn a_watch_goes_on_after_the_daemon_was_killed() {
     // After the end it is told once more, to whom has seen everything.
     let (again, ended) = watch(&client, request(&third), |_| false);
     ended.unwrap();
-    assert_eq!(again.states, [last.clone()]);
+    assert_eq!(again.states, std::slice::from_ref(last));
 }
 
 #[test]
