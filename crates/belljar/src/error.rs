@@ -235,6 +235,7 @@ fn of_client(error: &client::Error) -> u8 {
         client::Error::Connect { .. } => exit::NO_DAEMON,
         client::Error::Call { problem, .. } => match problem.reason {
             Reason::InvalidField
+            | Reason::OutOfRange
             | Reason::Unsupported
             | Reason::NotFound
             | Reason::RequestIdReused => exit::USAGE,

@@ -45,7 +45,7 @@ fn a_log_is_read_in_pieces() {
     assert_eq!(piece(15, 0), (1, String::new(), true));
     let refused = |attempt, offset, limit| read(&client, &id, attempt, offset, limit).unwrap_err();
     let beyond = refused(0, 16, 0);
-    assert_eq!(beyond.0, Code::InvalidArgument);
+    assert_eq!(beyond.0, Code::OutOfRange);
     assert!(beyond.1.contains("has 15 bytes"), "{beyond:?}");
     assert_eq!(refused(2, 0, 0).0, Code::NotFound);
     for (attempt, offset, limit) in [(-1, 0, 0), (0, -1, 0), (0, 0, -1)] {

@@ -230,6 +230,7 @@ fn problems_survive_the_wire() {
     let object = ObjectId::of(b"x");
     let problems = [
         Problem::invalid(Invalid::field("spec.outputs[2]", "is bad")),
+        Problem::out_of_range(Invalid::field("offset", "beyond the end")),
         Problem::not_found("builds/x"),
         Problem::request_id_reused(&RequestId::new("r").unwrap()),
         Problem::exhausted("the queue is full", Some(Duration::from_secs(2))),

@@ -47,7 +47,7 @@ pub(super) async fn piece(
     };
     if complete && offset > length {
         let why = format!("{offset} is beyond the end; that log has {length} bytes");
-        return Err(Problem::invalid(Invalid::field("offset", why)).into());
+        return Err(Problem::out_of_range(Invalid::field("offset", why)).into());
     }
     let data = match &file {
         Some(file) => file.read(offset, most).await,
