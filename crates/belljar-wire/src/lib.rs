@@ -5,20 +5,24 @@
 //! as in the message (`outputs[2]`, `limits.pids`); the caller adds what stands before it by
 //! [`belljar_core::Invalid::within`]. Errors go out and are read back as a [`Problem`].
 
+mod limits;
 mod numbers;
 mod outcome;
 mod problem;
 mod record;
 mod server;
 mod spec;
+mod step;
 #[cfg(test)]
 mod tests;
 
+pub use limits::with_defaults;
 pub use problem::{Problem, Reason, Unmet};
 pub use record::{
     Artifact, ArtifactKind, BuildRecord, BuildState, Evidence, build_name, parse_build_name,
 };
 pub use server::{Layer, LayerVerdict, ServerInfo};
+pub use step::{StepEnding, StepReport};
 
 /// Generated messages, client and server of `belljar.v1`.
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
