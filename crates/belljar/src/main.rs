@@ -23,6 +23,7 @@ mod report;
 mod run;
 mod signals;
 mod source;
+mod steps;
 mod target;
 mod terminal;
 mod upload;

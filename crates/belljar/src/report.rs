@@ -24,6 +24,7 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::exit;
 use crate::source::{ListedBy, Sources};
+use crate::steps;
 use crate::target::Target;
 
 /// A build that has ended, however it did.
@@ -49,6 +50,8 @@ pub(crate) struct Run<'a> {
     spec: &'a BuildSpec,
     /// Where the sources came from.
     source: Source<'a>,
+    /// The steps that ran, in order.
+    steps: Vec<steps::Step<'a>>,
     /// What was collected; `path` is below `output`.
     artifacts: Vec<ArtifactReport<'a>>,
     evidence: EvidenceReport<'a>,
@@ -159,6 +162,7 @@ impl<'a> Run<'a> {
                 files: sources.files.len(),
                 bytes: sources.files.iter().map(|file| file.object.size).sum(),
             },
+            steps: steps::report(&build.spec, &build.steps),
             artifacts: build.artifacts.iter().map(Into::into).collect(),
             evidence: (&build.evidence).into(),
             log: ended.log,

@@ -153,6 +153,7 @@ fn services(config: Config, engine: Engine, peers: Peers) -> Router {
         view: View::new(peers.spawner),
         watchers: Arc::new(Semaphore::new(bounds::WATCHERS)),
         slots: config.slots,
+        defaults: config.defaults,
         builder_ids: config.builder_ids,
     });
     let objects = Objects::new(peers.objects, peers.store);

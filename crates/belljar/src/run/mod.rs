@@ -22,6 +22,7 @@ use crate::random;
 use crate::report::{self, Ended};
 use crate::signals::Signals;
 use crate::source::{ListedBy, Selection, Sources};
+use crate::steps;
 use crate::target::Target;
 use crate::terminal::{self, Terminal};
 use crate::upload;
@@ -228,7 +229,10 @@ async fn submit(
         "uploaded {} of {} blobs ({} bytes); the rest was there",
         uploaded.blobs, uploaded.of, uploaded.bytes
     ));
-    let spec = prepared.manifest.clone().spec(prepared.sources.tree);
+    let manifest = prepared.manifest.clone();
+    let spec = manifest
+        .spec(prepared.sources.tree, &server.default_limits)
+        .map_err(|e| client::Error::answer("reading the server's limits", e))?;
     let request_id =
         random::request_id().map_err(|e| client::Error::answer("choosing a request id", e))?;
     let submitted = client.submit(&request_id, &spec).await?;
@@ -251,13 +255,14 @@ async fn bring_home(
 ) -> Result<Home, Error> {
     let build = &home.build;
     if build.outcome.as_ref().is_some_and(Outcome::is_success) {
-        fetch::artifacts(client, output, build.spec.outputs.iter(), &build.artifacts).await?;
+        let roots = fetch::roots(&build.spec.outputs, &build.artifacts)?;
+        fetch::artifacts(client, output, &roots, &build.artifacts).await?;
         terminal.phase(&format!(
             "artifacts: {}, in {}",
             build.artifacts.len(),
             output.path().display()
         ));
-        let verdict = evidence::bring_home(client, output, build, &home.server).await?;
+        let verdict = evidence::bring_home(client, output, build, &home.server, &roots).await?;
         terminal.phase("the provenance was verified against them");
         home.verdict = Some(verdict);
     }
@@ -288,6 +293,7 @@ fn summary(ended: &Ended<'_>) -> String {
         .as_ref()
         .map_or_else(String::new, Outcome::to_string);
     let mut lines = vec![format!("{} {outcome}", belljar_wire::build_name(&build.id))];
+    lines.extend(steps::lines(&build.spec, &build.steps));
     let out = ended.output.display();
     for (path, object) in fetch::files(&build.artifacts) {
         lines.push(format!(

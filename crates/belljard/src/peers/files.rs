@@ -35,7 +35,7 @@ pub(super) async fn read(directory: &Path, name: String, limit: usize) -> Result
 #[derive(Clone, Debug)]
 pub(crate) struct Logs(Arc<PathBuf>);
 
-/// One attempt's log, which may still grow.
+/// A file about one attempt's log, which may still grow.
 #[derive(Clone, Debug)]
 pub(crate) struct LogFile(Arc<File>);
 
@@ -47,7 +47,16 @@ impl Logs {
 
     /// The log of `attempt`; none while there is none.
     pub(crate) async fn open(&self, attempt: &AttemptId) -> io::Result<Option<LogFile>> {
-        let (directory, name) = (self.0.clone(), format!("{attempt}.log"));
+        self.file(format!("{attempt}.log")).await
+    }
+
+    /// Where in the log of `attempt` its steps begin (see `StepMark`); none while there is none.
+    pub(crate) async fn marks(&self, attempt: &AttemptId) -> io::Result<Option<LogFile>> {
+        self.file(format!("{attempt}.steps")).await
+    }
+
+    async fn file(&self, name: String) -> io::Result<Option<LogFile>> {
+        let directory = self.0.clone();
         let opened =
             spawn_blocking(
                 move || match open_regular(open_directory(&directory)?, &name) {
