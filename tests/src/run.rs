@@ -105,6 +105,22 @@ impl Run {
         self.assert_no_provenance();
     }
 
+    /// Fails the test unless the build failed by this limit, with this figure, and says so in words.
+    pub fn assert_limit_exceeded(&self, limit: &str, figure: u64) {
+        let used = self.outcome()["used"].as_u64().unwrap_or_default();
+        let outcome = serde_json::json!({
+            "kind": "limit_exceeded", "limit": limit, "figure": figure, "used": used,
+        });
+        self.assert_ended(4, outcome);
+        // The kernel counts memory in pages, and scratch space in those that are left.
+        assert!(used + 65_536 >= figure, "{used} of {figure}\n{self}");
+        let summary = self.json["summary"].as_str().unwrap_or_default();
+        assert!(
+            summary.starts_with("limit exceeded: the build used "),
+            "{self}"
+        );
+    }
+
     /// Fails the test if there is more in the output directory than a record and a log.
     pub fn assert_no_provenance(&self) {
         let mut names: Vec<_> = fs::read_dir(self.output())

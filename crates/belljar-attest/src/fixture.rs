@@ -87,7 +87,11 @@ pub(crate) fn receipt() -> Receipt {
         StepRecord {
             exit_code: Some(0),
             signal: None,
+            started: Timestamp::from_millis(1_763_771_400_000),
             wall_micros: 1000,
+            cpu_micros: 900,
+            log_offset: 0,
+            log_bytes: 3,
         },
     );
     Receipt {

@@ -146,12 +146,11 @@ fn outputs(plan: &Plan, receipt: &Receipt, against: &mut Objections) {
             bytes = bytes.saturating_add(object.size);
         }
     }
-    for declared in plan.outputs.iter() {
-        let found = manifest.get(declared.as_str());
-        against.unless(
-            matches!(found, Some(OutputKind::File { .. } | OutputKind::Directory)),
-            || format!("the declared output `{declared}` was not collected as a file or directory"),
-        );
+    let paths = receipt.outputs.iter().map(|entry| &entry.path);
+    for declared in plan.outputs.unmatched(paths) {
+        against.add(format!(
+            "the declared output `{declared}` was not collected"
+        ));
     }
     for entry in &receipt.outputs {
         against.unless(placed(&entry.path, plan, &manifest), || {
@@ -161,6 +160,13 @@ fn outputs(plan: &Plan, receipt: &Receipt, against: &mut Objections) {
             )
         });
         if let OutputKind::Symlink { target } = &entry.kind {
+            let itself = plan.outputs.root_of(&entry.path).as_ref() == Some(&entry.path);
+            against.unless(!itself, || {
+                format!(
+                    "the declared output `{}` was not collected as a file or directory",
+                    entry.path
+                )
+            });
             against.unless(!target.is_empty() && !target.starts_with('/'), || {
                 format!(
                     "the output `{}` is a link that does not stay inside its directory",
@@ -179,15 +185,19 @@ fn outputs(plan: &Plan, receipt: &Receipt, against: &mut Objections) {
     );
 }
 
+/// Whether an entry is a declared output or lies in a directory of one.
 fn placed(path: &RelPath, plan: &Plan, manifest: &BTreeMap<&str, &OutputKind>) -> bool {
-    plan.outputs.iter().any(|declared| {
-        let inside = path.starts_with(declared) && path != declared;
-        let parent = path
-            .as_str()
-            .rsplit_once('/')
-            .and_then(|(parent, _)| manifest.get(parent));
-        path == declared || (inside && matches!(parent, Some(OutputKind::Directory)))
-    })
+    match plan.outputs.root_of(path) {
+        None => false,
+        Some(root) if root == *path => true,
+        Some(_) => {
+            let parent = path
+                .as_str()
+                .rsplit_once('/')
+                .and_then(|(parent, _)| manifest.get(parent));
+            matches!(parent, Some(OutputKind::Directory))
+        }
+    }
 }
 
 /// Texts that a person will read in the statement.

@@ -22,6 +22,16 @@ pub const SCRIPT_BYTES: usize = 64 * 1024;
 pub const INPUTS: usize = 16;
 /// Most declared outputs of one build.
 pub const DECLARED_OUTPUTS: usize = 256;
+/// Most declared outputs of one build that are patterns.
+pub const OUTPUT_PATTERNS: usize = 16;
+/// Most components of a pattern that have wildcards.
+pub const PATTERN_WILDCARDS: usize = 4;
+/// Most components of a pattern.
+pub const PATTERN_COMPONENTS: usize = 32;
+/// Longest component with wildcards, in bytes.
+pub const PATTERN_NAME_BYTES: usize = 64;
+/// Most entries that are looked at while the outputs of one build are matched with patterns.
+pub const OUTPUT_WALK: usize = 1_000_000;
 /// Longest canonical specification, in bytes. Steps and environment share this budget.
 pub const SPEC_BYTES: usize = 128 * 1024;
 /// Largest frame between two Belljar processes, in bytes: a plan or a batch of digests, never content

@@ -13,6 +13,7 @@ mod invalid;
 mod limits;
 mod outcome;
 mod path;
+mod pattern;
 mod spec;
 mod time;
 
@@ -21,8 +22,9 @@ pub use digest::{Digest, Hasher, ObjectId, Sha512Digest, Sha512Hasher};
 pub use environment::{EnvName, EnvValue};
 pub use id::{AttemptId, BuildId, InputName, RequestId};
 pub use invalid::Invalid;
-pub use limits::{Limits, Unchecked as LimitFigures};
+pub use limits::{Limits, PartialLimits, Unchecked as LimitFigures};
 pub use outcome::{LimitKind, Outcome};
 pub use path::RelPath;
+pub use pattern::OutputPattern;
 pub use spec::{BuildSpec, Image, ImageKind, Input, Inputs, Network, Outputs, Script, Steps};
 pub use time::Timestamp;

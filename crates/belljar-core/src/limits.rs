@@ -16,6 +16,8 @@ pub struct Unchecked {
     pub wall_seconds: u64,
     /// CPU bandwidth, in thousandths of one CPU.
     pub cpu_millis: u64,
+    /// CPU time of all processes together, in seconds.
+    pub cpu_seconds: u64,
     /// Memory with page cache and scratch space held in memory, in bytes.
     pub memory_bytes: u64,
     /// Processes and threads at once.
@@ -30,6 +32,38 @@ pub struct Unchecked {
     pub output_bytes: u64,
     /// Files, directories and links in all outputs together.
     pub output_entries: u64,
+    /// How long processes may go on after SIGTERM, when the wall-clock limit was reached or somebody has
+    /// cancelled; then they are killed. In seconds.
+    pub grace_seconds: u64,
+}
+
+/// Some of the figures: what one level of the configuration or a manifest says, to be completed by the
+/// next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartialLimits {
+    /// See [`Unchecked::wall_seconds`].
+    pub wall_seconds: Option<u64>,
+    /// See [`Unchecked::cpu_millis`].
+    pub cpu_millis: Option<u64>,
+    /// See [`Unchecked::cpu_seconds`].
+    pub cpu_seconds: Option<u64>,
+    /// See [`Unchecked::memory_bytes`].
+    pub memory_bytes: Option<u64>,
+    /// See [`Unchecked::pids`].
+    pub pids: Option<u64>,
+    /// See [`Unchecked::scratch_bytes`].
+    pub scratch_bytes: Option<u64>,
+    /// See [`Unchecked::scratch_inodes`].
+    pub scratch_inodes: Option<u64>,
+    /// See [`Unchecked::log_bytes`].
+    pub log_bytes: Option<u64>,
+    /// See [`Unchecked::output_bytes`].
+    pub output_bytes: Option<u64>,
+    /// See [`Unchecked::output_entries`].
+    pub output_entries: Option<u64>,
+    /// See [`Unchecked::grace_seconds`].
+    pub grace_seconds: Option<u64>,
 }
 
 impl Limits {
@@ -37,6 +71,7 @@ impl Limits {
     pub const DEFAULT: Self = Self(Unchecked {
         wall_seconds: 3600,
         cpu_millis: 2000,
+        cpu_seconds: 24 * 3600,
         memory_bytes: 4 << 30,
         pids: 1024,
         scratch_bytes: 4 << 30,
@@ -44,12 +79,14 @@ impl Limits {
         log_bytes: 64 << 20,
         output_bytes: 4 << 30,
         output_entries: 10_000,
+        grace_seconds: 10,
     });
 
     /// The most that any specification may ask for, whatever the operator allows.
     pub const CEILING: Self = Self(Unchecked {
         wall_seconds: 24 * 3600,
         cpu_millis: 256_000,
+        cpu_seconds: 256 * 24 * 3600,
         memory_bytes: 1 << 40,
         pids: 65_536,
         scratch_bytes: 1 << 40,
@@ -57,6 +94,7 @@ impl Limits {
         log_bytes: 1 << 30,
         output_bytes: 64 << 30,
         output_entries: 10_000,
+        grace_seconds: 300,
     });
 
     /// Takes `figures` if each lies between one and the ceiling.
@@ -93,14 +131,75 @@ impl Limits {
         }
         Ok(self)
     }
+
+    /// These limits, each lowered to its entry in `ceiling`.
+    #[must_use]
+    pub fn lowered_to(&self, ceiling: &Self) -> Self {
+        let (own, most) = (&self.0, &ceiling.0);
+        Self(Unchecked {
+            wall_seconds: own.wall_seconds.min(most.wall_seconds),
+            cpu_millis: own.cpu_millis.min(most.cpu_millis),
+            cpu_seconds: own.cpu_seconds.min(most.cpu_seconds),
+            memory_bytes: own.memory_bytes.min(most.memory_bytes),
+            pids: own.pids.min(most.pids),
+            scratch_bytes: own.scratch_bytes.min(most.scratch_bytes),
+            scratch_inodes: own.scratch_inodes.min(most.scratch_inodes),
+            log_bytes: own.log_bytes.min(most.log_bytes),
+            output_bytes: own.output_bytes.min(most.output_bytes),
+            output_entries: own.output_entries.min(most.output_entries),
+            grace_seconds: own.grace_seconds.min(most.grace_seconds),
+        })
+    }
+}
+
+impl PartialLimits {
+    /// The figures that are there, and those of `base` for the rest.
+    ///
+    /// # Errors
+    /// As [`Limits::new`].
+    pub fn over(&self, base: &Limits) -> Result<Limits, Invalid> {
+        let base = base.get();
+        Limits::new(Unchecked {
+            wall_seconds: self.wall_seconds.unwrap_or(base.wall_seconds),
+            cpu_millis: self.cpu_millis.unwrap_or(base.cpu_millis),
+            cpu_seconds: self.cpu_seconds.unwrap_or(base.cpu_seconds),
+            memory_bytes: self.memory_bytes.unwrap_or(base.memory_bytes),
+            pids: self.pids.unwrap_or(base.pids),
+            scratch_bytes: self.scratch_bytes.unwrap_or(base.scratch_bytes),
+            scratch_inodes: self.scratch_inodes.unwrap_or(base.scratch_inodes),
+            log_bytes: self.log_bytes.unwrap_or(base.log_bytes),
+            output_bytes: self.output_bytes.unwrap_or(base.output_bytes),
+            output_entries: self.output_entries.unwrap_or(base.output_entries),
+            grace_seconds: self.grace_seconds.unwrap_or(base.grace_seconds),
+        })
+    }
+
+    /// The figure called `name`.
+    pub fn figure(&mut self, name: &str) -> Option<&mut Option<u64>> {
+        Some(match name {
+            "wall_seconds" => &mut self.wall_seconds,
+            "cpu_millis" => &mut self.cpu_millis,
+            "cpu_seconds" => &mut self.cpu_seconds,
+            "memory_bytes" => &mut self.memory_bytes,
+            "pids" => &mut self.pids,
+            "scratch_bytes" => &mut self.scratch_bytes,
+            "scratch_inodes" => &mut self.scratch_inodes,
+            "log_bytes" => &mut self.log_bytes,
+            "output_bytes" => &mut self.output_bytes,
+            "output_entries" => &mut self.output_entries,
+            "grace_seconds" => &mut self.grace_seconds,
+            _ => return None,
+        })
+    }
 }
 
 impl Unchecked {
     /// Every figure with its field name, in order of declaration.
-    pub fn named(&self) -> [(&'static str, u64); 9] {
+    pub fn named(&self) -> [(&'static str, u64); 11] {
         [
             ("wall_seconds", self.wall_seconds),
             ("cpu_millis", self.cpu_millis),
+            ("cpu_seconds", self.cpu_seconds),
             ("memory_bytes", self.memory_bytes),
             ("pids", self.pids),
             ("scratch_bytes", self.scratch_bytes),
@@ -108,6 +207,7 @@ impl Unchecked {
             ("log_bytes", self.log_bytes),
             ("output_bytes", self.output_bytes),
             ("output_entries", self.output_entries),
+            ("grace_seconds", self.grace_seconds),
         ]
     }
 }
@@ -153,6 +253,37 @@ mod tests {
             with(|f| f.output_entries = u64::MAX),
             Err("output_entries".into())
         );
+    }
+
+    #[test]
+    fn every_figure_can_be_given_by_itself() {
+        for (index, (name, figure)) in Limits::DEFAULT.get().named().into_iter().enumerate() {
+            let mut partial = PartialLimits::default();
+            *partial.figure(name).unwrap() = Some(figure - 1);
+            let named = partial.over(&Limits::DEFAULT).unwrap().get().named();
+            assert_eq!(named[index], (name, figure - 1));
+            let others = named.iter().zip(Limits::DEFAULT.get().named());
+            assert_eq!(others.filter(|(one, other)| *one != other).count(), 1);
+            *partial.figure(name).unwrap() = Some(0);
+            assert_eq!(partial.over(&Limits::DEFAULT).unwrap_err().field, name);
+        }
+        assert_eq!(PartialLimits::default().figure("colour"), None);
+    }
+
+    #[test]
+    fn a_default_is_lowered_to_the_cap() {
+        let caps = PartialLimits {
+            pids: Some(64),
+            ..PartialLimits::default()
+        };
+        let caps = caps.over(&Limits::CEILING).unwrap();
+        let lowered = Limits::DEFAULT.lowered_to(&caps);
+        assert_eq!(lowered.get().pids, 64);
+        assert_eq!(
+            Limits::DEFAULT.lowered_to(&Limits::CEILING),
+            Limits::DEFAULT
+        );
+        assert!(lowered.within(&caps).is_ok());
     }
 
     #[test]

@@ -23,17 +23,19 @@ pub enum Outcome {
         /// Signal number, as in signal(7).
         signal: u8,
     },
-    /// The wall-clock limit was reached.
+    /// The wall-clock limit was reached. What still ran got SIGTERM, and was killed after the grace.
     TimedOut {
         /// The limit, in seconds.
         wall_seconds: u64,
     },
-    /// Another limit was reached and ended the build.
+    /// Another limit was reached, and the build failed by it.
     LimitExceeded {
         /// Which one.
         limit: LimitKind,
         /// Its figure, in the unit of [`crate::LimitFigures`].
         figure: u64,
+        /// What was seen used when it was reached, in the same unit.
+        used: u64,
     },
     /// The steps succeeded, but what they left cannot be taken.
     OutputRejected {
@@ -64,11 +66,11 @@ pub enum Outcome {
     },
 }
 
-/// A limit that can end a build.
+/// A limit by which a build can fail, beside the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitKind {
-    /// `memory_bytes`: the kernel's out-of-memory killer ended a process of the build.
+    /// `memory_bytes`: the kernel's out-of-memory killer ended a process of the step that failed.
     Memory,
     /// `log_bytes`: the build wrote more to its log.
     Log,
@@ -76,6 +78,42 @@ pub enum LimitKind {
     OutputBytes,
     /// `output_entries`: the outputs have more entries.
     OutputEntries,
+    /// `cpu_seconds`: the processes used more CPU time.
+    Cpu,
+    /// `pids`: the step that failed was refused a further process or thread.
+    Pids,
+    /// `scratch_bytes`: the scratch space was seen full during the step that failed.
+    ScratchBytes,
+    /// `scratch_inodes`: the scratch space was seen without a free inode during the step that failed.
+    ScratchInodes,
+}
+
+impl LimitKind {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Memory,
+        Self::Log,
+        Self::OutputBytes,
+        Self::OutputEntries,
+        Self::Cpu,
+        Self::Pids,
+        Self::ScratchBytes,
+        Self::ScratchInodes,
+    ];
+
+    /// The field of [`crate::LimitFigures`] that it is about.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::Memory => "memory_bytes",
+            Self::Log => "log_bytes",
+            Self::OutputBytes => "output_bytes",
+            Self::OutputEntries => "output_entries",
+            Self::Cpu => "cpu_seconds",
+            Self::Pids => "pids",
+            Self::ScratchBytes => "scratch_bytes",
+            Self::ScratchInodes => "scratch_inodes",
+        }
+    }
 }
 
 impl Outcome {
@@ -138,9 +176,17 @@ impl fmt::Display for Outcome {
                 f,
                 "timed out: the limit of {wall_seconds} s wall-clock time was reached"
             ),
-            Self::LimitExceeded { limit, figure } => {
-                write!(f, "limit exceeded: {limit} of {figure}")
-            }
+            Self::LimitExceeded {
+                limit,
+                figure,
+                used,
+            } => write!(
+                f,
+                "limit exceeded: the build used {} of {} {limit} ({})",
+                grouped(*used),
+                grouped(*figure),
+                limit.field()
+            ),
             Self::OutputRejected { why } => write!(f, "output rejected: {why}"),
             Self::Cancelled { by, reason: None } => write!(f, "cancelled by {by}"),
             Self::Cancelled {
@@ -158,12 +204,29 @@ impl fmt::Display for Outcome {
 impl fmt::Display for LimitKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Memory => "memory bytes",
-            Self::Log => "log bytes",
-            Self::OutputBytes => "output bytes",
-            Self::OutputEntries => "output entries",
+            Self::Memory => "bytes of memory",
+            Self::Log => "bytes of log",
+            Self::OutputBytes => "bytes of outputs",
+            Self::OutputEntries => "entries of outputs",
+            Self::Cpu => "seconds of CPU time",
+            Self::Pids => "processes and threads at once",
+            Self::ScratchBytes => "bytes of scratch space",
+            Self::ScratchInodes => "files, directories and links in scratch space",
         })
     }
+}
+
+/// A number with its digits in groups of three.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 impl Outcome {
@@ -183,5 +246,37 @@ impl Outcome {
             why: why.to_string(),
             retryable: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Limits;
+
+    #[test]
+    fn a_limit_is_told_with_both_figures_and_its_field() {
+        let outcome = Outcome::LimitExceeded {
+            limit: LimitKind::Pids,
+            figure: 1024,
+            used: 1024,
+        };
+        assert_eq!(
+            outcome.to_string(),
+            "limit exceeded: the build used 1 024 of 1 024 processes and threads at once (pids)"
+        );
+        let groups = [0, 999, 1000, 12_345_678].map(grouped);
+        assert_eq!(groups, ["0", "999", "1 000", "12 345 678"]);
+    }
+
+    #[test]
+    fn every_limit_is_one_of_the_specification() {
+        let fields = Limits::DEFAULT.get().named().map(|(name, _)| name);
+        for kind in LimitKind::ALL {
+            assert!(fields.contains(&kind.field()), "{kind:?}");
+        }
+        // Those that end no build by an outcome of this kind.
+        let others = ["wall_seconds", "cpu_millis", "grace_seconds"];
+        assert_eq!(fields.len(), LimitKind::ALL.len() + others.len());
     }
 }

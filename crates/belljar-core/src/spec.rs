@@ -4,8 +4,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, EnvName, EnvValue, InputName, Invalid, Limits, ObjectId, RelPath, bounds,
-    canonical_json,
+    Digest, EnvName, EnvValue, InputName, Invalid, Limits, ObjectId, OutputPattern, RelPath,
+    bounds, canonical_json,
 };
 
 /// What one build shall do, complete: two builds of one specification on one root file system see
@@ -19,7 +19,8 @@ pub struct BuildSpec {
     pub source: ObjectId,
     /// Further trees, each read-only at `/deps/<name>`; at most [`bounds::INPUTS`].
     pub inputs: Inputs,
-    /// Where the steps run, below the source tree's root; that root itself if there is none.
+    /// Where the steps run, below the source tree's root; that root itself if there is none. It must be a
+    /// directory of the source tree, reached without a symbolic link.
     pub working_directory: Option<RelPath>,
     /// What to run, in order.
     pub run: Steps,
@@ -91,10 +92,15 @@ pub struct Script(String);
 #[serde(try_from = "Vec<Script>", into = "Vec<Script>")]
 pub struct Steps(Vec<Script>);
 
-/// One to [`bounds::DECLARED_OUTPUTS`] paths below the working directory, none inside another.
+/// One to [`bounds::DECLARED_OUTPUTS`] paths or patterns of paths below the root of the source tree, no
+/// plain path inside another.
+///
+/// What they match is taken: a file, or a directory with all that is in it. What stands in such a
+/// directory belongs to it, whatever else matches it, so that nothing is taken twice; see
+/// [`Outputs::root_of`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "BTreeSet<RelPath>", into = "BTreeSet<RelPath>")]
-pub struct Outputs(BTreeSet<RelPath>);
+#[serde(try_from = "BTreeSet<RelPath>", into = "BTreeSet<OutputPattern>")]
+pub struct Outputs(BTreeSet<OutputPattern>);
 
 impl BuildSpec {
     /// 1980-01-01T00:00:00Z, the earliest time that ZIP archives can hold; what a specification gets
@@ -254,7 +260,8 @@ impl Steps {
 }
 
 impl Outputs {
-    /// Takes `paths` if there is at least one, not too many, and none lies inside another.
+    /// Takes `paths`, each of which may be a pattern (see [`OutputPattern`]), if there is at least one, not
+    /// too many, and no plain one lies inside another.
     ///
     /// # Errors
     /// Says which rule was broken and by which paths.
@@ -271,9 +278,22 @@ impl Outputs {
                 bounds::DECLARED_OUTPUTS
             )));
         }
-        for path in &paths {
+        let patterns: BTreeSet<OutputPattern> = paths
+            .iter()
+            .map(OutputPattern::from_path)
+            .collect::<Result<_, _>>()?;
+        let wild = patterns.iter().filter(|pattern| !pattern.is_literal());
+        let wild = wild.count();
+        if wild > bounds::OUTPUT_PATTERNS {
+            return Err(Invalid::new(format!(
+                "{wild} patterns are declared; {} are allowed",
+                bounds::OUTPUT_PATTERNS
+            )));
+        }
+        let plain: BTreeSet<RelPath> = patterns.iter().filter_map(OutputPattern::literal).collect();
+        for path in &plain {
             // A prefix of whole components is what counts: `a` and `a.b` are neighbours, `a/b` is inside.
-            let inside = paths
+            let inside = plain
                 .iter()
                 .find(|other| *other != path && path.starts_with(other));
             if let Some(outer) = inside {
@@ -282,12 +302,35 @@ impl Outputs {
                 )));
             }
         }
-        Ok(Self(paths))
+        Ok(Self(patterns))
     }
 
-    /// The paths, sorted.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &RelPath> {
+    /// The paths and patterns, sorted.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &OutputPattern> {
         self.0.iter()
+    }
+
+    /// The output that `path` belongs to: itself or what it lies in, the outermost that matches. None if
+    /// it belongs to none.
+    pub fn root_of(&self, path: &RelPath) -> Option<RelPath> {
+        let matches = self
+            .0
+            .iter()
+            .filter_map(|pattern| pattern.first_match(path));
+        // A prefix of whole components of a path is one.
+        matches
+            .min()
+            .and_then(|length| RelPath::new(&path.as_str()[..length]).ok())
+    }
+
+    /// What matches none of `paths`, which are all that was collected.
+    pub fn unmatched<'a>(
+        &'a self,
+        paths: impl Iterator<Item = &'a RelPath> + Clone,
+    ) -> impl Iterator<Item = &'a OutputPattern> {
+        self.0
+            .iter()
+            .filter(move |pattern| !paths.clone().any(|path| pattern.matches(path)))
     }
 }
 
@@ -333,7 +376,7 @@ impl TryFrom<BTreeSet<RelPath>> for Outputs {
     }
 }
 
-impl From<Outputs> for BTreeSet<RelPath> {
+impl From<Outputs> for BTreeSet<OutputPattern> {
     fn from(outputs: Outputs) -> Self {
         outputs.0
     }
@@ -371,6 +414,32 @@ mod tests {
         assert!(Outputs::new(paths(&["a", "a.b", "a-b", "b/c"])).is_ok());
         assert!(Outputs::new(paths(&["a", "a.b", "a/b"])).is_err());
         assert!(Outputs::new(paths(&[])).is_err());
+    }
+
+    #[test]
+    fn what_belongs_to_which_output() {
+        let outputs =
+            Outputs::new(paths(&["app", "dist", "dist/*.whl", "**/report", "lib/*"])).unwrap();
+        let path = |text: &str| RelPath::new(text).unwrap();
+        let root = |text: &str| outputs.root_of(&path(text)).map(|root| root.to_string());
+        for (text, due) in [
+            ("app", Some("app")),
+            ("app/x", Some("app")),
+            ("apple", None),
+            ("dist/a.whl", Some("dist")),
+            ("a/report/b/report", Some("a/report")),
+            ("lib", None),
+            ("lib/a/b", Some("lib/a")),
+        ] {
+            assert_eq!(root(text).as_deref(), due, "{text}");
+        }
+        let collected = [path("app"), path("dist"), path("dist/a.whl"), path("lib/x")];
+        let unmatched: Vec<_> = outputs
+            .unmatched(collected.iter())
+            .map(|p| p.as_str())
+            .collect();
+        assert_eq!(unmatched, ["**/report"]);
+        assert!(Outputs::new(paths(&["a**"])).is_err());
     }
 
     #[test]

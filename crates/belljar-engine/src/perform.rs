@@ -22,7 +22,7 @@ pub(crate) mod patience {
     pub(super) const STAGE: Duration = Duration::from_secs(30 * 60);
     /// Making a sandbox.
     pub(super) const LAUNCH: Duration = Duration::from_secs(60);
-    /// Beyond the wall-clock limit, which the spawner enforces.
+    /// Beyond the wall-clock limit and the grace, which the spawner enforces.
     pub(super) const EXIT: Duration = Duration::from_secs(120);
     /// Asking for an end.
     pub(super) const KILL: Duration = Duration::from_secs(10);
@@ -80,7 +80,8 @@ pub(crate) async fn await_exit<S: Spawner, T: Store, G: Signer, C: Clock>(
     submission: Arc<Submission>,
     attempt: AttemptId,
 ) -> Progress {
-    let limit = Duration::from_secs(submission.spec.limits.get().wall_seconds) + patience::EXIT;
+    let figures = submission.spec.limits.get();
+    let limit = Duration::from_secs(figures.wall_seconds + figures.grace_seconds) + patience::EXIT;
     match within(limit, shared.ports.spawner.exited(&attempt)).await {
         Ok(outcome) | Err(SpawnerError::Failed(outcome)) => Progress::Exited { outcome },
         Err(SpawnerError::Lost(why)) => Progress::SpawnerLost { why },

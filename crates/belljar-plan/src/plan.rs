@@ -6,7 +6,8 @@ use belljar_core::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Where the source tree is mounted, writable through an overlay: the working directory of every step.
+/// Where the source tree is mounted, writable through an overlay: the working directory of every step that
+/// names none below it.
 pub const WORKDIR: &str = "/build";
 /// Where further inputs are mounted, each read-only at its name.
 pub const INPUTS_DIR: &str = "/deps";
@@ -36,7 +37,7 @@ pub struct Plan {
     pub run: Steps,
     /// The variables that the specification sets.
     pub env: BTreeMap<EnvName, EnvValue>,
-    /// What to collect, relative to [`WORKDIR`].
+    /// What to collect, relative to [`WORKDIR`] wherever the steps run.
     pub outputs: Outputs,
     /// What the attempt may use.
     pub limits: Limits,

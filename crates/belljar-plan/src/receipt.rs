@@ -101,7 +101,7 @@ pub struct SelfProbe {
     pub errno: i32,
 }
 
-/// One step that ran.
+/// One step that ran. One that was killed with its sandbox has neither exit status nor signal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StepRecord {
@@ -109,8 +109,17 @@ pub struct StepRecord {
     pub exit_code: Option<u8>,
     /// Signal number, if one ended it.
     pub signal: Option<u8>,
+    /// When the spawner let it begin.
+    pub started: Timestamp,
     /// Wall-clock time in microseconds.
     pub wall_micros: u64,
+    /// CPU time of all processes of the sandbox meanwhile, in microseconds.
+    pub cpu_micros: u64,
+    /// Where its part of the log begins: what had been written, as the store counted, when it was let
+    /// begin. Processes that earlier steps have left running may have written into it too.
+    pub log_offset: u64,
+    /// How long that part is. The last one goes to the end of the log.
+    pub log_bytes: u64,
 }
 
 /// What an attempt used, as its cgroup counted.
@@ -125,6 +134,14 @@ pub struct Usage {
     pub oom_kills: u64,
     /// Wall-clock time of all steps, in microseconds.
     pub wall_micros: u64,
+    /// Most processes and threads at once; 0 where the kernel does not tell.
+    pub pids_peak: u64,
+    /// How often a further process or thread was refused.
+    pub pids_refused: u64,
+    /// Most bytes of scratch space that were seen used: at the end of each step, and every half second.
+    pub scratch_bytes_peak: u64,
+    /// Most inodes of scratch space that were seen used, likewise.
+    pub scratch_inodes_peak: u64,
 }
 
 /// The log of an attempt.

@@ -40,7 +40,8 @@ pub enum Operation {
         /// A staged attempt.
         attempt: AttemptId,
     },
-    /// End it, in whatever state it is. Answered at once; [`Message::Exited`] follows if it ran.
+    /// End it, in whatever state it is. Answered at once; [`Message::Exited`] follows if it ran. What runs
+    /// gets SIGTERM, and is killed when the plan's `grace_seconds` are over.
     Kill {
         /// A known attempt.
         attempt: AttemptId,

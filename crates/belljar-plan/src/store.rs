@@ -1,11 +1,12 @@
-//! Messages to the store. One connection carries one conversation at a time; each request is answered
-//! before the next is sent, except that [`Answer::LogExceeded`] comes unasked.
+//! Messages to the store. One connection carries one conversation at a time; requests are answered in their
+//! order, and each before the next is sent, except that [`Request::MarkLog`] needs not be waited for, and
+//! [`Answer::LogExceeded`] comes unasked.
 //!
 //! Who may ask what follows from the peer's uid (SO_PEERCRED, unix(7)): belljard may `Put`, `PutMany`,
 //! `Upload` and ask for `Uploaded`; the spawner (root) all the rest. A connection of the spawner belongs to one attempt, named by `Stage`;
 //! when it closes, the staged copy is removed.
 
-use belljar_core::{AttemptId, Digest, ObjectId, Outputs, RelPath};
+use belljar_core::{AttemptId, Digest, Invalid, ObjectId, Outputs, RelPath};
 use serde::{Deserialize, Serialize};
 
 use crate::OutputEntry;
@@ -63,6 +64,14 @@ pub enum Request {
         /// Most bytes to keep.
         limit_bytes: u64,
     },
+    /// A step begins: where in the log is that? What is in the pipe by now was written before, what comes
+    /// later after, whoever else writes meanwhile. The log's readers find the answer in
+    /// `logs/<attempt>.steps` from then on, one [`StepMark`] a line, so before any byte that the step
+    /// writes when it is let begin after the answer.
+    MarkLog {
+        /// Which step, from zero, one after the other. The first begins where the log does.
+        step: u32,
+    },
     /// Wait for the end of the pipe (no process has it open any more), make the log durable.
     FinishLog,
     /// Compute the staged copy's tree digest again.
@@ -111,8 +120,13 @@ pub enum Answer {
     },
     /// To `OpenLog`.
     LogOpen,
+    /// To `MarkLog`.
+    LogMarked(StepMark),
     /// Unasked: the build has written more than its limit.
-    LogExceeded,
+    LogExceeded {
+        /// What it had written by then, in bytes.
+        written: u64,
+    },
     /// To `FinishLog`: durable.
     LogFinished {
         /// What was kept.
@@ -170,9 +184,46 @@ pub enum Refusal {
         why: String,
     },
     /// `limit_bytes` was reached.
-    TooManyBytes,
+    TooManyBytes {
+        /// What had come by then.
+        bytes: u64,
+    },
     /// `limit_entries` was reached.
-    TooManyEntries,
+    TooManyEntries {
+        /// What had come by then.
+        entries: u64,
+    },
+}
+
+/// Where in a log a step begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepMark {
+    /// Which step, from zero.
+    pub step: u32,
+    /// How many bytes of the log come before it.
+    pub offset: u64,
+}
+
+impl StepMark {
+    /// Reads whole lines of a `logs/<attempt>.steps`, which may still grow; and tells how many bytes that
+    /// were.
+    ///
+    /// # Errors
+    /// When a line is not a mark.
+    pub fn parse(lines: &[u8]) -> Result<(Vec<Self>, usize), Invalid> {
+        let mut marks = Vec::new();
+        let mut read = 0;
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            let Some(line) = line.strip_suffix(b"\n") else {
+                break;
+            };
+            let mark = serde_json::from_slice(line).map_err(|e| Invalid::new(e.to_string()))?;
+            marks.push(mark);
+            read += line.len() + 1;
+        }
+        Ok((marks, read))
+    }
 }
 
 /// Whose doing a failure was.
@@ -226,4 +277,22 @@ pub enum Collected {
     },
     /// Everything was sent.
     End,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_read_line_by_line_and_half_a_line_later() {
+        let text = b"{\"offset\":0,\"step\":0}\n{\"offset\":7,\"step\":1}\n{\"off";
+        let (marks, read) = StepMark::parse(text).unwrap();
+        assert_eq!(
+            marks,
+            [(0, 0), (1, 7)].map(|(step, offset)| StepMark { step, offset })
+        );
+        assert_eq!(&text[read..], b"{\"off");
+        assert!(StepMark::parse(b"nonsense\n").is_err());
+        assert_eq!(StepMark::parse(b"").unwrap(), (Vec::new(), 0));
+    }
 }

@@ -115,14 +115,7 @@ fn not_there_yet(spec: &BuildSpec) -> Vec<(&'static str, &'static str)> {
         "inputs",
         "inputs beside the sources are not supported yet; put what the build needs into the source tree",
     );
-    let directory = (
-        "working_directory",
-        "not supported yet; begin the command with `cd`",
-    );
-    let asked = [
-        (!spec.inputs.is_empty(), inputs),
-        (spec.working_directory.is_some(), directory),
-    ];
+    let asked = [(!spec.inputs.is_empty(), inputs)];
     asked
         .into_iter()
         .filter_map(|(asked, reason)| asked.then_some(reason))
@@ -246,11 +239,10 @@ mod tests {
         let mut asking = spec(Limits::DEFAULT);
         asking.image = Image::Tree(input);
         asking.inputs = Inputs::new([(InputName::new("seed").unwrap(), input)].into()).unwrap();
-        asking.working_directory = Some(RelPath::new("sub").unwrap());
         let root = Identity::Unix { uid: 0 };
         assert_eq!(
             fields(&decide(asking, root, &policy(Limits::DEFAULT))),
-            ["image", "inputs", "working_directory"]
+            ["image", "inputs"]
         );
     }
 

@@ -3,12 +3,13 @@
 //! capability but reading past mode bits there, under Landlock and a filter of a few calls, with one
 //! socket. The store believes nothing that it says; the worst that it can do is to lose the outputs.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use belljar_core::{Outputs, RelPath, bounds};
+use belljar_core::{OutputPattern, Outputs, RelPath, bounds};
 use belljar_plan::frame;
 use belljar_plan::store::Collected;
 use belljar_sys::Errno;
@@ -100,6 +101,13 @@ impl From<io::Error> for Stop {
     }
 }
 
+/// What is shared by the looks for all patterns.
+struct Walk<'a> {
+    outputs: &'a Outputs,
+    taken: BTreeSet<RelPath>,
+    looked_at: usize,
+}
+
 struct Collector<'a> {
     root: OwnedFd,
     store: &'a Connection,
@@ -107,36 +115,119 @@ struct Collector<'a> {
 
 impl Collector<'_> {
     fn all(&self, outputs: &Outputs) -> Result<(), Stop> {
-        for output in outputs.iter() {
+        for output in outputs.iter().filter_map(OutputPattern::literal) {
             let found = files::open_beneath(self.root.as_fd(), output.as_str());
-            let opened = found.map_err(|e| refused(output, &explain(&e)))?;
-            match files::kind(opened.as_fd())? {
-                Kind::File => self.file(output, &opened)?,
-                Kind::Directory => self.directory(output, &opened)?,
-                other => {
-                    return Err(refused(
-                        output,
-                        &format!("is {other}; only files and directories can be outputs"),
-                    ));
+            let opened = found.map_err(|e| refused(&output, &explain(&e)))?;
+            self.taken(&output, &opened)?;
+        }
+        let mut walk = Walk {
+            outputs,
+            // What plain paths name is there already.
+            taken: outputs.iter().filter_map(OutputPattern::literal).collect(),
+            looked_at: 0,
+        };
+        for pattern in outputs.iter().filter(|pattern| !pattern.is_literal()) {
+            self.matching(pattern, &mut walk)?;
+        }
+        // That each pattern has matched something is for the store to say.
+        self.tell(&Collected::End)
+    }
+
+    /// Takes what a declared path or a pattern names.
+    fn taken(&self, output: &RelPath, opened: &OwnedFd) -> Result<(), Stop> {
+        match files::kind(opened.as_fd())? {
+            Kind::File => self.file(output, opened),
+            Kind::Directory => self.directory(output, opened),
+            other => Err(refused(
+                output,
+                &format!("is {other}; only files and directories can be outputs"),
+            )),
+        }
+    }
+
+    /// Takes what a pattern matches, below the directory that it begins with.
+    fn matching(&self, pattern: &OutputPattern, walk: &mut Walk<'_>) -> Result<(), Stop> {
+        let Some(top) = pattern.fixed_directory() else {
+            return self.walk(None, &self.root, pattern, walk);
+        };
+        if walk.outputs.root_of(&top).is_some() {
+            // All of it belongs to another output.
+            return Ok(());
+        }
+        let opened = match files::open_beneath(self.root.as_fd(), top.as_str()) {
+            Ok(opened) => opened,
+            Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+                _ => return Err(refused(&top, &explain(&error))),
+            },
+        };
+        match files::kind(opened.as_fd())? {
+            Kind::Directory => self.walk(Some(&top), &opened, pattern, walk),
+            _ => Ok(()),
+        }
+    }
+
+    fn walk(
+        &self,
+        path: Option<&RelPath>,
+        directory: &OwnedFd,
+        pattern: &OutputPattern,
+        walk: &mut Walk<'_>,
+    ) -> Result<(), Stop> {
+        for entry in self.entries(path, directory)? {
+            let (below, opened) = entry?;
+            walk.looked_at += 1;
+            if walk.looked_at > bounds::OUTPUT_WALK {
+                return Err(Stop::Refused(format!(
+                    "output `{pattern}` would have more than {} entries looked at; let it begin with the \
+                     directory that is meant",
+                    bounds::OUTPUT_WALK
+                )));
+            }
+            if walk.outputs.iter().any(|pattern| pattern.matches(&below)) {
+                if walk.taken.insert(below.clone()) {
+                    self.taken(&below, &opened)?;
                 }
+            } else if pattern.may_match_below(&below)
+                && files::kind(opened.as_fd())? == Kind::Directory
+            {
+                self.walk(Some(&below), &opened, pattern, walk)?;
             }
         }
-        self.tell(&Collected::End)
+        Ok(())
+    }
+
+    /// What is in a directory, found without being opened. None stands for the root.
+    fn entries<'a>(
+        &self,
+        path: Option<&'a RelPath>,
+        directory: &'a OwnedFd,
+    ) -> Result<impl Iterator<Item = Result<(RelPath, OwnedFd), Stop>> + use<'a>, Stop> {
+        let at = move |why: String| match path {
+            Some(path) => refused(path, &why),
+            None => Stop::Refused(format!("the root of the source tree {why}")),
+        };
+        let names = files::names(directory.as_fd(), NAMES)
+            .map_err(|e| at(format!("cannot be listed: {e}")))?;
+        Ok(names.into_iter().map(move |name| {
+            let shown = String::from_utf8_lossy(&name).escape_debug().to_string();
+            let text = String::from_utf8(name)
+                .map_err(|_| at(format!("has an entry `{shown}`, not UTF-8")))?;
+            let below = match path {
+                Some(path) => path.join(&text),
+                None => RelPath::new(text.as_str()),
+            };
+            let below = below.map_err(|e| at(format!("has an entry that cannot be taken: {e}")))?;
+            let opened = files::open_beneath_nofollow(directory.as_fd(), &text)
+                .map_err(|e| refused(&below, &explain(&e)))?;
+            Ok((below, opened))
+        }))
     }
 
     fn directory(&self, path: &RelPath, directory: &OwnedFd) -> Result<(), Stop> {
         self.tell(&Collected::Directory { path: path.clone() })?;
-        let names = files::names(directory.as_fd(), NAMES)
-            .map_err(|e| refused(path, &format!("cannot be listed: {e}")))?;
-        for name in names {
-            let shown = String::from_utf8_lossy(&name).escape_debug().to_string();
-            let text = String::from_utf8(name)
-                .map_err(|_| refused(path, &format!("has an entry `{shown}`, not UTF-8")))?;
-            let below = path
-                .join(&text)
-                .map_err(|e| refused(path, &format!("has an entry that cannot be taken: {e}")))?;
-            let opened = files::open_beneath_nofollow(directory.as_fd(), &text)
-                .map_err(|e| refused(&below, &explain(&e)))?;
+        for entry in self.entries(Some(path), directory)? {
+            let (below, opened) = entry?;
             match files::kind(opened.as_fd())? {
                 Kind::File => self.file(&below, &opened)?,
                 Kind::Directory => self.directory(&below, &opened)?,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use belljar_core::{Digest, LimitFigures, Limits, bounds};
+use belljar_core::{Digest, Limits, PartialLimits, bounds};
 use belljar_plan::CgroupFloor;
 use serde::Deserialize;
 
@@ -38,7 +38,7 @@ struct File {
     host_paths: Vec<PathBuf>,
     /// Most that a plan may ask for; what is left out is as in `Limits::CEILING`.
     #[serde(default)]
-    caps: Option<LimitFigures>,
+    caps: PartialLimits,
 }
 
 /// Where the host ids of builds begin.
@@ -189,10 +189,8 @@ impl Config {
                 "client_uid, store_uid: must differ; each process has a user of its own".to_owned(),
             );
         }
-        let caps = match file.caps {
-            Some(figures) => Limits::new(figures).map_err(|e| e.within("caps").to_string())?,
-            None => Limits::CEILING,
-        };
+        let caps = file.caps.over(&Limits::CEILING);
+        let caps = caps.map_err(|e| e.within("caps").to_string())?;
         Ok(Self {
             socket: file.socket,
             store_socket: file.store_socket,
@@ -237,7 +235,9 @@ mod tests {
 
     #[test]
     fn good_and_bad_files() {
-        assert!(check(GOOD).is_ok());
+        assert_eq!(check(GOOD).unwrap().caps, Limits::CEILING);
+        let capped = check(&format!("{GOOD}\n[caps]\npids = 64")).unwrap();
+        assert_eq!(capped.caps.get().pids, 64);
         let cases = [
             ("slots = 2", "slots = 0", "slots"),
             ("slots = 2", "slots = 2\ncolour = 1", "colour"),
@@ -246,6 +246,8 @@ mod tests {
             ("client_uid = 7", "client_uid = 0", "client_uid"),
             ("ids = \"auto\"", "ids = \"any\"", "auto"),
             ("\"v2\"", "\"none\"", "cgroup_floor"),
+            ("\"v2\"", "\"v2\"\n[caps]\npids = 0", "caps.pids"),
+            ("\"v2\"", "\"v2\"\n[caps]\ncolour = 1", "colour"),
         ];
         for (from, to, named) in cases {
             let refused = check(&GOOD.replace(from, to)).unwrap_err();

@@ -1,15 +1,20 @@
 //! Pid 1 of a sandbox: the spawner's own code in a process of its own. It confines itself by the
-//! containment list, waits at the barrier, runs the steps of the build one after the other, and reaps.
+//! containment list, waits at the barrier, runs the steps of the build one after the other, reaps, and passes on
+//! the wish that they end.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::Instant;
 
 use belljar_plan::{Plan, WORKDIR};
-use belljar_sys::process::{self, Ended};
+use belljar_sys::files::{self, Kind};
+use belljar_sys::poll::{self, Event, Interest};
+use belljar_sys::process::{self, Ended, Reaped};
 use belljar_sys::program::{self, StandardStream};
 use belljar_sys::seccomp::Program;
 use belljar_sys::seqpacket::Connection;
+use belljar_sys::{Errno, mount};
 
 use crate::containment::{Run, STEPS};
 use crate::ids::Pair;
@@ -70,6 +75,13 @@ pub fn run(mut init: Init<'_>) -> u8 {
 }
 
 fn build(init: &Init<'_>) -> io::Result<()> {
+    let directory = match working_directory(init.plan) {
+        Ok(directory) => directory,
+        Err(error) => {
+            let errno = error.raw_os_error().unwrap_or(0);
+            return Record::NoDirectory { errno }.send(&init.socket);
+        }
+    };
     Record::AtBarrier.send(&init.socket)?;
     match Record::receive(&init.socket)? {
         Some(Record::Go) => {}
@@ -81,16 +93,22 @@ fn build(init: &Init<'_>) -> io::Result<()> {
         .into_iter()
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
-    for argv in init.plan.argv() {
+    let mut children = Children {
+        socket: &init.socket,
+        signals: program::child_signals()?,
+        terminated: false,
+    };
+    let steps = init.plan.argv();
+    for (argv, left) in steps.iter().zip((0..steps.len()).rev()) {
         let begun = Instant::now();
-        let pid = match start(&argv, &environment, init) {
+        let pid = match start(argv, &environment, init, directory.as_fd()) {
             Ok(pid) => pid,
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(0);
                 return Record::StartFailed { errno }.send(&init.socket);
             }
         };
-        let ended = reap_until(pid)?;
+        let ended = children.until_ended(pid)?;
         let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (signalled, code) = match ended {
             Ended::Exited(code) => (false, code),
@@ -102,19 +120,42 @@ fn build(init: &Init<'_>) -> io::Result<()> {
             micros,
         }
         .send(&init.socket)?;
-        if ended != Ended::Exited(0) {
+        let last = ended != Ended::Exited(0) || left == 0 || children.terminated;
+        if last || !children.may_go_on()? {
             break;
         }
+    }
+    if children.terminated {
+        children.until_all_ended()?;
     }
     // What a step has left running dies with this process, the first of its pid namespace.
     Record::Done.send(&init.socket)
 }
 
+/// The directory that the steps run in. It is looked up once: what a step does to its name does not lead the
+/// next one elsewhere.
+fn working_directory(plan: &Plan) -> io::Result<OwnedFd> {
+    let top = mount::directory(Path::new(WORKDIR))?;
+    let Some(below) = &plan.working_directory else {
+        return Ok(top);
+    };
+    let found = files::open_beneath(top.as_fd(), below.as_str())?;
+    if files::kind(found.as_fd())? != Kind::Directory {
+        return Err(Errno::NOTDIR.into());
+    }
+    Ok(found)
+}
+
 /// Forks a process that becomes the step's program; gives its id when it has.
-fn start(argv: &[&str; 4], environment: &[String], init: &Init<'_>) -> io::Result<u32> {
+fn start(
+    argv: &[&str; 4],
+    environment: &[String],
+    init: &Init<'_>,
+    directory: BorrowedFd<'_>,
+) -> io::Result<u32> {
     let (mut started, report) = io::pipe()?;
     let pid = process::fork_child(|| {
-        let error = match prepare(init, report.as_fd()) {
+        let error = match prepare(init, directory, report.as_fd()) {
             Ok(()) => program::execute(argv[0], argv, environment),
             Err(error) => error,
         };
@@ -132,7 +173,9 @@ fn start(argv: &[&str; 4], environment: &[String], init: &Init<'_>) -> io::Resul
     }
 }
 
-fn prepare(init: &Init<'_>, report: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
+fn prepare(init: &Init<'_>, directory: BorrowedFd<'_>, report: BorrowedFd<'_>) -> io::Result<()> {
+    program::unblock_signals()?;
+    program::enter_directory(directory)?;
     let null = std::fs::File::open("/dev/null")?;
     program::set_standard_stream(null.as_fd(), StandardStream::Input)?;
     program::set_standard_stream(init.log.as_fd(), StandardStream::Output)?;
@@ -141,16 +184,92 @@ fn prepare(init: &Init<'_>, report: std::os::fd::BorrowedFd<'_>) -> io::Result<(
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
     program::close_others(&[input.as_fd(), output.as_fd(), error.as_fd(), report])?;
     program::set_umask(0o022);
-    std::env::set_current_dir(WORKDIR)
+    Ok(())
 }
 
-/// Reaps children, also those that were left to pid 1, until `pid` has ended.
-fn reap_until(pid: u32) -> io::Result<Ended> {
-    loop {
-        match process::wait_any()? {
-            Some((ended, how)) if ended == pid => return Ok(how),
-            Some(_) => {}
-            None => return Err(io::Error::other("the step's process has vanished")),
+/// Everybody in the pid namespace, whose first process this is: its children, and those left to it.
+struct Children<'a> {
+    socket: &'a Connection,
+    signals: OwnedFd,
+    /// Whether they were sent SIGTERM.
+    terminated: bool,
+}
+
+/// What happened while somebody was waited for.
+enum News {
+    Ended(u32, Ended),
+    /// Nobody is left.
+    Childless,
+    /// The next step may begin.
+    Next,
+}
+
+impl Children<'_> {
+    /// Reaps until this child has ended.
+    fn until_ended(&mut self, pid: u32) -> io::Result<Ended> {
+        loop {
+            match self.news(true)? {
+                News::Ended(ended, how) if ended == pid => return Ok(how),
+                News::Ended(..) => {}
+                News::Childless => {
+                    return Err(io::Error::other("the step's process has vanished"));
+                }
+                News::Next => return Err(io::Error::other("a step runs already")),
+            }
+        }
+    }
+
+    /// Reaps until nobody is left.
+    fn until_all_ended(&mut self) -> io::Result<()> {
+        loop {
+            match self.news(true)? {
+                News::Childless => return Ok(()),
+                News::Ended(..) | News::Next => {}
+            }
+        }
+    }
+
+    /// Waits until the spawner lets the next step begin; false when it wants the end instead.
+    fn may_go_on(&mut self) -> io::Result<bool> {
+        loop {
+            match self.news(false)? {
+                News::Next => return Ok(true),
+                News::Ended(..) | News::Childless if self.terminated => return Ok(false),
+                News::Ended(..) | News::Childless => {}
+            }
+        }
+    }
+
+    /// Waits for something to happen. `childless`: that nobody is left is something.
+    fn news(&mut self, childless: bool) -> io::Result<News> {
+        loop {
+            match process::reap_any()? {
+                Reaped::One(pid, how) => return Ok(News::Ended(pid, how)),
+                Reaped::Childless if childless || self.terminated => return Ok(News::Childless),
+                Reaped::Childless | Reaped::NoneYet => {}
+            }
+            let readable = |descriptor| Interest {
+                descriptor,
+                event: Event::Readable,
+            };
+            let interests = [
+                readable(self.signals.as_fd()),
+                readable(self.socket.as_fd()),
+            ];
+            let ready = poll::wait(&interests, None)?;
+            if ready[0] {
+                program::take_signals(self.signals.as_fd())?;
+            }
+            if ready[1] {
+                match Record::receive(self.socket)? {
+                    Some(Record::Next) => return Ok(News::Next),
+                    Some(Record::Terminate) => {
+                        self.terminated = true;
+                        process::terminate_all()?;
+                    }
+                    _ => return Err(io::Error::other("the spawner has hung up")),
+                }
+            }
         }
     }
 }

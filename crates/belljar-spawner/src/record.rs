@@ -43,6 +43,15 @@ pub enum Record {
     },
     /// Init: no step is left to run.
     Done,
+    /// Init: the working directory cannot be one, with this error number. Nothing was run.
+    NoDirectory {
+        /// errno(3).
+        errno: i32,
+    },
+    /// Spawner: the next step may begin.
+    Next,
+    /// Spawner: send SIGTERM to everybody, run no further step, and tell when nobody is left.
+    Terminate,
 }
 
 /// Tag, number, errno, and a 64-bit figure.
@@ -64,6 +73,9 @@ impl Record {
             } => (6, u32::from(signalled) << 8 | u32::from(code), 0, micros),
             Self::StartFailed { errno } => (7, 0, errno, 0),
             Self::Done => (8, 0, 0, 0),
+            Self::NoDirectory { errno } => (9, 0, errno, 0),
+            Self::Next => (10, 0, 0, 0),
+            Self::Terminate => (11, 0, 0, 0),
         };
         let mut bytes = [0; SIZE];
         bytes[0] = tag;
@@ -103,6 +115,9 @@ impl Record {
             },
             7 => Self::StartFailed { errno },
             8 => Self::Done,
+            9 => Self::NoDirectory { errno },
+            10 => Self::Next,
+            11 => Self::Terminate,
             _ => return Err(unknown()),
         })
     }
@@ -150,6 +165,9 @@ mod tests {
             },
             Record::StartFailed { errno: 2 },
             Record::Done,
+            Record::NoDirectory { errno: 40 },
+            Record::Next,
+            Record::Terminate,
         ] {
             assert_eq!(Record::from_bytes(&record.to_bytes()).unwrap(), record);
         }

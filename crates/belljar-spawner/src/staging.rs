@@ -43,6 +43,11 @@ impl Places {
         self.base.join("scratch").join(name)
     }
 
+    /// The scratch space, of which all these directories are.
+    pub fn scratch_space(&self) -> PathBuf {
+        self.base.join("scratch")
+    }
+
     /// The directory of all of them.
     pub fn base(&self) -> PathBuf {
         self.base.clone()

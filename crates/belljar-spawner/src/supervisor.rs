@@ -219,7 +219,7 @@ impl Supervisor {
                     number,
                     answer: Answer::Killing,
                 });
-                self.with(&attempt, |attempt, _, out| attempt.kill(cause, out));
+                self.with(&attempt, |attempt, _, out| attempt.stop(cause, out));
                 return;
             }
             Operation::Usage { attempt } => match self.attempts.get(&attempt).map(Attempt::usage) {

@@ -3,10 +3,11 @@ use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use belljar_core::{AttemptId, Hasher, ObjectId, bounds};
-use belljar_plan::store::Failure;
+use belljar_core::{AttemptId, Hasher, ObjectId, bounds, canonical_json};
+use belljar_plan::store::{Failure, StepMark};
 use belljar_sys::poll::{self, Event, Interest};
 
 use crate::failed::Failed;
@@ -23,6 +24,24 @@ pub(crate) struct OpenLog {
     ended: PipeReader,
     /// The thread ends when this is dropped.
     _go_on: PipeWriter,
+    /// The pipe again, to see what waits in it.
+    pipe: File,
+    counted: Arc<Counted>,
+    limit: u64,
+    /// Where the marks are written.
+    marks: PathBuf,
+    marked: u32,
+}
+
+/// How many bytes were read from a pipe. Reading and counting are one action to whoever holds the lock.
+#[derive(Debug, Default)]
+struct Counted(Mutex<u64>);
+
+impl Counted {
+    fn lock(&self) -> MutexGuard<'_, u64> {
+        // Nothing can panic while it is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What became of a log.
@@ -38,7 +57,7 @@ pub(crate) struct LogSink<E, H> {
     pub(crate) directory: PathBuf,
     /// Most bytes to keep.
     pub(crate) limit: u64,
-    /// Called once, when there is more.
+    /// Called once, when there is more, with what has come by then.
     pub(crate) exceeded: E,
     /// Dropped when the thread ends.
     pub(crate) held: H,
@@ -52,7 +71,7 @@ impl OpenLog {
         pipe: OwnedFd,
     ) -> Result<Self, Failed>
     where
-        E: FnOnce() + Send + 'static,
+        E: FnOnce(u64) + Send + 'static,
         H: Send + 'static,
     {
         let pipe = File::from(pipe);
@@ -65,7 +84,8 @@ impl OpenLog {
         }
         let path = sink.directory.join(format!("{attempt}.log"));
         let file = create(&path)?;
-        let started = Self::read(pipe, file, sink);
+        let marks = sink.directory.join(format!("{attempt}.steps"));
+        let started = Self::read(pipe, file, sink, marks);
         if started.is_err() {
             // An empty log would be in the way of trying again. The first error is the one to tell.
             let _ = std::fs::remove_file(&path);
@@ -74,16 +94,26 @@ impl OpenLog {
     }
 
     /// Begins to read `pipe` into `file`.
-    pub(crate) fn read<E, H>(pipe: File, file: File, sink: LogSink<E, H>) -> Result<Self, Failed>
+    pub(crate) fn read<E, H>(
+        pipe: File,
+        file: File,
+        sink: LogSink<E, H>,
+        marks: PathBuf,
+    ) -> Result<Self, Failed>
     where
-        E: FnOnce() + Send + 'static,
+        E: FnOnce(u64) + Send + 'static,
         H: Send + 'static,
     {
         let no_pipe = |e| Failed::internal("making a pipe", &e);
         let (ended, ending) = io::pipe().map_err(no_pipe)?;
         let (stop, go_on) = io::pipe().map_err(no_pipe)?;
+        let again = pipe
+            .try_clone()
+            .map_err(|e| Failed::internal("making a second handle", &e))?;
+        let (counted, limit) = (Arc::new(Counted::default()), sink.limit);
         let work = Work {
             pipe,
+            counted: Arc::clone(&counted),
             stop,
             file,
             directory: sink.directory,
@@ -103,7 +133,40 @@ impl OpenLog {
             thread: thread.map_err(|e| Failed::internal("starting a thread for the log", &e))?,
             ended,
             _go_on: go_on,
+            pipe: again,
+            counted,
+            limit,
+            marks,
+            marked: 0,
         })
+    }
+
+    /// Notes where the next step begins: behind all that is in the log or waits in the pipe by now. Whoever
+    /// writes meanwhile does so before or after this moment; what a step wrote before it ended is in the
+    /// pipe already. Readers of the log see the mark before any byte that comes after the answer to this.
+    pub(crate) fn mark(&mut self, step: u32) -> Result<StepMark, Failed> {
+        if step != self.marked || step as usize >= bounds::STEPS {
+            return Err(Failed::refused(format!(
+                "step {} is the next to be marked",
+                self.marked
+            )));
+        }
+        let offset = match step {
+            // Before the first one nobody has written.
+            0 => 0,
+            _ => {
+                let counted = self.counted.lock();
+                let waiting = poll::readable_bytes(self.pipe.as_fd())
+                    .map_err(|e| Failed::internal("looking into the log pipe", &e))?;
+                (*counted + waiting).min(self.limit)
+            }
+        };
+        let mark = StepMark { step, offset };
+        let mut line = canonical_json(&mark).map_err(|e| Failed::internal("writing a mark", &e))?;
+        line.push(b'\n');
+        append(&self.marks, &line, step == 0).map_err(|e| failed("keeping a mark", &e))?;
+        self.marked += 1;
+        Ok(mark)
     }
 
     /// Waits for the end of the pipe; the log is durable then. None when `peer` hangs up before.
@@ -136,6 +199,19 @@ impl OpenLog {
             }),
         })
     }
+}
+
+fn append(path: &Path, line: &[u8], first: bool) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create_new(first)
+        .mode(LOG_MODE)
+        .open(path)?;
+    if first {
+        // Whatever the umask is.
+        file.set_permissions(Permissions::from_mode(LOG_MODE))?;
+    }
+    file.write_all(line)
 }
 
 fn create(path: &Path) -> Result<File, Failed> {
@@ -175,6 +251,7 @@ fn failed(doing: &str, error: &io::Error) -> Failed {
 
 struct Work {
     pipe: File,
+    counted: Arc<Counted>,
     stop: PipeReader,
     file: File,
     directory: PathBuf,
@@ -185,14 +262,14 @@ struct Work {
 }
 
 impl Work {
-    fn run(mut self, exceeded: impl FnOnce()) -> io::Result<KeptLog> {
+    fn run(mut self, exceeded: impl FnOnce(u64)) -> io::Result<KeptLog> {
         let mut exceeded = Some(exceeded);
         let mut buffer = vec![0; bounds::CHUNK_BYTES];
         loop {
             if !self.wait()? {
                 return Err(io::Error::other("nobody wants the log any more"));
             }
-            let count = match self.pipe.read(&mut buffer) {
+            let count = match self.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -203,7 +280,7 @@ impl Work {
             if count > room
                 && let Some(exceeded) = exceeded.take()
             {
-                exceeded();
+                exceeded(*self.counted.lock());
             }
         }
         match self.failure {
@@ -220,6 +297,14 @@ impl Work {
                 })
             }
         }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut counted = self.counted.lock();
+        // Nobody else reads, so what was seen to be there still is: this does not wait.
+        let count = self.pipe.read(buffer)?;
+        *counted += count as u64;
+        Ok(count)
     }
 
     /// Waits for something to read; false when nobody wants it.

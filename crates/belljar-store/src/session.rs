@@ -151,6 +151,7 @@ impl Session {
                 }
                 Err(failed) => Err(failed),
             },
+            Request::MarkLog { step } => self.mark_log(step),
             Request::FinishLog => self.finish_log()?,
             Request::VerifyInputs => self.verify_inputs(),
             Request::Release => self.release(),
@@ -241,9 +242,9 @@ impl Session {
             return Err(Failed::refused("no descriptor came with the request"));
         };
         let (answered, waiting) = mpsc::channel();
-        let exceeded = move || {
+        let exceeded = move |written| {
             let Err(_dropped) = waiting.recv();
-            if sender.answer(&Answer::LogExceeded).is_err() {
+            if sender.answer(&Answer::LogExceeded { written }).is_err() {
                 tracing::warn!("nobody could be told that a log is too long");
             }
         };
@@ -255,6 +256,13 @@ impl Session {
         };
         attempt.log = Log::Open(OpenLog::start(sink, &attempt.id, pipe)?);
         Ok(answered)
+    }
+
+    fn mark_log(&mut self, step: u32) -> Result<Answer, Failed> {
+        match &mut self.attempt()?.log {
+            Log::Open(log) => log.mark(step).map(Answer::LogMarked),
+            _ => Err(Failed::refused("no log is open")),
+        }
     }
 
     fn finish_log(&mut self) -> Result<Result<Answer, Failed>, Broken> {

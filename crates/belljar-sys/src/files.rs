@@ -165,3 +165,30 @@ pub fn exists(path: &std::path::Path) -> io::Result<bool> {
         Err(error) => Err(error.into()),
     }
 }
+
+/// How much a file system holds (statvfs(3)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that are in use.
+    pub bytes_used: u64,
+    /// Bytes that are not.
+    pub bytes_free: u64,
+    /// Inodes that are in use.
+    pub inodes_used: u64,
+    /// Inodes that are not.
+    pub inodes_free: u64,
+}
+
+/// How much the file system at `path` holds.
+///
+/// # Errors
+/// What statfs(2) says.
+pub fn space(path: &std::path::Path) -> io::Result<Space> {
+    let status = rustix::fs::statvfs(path)?;
+    Ok(Space {
+        bytes_used: status.f_blocks.saturating_sub(status.f_bfree) * status.f_frsize,
+        bytes_free: status.f_bfree * status.f_frsize,
+        inodes_used: status.f_files.saturating_sub(status.f_ffree),
+        inodes_free: status.f_ffree,
+    })
+}

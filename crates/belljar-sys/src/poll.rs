@@ -54,3 +54,11 @@ pub fn wait(interests: &[Interest<'_>], timeout: Option<Duration>) -> io::Result
     }
     Ok(polled.iter().map(|fd| !fd.revents().is_empty()).collect())
 }
+
+/// How many bytes wait to be read from a pipe (FIONREAD, ioctl_tty(2)).
+///
+/// # Errors
+/// What ioctl(2) says.
+pub fn readable_bytes(pipe: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(rustix::io::ioctl_fionread(pipe)?)
+}

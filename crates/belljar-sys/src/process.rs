@@ -198,24 +198,48 @@ fn ended(signal: Option<i32>, status: Option<i32>) -> Ended {
     }
 }
 
-/// Waits for the next child of this process to end, as pid 1 of a namespace must. None when it has no
-/// children.
+/// A child of this process that has ended, if there is one by now.
 ///
 /// # Errors
 /// What waitpid(2) says.
-pub fn wait_any() -> io::Result<Option<(u32, Ended)>> {
+pub fn reap_any() -> io::Result<Reaped> {
     loop {
-        match rustix::process::wait(WaitOptions::empty()) {
+        match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => {
-                return Ok(Some((
+                return Ok(Reaped::One(
                     pid.as_raw_nonzero().get().unsigned_abs(),
                     ended(status.terminating_signal(), status.exit_status()),
-                )));
+                ));
             }
-            Ok(None) | Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::CHILD) => return Ok(None),
+            Ok(None) => return Ok(Reaped::NoneYet),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::CHILD) => return Ok(Reaped::Childless),
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// What [`reap_any`] has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaped {
+    /// This child has ended like this.
+    One(u32, Ended),
+    /// There are children, and none has ended.
+    NoneYet,
+    /// There are no children.
+    Childless,
+}
+
+/// Sends SIGTERM to every other process that this one may signal (kill(2) with -1): as pid 1 of a pid
+/// namespace to all in it.
+///
+/// # Errors
+/// What kill(2) says; that there is nobody is none.
+pub fn terminate_all() -> io::Result<()> {
+    use nix::sys::signal::{Signal as NixSignal, kill};
+    match kill(nix::unistd::Pid::from_raw(-1), NixSignal::SIGTERM) {
+        Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

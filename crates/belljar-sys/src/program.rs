@@ -51,6 +51,54 @@ pub fn termination_signals() -> io::Result<OwnedFd> {
     descriptor.as_fd().try_clone_to_owned()
 }
 
+/// A descriptor that becomes readable when a child ends (SIGCHLD by signalfd(2)), which is blocked for it.
+/// Children inherit that: see [`unblock_signals`].
+///
+/// # Errors
+/// What sigprocmask(2) or signalfd(2) say.
+pub fn child_signals() -> io::Result<OwnedFd> {
+    use nix::sys::signal::{SigSet, Signal};
+    use nix::sys::signalfd::{SfdFlags, SignalFd};
+    let set = SigSet::from_iter([Signal::SIGCHLD]);
+    set.thread_block()?;
+    let descriptor = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    descriptor.as_fd().try_clone_to_owned()
+}
+
+/// Takes what has come over a descriptor of [`child_signals`], so that it is readable by what comes later
+/// only.
+///
+/// # Errors
+/// What read(2) says.
+pub fn take_signals(signals: BorrowedFd<'_>) -> io::Result<()> {
+    let mut taken = [0; 1024];
+    loop {
+        match rustix::io::read(signals, &mut taken) {
+            Ok(0) | Err(rustix::io::Errno::AGAIN) => return Ok(()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Makes a directory the working directory; it may have been opened for nothing but that (fchdir(2)).
+///
+/// # Errors
+/// What fchdir(2) says.
+pub fn enter_directory(directory: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::process::fchdir(directory)?)
+}
+
+/// Unblocks every signal.
+///
+/// # Errors
+/// What sigprocmask(2) says.
+pub fn unblock_signals() -> io::Result<()> {
+    nix::sys::signal::SigSet::empty()
+        .thread_set_mask()
+        .map_err(io::Error::from)
+}
+
 /// Closes every descriptor of this process but those in `keep` (close_range(2)).
 ///
 /// # Errors

@@ -7,23 +7,27 @@
 
 mod evidence;
 mod filter;
+mod limits;
 mod numbers;
 mod outcome;
 mod problem;
 mod record;
 mod server;
 mod spec;
+mod step;
 mod summary;
 #[cfg(test)]
 mod tests;
 
 pub use evidence::{BuildEvidence, evidence_name, parse_evidence_name};
 pub use filter::{Condition, Filter, Order};
+pub use limits::with_defaults;
 pub use problem::{Problem, Reason, Unmet};
 pub use record::{
     Artifact, ArtifactKind, BuildRecord, BuildState, Evidence, build_name, parse_build_name,
 };
 pub use server::{Layer, LayerVerdict, ServerInfo};
+pub use step::{StepEnding, StepReport};
 pub use summary::BuildSummary;
 
 /// Generated messages, client and server of `belljar.v1`.

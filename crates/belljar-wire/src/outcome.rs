@@ -20,9 +20,14 @@ impl From<&Outcome> for v1::Outcome {
             Outcome::TimedOut { wall_seconds } => Kind::TimedOut(wire::TimedOut {
                 wall_seconds: signed(*wall_seconds),
             }),
-            Outcome::LimitExceeded { limit, figure } => Kind::LimitExceeded(wire::LimitExceeded {
+            Outcome::LimitExceeded {
+                limit,
+                figure,
+                used,
+            } => Kind::LimitExceeded(wire::LimitExceeded {
                 limit: proto_limit(*limit).into(),
                 figure: signed(*figure),
+                used: signed(*used),
             }),
             Outcome::OutputRejected { why } => {
                 Kind::OutputRejected(wire::OutputRejected { why: why.clone() })
@@ -71,6 +76,7 @@ impl TryFrom<v1::Outcome> for Outcome {
             Kind::LimitExceeded(exceeded) => Self::LimitExceeded {
                 limit: limit(exceeded.limit)?,
                 figure: unsigned("limit_exceeded.figure", exceeded.figure)?,
+                used: unsigned("limit_exceeded.used", exceeded.used)?,
             },
             Kind::OutputRejected(wire::OutputRejected { why }) => Self::OutputRejected { why },
             Kind::Cancelled(wire::Cancelled { by, reason }) => Self::Cancelled {
@@ -97,6 +103,10 @@ fn proto_limit(limit: LimitKind) -> Limit {
         LimitKind::Log => Limit::LogBytes,
         LimitKind::OutputBytes => Limit::OutputBytes,
         LimitKind::OutputEntries => Limit::OutputEntries,
+        LimitKind::Cpu => Limit::CpuSeconds,
+        LimitKind::Pids => Limit::Pids,
+        LimitKind::ScratchBytes => Limit::ScratchBytes,
+        LimitKind::ScratchInodes => Limit::ScratchInodes,
     }
 }
 
@@ -106,6 +116,10 @@ fn limit(value: i32) -> Result<LimitKind, Invalid> {
         Ok(Limit::LogBytes) => Ok(LimitKind::Log),
         Ok(Limit::OutputBytes) => Ok(LimitKind::OutputBytes),
         Ok(Limit::OutputEntries) => Ok(LimitKind::OutputEntries),
+        Ok(Limit::CpuSeconds) => Ok(LimitKind::Cpu),
+        Ok(Limit::Pids) => Ok(LimitKind::Pids),
+        Ok(Limit::ScratchBytes) => Ok(LimitKind::ScratchBytes),
+        Ok(Limit::ScratchInodes) => Ok(LimitKind::ScratchInodes),
         Ok(Limit::Unspecified) | Err(_) => Err(Invalid::field(
             "limit_exceeded.limit",
             format!("{value} is not a known limit"),

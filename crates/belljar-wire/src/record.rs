@@ -1,5 +1,6 @@
 use belljar_core::{BuildId, BuildSpec, Invalid, ObjectId, Outcome, RelPath, RequestId, Timestamp};
 
+use crate::StepReport;
 use crate::numbers::{optional, proto_time, required, signed, small, timestamp, unsigned};
 use crate::v1;
 
@@ -34,6 +35,8 @@ pub struct BuildRecord {
     pub ended: Option<Timestamp>,
     /// Who submitted it, such as `unix:uid=0`.
     pub submitter: String,
+    /// The steps of the last attempt that ran, in order; none before its receipt is there.
+    pub steps: Vec<StepReport>,
 }
 
 /// Where a build stands.
@@ -62,7 +65,7 @@ pub enum BuildState {
 /// One thing that was collected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Artifact {
-    /// Where, below the working directory.
+    /// Where, below the root of the source tree.
     pub path: RelPath,
     /// What.
     pub kind: ArtifactKind,
@@ -136,6 +139,7 @@ impl From<&BuildRecord> for v1::Build {
             start_time: build.started.map(proto_time),
             end_time: build.ended.map(proto_time),
             submitter: build.submitter.clone(),
+            steps: build.steps.iter().map(Into::into).collect(),
         }
     }
 }
@@ -154,6 +158,9 @@ impl TryFrom<v1::Build> for BuildRecord {
         }
         let artifacts = (0_usize..).zip(build.artifacts).map(|(index, artifact)| {
             Artifact::try_from(artifact).map_err(|e| e.within(format!("artifacts[{index}]")))
+        });
+        let steps = (0_usize..).zip(build.steps).map(|(index, step)| {
+            StepReport::try_from(step).map_err(|e| e.within(format!("steps[{index}]")))
         });
         Ok(Self {
             id: parse_build_name(&build.name)?,
@@ -176,6 +183,7 @@ impl TryFrom<v1::Build> for BuildRecord {
             started: optional("start_time", build.start_time, timestamp)?,
             ended: optional("end_time", build.end_time, timestamp)?,
             submitter: build.submitter,
+            steps: steps.collect::<Result<_, _>>()?,
         })
     }
 }

@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use belljar_core::{
-    BuildSpec, EnvName, EnvValue, Image, Input, InputName, Inputs, Invalid, LimitFigures, Limits,
-    Network, Outputs, RelPath, Script, Steps, bounds,
+    BuildSpec, EnvName, EnvValue, Image, Input, InputName, Inputs, Invalid, Network, OutputPattern,
+    Outputs, RelPath, Script, Steps, bounds,
 };
 
 use crate::numbers::{required, signed, unsigned};
@@ -87,62 +87,12 @@ impl From<&BuildSpec> for v1::BuildSpec {
                 .iter()
                 .map(|(name, value)| (name.to_string(), value.as_str().to_owned()))
                 .collect(),
-            outputs: spec.outputs.iter().map(RelPath::to_string).collect(),
+            outputs: spec.outputs.iter().map(OutputPattern::to_string).collect(),
             limits: Some((&spec.limits).into()),
             network: match spec.network {
                 Network::None => v1::build_spec::Network::None.into(),
             },
             source_date_epoch: Some(signed(spec.source_date_epoch)),
-        }
-    }
-}
-
-impl TryFrom<v1::Limits> for Limits {
-    type Error = Invalid;
-
-    fn try_from(limits: v1::Limits) -> Result<Self, Invalid> {
-        let v1::Limits {
-            wall_seconds,
-            cpu_millis,
-            memory_bytes,
-            pids,
-            scratch_bytes,
-            scratch_inodes,
-            log_bytes,
-            output_bytes,
-            output_entries,
-        } = limits;
-        let default = Self::DEFAULT.get();
-        let figure = |field, asked: Option<i64>, default| {
-            asked.map_or(Ok(default), |figure| unsigned(field, figure))
-        };
-        Self::new(LimitFigures {
-            wall_seconds: figure("wall_seconds", wall_seconds, default.wall_seconds)?,
-            cpu_millis: figure("cpu_millis", cpu_millis, default.cpu_millis)?,
-            memory_bytes: figure("memory_bytes", memory_bytes, default.memory_bytes)?,
-            pids: figure("pids", pids, default.pids)?,
-            scratch_bytes: figure("scratch_bytes", scratch_bytes, default.scratch_bytes)?,
-            scratch_inodes: figure("scratch_inodes", scratch_inodes, default.scratch_inodes)?,
-            log_bytes: figure("log_bytes", log_bytes, default.log_bytes)?,
-            output_bytes: figure("output_bytes", output_bytes, default.output_bytes)?,
-            output_entries: figure("output_entries", output_entries, default.output_entries)?,
-        })
-    }
-}
-
-impl From<&Limits> for v1::Limits {
-    fn from(limits: &Limits) -> Self {
-        let figures = limits.get();
-        Self {
-            wall_seconds: Some(signed(figures.wall_seconds)),
-            cpu_millis: Some(signed(figures.cpu_millis)),
-            memory_bytes: Some(signed(figures.memory_bytes)),
-            pids: Some(signed(figures.pids)),
-            scratch_bytes: Some(signed(figures.scratch_bytes)),
-            scratch_inodes: Some(signed(figures.scratch_inodes)),
-            log_bytes: Some(signed(figures.log_bytes)),
-            output_bytes: Some(signed(figures.output_bytes)),
-            output_entries: Some(signed(figures.output_entries)),
         }
     }
 }
@@ -266,6 +216,7 @@ fn outputs(paths: Vec<String>) -> Result<Outputs, Invalid> {
     for (index, text) in paths.into_iter().enumerate() {
         let place = format!("outputs[{index}]");
         let path = RelPath::new(text).map_err(|e| e.within(&place))?;
+        OutputPattern::from_path(&path).map_err(|e| e.within(&place))?;
         if set.contains(&path) {
             return Err(Invalid::field(place, format!("`{path}` is declared twice")));
         }

@@ -65,6 +65,7 @@ impl From<&BuildSummary> for v1::Build {
             start_time: build.started.map(proto_time),
             end_time: build.ended.map(proto_time),
             submitter: build.submitter.clone(),
+            steps: Vec::new(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use belljar_core::{Invalid, RelPath};
+use belljar_core::{Invalid, OutputPattern, RelPath};
 
 /// The signer's public key, in PEM.
 pub(crate) const PUBLIC_KEY: &str = "builder.pub";
@@ -22,7 +22,24 @@ pub(crate) const ENVELOPE_SUFFIX: &str = ".intoto.jsonl";
 /// The names of the files at the top.
 const TOP: [&str; 5] = [PUBLIC_KEY, RECORD, LOG, RECEIPT, TRAIL];
 
-/// Whether a declared output leaves the files at the top their names.
+/// Whether a pattern of outputs leaves the files at the top their names.
+///
+/// # Errors
+/// Names the file that stands in the way.
+pub(crate) fn pattern_keeps_clear(pattern: &OutputPattern) -> Result<(), Invalid> {
+    if let Some(path) = pattern.literal() {
+        return keeps_clear(&path);
+    }
+    let matches = |name: &&&str| RelPath::new(**name).is_ok_and(|path| pattern.matches(&path));
+    match TOP.iter().find(matches) {
+        Some(name) => Err(Invalid::new(format!(
+            "`{pattern}` could take the place of the evidence file `{name}`"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Whether an output leaves the files at the top their names.
 ///
 /// # Errors
 /// Names the file that stands in the way.
@@ -36,7 +53,7 @@ pub(crate) fn keeps_clear(output: &RelPath) -> Result<(), Invalid> {
     }
 }
 
-/// Whether no declared output stands where evidence of another one goes.
+/// Whether no output stands where evidence of another one goes.
 ///
 /// # Errors
 /// Names both.
@@ -79,6 +96,14 @@ mod tests {
         ] {
             assert!(keeps_clear(&path(bad)).is_err(), "{bad}");
         }
+        let pattern = |text: &str| pattern_keeps_clear(&OutputPattern::new(text).unwrap());
+        for bad in ["*", "**", "build.*"] {
+            assert!(pattern(bad).is_err(), "{bad}");
+        }
+        for good in ["*.whl", "dist/*", "**/report"] {
+            assert!(pattern(good).is_ok(), "{good}");
+        }
+        assert!(pattern("build.log").is_err());
         for good in ["a/builder.pub", "build.log.txt", "app"] {
             assert!(keeps_clear(&path(good)).is_ok(), "{good}");
         }

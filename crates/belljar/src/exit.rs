@@ -52,7 +52,7 @@ pub(crate) const EXIT_CODES: &[(u8, &str)] = &[
     (CANCELLED, "the build was cancelled"),
     (
         REFUSED,
-        "the build was refused by policy, or the caller is not allowed",
+        "the build was refused by policy or cannot be run as it is, or the caller is not allowed",
     ),
     (
         INFRASTRUCTURE,
@@ -136,6 +136,7 @@ mod tests {
                 Outcome::LimitExceeded {
                     limit: LimitKind::Memory,
                     figure: 1,
+                    used: 1,
                 },
                 4,
             ),

@@ -27,6 +27,7 @@ mod run;
 mod session;
 mod signals;
 mod source;
+mod steps;
 mod submission;
 mod target;
 mod terminal;

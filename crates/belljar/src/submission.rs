@@ -130,7 +130,10 @@ pub(crate) async fn submit(
         "uploaded {} of {} blobs ({} bytes); the rest was there",
         uploaded.blobs, uploaded.of, uploaded.bytes
     ));
-    let spec = prepared.manifest.clone().spec(prepared.sources.tree);
+    let manifest = prepared.manifest.clone();
+    let spec = manifest
+        .spec(prepared.sources.tree, &server.default_limits)
+        .map_err(|e| client::Error::answer("reading the server's limits", e))?;
     let request_id = match request_id {
         Some(given) => given.clone(),
         None => {

@@ -50,6 +50,16 @@ impl Terminal {
         self.line(&format!("{mark} {}", tame(text)));
     }
 
+    /// The line above what a step of the build writes.
+    pub(crate) fn heading(&mut self, text: &str) {
+        let text = tame(text).replace('\n', " ");
+        if self.colour {
+            self.line(&format!("\u{1b}[1m── {text}\u{1b}[0m"));
+        } else {
+            self.line(&format!("── {text}"));
+        }
+    }
+
     /// The end of a command that failed.
     pub(crate) fn error(&mut self, text: &str) {
         let mark = if self.colour {

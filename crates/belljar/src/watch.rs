@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 use crate::client::{self, Client, record};
 use crate::log::{self, Log};
 use crate::signals::Signals;
+use crate::steps::{self, Told};
 use crate::terminal::Terminal;
 
 const WATCHING: &str = "following the build";
@@ -43,6 +44,7 @@ pub(crate) struct Watch<'a> {
     signals: &'a mut Signals,
     log: &'a mut Log,
     latest: BuildRecord,
+    told: Told,
     /// What a signal means.
     upon: Upon,
 }
@@ -73,6 +75,7 @@ impl<'a> Watch<'a> {
             signals,
             log,
             latest: submitted,
+            told: Told::default(),
             upon: Upon::Cancel,
         }
     }
@@ -164,6 +167,14 @@ impl<'a> Watch<'a> {
                 let new = self.log.take(&chunk, &self.latest.spec.limits).await?;
                 self.terminal.log(if new { &chunk.data } else { &[] });
             }
+            Some(Event::StepStarted(started))
+                if self.told.is_new(started.attempt, started.step) =>
+            {
+                let step = usize::try_from(started.step).unwrap_or(usize::MAX - 1);
+                self.terminal
+                    .heading(&steps::heading(&self.latest.spec, step));
+            }
+            Some(Event::StepStarted(_)) => {}
             // From a later version.
             None => {}
         }
@@ -310,6 +321,7 @@ mod tests {
             started: None,
             ended: None,
             submitter: "unix:uid=0".to_owned(),
+            steps: Vec::new(),
         }
     }
 

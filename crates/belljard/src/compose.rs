@@ -181,6 +181,7 @@ async fn services(
         access: Access,
         watchers: Arc::new(Semaphore::new(bounds::WATCHERS)),
         slots: config.slots,
+        defaults: config.defaults,
         builder_ids: config.builder_ids,
     });
     let objects = Objects::new(peers.objects, peers.store);

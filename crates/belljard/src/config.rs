@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use belljar_core::{ImageKind, Invalid, LimitFigures, Limits, bounds};
+use belljar_core::{ImageKind, Invalid, Limits, PartialLimits, bounds};
 use belljar_policy::{Policy, PolicyError};
 use serde::Deserialize;
 
@@ -40,25 +40,14 @@ struct Written {
     allowed_uids: Vec<u32>,
     /// The most that a build may ask for; what is left out may go up to Belljar's own ceiling.
     #[serde(default)]
-    caps: Caps,
+    caps: PartialLimits,
+    /// What a build gets that asks for no limits; what is left out is Belljar's own default, or the cap if that
+    /// is less.
+    #[serde(default)]
+    defaults: PartialLimits,
     /// The `builder.id`s that the signer is configured for, to be told by `GetServerInfo`.
     #[serde(default)]
     builder_ids: Vec<String>,
-}
-
-/// As the figures of a specification's limits, each may be left out.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Caps {
-    wall_seconds: Option<u64>,
-    cpu_millis: Option<u64>,
-    memory_bytes: Option<u64>,
-    pids: Option<u64>,
-    scratch_bytes: Option<u64>,
-    scratch_inodes: Option<u64>,
-    log_bytes: Option<u64>,
-    output_bytes: Option<u64>,
-    output_entries: Option<u64>,
 }
 
 /// The configuration, looked at.
@@ -74,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) state: PathBuf,
     pub(crate) slots: usize,
     pub(crate) policy: Policy,
+    /// What a build gets that asks for no limits.
+    pub(crate) defaults: Limits,
     pub(crate) builder_ids: Vec<String>,
 }
 
@@ -156,10 +147,13 @@ impl Config {
             );
             return Err(refused("slots", why));
         }
-        let caps = file
-            .caps
-            .limits()
-            .map_err(|e| refused(&format!("caps.{}", e.field), e.reason))?;
+        let within = |table: &str, e: Invalid| refused(&format!("{table}.{}", e.field), e.reason);
+        let caps = file.caps.over(&Limits::CEILING);
+        let caps = caps.map_err(|e| within("caps", e))?;
+        let defaults = file.defaults.over(&Limits::DEFAULT.lowered_to(&caps));
+        let defaults = defaults
+            .and_then(|defaults| defaults.within(&caps))
+            .map_err(|e| within("defaults", e))?;
         let allowed = file.allowed_uids.into_iter().chain([ROOT]);
         let policy = Policy::new(allowed, [ImageKind::Host], caps).map_err(|source| {
             ConfigError::Policy {
@@ -178,6 +172,7 @@ impl Config {
             state: file.state,
             slots: file.slots,
             policy,
+            defaults,
             builder_ids: file.builder_ids,
         })
     }
@@ -205,23 +200,6 @@ impl Written {
                 field,
                 "the path is not absolute; write it from `/`".to_owned(),
             )
-        })
-    }
-}
-
-impl Caps {
-    fn limits(&self) -> Result<Limits, Invalid> {
-        let most = Limits::CEILING.get();
-        Limits::new(LimitFigures {
-            wall_seconds: self.wall_seconds.unwrap_or(most.wall_seconds),
-            cpu_millis: self.cpu_millis.unwrap_or(most.cpu_millis),
-            memory_bytes: self.memory_bytes.unwrap_or(most.memory_bytes),
-            pids: self.pids.unwrap_or(most.pids),
-            scratch_bytes: self.scratch_bytes.unwrap_or(most.scratch_bytes),
-            scratch_inodes: self.scratch_inodes.unwrap_or(most.scratch_inodes),
-            log_bytes: self.log_bytes.unwrap_or(most.log_bytes),
-            output_bytes: self.output_bytes.unwrap_or(most.output_bytes),
-            output_entries: self.output_entries.unwrap_or(most.output_entries),
         })
     }
 }
@@ -265,6 +243,12 @@ mod tests {
         assert_eq!(config.policy.caps(), &Limits::CEILING);
         let config = parse(&format!("{GOOD}\n[caps]\npids = 64")).unwrap();
         assert_eq!(config.policy.caps().get().pids, 64);
+        assert_eq!(config.defaults.get().pids, 64, "no default beyond its cap");
+        let more = "[caps]\npids = 64\n[defaults]\npids = 32\ngrace_seconds = 1";
+        let config = parse(&format!("{GOOD}\n{more}")).unwrap();
+        let defaults = config.defaults.get();
+        assert_eq!((defaults.pids, defaults.grace_seconds), (32, 1));
+        assert_eq!(defaults.wall_seconds, Limits::DEFAULT.get().wall_seconds);
         let config = parse(&GOOD.replace("[0]", "[1000]")).unwrap();
         assert_eq!(
             [0, 1000, 7].map(|uid| config.policy.allows_uid(uid)),
@@ -299,6 +283,13 @@ mod tests {
             (
                 with("allowed_uids = [0]", "allowed_uids = [0]\n[caps]\nfoo = 0"),
                 "foo",
+            ),
+            (
+                with(
+                    "allowed_uids = [0]",
+                    "allowed_uids = [0]\n[caps]\npids = 9\n[defaults]\npids = 10",
+                ),
+                "defaults.pids: 10 is beyond the cap of 9",
             ),
         ] {
             assert!(error.starts_with("b.toml"), "{error}");

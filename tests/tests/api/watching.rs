@@ -48,6 +48,7 @@ fn watch(
                     piece.offset,
                     String::from_utf8(piece.data).unwrap(),
                 )),
+                Some(Event::StepStarted(_)) => {}
                 None => break,
             }
         }

@@ -82,10 +82,7 @@ print('had it all')
     project.write("hog.py", hog);
     let run = Instance::new().run(&project);
     assert!(!run.log.contains("had it all"), "{run}");
-    run.assert_ended(
-        4,
-        json!({"kind": "limit_exceeded", "limit": "memory", "figure": 134_217_728}),
-    );
+    run.assert_limit_exceeded("memory", 134_217_728);
 }
 
 #[test]
@@ -117,7 +114,10 @@ fn scratch_space_ends() {
 
 #[test]
 fn a_build_that_ignores_every_signal_ends_at_its_time() {
-    let project = limited("exec python3 deaf.py", "wall_seconds = 1");
+    let project = limited(
+        "exec python3 deaf.py",
+        "wall_seconds = 1\ngrace_seconds = 1",
+    );
     project.write("deaf.py", format!("{DEAF}time.sleep(600)\n"));
     let begun = Instant::now();
     let run = Instance::new().run(&project);

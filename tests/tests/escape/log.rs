@@ -3,7 +3,6 @@
 use std::process::Command;
 
 use belljar_tests::{Instance, Project, program};
-use serde_json::json;
 
 /// Clears the screen, sets the title, asks the terminal to answer, hides text, overwrites a line; then what is
 /// no UTF-8: a lone continuation, an overlong slash, a surrogate, a cut character at the end.
@@ -85,10 +84,7 @@ fn closing_the_log_does_not_end_the_build_and_flooding_it_does() {
         &["out"],
         "[limits]\nlog_bytes = 100000",
     ));
-    run.assert_ended(
-        4,
-        json!({"kind": "limit_exceeded", "limit": "log", "figure": 100_000}),
-    );
+    run.assert_limit_exceeded("log", 100_000);
     assert_eq!(run.file("build.log").len(), 100_000);
 }
 

@@ -105,10 +105,7 @@ fn a_sparse_terabyte_and_links_to_one_large_file_meet_the_limit() {
             &["out"],
             "[limits]\noutput_bytes = 1000000",
         ));
-        run.assert_ended(
-            4,
-            serde_json::json!({"kind": "limit_exceeded", "limit": "output_bytes", "figure": 1_000_000}),
-        );
+        run.assert_limit_exceeded("output_bytes", 1_000_000);
     }
     let many = "mkdir out; cd out; python3 -c 'for n in range(300): open(str(n), \"w\").close()'";
     let run = instance.run(&Project::of(
@@ -116,10 +113,7 @@ fn a_sparse_terabyte_and_links_to_one_large_file_meet_the_limit() {
         &["out"],
         "[limits]\noutput_entries = 200",
     ));
-    run.assert_ended(
-        4,
-        serde_json::json!({"kind": "limit_exceeded", "limit": "output_entries", "figure": 200}),
-    );
+    run.assert_limit_exceeded("output_entries", 200);
 }
 
 #[test]

@@ -7,7 +7,7 @@ fn the_wall_clock_ends_a_build() {
     let project = Project::of(
         &["trap '' TERM INT HUP; echo begun; while :; do sleep 100 || :; done"],
         &["out"],
-        "[limits]\nwall_seconds = 1",
+        "[limits]\nwall_seconds = 1\ngrace_seconds = 1",
     );
     let start = std::time::Instant::now();
     let run = instance.run(&project);
@@ -26,10 +26,7 @@ fn memory_ends_a_build() {
         "[limits]\nmemory_bytes = 67108864",
     );
     let run = instance.run(&project);
-    run.assert_ended(
-        4,
-        json!({"kind": "limit_exceeded", "limit": "memory", "figure": 67_108_864}),
-    );
+    run.assert_limit_exceeded("memory", 67_108_864);
     assert!(run.log.starts_with("begun\n"), "{run}");
     assert!(!run.log.contains("survived"), "{run}");
     // It was not the outcome alone: the kernel's killer came, and came at the limit.
@@ -72,40 +69,119 @@ print(int((time.process_time() - before) * 1000))' > out";
 #[test]
 fn what_a_build_may_hold_is_held_to() {
     let mut instance = Instance::started();
-    // The kernel says no to the program, which goes on or fails as it likes: (script, limits, line of the log).
+    // The kernel says no to the program, which fails by that: (script, limit, figure, line of the log, words).
     let cases = [
         (
             "i=0; while [ $i -lt 40 ]; do sleep 100 & i=$((i+1)); done; echo all",
-            "pids = 20",
+            "pids",
+            20,
             "fork",
+            "20 of 20 processes and threads at once (pids)",
         ),
         (
             "head -c 4000000 /dev/zero > big; echo all",
-            "scratch_bytes = 1048576",
+            "scratch_bytes",
+            1_048_576,
             "No space left on device",
+            "1 048 576 of 1 048 576 bytes of scratch space (scratch_bytes)",
         ),
         (
             "i=0; while [ $i -lt 400 ]; do : > f$i; i=$((i+1)); done; echo all",
-            "scratch_inodes = 100",
+            "scratch_inodes",
+            100,
             "No space left on device",
+            "100 of 100 files, directories and links in scratch space (scratch_inodes)",
         ),
     ];
-    for (script, limit, said) in cases {
-        let run = instance.run(&Project::of(
-            &[script],
-            &["out"],
-            &format!("[limits]\n{limit}"),
-        ));
-        assert_eq!(run.exit_code, 1, "{limit}: {run}");
-        assert_eq!(run.outcome()["kind"], "failed", "{limit}: {run}");
+    for (script, limit, figure, said, words) in cases {
+        let limits = format!("[limits]\n{limit} = {figure}");
+        let run = instance.run(&Project::of(&[script], &["out"], &limits));
+        run.assert_limit_exceeded(limit, figure);
+        assert_eq!(run.receipt()["outcome"], *run.outcome(), "{run}");
+        let summary = run.json["summary"].as_str().unwrap();
+        assert!(summary.contains(words), "{limit}: {run}");
         assert!(run.log.contains(said), "{limit}: {run}");
         assert!(!run.log.contains("all"), "{limit}: {run}");
+        // Whoever copes with it has not failed: the receipt has the figures.
+        let coped = format!("( {script} ) || :; rm -f big f*; : > out");
+        let run = instance.run(&Project::of(&[&coped], &["out"], &limits));
+        run.assert_succeeded();
+        let usage = &run.receipt()["usage"];
+        if limit == "pids" {
+            assert!(usage["pids_refused"].as_u64() >= Some(1), "{run}");
+        }
+        // What failed in an earlier step is not what a later one failed by.
+        let run = instance.run(&Project::of(&[&coped, "exit 9"], &["out"], &limits));
+        run.assert_ended(1, json!({"kind": "failed", "step": 1, "exit_code": 9}));
     }
     // The same programs, given what they need.
-    for (script, _, _) in cases {
+    for (script, ..) in cases {
         let run = instance.run(&Project::script(&format!("{script}; : > out")));
         run.assert_succeeded();
     }
+}
+
+#[test]
+fn cpu_time_ends_a_build() {
+    let mut instance = Instance::started();
+    let limited = |script: &str| {
+        Project::of(
+            &[script],
+            &["out"],
+            "[limits]\ncpu_seconds = 1\nwall_seconds = 120",
+        )
+    };
+    let run = instance.run(&limited("echo begun; while :; do :; done"));
+    run.assert_limit_exceeded("cpu", 1);
+    assert_eq!(run.log, "begun\n");
+    let summary = run.json["summary"].as_str().unwrap();
+    assert!(
+        summary.contains(" of 1 seconds of CPU time (cpu_seconds)"),
+        "{run}"
+    );
+    assert_eq!(run.json["steps"][0]["exit_code"], json!(null), "{run}");
+    assert!(run.json["steps"][0]["cpu_micros"].as_u64() > Some(1_000_000));
+    instance
+        .run(&limited("sleep 2; : > out"))
+        .assert_succeeded();
+}
+
+#[test]
+fn processes_that_an_earlier_step_left_count_too() {
+    let project = Project::of(
+        &[
+            "python3 hog.py & while [ ! -e full ]; do sleep 0.05; done",
+            // Whoever has no place free any more cannot start a process.
+            "sleep 0.1; n=0; while [ $n -lt 200000 ]; do n=$((n+1)); done; sleep 0.1; : > out",
+        ],
+        &["out"],
+        "[limits]\npids = 24",
+    );
+    // Takes every place, and takes it again when it gets free.
+    project.write(
+        "hog.py",
+        "import os, signal, time
+while True:
+    try:
+        if os.fork() == 0:
+            signal.pause()
+    except BlockingIOError:
+        open('full', 'w').close()
+        time.sleep(0.001)
+",
+    );
+    let mut instance = Instance::new();
+    let run = instance.run(&project);
+    // Whether init or the step's own shell is refused: it is the build's doing, not the host's.
+    run.assert_limit_exceeded("pids", 24);
+}
+
+#[test]
+fn exit_status_137_is_not_memory() {
+    let mut instance = Instance::new();
+    let run = instance.run(&Project::of(&["exit 137"], &["out"], ""));
+    run.assert_ended(1, json!({"kind": "failed", "step": 0, "exit_code": 137}));
+    assert_eq!(run.receipt()["usage"]["oom_kills"], 0, "{run}");
 }
 
 #[test]
@@ -113,10 +189,7 @@ fn a_log_ends_at_its_limit_and_so_does_the_build() {
     let mut instance = Instance::new();
     let project = Project::of(&["yes; :"], &["out"], "[limits]\nlog_bytes = 1000");
     let run = instance.run(&project);
-    run.assert_ended(
-        4,
-        json!({"kind": "limit_exceeded", "limit": "log", "figure": 1000}),
-    );
+    run.assert_limit_exceeded("log", 1000);
     assert_eq!(run.log, "y\n".repeat(500));
     assert_eq!(run.receipt()["log"]["truncated"], true, "{run}");
 }
@@ -141,15 +214,9 @@ fn outputs_end_at_their_limits() {
     let script = "mkdir out; head -c 600 /dev/zero > out/a; head -c 600 /dev/zero > out/b";
     let with = |limit: &str| Project::of(&[script], &["out"], &format!("[limits]\n{limit}"));
     let run = instance.run(&with("output_bytes = 1199"));
-    run.assert_ended(
-        4,
-        json!({"kind": "limit_exceeded", "limit": "output_bytes", "figure": 1199}),
-    );
+    run.assert_limit_exceeded("output_bytes", 1199);
     let run = instance.run(&with("output_entries = 2"));
-    run.assert_ended(
-        4,
-        json!({"kind": "limit_exceeded", "limit": "output_entries", "figure": 2}),
-    );
+    run.assert_limit_exceeded("output_entries", 2);
     let run = instance.run(&with("output_bytes = 1200\noutput_entries = 3"));
     run.assert_succeeded();
     assert_eq!(run.file("out/b"), [0; 600]);

@@ -4,6 +4,8 @@
 //! * [`outcomes`]: how builds end, and what each end leaves.
 //! * [`limits`]: what happens at each limit.
 //! * [`outputs`]: what cannot be an output.
+//! * [`patterns`]: outputs by pattern.
+//! * [`steps`]: several steps, and where they run.
 //! * [`manifest`]: what a `belljar.toml` must not say.
 //! * [`sources`]: what belongs to a source tree.
 //! * [`cancel`]: the end on request.
@@ -22,6 +24,8 @@ mod manifest;
 mod neighbours;
 mod outcomes;
 mod outputs;
+mod patterns;
 mod requests;
 mod restart;
 mod sources;
+mod steps;

@@ -54,6 +54,26 @@ fn a_request_that_is_none_is_refused_by_field() {
             with(&|spec| spec.outputs = vec!["a".into(), "../b".into()]),
             "spec.outputs[1]",
         ),
+        (
+            "ok",
+            with(&|spec| spec.outputs = vec!["a".into(), "dist/a**".into()]),
+            "spec.outputs[1]",
+        ),
+        (
+            "ok",
+            with(&|spec| spec.working_directory = "../up".into()),
+            "spec.working_directory",
+        ),
+        (
+            "ok",
+            with(&|spec| {
+                spec.limits = Some(v1::Limits {
+                    grace_seconds: Some(301),
+                    ..Default::default()
+                });
+            }),
+            "spec.limits.grace_seconds",
+        ),
         ("ok", with(&|spec| spec.source = None), "spec.source"),
         (
             "ok",

@@ -96,7 +96,7 @@ impl Attempt {
             interests.push((Source::Store, readable(self.store.as_fd())));
         }
         match (&self.phase, &self.launched) {
-            (Phase::Launching | Phase::Running, Some(launched)) => {
+            (Phase::Launching | Phase::Running | Phase::Stopping, Some(launched)) => {
                 interests.push((Source::Init, readable(launched.socket.as_fd())));
                 interests.push((Source::Death, readable(launched.init.pidfd.as_fd())));
             }
@@ -106,6 +106,9 @@ impl Attempt {
                     event: Event::Priority,
                 };
                 interests.push((Source::Death, news));
+                if !self.reaped {
+                    interests.push((Source::Death, readable(launched.init.pidfd.as_fd())));
+                }
             }
             (Phase::Collecting(Some(child)) | Phase::Unmounting(child), _) => {
                 interests.push((Source::Helper, readable(child.pidfd.as_fd())));
@@ -121,9 +124,7 @@ impl Attempt {
             Source::Store => self.on_store(site, out),
             Source::Init => self.on_init(out),
             // What init has told before its end is heard first.
-            Source::Death if matches!(self.phase, Phase::Launching | Phase::Running) => {
-                self.on_init(out)
-            }
+            Source::Death if !matches!(self.phase, Phase::Dying) => self.on_init(out),
             Source::Death => self.look_whether_dead(out),
             Source::Helper => self.on_helper(site, out),
         }
@@ -132,6 +133,9 @@ impl Attempt {
     /// The time for its next look has come.
     pub fn on_time(&mut self, site: &mut Site, out: &mut Vec<Message>) {
         self.look_whether_dead(out);
+        if self.look.is_some_and(|look| look <= Instant::now()) {
+            self.on_look(out);
+        }
         if self
             .deadline
             .is_some_and(|deadline| deadline <= Instant::now())
@@ -176,7 +180,11 @@ impl Attempt {
     fn store_failed(&mut self, why: &str, site: &mut Site, out: &mut Vec<Message>) {
         self.store_lost = true;
         match self.phase {
-            Phase::Staging | Phase::Staged | Phase::Launching | Phase::Running => {
+            Phase::Staging
+            | Phase::Staged
+            | Phase::Launching
+            | Phase::Running
+            | Phase::Stopping => {
                 self.kill(Outcome::retryable("run", format!("the store: {why}")), out);
                 return;
             }
@@ -202,15 +210,23 @@ impl Attempt {
         };
         match (&self.phase, answer) {
             (
-                Phase::Staging | Phase::Staged | Phase::Launching | Phase::Running | Phase::Dying,
+                Phase::Staging
+                | Phase::Staged
+                | Phase::Launching
+                | Phase::Running
+                | Phase::Stopping
+                | Phase::Dying,
                 answer,
             ) => {
                 self.on_store_before_end(answer, out);
             }
-            (
-                Phase::Ended | Phase::FinishingLog,
-                store::Answer::LogOpen | store::Answer::LogExceeded,
-            ) => {}
+            (Phase::Ended | Phase::FinishingLog, store::Answer::LogOpen) => {}
+            (Phase::Ended | Phase::FinishingLog, store::Answer::LogMarked(mark)) => {
+                self.on_mark(mark, out);
+            }
+            (Phase::Ended | Phase::FinishingLog, store::Answer::LogExceeded { written }) => {
+                self.log_written = Some(written);
+            }
             (Phase::FinishingLog, store::Answer::LogFinished { object, truncated }) => {
                 self.log = Some(LogRecord { object, truncated });
                 self.on_log_finished(truncated, site, out);
@@ -243,10 +259,7 @@ impl Attempt {
     fn on_log_finished(&mut self, truncated: bool, site: &mut Site, out: &mut Vec<Message>) {
         let success = self.outcome.as_ref().is_some_and(Outcome::is_success);
         if success && truncated {
-            self.outcome = Some(Outcome::LimitExceeded {
-                limit: LimitKind::Log,
-                figure: self.plan.limits.get().log_bytes,
-            });
+            self.outcome = Some(self.log_exceeded());
         }
         if !success || truncated {
             return self.verify(site, out);
@@ -287,13 +300,15 @@ impl Attempt {
         let figures = self.plan.limits.get();
         match why {
             Refusal::Entry { why } => Outcome::OutputRejected { why },
-            Refusal::TooManyBytes => Outcome::LimitExceeded {
+            Refusal::TooManyBytes { bytes } => Outcome::LimitExceeded {
                 limit: LimitKind::OutputBytes,
                 figure: figures.output_bytes,
+                used: bytes,
             },
-            Refusal::TooManyEntries => Outcome::LimitExceeded {
+            Refusal::TooManyEntries { entries } => Outcome::LimitExceeded {
                 limit: LimitKind::OutputEntries,
                 figure: figures.output_entries,
+                used: entries,
             },
         }
     }

@@ -2,16 +2,20 @@
 //! methods from the event loop; nothing here waits.
 //!
 //! ```text
-//! Staging → Staged → Launching → Running → Dying → Ended
+//! Staging → Staged → Launching → Running → (Stopping) → Dying → Ended
 //!         → FinishingLog → Collecting → Verifying → Unmounting → Releasing → Done
 //! ```
+//! Whoever is stopped has its grace, after SIGTERM; whoever is killed has none.
+//!
 //! What fails on the way to `Ended` ends there at once; from `Ended` on every attempt goes the same way,
 //! so that each one gets its log, its clean-room check and its receipt.
 
 mod ending;
 mod receipt;
 mod running;
+mod steps;
 mod store;
+mod verdict;
 
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
@@ -37,6 +41,9 @@ const LAUNCH_TIME: Duration = Duration::from_secs(20);
 const DYING_TIME: Duration = Duration::from_secs(60);
 /// How long one step after the end may take: log, outputs, verification, teardown.
 const ENDING_TIME: Duration = Duration::from_secs(900);
+/// How often it is looked at what a running attempt uses: the CPU time beyond its limit is at most this
+/// long, on all its CPUs.
+const LOOK: Duration = Duration::from_millis(500);
 /// How often a dying cgroup is looked at, beside its notifications, which the kernel may delay.
 const DYING_LOOK: Duration = Duration::from_millis(5);
 
@@ -70,6 +77,13 @@ pub struct Attempt {
     /// Init has told that no step is left.
     steps_done: bool,
     steps: Vec<StepRecord>,
+    step: Step,
+    /// When to look at what it uses.
+    look: Option<Instant>,
+    /// Whether init's end was seen.
+    reaped: bool,
+    /// What it had written when its log was too long.
+    log_written: Option<u64>,
     /// Why it was ended, if it did not end by itself.
     cause: Option<Outcome>,
     outcome: Option<Outcome>,
@@ -83,12 +97,26 @@ pub struct Attempt {
     forgotten: bool,
 }
 
+/// The step that runs, or has just ended.
+#[derive(Default)]
+struct Step {
+    /// Where in the log steps begin, this one and those before, as the store has told.
+    marks: Vec<u64>,
+    /// When it began; none when it has ended.
+    begun: Option<(Timestamp, Instant)>,
+    /// What had been used when it began.
+    before: Usage,
+    /// Whether the scratch space was seen full since, and of what.
+    scratch_full: Option<LimitKind>,
+}
+
 /// Where it is on its way.
 enum Phase {
     Staging,
     Staged,
     Launching,
     Running,
+    Stopping,
     Dying,
     Ended,
     FinishingLog,
@@ -121,7 +149,7 @@ impl Attempt {
     /// When it is not running or its cgroup cannot be read.
     pub fn usage(&self) -> io::Result<Usage> {
         match (&self.phase, &self.launched) {
-            (Phase::Running, Some(launched)) => launched.group.usage(),
+            (Phase::Running | Phase::Stopping, Some(launched)) => launched.group.usage(),
             _ => Err(io::Error::other("the attempt is not running")),
         }
     }
@@ -129,42 +157,6 @@ impl Attempt {
     fn answer(&mut self, answer: Answer, out: &mut Vec<Message>) {
         if let Some(number) = self.pending.take() {
             out.push(Message::Answer { number, answer });
-        }
-    }
-
-    /// How it ended, from what was seen. Only to be asked when its cgroup is empty.
-    fn judge(&self) -> Outcome {
-        if let Some(cause) = &self.cause {
-            return cause.clone();
-        }
-        let memory = Outcome::LimitExceeded {
-            limit: LimitKind::Memory,
-            figure: self.plan.limits.get().memory_bytes,
-        };
-        let step = u32::try_from(self.steps.len().saturating_sub(1)).unwrap_or(u32::MAX);
-        let killed_for_memory = self.usage.oom_kills > 0;
-        match self.steps.last() {
-            Some(StepRecord {
-                exit_code: Some(0), ..
-            }) if self.steps_done && self.steps.len() == self.plan.run.iter().len() => {
-                Outcome::Succeeded
-            }
-            _ if killed_for_memory => memory,
-            Some(StepRecord {
-                exit_code: Some(exit_code),
-                ..
-            }) if *exit_code != 0 => Outcome::Failed {
-                step,
-                exit_code: *exit_code,
-            },
-            Some(StepRecord {
-                signal: Some(signal),
-                ..
-            }) => Outcome::Signalled {
-                step,
-                signal: *signal,
-            },
-            _ => Outcome::retryable("run", "the sandbox's init ended before the steps did"),
         }
     }
 }

@@ -53,7 +53,7 @@ impl Attempt {
             self_probes: launched
                 .map(|launched| launched.self_probes.clone())
                 .unwrap_or_default(),
-            steps: self.steps.clone(),
+            steps: self.steps_with_log(),
             outcome: outcome.clone(),
             usage: self.usage.clone(),
             log: self.log.clone(),

@@ -5,16 +5,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::fchown;
 use std::time::{Duration, Instant};
 
-use belljar_core::{AttemptId, Digest, Image, LimitKind, Limits, Outcome};
+use belljar_core::{AttemptId, Digest, Image, Limits, Outcome};
 use belljar_plan::spawner::{Answer, Message};
 use belljar_plan::store::{self, Request};
-use belljar_plan::{CleanRoom, Plan, StepRecord, Usage};
+use belljar_plan::{CleanRoom, Plan, Usage};
 use belljar_sys::files;
 
 use super::store::Session;
-use super::{Attempt, DYING_LOOK, DYING_TIME, LAUNCH_TIME, Phase, STAGING_TIME, in_time, now};
-use crate::containment::{Given, Launch, Launched, STEPS};
-use crate::init::EXPLANATION_BYTES;
+use super::{
+    Attempt, DYING_LOOK, DYING_TIME, LAUNCH_TIME, Phase, STAGING_TIME, Step, in_time, now,
+};
+use crate::containment::{Given, Launch, Launched};
 use crate::record::Record;
 use crate::site::Site;
 use crate::staging::{self, Places};
@@ -68,6 +69,10 @@ impl Attempt {
             announced: false,
             steps_done: false,
             steps: Vec::new(),
+            step: Step::default(),
+            look: None,
+            reaped: false,
+            log_written: None,
             cause: None,
             outcome: None,
             usage: Usage::default(),
@@ -149,7 +154,7 @@ impl Attempt {
                 self.cause.get_or_insert(cause);
                 self.end(out);
             }
-            Phase::Launching | Phase::Running => {
+            Phase::Launching | Phase::Running | Phase::Stopping => {
                 self.cause.get_or_insert(cause);
                 self.put_down(out);
             }
@@ -157,8 +162,27 @@ impl Attempt {
         }
     }
 
+    /// As [`Attempt::kill`], but what runs is asked first, and has its grace to end by itself.
+    pub fn stop(&mut self, cause: Outcome, out: &mut Vec<Message>) {
+        match (&self.phase, &self.launched) {
+            (Phase::Running, Some(launched)) => {
+                let asked = Record::Terminate.send(&launched.socket);
+                if asked.is_err() {
+                    return self.kill(cause, out);
+                }
+                self.cause.get_or_insert(cause);
+                self.phase = Phase::Stopping;
+                let grace = self.plan.limits.get().grace_seconds;
+                self.deadline = in_time(Duration::from_secs(grace));
+            }
+            // It was asked already; its grace is not a new one.
+            (Phase::Stopping, _) => {}
+            _ => self.kill(cause, out),
+        }
+    }
+
     /// Kills its cgroup and waits for that to be empty.
-    fn put_down(&mut self, out: &mut Vec<Message>) {
+    pub(super) fn put_down(&mut self, out: &mut Vec<Message>) {
         if let Some(launched) = &self.launched
             && let Err(error) = launched.group.kill()
         {
@@ -172,115 +196,27 @@ impl Attempt {
         self.look_whether_dead(out);
     }
 
-    /// Init has something to say, or is gone.
-    pub fn on_init(&mut self, out: &mut Vec<Message>) {
-        let Some(launched) = &mut self.launched else {
-            return;
-        };
-        if !matches!(self.phase, Phase::Launching | Phase::Running) {
-            return;
-        }
-        match Record::receive(&launched.socket) {
-            Ok(Some(record)) => self.on_record(record, out),
-            // Its end is told by its pidfd too, but not always first.
-            Ok(None) => self.put_down(out),
-            Err(error) => self.kill(Outcome::retryable("run", format!("init: {error}")), out),
-        }
-    }
-
-    fn on_record(&mut self, record: Record, out: &mut Vec<Message>) {
-        let Some(launched) = &mut self.launched else {
-            return;
-        };
-        match record {
-            Record::Probed { attempt, errno } => launched.note_probe(attempt, errno),
-            Record::StepFailed { step, errno } => {
-                let why = failed_step(launched, step, errno);
-                self.kill(Outcome::permanent("launch", why), out);
-            }
-            Record::AtBarrier => self.pass_barrier(out),
-            Record::StepEnded {
-                signalled,
-                code,
-                micros,
-            } => {
-                self.usage.wall_micros += micros;
-                self.steps.push(StepRecord {
-                    exit_code: (!signalled).then_some(code),
-                    signal: signalled.then_some(code),
-                    wall_micros: micros,
-                });
-            }
-            Record::StartFailed { errno } => {
-                let why = format!(
-                    "/bin/sh cannot be started: {}",
-                    io::Error::from_raw_os_error(errno)
-                );
-                self.kill(Outcome::permanent("launch", why), out);
-            }
-            Record::Done => {
-                self.steps_done = true;
-                self.put_down(out);
-            }
-            Record::Placed | Record::Go => {
-                self.kill(
-                    Outcome::retryable("run", "init sent what only the spawner sends"),
-                    out,
-                );
-            }
-        }
-    }
-
-    fn pass_barrier(&mut self, out: &mut Vec<Message>) {
-        let Some(launched) = &mut self.launched else {
-            return;
-        };
-        match launched.pass_barrier() {
-            Ok(()) => {
-                self.phase = Phase::Running;
-                self.deadline = in_time(Duration::from_secs(self.plan.limits.get().wall_seconds));
-                self.announced = true;
-                self.answer(Answer::Launched, out);
-            }
-            Err(error) => self.kill(Outcome::permanent("launch", error), out),
-        }
-    }
-
     /// Asks whether the last process is gone; goes on to the end if so.
     pub fn look_whether_dead(&mut self, out: &mut Vec<Message>) {
         let (Phase::Dying, Some(launched)) = (&self.phase, &self.launched) else {
             return;
         };
-        let reaped = launched
-            .init
-            .try_wait()
-            .map(|ended| ended.is_some())
-            .unwrap_or(true);
+        if !self.reaped {
+            let ended = launched.init.try_wait().map(|ended| ended.is_some());
+            self.reaped = ended.unwrap_or(true);
+        }
         match launched.group.is_empty() {
-            Ok(true) if reaped => {}
+            Ok(true) if self.reaped => {}
             Ok(_) => return,
             Err(error) => {
-                self.cause = Some(Outcome::retryable(
-                    "run",
-                    format!("the cgroup cannot be read: {error}"),
-                ));
+                self.cause = Some(unreadable(&error));
                 return self.end(out);
             }
         }
-        match launched.group.usage() {
-            Ok(usage) => {
-                self.usage = Usage {
-                    wall_micros: self.usage.wall_micros,
-                    ..usage
-                };
-            }
-            Err(error) => {
-                self.cause = Some(Outcome::retryable(
-                    "run",
-                    format!("the cgroup cannot be read: {error}"),
-                ))
-            }
+        if let Err(error) = self.look_at_usage() {
+            self.cause = Some(unreadable(&error));
         }
+        self.note_interrupted_step();
         self.end(out);
     }
 
@@ -309,13 +245,13 @@ impl Attempt {
                 self.deadline = None;
                 self.answer(Answer::Staged, out);
             }
-            (Phase::Launching | Phase::Running | Phase::Dying, store::Answer::LogOpen) => {}
-            (Phase::Launching | Phase::Running | Phase::Dying, store::Answer::LogExceeded) => {
-                let cause = Outcome::LimitExceeded {
-                    limit: LimitKind::Log,
-                    figure: self.plan.limits.get().log_bytes,
-                };
-                self.kill(cause, out);
+            (_, store::Answer::LogOpen) if self.launched.is_some() => {}
+            (_, store::Answer::LogMarked(mark)) if self.launched.is_some() => {
+                self.on_mark(mark, out);
+            }
+            (_, store::Answer::LogExceeded { written }) if self.launched.is_some() => {
+                self.log_written = Some(written);
+                self.kill(self.log_exceeded(), out);
             }
             (_, store::Answer::Failed { class, why }) => {
                 let cause = match class {
@@ -341,8 +277,10 @@ impl Attempt {
         match self.phase {
             Phase::Running => {
                 let wall_seconds = self.plan.limits.get().wall_seconds;
-                self.kill(Outcome::TimedOut { wall_seconds }, out);
+                self.stop(Outcome::TimedOut { wall_seconds }, out);
             }
+            // The grace is over; why it had to end is known.
+            Phase::Stopping => self.put_down(out),
             Phase::Dying => {
                 self.cause = Some(Outcome::retryable(
                     "run",
@@ -358,13 +296,16 @@ impl Attempt {
     pub fn next_look(&self) -> Option<Instant> {
         match self.phase {
             Phase::Dying => in_time(DYING_LOOK).min(self.deadline),
+            Phase::Running | Phase::Stopping => self.look.into_iter().chain(self.deadline).min(),
             _ => self.deadline,
         }
     }
 
     /// Whether it has to be looked at whenever the loop comes round: always while it dies.
     pub fn is_due(&self, now: Instant) -> bool {
-        matches!(self.phase, Phase::Dying) || self.deadline.is_some_and(|deadline| deadline <= now)
+        let over = |time: Option<Instant>| time.is_some_and(|time| time <= now);
+        let looks = matches!(self.phase, Phase::Running | Phase::Stopping) && over(self.look);
+        matches!(self.phase, Phase::Dying) || looks || over(self.deadline)
     }
 }
 
@@ -376,24 +317,11 @@ fn check(plan: &Plan, caps: &Limits) -> Result<(), String> {
     let later = |field: &str| Err(format!("{field}: not supported yet by this spawner"));
     match plan.image {
         Image::Host if !plan.inputs.is_empty() => later("inputs"),
-        Image::Host if plan.working_directory.is_some() => later("working_directory"),
         Image::Host => Ok(()),
         Image::Tree(_) => later("image"),
     }
 }
 
-/// What init says about a step that failed: the name from the list, and its own words.
-fn failed_step(launched: &Launched, step: u32, errno: i32) -> String {
-    let mut explanation = [0; EXPLANATION_BYTES];
-    let text = match launched.socket.receive(&mut explanation) {
-        Ok(Some(received)) => String::from_utf8_lossy(&explanation[..received.length]).into_owned(),
-        _ => io::Error::from_raw_os_error(errno).to_string(),
-    };
-    match usize::try_from(step)
-        .ok()
-        .and_then(|index| STEPS.get(index))
-    {
-        Some(step) => step.failed(&text),
-        None => format!("containment step {step}: {text}"),
-    }
+pub(super) fn unreadable(error: &io::Error) -> Outcome {
+    Outcome::retryable("run", format!("the cgroup cannot be read: {error}"))
 }

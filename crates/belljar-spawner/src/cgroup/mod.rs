@@ -8,6 +8,7 @@ mod tree;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use belljar_core::LimitFigures;
@@ -112,9 +113,12 @@ impl Group {
     /// # Errors
     /// What read(2) says.
     pub fn is_empty(&self) -> io::Result<bool> {
-        Ok(fs::read_to_string(self.unified.join("cgroup.events"))?
-            .lines()
-            .any(|line| line == "populated 0"))
+        // By the descriptor that is polled: only reading it takes the news from it.
+        let mut buffer = [0; 256];
+        let length = self.events.read_at(&mut buffer, 0)?;
+        Ok(buffer[..length]
+            .split(|byte| *byte == b'\n')
+            .any(|line| line == b"populated 0"))
     }
 
     /// Removes it. Fails while a process is in it.
@@ -145,11 +149,18 @@ impl Group {
                 keyed(&self.get("memory", "memory.oom_control")?, "oom_kill")?,
             ),
         };
+        // Later than the v2 floor's kernel in both hierarchies, but not in every one below it.
+        let pids_peak = match self.directory("pids").join("pids.peak").exists() {
+            true => self.number("pids", "pids.peak")?,
+            false => 0,
+        };
         Ok(Usage {
             cpu_micros,
             memory_peak_bytes,
             oom_kills,
-            wall_micros: 0,
+            pids_peak,
+            pids_refused: keyed(&self.get("pids", "pids.events")?, "max")?,
+            ..Usage::default()
         })
     }
 

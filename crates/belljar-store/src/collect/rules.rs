@@ -6,8 +6,8 @@ use belljar_plan::{OutputEntry, OutputKind};
 
 use crate::failed::Failed;
 
-/// What a collector may send, and in which order: a state machine without I/O. Paths equal or lie under
-/// declared outputs, come once, and inside a declared directory after the directory they lie in; totals
+/// What a collector may send, and in which order: a state machine without I/O. Paths match declared outputs
+/// or lie in what does, come once, and inside a declared directory after the directory they lie in; totals
 /// stay under the limits; links stay inside the declared directory they lie in.
 #[derive(Debug)]
 pub(crate) struct Collection {
@@ -74,7 +74,8 @@ impl Collection {
         self.bytes = self.bytes.saturating_add(length as u64);
         open.bytes = open.bytes.saturating_add(length as u64);
         if self.bytes > self.limits.bytes {
-            return Err(Rejected::Outputs(Refusal::TooManyBytes));
+            let bytes = self.bytes;
+            return Err(Rejected::Outputs(Refusal::TooManyBytes { bytes }));
         }
         if open.bytes > bounds::BLOB_BYTES {
             return Err(refused(format!(
@@ -129,23 +130,28 @@ impl Collection {
         if self.open.is_some() {
             return Err(out_of_order("the collection ended inside a file"));
         }
-        let mut absent = self
-            .declared
-            .iter()
-            .filter(|path| !self.entries.contains_key(*path));
-        if let Some(first) = absent.next() {
-            let more = match absent.count() {
-                0 => String::new(),
-                n => format!(", and {n} more are not there either"),
-            };
-            return Err(refused(format!(
-                "the declared output `{first}` is not there{more}"
-            )));
+        if let Some(why) = self.absent() {
+            return Err(refused(why));
         }
         let entries = self.entries.into_iter();
         Ok(entries
             .map(|(path, kind)| OutputEntry { path, kind })
             .collect())
+    }
+
+    /// What was declared and has not come, in words.
+    fn absent(&self) -> Option<String> {
+        let mut absent = self.declared.unmatched(self.entries.keys());
+        let first = absent.next()?;
+        let why = match first.is_literal() {
+            true => "is not there",
+            false => "matches nothing",
+        };
+        let more = match absent.count() {
+            0 => String::new(),
+            n => format!(", and {n} more are not there either"),
+        };
+        Some(format!("the declared output `{first}` {why}{more}"))
     }
 
     /// Whether an entry may stand at `path`. Tells how many directories lie between it and the declared
@@ -155,10 +161,11 @@ impl Collection {
             return Err(out_of_order("an entry came inside a file"));
         }
         if self.entries.len() as u64 >= self.limits.entries {
-            return Err(Rejected::Outputs(Refusal::TooManyEntries));
+            let entries = self.entries.len() as u64 + 1;
+            return Err(Rejected::Outputs(Refusal::TooManyEntries { entries }));
         }
         self.count_name(path.as_str())?;
-        let Some(output) = self.declared.iter().find(|output| path.starts_with(output)) else {
+        let Some(output) = self.declared.root_of(path) else {
             return Err(refused(format!("`{path}` lies under no declared output")));
         };
         if self.entries.contains_key(path) {

@@ -1,9 +1,12 @@
 use super::*;
 use crate::log::{LogSink, OpenLog};
+use belljar_plan::store::StepMark;
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn open(limit_bytes: u64) -> Request {
     Request::OpenLog { limit_bytes }
@@ -59,7 +62,10 @@ fn a_log_past_its_limit_is_cut_reported_once_and_still_read() {
     });
     // Far more than a pipe holds: a reader that stopped would block this.
     writing.write_all(&[b'x'; 300_000]).unwrap();
-    assert_eq!(peer.answer(), Answer::LogExceeded);
+    let Answer::LogExceeded { written } = peer.answer() else {
+        panic!("it is too long");
+    };
+    assert!((11..=300_010).contains(&written), "{written}");
     writing.write_all(&[b'y'; 300_000]).unwrap();
     drop(writing);
     let object = ObjectId::of(b"0123456789");
@@ -82,7 +88,78 @@ fn that_a_log_is_too_long_is_told_after_its_opening() {
         writing.write_all(b"too much already").unwrap();
         peer.ask_with(&open(3), reading);
         assert_eq!(peer.answer(), Answer::LogOpen);
-        assert_eq!(peer.answer(), Answer::LogExceeded);
+        assert_eq!(peer.answer(), Answer::LogExceeded { written: 16 });
+    }
+}
+
+#[test]
+fn marks_stand_behind_all_that_was_written_before_them() {
+    let rig = Rig::new();
+    let (mut peer, mut writing) = logging(&rig, 1000);
+    let marked = |step, offset| Answer::LogMarked(StepMark { step, offset });
+    writing.write_all(b"early").unwrap();
+    assert_eq!(peer.reply(&Request::MarkLog { step: 0 }), marked(0, 0));
+    for (step, length) in (1..20).zip((10..).step_by(5)) {
+        writing.write_all(b"later").unwrap();
+        assert_eq!(
+            peer.reply(&Request::MarkLog { step }),
+            marked(step, length),
+            "wherever the reader is"
+        );
+    }
+    assert_eq!(peer.fails(&Request::MarkLog { step: 7 }), Failure::Refused);
+    let marks = std::fs::read_to_string(rig.log(1).with_extension("steps")).unwrap();
+    assert_eq!(marks.lines().count(), 20);
+    assert_eq!(marks.lines().nth(1), Some(r#"{"offset":10,"step":1}"#));
+    writing.write_all(&[b'x'; 2000]).unwrap();
+    assert_eq!(peer.answer(), Answer::LogExceeded { written: 2100 });
+    assert_eq!(
+        peer.reply(&Request::MarkLog { step: 20 }),
+        marked(20, 1000),
+        "what is not kept has no place"
+    );
+    drop(writing);
+    peer.ask(&Request::FinishLog);
+    assert!(matches!(peer.answer(), Answer::LogFinished { .. }));
+    assert_eq!(peer.fails(&Request::MarkLog { step: 21 }), Failure::Refused);
+}
+
+#[test]
+fn a_mark_does_not_wait_for_writers_that_go_on() {
+    let rig = Rig::new();
+    let (mut peer, mut writing) = logging(&rig, 1 << 30);
+    assert!(matches!(
+        peer.reply(&Request::MarkLog { step: 0 }),
+        Answer::LogMarked(_)
+    ));
+    let mut background = writing.try_clone().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stop);
+    let flood = std::thread::spawn(move || {
+        while !told.load(Ordering::Relaxed) {
+            background.write_all(&[b'.'; 512]).unwrap();
+        }
+    });
+    let mut offsets = vec![0];
+    for step in 1..16 {
+        // The step's own words are in its part, whatever comes in between.
+        writing.write_all(format!("<{step}>").as_bytes()).unwrap();
+        match peer.reply(&Request::MarkLog { step }) {
+            Answer::LogMarked(mark) => offsets.push(usize::try_from(mark.offset).unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    flood.join().unwrap();
+    drop(writing);
+    assert!(matches!(
+        peer.reply(&Request::FinishLog),
+        Answer::LogFinished { .. }
+    ));
+    let log = std::fs::read(rig.log(1)).unwrap();
+    for (step, part) in (1..16).zip(offsets.windows(2)) {
+        let text = String::from_utf8_lossy(&log[part[0]..part[1]]).into_owned();
+        assert!(text.contains(&format!("<{step}>")), "{step} in {part:?}");
     }
 }
 
@@ -148,12 +225,13 @@ fn a_full_disk_is_told_at_the_end_and_does_not_stop_the_build() {
     let sink = LogSink {
         directory: rig.directory.path().to_owned(),
         limit: u64::MAX,
-        exceeded: || (),
+        exceeded: |_| (),
         held: (),
     };
     // full(4) takes the place of the log on a full disk.
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let log = OpenLog::read(File::from(OwnedFd::from(reading)), full, sink).unwrap();
+    let marks = rig.directory.path().join("steps");
+    let log = OpenLog::read(File::from(OwnedFd::from(reading)), full, sink, marks).unwrap();
     writing.write_all(&[b'x'; 300_000]).unwrap();
     drop(writing);
     assert_eq!(

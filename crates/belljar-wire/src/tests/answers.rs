@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::{
     Artifact, ArtifactKind, BuildEvidence, BuildRecord, BuildState, BuildSummary, Evidence, Layer,
-    LayerVerdict, Problem, Reason, ServerInfo, build_name, parse_build_name, parse_evidence_name,
-    v1,
+    LayerVerdict, Problem, Reason, ServerInfo, StepEnding, StepReport, build_name,
+    parse_build_name, parse_evidence_name, v1,
 };
 use belljar_core::{
     BuildId, BuildSpec, Image, Inputs, Invalid, LimitKind, Limits, Network, ObjectId, Outcome,
@@ -72,6 +72,20 @@ fn record() -> BuildRecord {
         started: Some(Timestamp::from_millis(1_763_771_400_999)),
         ended: Some(Timestamp::from_millis(1_763_771_401_000)),
         submitter: "unix:uid=0".to_owned(),
+        steps: [
+            StepEnding::Exited(0),
+            StepEnding::Signalled(9),
+            StepEnding::Killed,
+        ]
+        .map(|ending| StepReport {
+            ending,
+            started: Timestamp::from_millis(1_763_771_400_500),
+            wall_micros: 1,
+            cpu_micros: 2,
+            log_offset: 3,
+            log_bytes: 4,
+        })
+        .into(),
     }
 }
 
@@ -84,6 +98,7 @@ fn a_build_survives_the_wire() {
         attempt: 0,
         outcome: None,
         artifacts: Vec::new(),
+        steps: Vec::new(),
         evidence: Evidence::default(),
         started: None,
         ended: None,
@@ -107,7 +122,11 @@ fn every_state_and_outcome_survives_the_wire() {
         };
         assert_eq!(BuildRecord::try_from(v1::Build::from(&build)), Ok(build));
     }
-    let limit = |limit| Outcome::LimitExceeded { limit, figure: 5 };
+    let limits = LimitKind::ALL.map(|limit| Outcome::LimitExceeded {
+        limit,
+        figure: 5,
+        used: 6,
+    });
     let outcomes = [
         Outcome::Succeeded,
         Outcome::Failed {
@@ -118,10 +137,6 @@ fn every_state_and_outcome_survives_the_wire() {
         Outcome::TimedOut {
             wall_seconds: 86_400,
         },
-        limit(LimitKind::Memory),
-        limit(LimitKind::Log),
-        limit(LimitKind::OutputBytes),
-        limit(LimitKind::OutputEntries),
         Outcome::OutputRejected {
             why: "no `app`".to_owned(),
         },
@@ -141,7 +156,7 @@ fn every_state_and_outcome_survives_the_wire() {
     ];
     let kinds: std::collections::BTreeSet<_> = outcomes.iter().map(Outcome::kind).collect();
     assert_eq!(kinds, Outcome::KINDS.into());
-    for outcome in outcomes {
+    for outcome in outcomes.into_iter().chain(limits) {
         let message = v1::Outcome::from(&outcome);
         assert_eq!(message.text, outcome.to_string());
         assert_eq!(Outcome::try_from(message), Ok(outcome));

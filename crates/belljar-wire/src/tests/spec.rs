@@ -131,7 +131,7 @@ fn every_field_of_the_message_reaches_the_domain() {
 
 #[test]
 fn every_limit_of_the_message_reaches_the_domain() {
-    let set: [(&str, LimitChange); 9] = [
+    let set: [(&str, LimitChange); 11] = [
         ("wall_seconds", |l| l.wall_seconds = Some(3)),
         ("cpu_millis", |l| l.cpu_millis = Some(3)),
         ("memory_bytes", |l| l.memory_bytes = Some(3)),
@@ -141,6 +141,8 @@ fn every_limit_of_the_message_reaches_the_domain() {
         ("log_bytes", |l| l.log_bytes = Some(3)),
         ("output_bytes", |l| l.output_bytes = Some(3)),
         ("output_entries", |l| l.output_entries = Some(3)),
+        ("cpu_seconds", |l| l.cpu_seconds = Some(3)),
+        ("grace_seconds", |l| l.grace_seconds = Some(3)),
     ];
     let domain: BTreeSet<String> = Limits::DEFAULT
         .get()
@@ -170,7 +172,7 @@ fn every_limit_of_the_message_reaches_the_domain() {
 #[test]
 fn bad_fields_are_named_by_their_path() {
     let limits = |limits| move |s: &mut v1::BuildSpec| s.limits = Some(limits);
-    let cases: [(&str, Result<BuildSpec, Invalid>); 19] = [
+    let cases: [(&str, Result<BuildSpec, Invalid>); 20] = [
         ("image", parse(|s| s.image.clear())),
         ("source", parse(|s| s.source = None)),
         (
@@ -206,6 +208,7 @@ fn bad_fields_are_named_by_their_path() {
         ("outputs", parse(|s| s.outputs.clear())),
         ("outputs[1]", parse(|s| s.outputs.push("../up".to_owned()))),
         ("outputs[1]", parse(|s| s.outputs.push("app".to_owned()))),
+        ("outputs[1]", parse(|s| s.outputs.push("lib/[a".to_owned()))),
         ("outputs", parse(|s| s.outputs.push("app/inner".to_owned()))),
         (
             "limits.pids",
@@ -249,6 +252,21 @@ fn outputs_are_a_set() {
     assert_eq!(one.digest(), other.digest());
 }
 
+#[test]
+fn what_is_not_asked_for_is_the_operators_default() {
+    let mut figures = *Limits::DEFAULT.get();
+    (figures.pids, figures.grace_seconds) = (7, 8);
+    let defaults = Limits::new(figures).unwrap();
+    let plain = crate::with_defaults(None, &defaults);
+    assert_eq!(Limits::try_from(plain), Ok(defaults));
+    let asked = v1::Limits {
+        pids: Some(9),
+        ..Default::default()
+    };
+    let limits = Limits::try_from(crate::with_defaults(Some(asked), &defaults)).unwrap();
+    assert_eq!((limits.get().pids, limits.get().grace_seconds), (9, 8));
+}
+
 fn figures() -> impl Strategy<Value = Limits> {
     let most = *Limits::CEILING.get();
     let figures = (
@@ -261,6 +279,8 @@ fn figures() -> impl Strategy<Value = Limits> {
         1..=most.log_bytes,
         1..=most.output_bytes,
         1..=most.output_entries,
+        1..=most.cpu_seconds,
+        1..=most.grace_seconds,
     );
     figures.prop_map(|f| {
         Limits::new(LimitFigures {
@@ -273,6 +293,8 @@ fn figures() -> impl Strategy<Value = Limits> {
             log_bytes: f.6,
             output_bytes: f.7,
             output_entries: f.8,
+            cpu_seconds: f.9,
+            grace_seconds: f.10,
         })
         .unwrap()
     })
@@ -283,7 +305,7 @@ prop_compose! {
         content in proptest::collection::vec(any::<u8>(), 0..9),
         run in proptest::collection::vec("[^\0]{0,20}x", 1..5),
         env in proptest::collection::btree_map("V[A-Za-z0-9_]{1,8}", "[^\0]{0,20}", 0..5),
-        outputs in proptest::collection::btree_set("[^/\0-\u{1f}\u{7f}-\u{9f}]{1,9}", 1..5),
+        outputs in proptest::collection::btree_set("[^/\\[*\0-\u{1f}\u{7f}-\u{9f}]{1,9}|[a*]{1,2}|\\[[ab]+\\]", 1..5),
         limits in figures(),
         source_date_epoch in 0..1_u64 << 53,
     ) -> BuildSpec {

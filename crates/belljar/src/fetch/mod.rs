@@ -3,15 +3,17 @@
 mod output;
 mod tree;
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::google::bytestream::ReadRequest;
-use belljar_core::{Hasher, Invalid, ObjectId, RelPath, bounds};
+use belljar_core::{Hasher, Invalid, ObjectId, Outputs, RelPath, bounds};
 use belljar_wire::{Artifact, ArtifactKind};
 
 use crate::client::{self, Client, call, object_id, reapi_digest, sha256};
+use crate::evidence;
 
 pub(crate) use output::{Output, Staged};
 use tree::{Laid, Pending, Tree};
@@ -59,6 +61,35 @@ pub(crate) enum Error {
         /// Why.
         source: std::io::Error,
     },
+}
+
+/// What a build's outputs came to: each file or directory that a declared output matches, the outermost.
+///
+/// # Errors
+/// When an artifact belongs to no declared output, a declared one has none, or one of them stands where
+/// evidence goes.
+pub(crate) fn roots(outputs: &Outputs, artifacts: &[Artifact]) -> Result<BTreeSet<RelPath>, Error> {
+    let mut roots = BTreeSet::new();
+    for Artifact { path, .. } in artifacts {
+        let root = outputs.root_of(path).ok_or_else(|| Error::Artifact {
+            path: path.clone(),
+            why: "was not declared".to_owned(),
+        })?;
+        if !roots.contains(&root) {
+            evidence::keeps_clear(&root).map_err(|e| Error::Artifact {
+                path: root.clone(),
+                why: format!("cannot be put there: {}", e.reason),
+            })?;
+            roots.insert(root);
+        }
+    }
+    let missing = outputs.unmatched(artifacts.iter().map(|a| &a.path)).next();
+    let unusable = |why: String| client::Error::answer(READING, Invalid::field("artifacts", why));
+    if let Some(missing) = missing {
+        return Err(unusable(format!("nothing is listed that `{missing}` matches")).into());
+    }
+    evidence::are_apart(&roots).map_err(|e| unusable(e.reason))?;
+    Ok(roots)
 }
 
 /// Fetches everything that a build declared and left, and puts each declared output in its place as a whole,
@@ -308,6 +339,30 @@ mod tests {
         }
         listed.sort_by(|a, b| a.path.cmp(&b.path));
         (vec![path("app"), path("dist")], listed, contents)
+    }
+
+    #[test]
+    fn what_outputs_came_to_is_found_in_what_is_listed() {
+        let (_, listed, _) = build();
+        let outputs =
+            |texts: &[&str]| Outputs::new(texts.iter().map(|text| path(text)).collect()).unwrap();
+        let found = |texts: &[&str]| roots(&outputs(texts), &listed);
+        let due = |texts: &[&str]| texts.iter().map(|text| path(text)).collect::<BTreeSet<_>>();
+        assert_eq!(found(&["app", "dist"]).unwrap(), due(&["app", "dist"]));
+        assert_eq!(
+            found(&["a*", "dist", "dist/sub/*"]).unwrap(),
+            due(&["app", "dist"])
+        );
+        assert!(found(&["app"]).is_err(), "`dist` was not declared");
+        assert!(found(&["app", "dist", "*.whl"]).is_err(), "nothing matches");
+        let log = Artifact {
+            path: path("build.log"),
+            ..listed[0].clone()
+        };
+        assert!(
+            roots(&outputs(&["b*"]), &[log]).is_err(),
+            "in the place of evidence"
+        );
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use belljar_attest::{PublicKey, Verdict, verify};
 use belljar_core::{Invalid, ObjectId, RelPath, bounds};
@@ -12,13 +12,14 @@ use crate::fetch::{self, Output};
 
 const DOING: &str = "reading the evidence";
 
-/// Fetches the bundle, verifies it against what was fetched, and writes it beside each declared output,
+/// Fetches the bundle, verifies it against what was fetched, and writes it beside each output,
 /// with the public key at the top.
 pub(super) async fn bring_home(
     client: &Client,
     output: &Output,
     build: &BuildRecord,
     server: &ServerInfo,
+    roots: &BTreeSet<RelPath>,
 ) -> Result<Verdict, Error> {
     let unusable = |invalid: Invalid| super::unusable(DOING, invalid);
     let bundle = build.evidence.bundle;
@@ -32,8 +33,8 @@ pub(super) async fn bring_home(
     let key = PublicKey::from_pem(&server.public_key_pem)
         .map_err(|e| unusable(e.within("public_key_pem")))?;
     let mut verdict = None;
-    // A bundle is about all artifacts together: one out of each declared output shows that it is about these.
-    for object in one_file_each(build).into_values() {
+    // A bundle is about all artifacts together: one out of each output shows that it is about these.
+    for object in one_file_each(build, roots).into_values() {
         let said =
             verify(&bytes, &server.public_key_pem, &object.digest).map_err(Error::NotVerified)?;
         verdict.get_or_insert(said);
@@ -42,7 +43,7 @@ pub(super) async fn bring_home(
         verdict.ok_or_else(|| unusable(Invalid::field("artifacts", "none of them is a file")))?;
     about(&verdict, build).map_err(unusable)?;
     let envelope = envelope(&bytes).map_err(unusable)?;
-    for declared in build.spec.outputs.iter() {
+    for declared in roots {
         let beside = |suffix: &str| RelPath::new(format!("{declared}{suffix}")).map_err(unusable);
         output.write(&beside(BUNDLE_SUFFIX)?, &bytes)?;
         output.write(&beside(ENVELOPE_SUFFIX)?, envelope.as_bytes())?;
@@ -78,17 +79,15 @@ fn about(verdict: &Verdict, build: &BuildRecord) -> Result<(), Invalid> {
     }
 }
 
-/// The first regular file of each declared output that has one.
-fn one_file_each(build: &BuildRecord) -> BTreeMap<&RelPath, ObjectId> {
+/// The first regular file of each output that has one.
+fn one_file_each<'a>(
+    build: &'a BuildRecord,
+    roots: &'a BTreeSet<RelPath>,
+) -> BTreeMap<&'a RelPath, ObjectId> {
     let mut files = BTreeMap::new();
     for (path, object) in fetch::files(&build.artifacts) {
-        if let Some(declared) = build
-            .spec
-            .outputs
-            .iter()
-            .find(|declared| path.starts_with(declared))
-        {
-            files.entry(declared).or_insert(object);
+        if let Some(root) = roots.iter().find(|root| path.starts_with(root)) {
+            files.entry(root).or_insert(object);
         }
     }
     files

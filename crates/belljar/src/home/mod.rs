@@ -15,6 +15,7 @@ use crate::evidence::{LOG, RECEIPT, RECORD, TRAIL};
 use crate::exit;
 use crate::fetch::{self, Output};
 use crate::report::{self, Ended};
+use crate::steps;
 use crate::terminal::{self, Terminal};
 
 /// Fetches artifacts and evidence of a build that succeeded, and verifies one against the other; of any build
@@ -31,13 +32,14 @@ pub(crate) async fn bring(
 ) -> Result<Option<Verdict>, Error> {
     let mut verdict = None;
     if build.outcome.as_ref().is_some_and(Outcome::is_success) {
-        fetch::artifacts(client, output, build.spec.outputs.iter(), &build.artifacts).await?;
+        let roots = fetch::roots(&build.spec.outputs, &build.artifacts)?;
+        fetch::artifacts(client, output, &roots, &build.artifacts).await?;
         terminal.phase(&format!(
             "artifacts: {}, in {}",
             build.artifacts.len(),
             output.path().display()
         ));
-        verdict = Some(evidence::bring_home(client, output, build, server).await?);
+        verdict = Some(evidence::bring_home(client, output, build, server, &roots).await?);
         terminal.phase("the provenance was verified against them");
     }
     if let Some(receipt) = build.evidence.receipt {
@@ -94,6 +96,7 @@ fn summary(ended: &Ended<'_>) -> String {
         .as_ref()
         .map_or_else(String::new, Outcome::to_string);
     let mut lines = vec![format!("{} {outcome}", belljar_wire::build_name(&build.id))];
+    lines.extend(steps::lines(&build.spec, &build.steps));
     let out = ended.output.display();
     for (path, object) in fetch::files(&build.artifacts) {
         lines.push(format!(

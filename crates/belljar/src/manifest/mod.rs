@@ -3,13 +3,14 @@
 //! ```toml
 //! image = "host"                   # required; the operator's listed host paths, not hermetic
 //! run = ["make", "make check"]     # required; each a script for `sh -eu -c`
-//! outputs = ["app", "doc/html"]    # required; files or directories below the working directory
+//! outputs = ["app", "doc/*.html"]  # required; files, directories or patterns below the source directory
+//! working_directory = "sub"        # optional; where the commands run, below the source directory
 //! source_date_epoch = 1700000000   # optional; seconds since 1970
 //!
 //! [env]                            # optional
 //! CFLAGS = "-O2"
 //!
-//! [limits]                         # optional; what is left out is the server's default
+//! [limits]                         # optional; what is left out is the daemon's default
 //! wall_seconds = 600
 //! ```
 
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use belljar_core::{
     BuildSpec, EnvName, EnvValue, Image, Inputs, Invalid, Limits, Network, ObjectId, Outputs,
-    Steps, bounds,
+    PartialLimits, RelPath, Steps, bounds,
 };
 
 pub(crate) use place::Place;
@@ -38,7 +39,9 @@ pub(crate) struct Manifest {
     run: Steps,
     outputs: Outputs,
     env: BTreeMap<EnvName, EnvValue>,
-    limits: Limits,
+    working_directory: Option<RelPath>,
+    /// What it asks for; the rest is the daemon's default.
+    limits: PartialLimits,
     source_date_epoch: u64,
 }
 
@@ -128,20 +131,23 @@ impl Manifest {
         read::manifest(text).map_err(|(offset, invalid)| wrong(Place::at(text, offset), invalid))
     }
 
-    /// The specification of a build of the tree `source`.
-    pub(crate) fn spec(self, source: ObjectId) -> BuildSpec {
-        BuildSpec {
+    /// The specification of a build of the tree `source`, where the daemon's default limits are `defaults`.
+    ///
+    /// # Errors
+    /// When these are none.
+    pub(crate) fn spec(self, source: ObjectId, defaults: &Limits) -> Result<BuildSpec, Invalid> {
+        Ok(BuildSpec {
             image: self.image,
             source,
             inputs: Inputs::default(),
-            working_directory: None,
+            working_directory: self.working_directory,
             run: self.run,
             env: self.env,
             outputs: self.outputs,
-            limits: self.limits,
+            limits: self.limits.over(defaults)?,
             network: Network::None,
             source_date_epoch: self.source_date_epoch,
-        }
+        })
     }
 }
 

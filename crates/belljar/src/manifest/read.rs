@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use belljar_core::{
-    BuildSpec, EnvName, EnvValue, Image, Invalid, LimitFigures, Limits, Outputs, RelPath, Script,
-    Steps, bounds,
+    BuildSpec, EnvName, EnvValue, Image, Invalid, Limits, OutputPattern, Outputs, PartialLimits,
+    RelPath, Script, Steps, bounds,
 };
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -17,12 +17,13 @@ type Refusal = (usize, Invalid);
 type Value<'i> = Spanned<DeValue<'i>>;
 
 /// Every field with how its absence is taken. What is not here is refused.
-const FIELDS: [&str; 6] = [
+const FIELDS: [&str; 7] = [
     "image",
     "run",
     "outputs",
     "env",
     "limits",
+    "working_directory",
     "source_date_epoch",
 ];
 
@@ -61,7 +62,13 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, Refusal> {
         run: steps(required(table, "run")?)?,
         outputs: outputs(required(table, "outputs")?)?,
         env: table.get("env").map_or(Ok(BTreeMap::new()), environment)?,
-        limits: table.get("limits").map_or(Ok(Limits::DEFAULT), limits)?,
+        limits: table
+            .get("limits")
+            .map_or(Ok(PartialLimits::default()), limits)?,
+        working_directory: table
+            .get("working_directory")
+            .map(working_directory)
+            .transpose()?,
         source_date_epoch: match table.get("source_date_epoch") {
             Some(value) => number("source_date_epoch", value)?,
             None => BuildSpec::DEFAULT_EPOCH,
@@ -100,7 +107,7 @@ fn steps(value: &Value<'_>) -> Result<Steps, Refusal> {
 }
 
 fn outputs(value: &Value<'_>) -> Result<Outputs, Refusal> {
-    let mut paths = BTreeSet::new();
+    let (mut paths, mut plain) = (BTreeSet::new(), BTreeSet::new());
     for (index, element) in elements("outputs", value)?.iter().enumerate() {
         let field = format!("outputs[{index}]");
         let refused = |e: Invalid| refuse(element, e.within(&field));
@@ -108,10 +115,12 @@ fn outputs(value: &Value<'_>) -> Result<Outputs, Refusal> {
         if paths.contains(&path) {
             return Err(refused(Invalid::new(format!("`{path}` is declared twice"))));
         }
-        evidence::keeps_clear(&path).map_err(refused)?;
+        let pattern = OutputPattern::from_path(&path).map_err(refused)?;
+        evidence::pattern_keeps_clear(&pattern).map_err(refused)?;
+        plain.extend(pattern.literal());
         paths.insert(path);
     }
-    evidence::are_apart(&paths).map_err(|e| refuse(value, e.within("outputs")))?;
+    evidence::are_apart(&plain).map_err(|e| refuse(value, e.within("outputs")))?;
     Outputs::new(paths).map_err(|e| refuse(value, e.within("outputs")))
 }
 
@@ -137,12 +146,17 @@ fn environment(value: &Value<'_>) -> Result<BTreeMap<EnvName, EnvValue>, Refusal
     Ok(env)
 }
 
-fn limits(value: &Value<'_>) -> Result<Limits, Refusal> {
+fn working_directory(value: &Value<'_>) -> Result<RelPath, Refusal> {
+    let field = "working_directory";
+    RelPath::new(string(field, value)?).map_err(|e| refuse(value, e.within(field)))
+}
+
+fn limits(value: &Value<'_>) -> Result<PartialLimits, Refusal> {
     let table = subtable("limits", value)?;
-    let mut figures = *Limits::DEFAULT.get();
+    let mut asked = PartialLimits::default();
     for (key, value) in table {
         let name = key.get_ref().as_ref();
-        let Some(figure) = figure(&mut figures, name) else {
+        let Some(figure) = asked.figure(name) else {
             let known = Limits::DEFAULT
                 .get()
                 .named()
@@ -154,28 +168,13 @@ fn limits(value: &Value<'_>) -> Result<Limits, Refusal> {
                 Invalid::field(field, format!("unknown limit; the limits are {known}")),
             ));
         };
-        *figure = number(&format!("limits.{name}"), value)?;
+        *figure = Some(number(&format!("limits.{name}"), value)?);
     }
-    Limits::new(figures).map_err(|e| {
+    asked.over(&Limits::DEFAULT).map_err(|e| {
         let place = table.get(e.field.as_str()).unwrap_or(value);
         refuse(place, e.within("limits"))
-    })
-}
-
-/// The figure called `name`.
-fn figure<'a>(figures: &'a mut LimitFigures, name: &str) -> Option<&'a mut u64> {
-    Some(match name {
-        "wall_seconds" => &mut figures.wall_seconds,
-        "cpu_millis" => &mut figures.cpu_millis,
-        "memory_bytes" => &mut figures.memory_bytes,
-        "pids" => &mut figures.pids,
-        "scratch_bytes" => &mut figures.scratch_bytes,
-        "scratch_inodes" => &mut figures.scratch_inodes,
-        "log_bytes" => &mut figures.log_bytes,
-        "output_bytes" => &mut figures.output_bytes,
-        "output_entries" => &mut figures.output_entries,
-        _ => return None,
-    })
+    })?;
+    Ok(asked)
 }
 
 fn string<'a>(field: &str, value: &'a Value<'_>) -> Result<&'a str, Refusal> {

@@ -30,18 +30,23 @@ fn the_documented_example_is_read() {
         .map(|line| format!("{}\n", line.trim_start_matches("//!").trim()))
         .collect();
     let manifest = load(example.as_bytes()).unwrap();
-    let spec = manifest.spec(ObjectId::of(b""));
+    let spec = manifest.spec(ObjectId::of(b""), &Limits::DEFAULT).unwrap();
     assert_eq!(spec.run.iter().len(), 2);
     assert_eq!(spec.source_date_epoch, 1_700_000_000);
     assert_eq!(spec.limits.get().wall_seconds, 600);
     assert_eq!(spec.limits.get().pids, Limits::DEFAULT.get().pids);
     assert_eq!(spec.env.len(), 1);
+    assert_eq!(spec.working_directory, RelPath::new("sub").ok());
 }
 
 #[test]
 fn little_is_enough() {
-    let spec = load(GOOD.as_bytes()).unwrap().spec(ObjectId::of(b"x"));
-    assert_eq!(spec.limits, Limits::DEFAULT);
+    let mut figures = *Limits::DEFAULT.get();
+    figures.pids = 5;
+    let defaults = Limits::new(figures).unwrap();
+    let manifest = load(GOOD.as_bytes()).unwrap();
+    let spec = manifest.spec(ObjectId::of(b"x"), &defaults).unwrap();
+    assert_eq!(spec.limits, defaults, "the daemon's defaults");
     assert_eq!(spec.source_date_epoch, BuildSpec::DEFAULT_EPOCH);
     assert_eq!(spec.source, ObjectId::of(b"x"));
 }
@@ -50,7 +55,7 @@ fn little_is_enough() {
 fn what_is_wrong_is_told_with_line_column_and_field() {
     let with = |more: &str| refusal(&format!("{GOOD}{more}"));
     let instead = |old: &str, new: &str| refusal(&GOOD.replace(old, new));
-    let cases: [(String, &str); 24] = [
+    let cases: [(String, &str); 28] = [
         (
             refusal("image = \"host\"\nrun = [\"make\"\n"),
             "2:14: unclosed array",
@@ -95,6 +100,22 @@ fn what_is_wrong_is_told_with_line_column_and_field() {
         (
             instead("[\"app\"]", "[\"build.log\"]"),
             "3:12: outputs[0]: `build.log` would take the place",
+        ),
+        (
+            instead("[\"app\"]", "[\"lib/a**\"]"),
+            "3:12: outputs[0]: the pattern `lib/a**` has `**` inside",
+        ),
+        (
+            instead("[\"app\"]", "[\"build.*\"]"),
+            "3:12: outputs[0]: `build.*` could take the place",
+        ),
+        (
+            with("working_directory = \"../up\""),
+            "4:21: working_directory: `../up` has a `.` or `..`",
+        ),
+        (
+            with("[limits]\ngrace_seconds = 301"),
+            "5:17: limits.grace_seconds: 301 is beyond the cap of 300",
         ),
         (
             with("deps = [\"Cargo.lock\"]"),

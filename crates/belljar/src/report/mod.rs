@@ -34,6 +34,7 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::exit;
 use crate::source::{ListedBy, Sources};
+use crate::steps;
 use crate::target::Target;
 
 /// A build that has ended, however it did.
@@ -60,6 +61,8 @@ pub(crate) struct Run<'a> {
     /// Where the sources came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<Source<'a>>,
+    /// The steps that ran, in order.
+    steps: Vec<steps::Step<'a>>,
     /// What was collected; `path` is below `output`.
     artifacts: Vec<ArtifactReport<'a>>,
     evidence: EvidenceReport<'a>,
@@ -171,6 +174,7 @@ impl<'a> Run<'a> {
                 files: sources.files.len(),
                 bytes: sources.files.iter().map(|file| file.object.size).sum(),
             }),
+            steps: steps::report(&build.spec, &build.steps),
             artifacts: build.artifacts.iter().map(Into::into).collect(),
             evidence: (&build.evidence).into(),
             log: ended.log,

@@ -35,7 +35,7 @@ pub(super) async fn read(directory: &Path, name: String, limit: usize) -> Result
 #[derive(Clone, Debug)]
 pub(crate) struct Logs(Arc<PathBuf>);
 
-/// One attempt's log, or one build's audit trail, which may still grow.
+/// One attempt's log or what is known of its steps, or one build's audit trail, which may still grow.
 #[derive(Clone, Debug)]
 pub(crate) struct LogFile(Arc<File>);
 
@@ -52,6 +52,11 @@ impl Logs {
     /// The log of `attempt`; none while there is none.
     pub(crate) async fn open(&self, attempt: &AttemptId) -> io::Result<Option<LogFile>> {
         open(self.0.clone(), format!("{attempt}.log")).await
+    }
+
+    /// Where in the log of `attempt` its steps begin (see `StepMark`); none while there is none.
+    pub(crate) async fn marks(&self, attempt: &AttemptId) -> io::Result<Option<LogFile>> {
+        open(self.0.clone(), format!("{attempt}.steps")).await
     }
 }
 

@@ -7,7 +7,9 @@ use belljar_engine::queue::{Record, SubmitError, Submitted};
 use belljar_engine::{CancelError, Engine, Follow};
 use belljar_plan::Verdict;
 use belljar_policy::{Class, Decision, Identity, Policy, decide};
-use belljar_wire::{Layer, LayerVerdict, Problem, Reason, ServerInfo, parse_build_name, v1};
+use belljar_wire::{
+    Layer, LayerVerdict, Problem, Reason, ServerInfo, parse_build_name, v1, with_defaults,
+};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status};
@@ -32,6 +34,7 @@ pub(crate) struct Builds {
     pub(crate) access: Access,
     pub(crate) watchers: Arc<Semaphore>,
     pub(crate) slots: usize,
+    pub(crate) defaults: Limits,
     pub(crate) builder_ids: Vec<String>,
 }
 
@@ -46,8 +49,9 @@ impl BuildService for Builds {
         let request_id =
             RequestId::new(request_id).map_err(|e| Problem::invalid(e.within("request_id")))?;
         let missing = || Problem::invalid(Invalid::field("spec", "missing; it is required"));
-        let spec = BuildSpec::try_from(spec.ok_or_else(missing)?)
-            .map_err(|e| Problem::invalid(e.within("spec")))?;
+        let mut spec = spec.ok_or_else(missing)?;
+        spec.limits = Some(with_defaults(spec.limits.take(), &self.defaults));
+        let spec = BuildSpec::try_from(spec).map_err(|e| Problem::invalid(e.within("spec")))?;
         let source = spec.source;
         let admitted = match decide(spec, identity, &self.policy) {
             Decision::Admit(admitted) => admitted,
@@ -196,7 +200,7 @@ impl BuildService for Builds {
             public_key_pem: key.pem.clone(),
             key_id: key.key_id.clone(),
             builder_ids: self.builder_ids.clone(),
-            default_limits: Limits::DEFAULT,
+            default_limits: self.defaults,
             maximum_limits: *self.policy.caps(),
             slots: u32::try_from(self.slots).unwrap_or(u32::MAX),
         };

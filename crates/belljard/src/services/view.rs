@@ -1,12 +1,13 @@
 use std::sync::Arc;
 
-use belljar_core::{Outcome, bounds};
+use belljar_core::bounds;
 use belljar_engine::life::{Build, Stage};
 use belljar_engine::ports::Spawner as _;
 use belljar_engine::queue::{Listed, Record};
-use belljar_plan::{OutputKind, Receipt};
+use belljar_plan::{OutputKind, Receipt, StepRecord};
 use belljar_wire::{
-    Artifact, ArtifactKind, BuildRecord, BuildState, BuildSummary, Evidence, Problem, Reason, v1,
+    Artifact, ArtifactKind, BuildRecord, BuildState, BuildSummary, Evidence, Problem, Reason,
+    StepEnding, StepReport, v1,
 };
 use prost::Message as _;
 use tonic::Status;
@@ -19,15 +20,15 @@ use crate::peers::SpawnerClient;
 pub(crate) struct View(Arc<SpawnerClient>);
 
 impl View {
-    /// Artifacts are read from the receipts that `spawner` knows the place of.
+    /// Artifacts and steps are read from the receipts that `spawner` knows the place of.
     pub(crate) fn new(spawner: Arc<SpawnerClient>) -> Self {
         Self(spawner)
     }
 
     /// The message about one build.
     pub(crate) async fn build(&self, record: &Record) -> Result<v1::Build, Status> {
-        let artifacts = self.artifacts(record).await?;
-        let message = v1::Build::from(&told(record, artifacts));
+        let (artifacts, steps) = self.left(record).await?;
+        let message = v1::Build::from(&told(record, artifacts, steps));
         // Some room is left for what wraps it.
         if message.encoded_len() > bounds::GRPC_MESSAGE_BYTES - 1024 {
             let text = "the build has more artifacts than fit one message; its receipt lists them";
@@ -36,11 +37,15 @@ impl View {
         Ok(message)
     }
 
-    async fn artifacts(&self, record: &Record) -> Result<Vec<Artifact>, Status> {
+    /// What the receipt of a build that has ended tells of it.
+    async fn left(&self, record: &Record) -> Result<(Vec<Artifact>, Vec<StepReport>), Status> {
         let build = &record.build;
-        let (Some(Outcome::Succeeded), Some(evidence)) = (build.outcome(), &build.evidence) else {
-            return Ok(Vec::new());
+        let (Some(outcome), Some(evidence)) = (build.outcome(), &build.evidence) else {
+            return Ok((Vec::new(), Vec::new()));
         };
+        if evidence.receipt.is_none() {
+            return Ok((Vec::new(), Vec::new()));
+        }
         let what = "the receipt of a build could not be read";
         let bytes = self
             .0
@@ -52,6 +57,10 @@ impl View {
             return Err(internal(what, &changed));
         }
         let receipt = Receipt::from_canonical(&bytes).map_err(|e| internal(what, &e))?;
+        let steps = receipt.steps.iter().map(step).collect();
+        if !outcome.is_success() {
+            return Ok((Vec::new(), steps));
+        }
         let mut artifacts: Vec<Artifact> = receipt
             .outputs
             .into_iter()
@@ -67,7 +76,7 @@ impl View {
             })
             .collect();
         artifacts.sort_by(|one, other| one.path.cmp(&other.path));
-        Ok(artifacts)
+        Ok((artifacts, steps))
     }
 }
 
@@ -111,7 +120,7 @@ pub(super) fn attempt(build: &Build) -> u32 {
         .map_or(0, belljar_core::AttemptId::number)
 }
 
-fn told(record: &Record, artifacts: Vec<Artifact>) -> BuildRecord {
+fn told(record: &Record, artifacts: Vec<Artifact>, steps: Vec<StepReport>) -> BuildRecord {
     let (build, submission) = (&record.build, &record.submission);
     BuildRecord {
         id: build.id.clone(),
@@ -127,6 +136,22 @@ fn told(record: &Record, artifacts: Vec<Artifact>) -> BuildRecord {
         started: build.started,
         ended: build.ended,
         submitter: submission.submitter.clone(),
+        steps,
+    }
+}
+
+fn step(step: &StepRecord) -> StepReport {
+    StepReport {
+        ending: match (step.exit_code, step.signal) {
+            (Some(code), _) => StepEnding::Exited(code),
+            (None, Some(signal)) => StepEnding::Signalled(signal),
+            (None, None) => StepEnding::Killed,
+        },
+        started: step.started,
+        wall_micros: step.wall_micros,
+        cpu_micros: step.cpu_micros,
+        log_offset: step.log_offset,
+        log_bytes: step.log_bytes,
     }
 }
 

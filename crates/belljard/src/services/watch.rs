@@ -1,11 +1,13 @@
 //! One `WatchBuild` stream: changes of the build, and its log as it grows.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use belljar_core::{AttemptId, bounds};
 use belljar_engine::Follow;
 use belljar_engine::life::Stage;
 use belljar_engine::queue::Record;
+use belljar_plan::store::StepMark;
 use belljar_wire::v1;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -40,6 +42,9 @@ pub(super) async fn tell(mut follow: Follow, view: View, logs: Logs, seen: Seen,
         attempt: None,
         file: None,
         offset: 0,
+        marks: None,
+        marks_read: 0,
+        marked: VecDeque::new(),
         sender,
     };
     let mut ticks = interval(LOOK);
@@ -99,7 +104,15 @@ struct Tail {
     attempt: Option<AttemptId>,
     file: Option<LogFile>,
     offset: u64,
+    /// Where steps begin: the file, how much of it was read, and what of that was not told yet.
+    marks: Option<LogFile>,
+    marks_read: u64,
+    marked: VecDeque<StepMark>,
     sender: Sender,
+}
+
+fn number(attempt: &AttemptId) -> i32 {
+    i32::try_from(attempt.number()).unwrap_or(i32::MAX)
 }
 
 impl Tail {
@@ -109,6 +122,9 @@ impl Tail {
         }
         self.attempt = attempt.cloned();
         self.file = None;
+        self.marks = None;
+        self.marks_read = 0;
+        self.marked.clear();
         let start = self
             .start
             .filter(|(number, _)| attempt.is_some_and(|attempt| attempt.number() == *number));
@@ -130,7 +146,7 @@ impl Tail {
         Ok(())
     }
 
-    /// Tells what the log holds by now.
+    /// Tells what the log holds by now, and where steps begin in it.
     async fn catch_up(&mut self) -> Result<(), Over> {
         let Some(attempt) = self.attempt.clone() else {
             return Ok(());
@@ -145,23 +161,62 @@ impl Tail {
             return Ok(());
         };
         loop {
-            let data = match file.read(self.offset, bounds::LOG_CHUNK_BYTES).await {
+            let mut data = match file.read(self.offset, bounds::LOG_CHUNK_BYTES).await {
                 Ok(data) => data,
                 Err(error) => return self.fail(&error).await,
             };
-            if data.is_empty() {
+            let over = data.is_empty();
+            // In this order: a mark is there before the first byte that comes after it.
+            if let Err(error) = self.read_marks(&attempt).await {
+                return self.fail(&error).await;
+            }
+            let end = self.offset + data.len() as u64;
+            while let Some(mark) = self.marked.pop_front_if(|mark| mark.offset <= end) {
+                let before = usize::try_from(mark.offset.saturating_sub(self.offset));
+                let rest = data.split_off(before.unwrap_or(usize::MAX).min(data.len()));
+                self.chunk(&attempt, std::mem::replace(&mut data, rest))
+                    .await?;
+                let step_started = v1::StepStarted {
+                    attempt: number(&attempt),
+                    step: i32::try_from(mark.step).unwrap_or(i32::MAX),
+                    log_offset: i64::try_from(mark.offset).unwrap_or(i64::MAX),
+                };
+                self.send(Event::StepStarted(step_started)).await?;
+            }
+            self.chunk(&attempt, data).await?;
+            if over {
                 return Ok(());
             }
-            let offset = i64::try_from(self.offset).unwrap_or(i64::MAX);
-            self.offset += data.len() as u64;
-            let attempt = i32::try_from(attempt.number()).unwrap_or(i32::MAX);
-            self.send(Event::LogChunk(v1::LogChunk {
-                attempt,
-                offset,
-                data,
-            }))
-            .await?;
         }
+    }
+
+    async fn chunk(&mut self, attempt: &AttemptId, data: Vec<u8>) -> Result<(), Over> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let offset = i64::try_from(self.offset).unwrap_or(i64::MAX);
+        self.offset += data.len() as u64;
+        let attempt = number(attempt);
+        self.send(Event::LogChunk(v1::LogChunk {
+            attempt,
+            offset,
+            data,
+        }))
+        .await
+    }
+
+    async fn read_marks(&mut self, attempt: &AttemptId) -> std::io::Result<()> {
+        if self.marks.is_none() {
+            self.marks = self.logs.marks(attempt).await?;
+        }
+        let Some(file) = &self.marks else {
+            return Ok(());
+        };
+        let lines = file.read(self.marks_read, bounds::LOG_CHUNK_BYTES).await?;
+        let (marks, read) = StepMark::parse(&lines).map_err(std::io::Error::other)?;
+        self.marks_read += read as u64;
+        self.marked.extend(marks);
+        Ok(())
     }
 
     async fn fail(&self, error: &std::io::Error) -> Result<(), Over> {

@@ -247,6 +247,11 @@ fn obey(
                 log(&attempt),
             )
             .unwrap();
+            let marks = format!(
+                "{{\"offset\":0,\"step\":0}}\n{{\"offset\":{},\"step\":1}}\n",
+                LOG.len()
+            );
+            fs::write(site.root.join(format!("store/logs/{attempt}.steps")), marks).unwrap();
             let outcome = Outcome::Succeeded;
             exited = (!script.runs_on).then_some(spawner::Message::Exited { attempt, outcome });
             Answer::Launched

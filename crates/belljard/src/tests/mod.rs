@@ -172,6 +172,7 @@ impl Daemon {
             .unwrap()
             .into_inner();
         let (mut states, mut logs): (Vec<BuildRecord>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
+        let mut steps = Vec::new();
         while let Some(event) = events.message().await.unwrap() {
             match event.event.unwrap() {
                 v1::watch_build_response::Event::Build(build) => {
@@ -188,8 +189,24 @@ impl Daemon {
                     );
                     log.extend(chunk.data);
                 }
+                v1::watch_build_response::Event::StepStarted(step) => {
+                    let attempt = usize::try_from(step.attempt).unwrap();
+                    let log = logs.get(attempt - 1).map_or(0, Vec::len);
+                    assert_eq!(
+                        log,
+                        usize::try_from(step.log_offset).unwrap(),
+                        "told where it begins in the log"
+                    );
+                    steps.push(step.step);
+                }
             }
         }
+        // A build that was launched has told of both of its steps, each attempt anew.
+        assert!(
+            steps.chunks(2).all(|of_attempt| of_attempt == [0, 1]),
+            "{steps:?}"
+        );
+        assert_eq!(steps.is_empty(), logs.is_empty());
         (states, logs)
     }
 }

@@ -46,6 +46,34 @@ fn directories_come_before_what_lies_in_them() {
 }
 
 #[test]
+fn patterns_take_what_they_match_whole_and_once() {
+    let mut rules = Collection::new(outputs(&["dist/*.whl", "**/report", "app"]), LIMITS);
+    assert!(is_entry(rules.directory(path("dist"))), "matches nothing");
+    assert!(is_entry(file(&mut rules, "dist/a.tar")));
+    file(&mut rules, "dist/a.whl").unwrap();
+    assert!(is_entry(file(&mut rules, "x/report/page")), "not yet there");
+    rules.directory(path("x/report")).unwrap();
+    file(&mut rules, "x/report/page").unwrap();
+    rules.directory(path("x/report/report")).unwrap();
+    rules
+        .symlink(path("x/report/report/up"), "../page".into())
+        .unwrap();
+    let out = rules.symlink(path("x/report/out"), "../y".into());
+    assert!(is_entry(out), "out of what is taken");
+    let link = rules.symlink(path("dist/l.whl"), "a.whl".into());
+    assert!(is_entry(link), "a link that a pattern matches");
+    let Err(Rejected::Outputs(Refusal::Entry { why })) = rules.end() else {
+        panic!("`app` did not come");
+    };
+    assert!(why.contains("`app` is not there"), "{why}");
+    let rules = Collection::new(outputs(&["*.o"]), LIMITS);
+    let Err(Rejected::Outputs(Refusal::Entry { why })) = rules.end() else {
+        panic!("nothing came");
+    };
+    assert!(why.contains("`*.o` matches nothing"), "{why}");
+}
+
+#[test]
 fn links_stay_inside() {
     let mut rules = Collection::new(outputs(&["d", "l"]), LIMITS);
     rules.directory(path("d")).unwrap();
@@ -96,7 +124,7 @@ fn limits_are_reached_not_passed() {
     rules.piece(100).unwrap();
     assert_eq!(
         rules.piece(1),
-        Err(Rejected::Outputs(Refusal::TooManyBytes))
+        Err(Rejected::Outputs(Refusal::TooManyBytes { bytes: 101 }))
     );
 
     let mut rules = Collection::new(outputs(&["d"]), LIMITS);
@@ -106,7 +134,7 @@ fn limits_are_reached_not_passed() {
     }
     assert_eq!(
         rules.directory(path("d/50")),
-        Err(Rejected::Outputs(Refusal::TooManyEntries))
+        Err(Rejected::Outputs(Refusal::TooManyEntries { entries: 51 }))
     );
 }
 
@@ -191,7 +219,7 @@ proptest! {
     fn nothing_outside_the_declared_outputs_is_ever_taken(
         messages in proptest::collection::vec(message(), 0..40)
     ) {
-        let declared = outputs(&["a", "out/b", "o"]);
+        let declared = outputs(&["a", "out/b", "o", "**/c"]);
         let mut rules = Collection::new(declared.clone(), LIMITS);
         for message in messages {
             // A refused message changes nothing; the collection is over in the store, but need not be here.
@@ -201,12 +229,12 @@ proptest! {
             }
             let open = rules.open.as_ref().map(|open| &open.path);
             for path in rules.entries.keys().chain(open) {
-                prop_assert!(declared.iter().any(|output| path.starts_with(output)), "{}", path);
+                prop_assert!(declared.root_of(path).is_some(), "{}", path);
             }
         }
         prop_assert!(rules.entries.len() as u64 <= LIMITS.entries);
         for (at, kind) in &rules.entries {
-            let root = declared.iter().find(|output| at.starts_with(output)).unwrap();
+            let root = &declared.root_of(at).unwrap();
             if at != root {
                 let parent = path(at.as_str().rsplit_once('/').unwrap().0);
                 prop_assert_eq!(rules.entries.get(&parent), Some(&OutputKind::Directory));

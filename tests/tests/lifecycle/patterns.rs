@@ -1,0 +1,114 @@
+use belljar_tests::{Instance, Project};
+use serde_json::json;
+
+#[test]
+fn patterns_take_what_they_match() {
+    let mut instance = Instance::new();
+    let project = Project::of(
+        &["mkdir -p dist/deep reports/a/b target/release target/debug
+           echo 1 > dist/one.whl; echo 2 > dist/.two.whl; echo x > dist/notes; echo 3 > dist/deep/three.whl
+           echo r > reports/top; echo s > reports/a/b/sub; ln -s b/sub reports/a/link
+           echo app > target/release/app; echo app > target/debug/app"],
+        &["dist/*.whl", "reports/**", "**/release/app", "plain.txt"],
+        "",
+    );
+    project.write("plain.txt", "as it was\n");
+    let run = instance.run(&project);
+    run.assert_succeeded();
+    let paths: Vec<_> = run.json["artifacts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|artifact| artifact["path"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        paths,
+        [
+            "dist/.two.whl",
+            "dist/one.whl",
+            "plain.txt",
+            "reports/a",
+            "reports/a/b",
+            "reports/a/b/sub",
+            "reports/a/link",
+            "reports/top",
+            "target/release/app",
+        ],
+        "{run}"
+    );
+    assert_eq!(run.file("dist/one.whl"), b"1\n");
+    assert!(!run.has("dist/notes") && !run.has("target/debug"));
+    // An output may be a source that nobody has changed: what counts is what is there at the end.
+    assert_eq!(run.file("plain.txt"), b"as it was\n");
+    for beside in [
+        "dist/one.whl",
+        "reports/a",
+        "reports/top",
+        "target/release/app",
+    ] {
+        assert!(
+            run.has(&format!("{beside}.sigstore.json")),
+            "{beside}\n{run}"
+        );
+    }
+}
+
+/// What a build leaves, the pattern, and what the refusal has to say.
+const REFUSED: [(&str, &str, &[&str]); 6] = [
+    (":", "dist/*.whl", &["`dist/*.whl`", "matches nothing"]),
+    ("mkdir dist", "dist/**", &["`dist/**`", "matches nothing"]),
+    (
+        "mkdir dist; echo x > x; ln -s ../x dist/l.whl",
+        "dist/*.whl",
+        &["`dist/l.whl`", "symbolic link"],
+    ),
+    (
+        "mkdir real; echo x > real/a.o; ln -s real dist",
+        "dist/*.o",
+        &["`dist`", "symbolic link"],
+    ),
+    (
+        "mkdir dist; mkfifo dist/f",
+        "dist/*",
+        &["`dist/f`", "named pipe"],
+    ),
+    (
+        "mkdir dist; python3 -c 'open(b\"dist/\\xff\", \"w\")'",
+        "dist/*",
+        &["`dist`", "not UTF-8"],
+    ),
+];
+
+#[test]
+fn what_a_pattern_cannot_take_is_refused_by_name() {
+    let mut instance = Instance::started();
+    for (script, pattern, words) in REFUSED {
+        let run = instance.run(&Project::of(&[script], &[pattern], ""));
+        assert_eq!(run.exit_code, 5, "{script}: {run}");
+        let why = run.outcome()["why"].as_str().unwrap_or_default();
+        assert!(
+            words.iter().all(|word| why.contains(word)),
+            "{script}: {why}"
+        );
+        run.assert_no_provenance();
+    }
+}
+
+#[test]
+fn a_pattern_has_the_bounds_of_all_outputs() {
+    let mut instance = Instance::started();
+    let many = "mkdir d; python3 -c 'for n in range(300): open(f\"d/{n}.o\", \"w\").close()'";
+    let run = instance.run(&Project::of(
+        &[many],
+        &["d/*.o"],
+        "[limits]\noutput_entries = 200",
+    ));
+    run.assert_limit_exceeded("output_entries", 200);
+    let run = instance.run(&Project::of(
+        &["mkdir d; for n in 1 2 3; do head -c 500 /dev/zero > d/$n.o; done"],
+        &["d/*.o"],
+        "[limits]\noutput_bytes = 1400",
+    ));
+    run.assert_limit_exceeded("output_bytes", 1400);
+    assert_eq!(run.receipt()["outputs"], json!([]), "{run}");
+}
