@@ -177,12 +177,13 @@ fn interrupted(installed: &Installed, mark: &str, what: impl FnOnce()) -> Run {
     run
 }
 
-/// Which processes can be away without costing an attempt, and which cannot.
-const ATTEMPTS: [(Part, u64); 4] = [
-    (Part::Belljard, 2),
-    (Part::Spawner, 2),
-    (Part::Store, 2),
-    (Part::Signer, 1),
+/// At which attempts the build succeeds that a process was taken from. A store that is not back when the second
+/// one begins, half a second later, costs that too; before the third the engine waits for five.
+const ATTEMPTS: [(Part, std::ops::RangeInclusive<u64>); 4] = [
+    (Part::Belljard, 2..=2),
+    (Part::Spawner, 2..=2),
+    (Part::Store, 2..=3),
+    (Part::Signer, 1..=1),
 ];
 
 #[test]
@@ -192,7 +193,8 @@ fn a_killed_process_is_started_again_and_its_build_ends_well() {
     for (part, attempts) in ATTEMPTS {
         let mark = format!("killed-{}", part.short());
         let run = interrupted(&installed, &mark, || installed.kill(part));
-        assert_eq!(run.json["attempt"], attempts, "{part:?}: {run}");
+        let attempt = run.json["attempt"].as_u64().unwrap();
+        assert!(attempts.contains(&attempt), "{part:?}: {run}");
     }
 }
 
@@ -205,7 +207,8 @@ fn a_unit_can_be_restarted_in_mid_build() {
         let run = interrupted(&installed, &mark, || {
             installed.systemctl(&["restart"], part);
         });
-        assert_eq!(run.json["attempt"], attempts, "{part:?}: {run}");
+        let attempt = run.json["attempt"].as_u64().unwrap();
+        assert!(attempts.contains(&attempt), "{part:?}: {run}");
     }
 }
 

@@ -108,6 +108,8 @@ fn boot(target: &Path, args: &Args) -> Result<Report> {
     let start = Instant::now();
     machine::run(&root, &payload, &results, PATIENCE)?;
     told("virtual machine", start);
+    let text = std::fs::read(results.join("report.json"))
+        .context("the virtual machine has left no report")?;
     if let Some(folder) = &args.keep {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         for name in ["report.json", "journal.txt"] {
@@ -115,8 +117,6 @@ fn boot(target: &Path, args: &Args) -> Result<Report> {
                 .with_context(|| name.to_owned())?;
         }
     }
-    let text = std::fs::read(results.join("report.json"))
-        .context("the virtual machine has left no report")?;
     serde_json::from_slice(&text).context("the virtual machine's report")
 }
 
