@@ -48,6 +48,17 @@ pub const DIRECTORY_BYTES: usize = 4 * 1024 * 1024;
 pub const TREE_ENTRIES: usize = 200_000;
 /// Most content bytes in one input tree (16 GiB).
 pub const TREE_BYTES: u64 = 16 << 30;
+/// Longest all names and link targets of one tree may be together, in bytes, each counted as often as it stands
+/// in the tree: three hundred for each entry of the largest.
+pub const TREE_NAMES_BYTES: u64 = 64 << 20;
+/// Largest mountable image of one tree, in bytes: metadata only, some two hundred bytes for an entry.
+pub const IMAGE_BYTES: usize = 256 << 20;
+/// Most images that the store remembers to have verified; others are verified anew when they are asked for.
+pub const KNOWN_IMAGES: usize = 1024;
+/// Most trees that the spawner keeps mounted, beside those that builds use at the moment.
+pub const MOUNTED_TREES: usize = 64;
+/// Most entries at the top of a tree that is a root file system: each is a Landlock rule.
+pub const IMAGE_TOP_ENTRIES: usize = 128;
 /// Longest symbolic link target, in bytes.
 pub const SYMLINK_BYTES: usize = 4095;
 /// Largest blob accepted by the store (4 GiB).

@@ -5,6 +5,7 @@
 //!   encoding is read ([`Directory::decode`]).
 //! * [`Tree`] is a directory together with everything below it.
 //! * [`build`] makes the directories of a list of paths, bottom-up.
+//! * [`erofs`] makes a tree into what a kernel can mount.
 //!
 //! Canonical means: names sorted by their bytes within files, directories and symbolic links, unique
 //! across the three; fields in the order of their numbers, defaults left out, nothing unknown. Node
@@ -12,6 +13,7 @@
 
 mod builder;
 mod directory;
+pub mod erofs;
 mod message;
 mod name;
 mod tree;
