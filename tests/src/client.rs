@@ -194,6 +194,18 @@ impl Client {
         object
     }
 
+    /// Uploads a blob of any size.
+    pub fn put_large(&self, bytes: &[u8]) -> ObjectId {
+        const SMALL: usize = 1 << 20;
+        if bytes.len() <= SMALL {
+            return self.put(bytes);
+        }
+        let object = ObjectId::of(bytes);
+        let committed = self.stream_as(object, bytes).expect("taken");
+        assert_eq!(u64::try_from(committed).ok(), Some(object.size));
+        object
+    }
+
     /// Uploads bytes under an id that may be another blob's. Gives the verdict.
     pub fn put_as(&self, object: ObjectId, bytes: &[u8]) -> Code {
         let request = reapi::BatchUpdateBlobsRequest {

@@ -19,6 +19,7 @@
 )]
 
 mod client;
+mod image;
 mod installed;
 mod instance;
 mod process;
@@ -31,6 +32,7 @@ mod told;
 use std::time::{Duration, Instant};
 
 pub use client::Client;
+pub use image::{TreeOf, overwrite};
 pub use installed::Installed;
 pub use instance::{Instance, Running};
 pub use process::Part;

@@ -10,7 +10,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Where spawners hold their blocks of ids.
 const LOCKS: &str = "/run/belljar-ids";
 /// Directories of the state in which there is something only while a build runs.
-const PASSING: [&str; 2] = ["store/stage", "store/tmp"];
+const PASSING: [&str; 1] = ["store/tmp"];
 
 /// Looks until nothing is left or the time is over. Gives one sentence for each thing.
 pub(crate) fn of(state: &Path, blocks: &BTreeSet<u32>) -> Vec<String> {

@@ -11,6 +11,8 @@ pub struct BuilderConfig {
 /// that a consumer who expects one is never given the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
+    /// Every layer, and everything that the build can read in trees named by digest.
+    Hermetic,
     /// Every layer, but with read-only paths of the host as the root file system: not hermetic.
     HostRootfs,
     /// The operator's configuration lowered the floor (limits in cgroup v1): for development.
@@ -18,28 +20,33 @@ pub enum Mode {
 }
 
 impl Mode {
-    const ALL: [Self; 2] = [Self::HostRootfs, Self::Dev];
+    const ALL: [Self; 3] = [Self::Hermetic, Self::HostRootfs, Self::Dev];
 
     /// The mode that a sandbox ran in.
     pub(crate) fn of(rootfs: &RootFsRecord, enforcement: &EnforcementReport) -> Self {
         match (enforcement.cgroup.floor, rootfs) {
             (CgroupFloor::Hybrid, _) => Self::Dev,
             (CgroupFloor::V2, RootFsRecord::Host { .. }) => Self::HostRootfs,
+            (CgroupFloor::V2, RootFsRecord::Tree { .. }) => Self::Hermetic,
         }
     }
 
     /// What follows the base in the builder's id.
     fn suffix(self) -> &'static str {
         match self {
+            Self::Hermetic => "/builders/hermetic/v1",
             Self::HostRootfs => "/builders/host-rootfs/v1",
             Self::Dev => "/builders/dev/v1",
         }
     }
 
-    /// Whether everything that such a build can read is named by digest.
-    pub fn hermetic(self) -> bool {
+    /// Whether such a build may be said to be hermetic or not: that everything that it can read is named by
+    /// digest does not depend on where its limits stand.
+    pub(crate) fn fits(self, hermetic: bool) -> bool {
         match self {
-            Self::HostRootfs | Self::Dev => false,
+            Self::Hermetic => hermetic,
+            Self::HostRootfs => !hermetic,
+            Self::Dev => true,
         }
     }
 
@@ -53,6 +60,7 @@ impl Mode {
     /// In words.
     pub fn describe(self) -> &'static str {
         match self {
+            Self::Hermetic => "all sandbox layers, root file system and inputs by digest",
             Self::HostRootfs => "all sandbox layers, root file system from the host",
             Self::Dev => {
                 "DEVELOPMENT builder: the operator lowered the isolation floor (cgroup v1)"
@@ -183,7 +191,7 @@ mod tests {
             );
         }
         assert_eq!(
-            Mode::in_id("urn:belljar:embedded/builders/hermetic/v1"),
+            Mode::in_id("urn:belljar:embedded/builders/hermetic/v2"),
             None
         );
     }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use belljar_core::{
-    AttemptId, BuildSpec, Digest, EnvName, EnvValue, Image, Inputs, Limits, Network, ObjectId,
-    Outcome, Outputs, RelPath, Script, Sha512Digest, Steps, Timestamp,
+    AttemptId, BuildSpec, Digest, EnvName, EnvValue, Image, Input, InputName, Inputs, Limits,
+    Network, ObjectId, Outcome, Outputs, RelPath, Script, Sha512Digest, Steps, Timestamp,
 };
 use belljar_plan::signer::Asserted;
 use belljar_plan::{
@@ -115,6 +115,7 @@ pub(crate) fn receipt() -> Receipt {
             tree: spec.source,
             unchanged: Some(true),
         },
+        inputs: Inputs::default(),
         enforcement: Some(enforcement()),
         self_probes: ["bpf", "keyctl", "mount", "ptrace", "unshare"]
             .map(|name| SelfProbe {
@@ -146,6 +147,37 @@ pub(crate) fn receipt() -> Receipt {
         started: Timestamp::from_millis(1_763_771_400_000),
         finished: Timestamp::from_millis(1_763_771_472_500),
     }
+}
+
+/// A run on a tree with one further input, both made by the store.
+pub(crate) fn hermetic() -> (BuildSpec, Receipt) {
+    let input = |text: &str| Input {
+        tree: ObjectId::of(text.as_bytes()),
+        derivation: Some(ObjectId::of(format!("{text}: record").as_bytes())),
+    };
+    let (mut spec, mut receipt) = (spec(), receipt());
+    let image = input("image");
+    spec.image = Image::Tree(image);
+    spec.inputs = Inputs::new(BTreeMap::from([(
+        InputName::new("cargo").unwrap(),
+        input("crates"),
+    )]))
+    .unwrap();
+    receipt.spec = spec.digest().unwrap();
+    receipt.plan = Plan::compile(&spec).digest().unwrap();
+    receipt.rootfs = RootFsRecord::Tree {
+        tree: image.tree,
+        derivation: image.derivation,
+    };
+    receipt.inputs = spec.inputs.clone();
+    if let Some(enforcement) = &mut receipt.enforcement {
+        enforcement.mounts.push(MountReport {
+            target: "/deps/cargo".into(),
+            fs: "overlay".into(),
+            options: "ro,nosuid,nodev".into(),
+        });
+    }
+    (spec, receipt)
 }
 
 fn enforcement() -> EnforcementReport {

@@ -13,6 +13,10 @@ pub(crate) const SPEC: &str = "spec.json";
 pub(crate) const AUDIT: &str = "audit.jsonl";
 /// Name of the resolved dependency that is the input tree.
 pub(crate) const SOURCE: &str = "source";
+/// Name of the one that is the root file system.
+pub(crate) const ROOTFS: &str = "rootfs";
+/// What the name of a further input begins with.
+pub(crate) const INPUTS: &str = "deps/";
 
 impl Statement {
     /// The SLSA provenance v1 of one attempt, if it may be attested: a pure function, and the one place that
@@ -37,8 +41,8 @@ impl Statement {
                 "buildDefinition": {
                     "buildType": builder.build_type(),
                     "externalParameters": spec,
-                    "internalParameters": internal_parameters(spec, receipt, asserted, &facts, mode),
-                    "resolvedDependencies": [source(receipt), rootfs(receipt, builder)],
+                    "internalParameters": internal_parameters(spec, receipt, asserted, &facts),
+                    "resolvedDependencies": dependencies(receipt, builder),
                 },
                 "runDetails": {
                     "builder": {
@@ -81,7 +85,6 @@ fn internal_parameters(
     receipt: &Receipt,
     asserted: &Asserted,
     facts: &Attestable<'_>,
-    mode: Mode,
 ) -> Value {
     let report = facts.enforcement;
     let probes: Vec<&str> = receipt
@@ -101,7 +104,7 @@ fn internal_parameters(
             "accepted": asserted.accepted,
         },
         "attempt": receipt.attempt,
-        "hermetic": mode.hermetic(),
+        "hermetic": matches!(receipt.rootfs, RootFsRecord::Tree { .. }),
         "profile": Plan::compile(spec).profile,
         "limits": spec.limits,
         "network": spec.network,
@@ -121,23 +124,43 @@ fn internal_parameters(
     })
 }
 
-fn source(receipt: &Receipt) -> Value {
-    let ObjectId { digest, size } = receipt.input.tree;
-    let mut tree = descriptor(SOURCE, digest, "application/x-protobuf");
-    tree.insert(
-        "annotations".to_owned(),
-        json!({ "belljar_message": "build.bazel.remote.execution.v2.Directory", "belljar_size": size }),
+/// Everything that the build could read: complete, unless the root file system is the host's.
+fn dependencies(receipt: &Receipt, builder: &BuilderConfig) -> Vec<Value> {
+    let mut all = vec![
+        tree(SOURCE, receipt.input.tree, None),
+        rootfs(receipt, builder),
+    ];
+    let inputs = receipt.inputs.iter();
+    all.extend(
+        inputs.map(|(name, input)| tree(&format!("{INPUTS}{name}"), input.tree, input.derivation)),
     );
+    all
+}
+
+fn tree(name: &str, ObjectId { digest, size }: ObjectId, derivation: Option<ObjectId>) -> Value {
+    let mut tree = descriptor(name, digest, "application/x-protobuf");
+    let mut annotations = json!({
+        "belljar_message": "build.bazel.remote.execution.v2.Directory",
+        "belljar_size": size,
+    });
+    if let Some(record) = derivation {
+        annotations["belljar_derivation"] = record.digest.to_hex().into();
+    }
+    tree.insert("annotations".to_owned(), annotations);
     tree.into()
 }
 
 fn rootfs(receipt: &Receipt, builder: &BuilderConfig) -> Value {
     match &receipt.rootfs {
         RootFsRecord::Host { paths } => json!({
-            "name": "rootfs",
+            "name": ROOTFS,
             "uri": builder.host_rootfs(),
             "annotations": { "belljar_hermetic": false, "belljar_hostPaths": paths },
         }),
+        RootFsRecord::Tree {
+            tree: object,
+            derivation,
+        } => tree(ROOTFS, *object, *derivation),
     }
 }
 

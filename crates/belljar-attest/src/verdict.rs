@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 
 use belljar_core::{Digest, Timestamp};
@@ -27,14 +28,36 @@ pub struct Verdict {
     pub finished: Timestamp,
     /// Digest of the canonical specification, which is in the statement as `externalParameters`.
     pub spec: Digest,
-    /// Digest of the input tree's root.
+    /// Digest of the source tree's root.
     pub source: Digest,
+    /// The root file system; none if it was the host's.
+    pub image: Option<VerifiedTree>,
+    /// Further inputs by name.
+    pub inputs: BTreeMap<String, VerifiedTree>,
     /// Digest of the receipt.
     pub receipt: Digest,
     /// OpenSSH fingerprint of the key that signed.
     pub key_id: String,
     /// What only belljard vouches for.
     pub asserted: AssertedFacts,
+}
+
+/// A tree that a build could read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct VerifiedTree {
+    /// Digest of its root.
+    pub tree: Digest,
+    /// Digest of the store's own record of what it made the tree from, if it made it.
+    pub derivation: Option<Digest>,
+}
+
+impl fmt::Display for VerifiedTree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.derivation {
+            Some(record) => write!(f, "{}, made as {record} says", self.tree),
+            None => write!(f, "{}", self.tree),
+        }
+    }
 }
 
 /// Facts in a statement that the signer could not check.
@@ -61,7 +84,7 @@ impl fmt::Display for Verdict {
             .map(|name| name.escape_debug().to_string())
             .collect();
         let hermetic = if self.hermetic {
-            "yes"
+            "yes: every file that the build could read is in a tree that is named here"
         } else {
             "no: the build could read files that no digest names"
         };
@@ -78,6 +101,13 @@ impl fmt::Display for Verdict {
         writeln!(f, "when           {} to {}", self.started, self.finished)?;
         writeln!(f, "specification  {}", self.spec)?;
         writeln!(f, "source tree    {}", self.source)?;
+        match &self.image {
+            Some(image) => writeln!(f, "root files     {image}")?,
+            None => writeln!(f, "root files     of the host, by path")?,
+        }
+        for (name, input) in &self.inputs {
+            writeln!(f, "input          {}: {input}", name.escape_debug())?;
+        }
         writeln!(f, "receipt        {}", self.receipt)?;
         writeln!(f, "signed by      {}", self.key_id)?;
         let AssertedFacts {

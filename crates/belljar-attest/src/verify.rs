@@ -1,12 +1,12 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use belljar_core::{Digest, Invalid, Timestamp, canonical_json};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::provenance::{AUDIT, RECEIPT, SOURCE, SPEC};
+use crate::provenance::{AUDIT, INPUTS, RECEIPT, ROOTFS, SOURCE, SPEC};
 use crate::statement::{PREDICATE_TYPE, STATEMENT_TYPE};
-use crate::verdict::AssertedFacts;
+use crate::verdict::{AssertedFacts, VerifiedTree};
 use crate::{BuilderConfig, Bundle, Mode, PublicKey, Verdict};
 
 /// Why a bundle does not vouch for an artifact.
@@ -188,6 +188,8 @@ struct Descriptor {
 struct Annotations {
     #[serde(default)]
     belljar_entries: u64,
+    #[serde(default)]
+    belljar_derivation: Option<String>,
 }
 
 impl View {
@@ -245,11 +247,18 @@ impl View {
         let (definition, run) = (self.predicate.build_definition, self.predicate.run_details);
         let (builder, mode) = mode(&run.builder.id, &definition.build_type)?;
         let internal = definition.internal_parameters;
-        if internal.hermetic != mode.hermetic() {
-            return Err(Invalid::field(
-                "internalParameters.hermetic",
-                "contradicts builder.id",
-            ));
+        let image = rootfs(&definition.resolved_dependencies)?;
+        for (fits, other) in [
+            (mode.fits(internal.hermetic), "builder.id"),
+            (
+                internal.hermetic == image.is_some(),
+                "the root file system among resolvedDependencies",
+            ),
+        ] {
+            if !fits {
+                let why = format!("contradicts {other}");
+                return Err(Invalid::field("internalParameters.hermetic", why));
+            }
         }
         let spec = digest_of(&run.byproducts, SPEC)?.0;
         let parameters = canonical_json(&definition.external_parameters)
@@ -273,6 +282,8 @@ impl View {
             finished: run.metadata.finished_on,
             spec,
             source: digest_of(&definition.resolved_dependencies, SOURCE)?.0,
+            image,
+            inputs: inputs(&definition.resolved_dependencies)?,
             receipt: digest_of(&run.byproducts, RECEIPT)?.0,
             key_id,
             asserted: AssertedFacts {
@@ -305,6 +316,45 @@ fn mode(id: &str, build_type: &str) -> Result<(String, Mode), Invalid> {
             ),
         )),
     }
+}
+
+/// The root file system, if it is a tree.
+fn rootfs(descriptors: &[Descriptor]) -> Result<Option<VerifiedTree>, Invalid> {
+    let mut named = descriptors.iter().filter(|d| d.name == ROOTFS);
+    match (named.next(), named.next()) {
+        (Some(descriptor), None) if descriptor.digest.is_some() => tree(descriptor).map(Some),
+        (Some(_), None) => Ok(None),
+        _ => Err(Invalid::field(ROOTFS, "exactly one is due")),
+    }
+}
+
+/// The further inputs, by name.
+fn inputs(descriptors: &[Descriptor]) -> Result<BTreeMap<String, VerifiedTree>, Invalid> {
+    let mut inputs = BTreeMap::new();
+    for descriptor in descriptors {
+        let Some(name) = descriptor.name.strip_prefix(INPUTS) else {
+            continue;
+        };
+        if inputs.insert(name.to_owned(), tree(descriptor)?).is_some() {
+            return Err(Invalid::field(&descriptor.name, "is there twice"));
+        }
+    }
+    Ok(inputs)
+}
+
+fn tree(descriptor: &Descriptor) -> Result<VerifiedTree, Invalid> {
+    let named = |e: Invalid| e.within(&descriptor.name);
+    let digest = descriptor.digest.as_ref();
+    let digest =
+        digest.ok_or_else(|| Invalid::field(&descriptor.name, "a sha256 digest is due"))?;
+    let derivation = descriptor.annotations.belljar_derivation.as_deref();
+    Ok(VerifiedTree {
+        tree: Digest::from_hex(&digest.sha256).map_err(named)?,
+        derivation: derivation
+            .map(Digest::from_hex)
+            .transpose()
+            .map_err(named)?,
+    })
 }
 
 /// Digest, and number of entries, of the one descriptor with this name.

@@ -3,7 +3,7 @@ use std::io::{self, Read};
 
 use belljar_core::{ObjectId, bounds};
 
-use crate::{ReadError, WriteError};
+use crate::{ReadError, VerifyingRead, WriteError};
 
 /// Where objects are read from.
 pub trait BlobSource: Send + Sync {
@@ -20,6 +20,20 @@ pub trait BlobSource: Send + Sync {
     /// # Errors
     /// [`ReadError::Io`].
     fn contains(&self, object: ObjectId) -> Result<bool, ReadError>;
+
+    /// Whether the content of an object is what it is named by. An implementation may answer without reading
+    /// it where it knows that nothing has been written to it since somebody did.
+    ///
+    /// # Errors
+    /// As [`BlobSource::read`].
+    fn verify(&self, object: ObjectId) -> Result<bool, ReadError> {
+        let mut content = VerifyingRead::new(self.read(object)?, object);
+        match io::copy(&mut content, &mut io::sink()) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(false),
+            Err(source) => Err(ReadError::Io { object, source }),
+        }
+    }
 }
 
 /// Where objects are written to.

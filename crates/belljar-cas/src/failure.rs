@@ -112,9 +112,9 @@ pub enum LayoutError {
     },
 }
 
-/// Why a tree could not be laid out.
+/// Why there is no image of a tree.
 #[derive(Debug, thiserror::Error)]
-pub enum LayOutError {
+pub enum TreeError {
     /// An object of it is not in the store.
     #[error("`{path}` needs {object}, which is not in the store")]
     Missing {
@@ -147,14 +147,20 @@ pub enum LayOutError {
     /// There is too much content.
     #[error("the tree has more than {} bytes of content", bounds::TREE_BYTES)]
     TooManyBytes,
+    /// Names and targets are too long together.
+    #[error(
+        "the tree has more than {} bytes of names and link targets",
+        bounds::TREE_NAMES_BYTES
+    )]
+    TooManyNames,
     /// The disk, or the quota on it, is full.
     #[error("the store's disk is full; free space there and try again")]
     Full(#[source] io::Error),
-    /// The caller's `stop` said so.
-    #[error("laying out the tree was stopped")]
-    Stopped,
-    /// The store's own trouble.
-    #[error("`{path}` cannot be laid out")]
+    /// The image cannot be written or read.
+    #[error("the image of the tree cannot be kept")]
+    Image(#[source] io::Error),
+    /// The store's own trouble with an object.
+    #[error("`{path}` cannot be read")]
     Io {
         /// Where in the tree.
         path: String,
@@ -166,7 +172,7 @@ pub enum LayOutError {
 /// Why a directory on disk has no tree digest.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
-    /// There is something in it that [`crate::lay_out`] does not make.
+    /// There is something in it that no tree has.
     #[error("`{path}` {why}")]
     Foreign {
         /// Where.

@@ -4,7 +4,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use belljar_core::Digest;
-use rustix::fs::{Mode, OFlags, fchmod, fstat, fstatfs, fsync, mkdirat, open, openat};
+use rustix::fs::{
+    Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, fstat, fstatfs, fsync, futimens,
+    mkdirat, open, openat,
+};
 use rustix::io::Errno;
 
 use crate::LayoutError;
@@ -15,8 +18,15 @@ pub const OBJECTS: &str = "objects/sha256";
 pub const TMP: &str = "tmp";
 /// Logs of attempts, below the store's root.
 pub const LOGS: &str = "logs";
-/// Inputs laid out for attempts, below the store's root.
-pub const STAGE: &str = "stage";
+/// Mountable images of trees, below the store's root.
+pub const IMAGES: &str = "images";
+
+/// Modification time of every object since its content was verified: whoever writes to it changes that. One
+/// second after the beginning of 1970, which no clock says.
+pub(crate) const VERIFIED: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
 
 /// `OVERLAYFS_SUPER_MAGIC` (statfs(2)).
 const OVERLAYFS: i64 = 0x794c_7630;
@@ -28,6 +38,18 @@ const DIRECTORY_MODE: u32 = 0o750;
 pub(crate) fn object_path(digest: Digest) -> String {
     let hex = digest.to_hex();
     format!("{}/{}", &hex[..2], &hex[2..])
+}
+
+/// Notes on an object that its content was verified.
+pub(crate) fn mark_verified(file: impl AsFd) -> io::Result<()> {
+    let times = Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: VERIFIED,
+    };
+    Ok(futimens(file, &times)?)
 }
 
 /// Opens the store's root after seeing that it can be one, and makes every directory of the layout, so
@@ -44,7 +66,7 @@ pub(crate) fn create(root: &Path) -> Result<OwnedFd, LayoutError> {
         fstatfs(&top).map_err(|e| failed(root)(e.into()))?.f_type,
     )?;
     refuse_exposed(root, &top)?;
-    for name in ["objects", OBJECTS, TMP, LOGS, STAGE] {
+    for name in ["objects", OBJECTS, TMP, LOGS, IMAGES] {
         directory(&top, name).map_err(failed(&root.join(name)))?;
     }
     let objects = root.join(OBJECTS);
@@ -118,7 +140,7 @@ mod tests {
             "objects/sha256/ff",
             TMP,
             LOGS,
-            STAGE,
+            IMAGES,
         ] {
             assert_eq!(mode(name), DIRECTORY_MODE, "{name}");
         }

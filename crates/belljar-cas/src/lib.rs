@@ -1,5 +1,5 @@
 //! Content-addressed objects: how they lie on disk, how they are written and how they are read, and how
-//! a tree of them is laid out as plain files.
+//! a tree of them becomes an image that a kernel can mount.
 //!
 //! Reading and writing are apart: [`Reader`] is for whoever belongs to the store's group, [`Writer`] only
 //! for the process that owns the objects. Both stand behind small traits ([`BlobSource`], [`BlobSink`])
@@ -7,29 +7,30 @@
 //!
 //! | below the store's root | what | mode |
 //! |---|---|---|
-//! | `objects/sha256/ab/cdef…` | one object: 2 and 62 hexadecimal digits of its SHA-256 | 0440 |
+//! | `objects/sha256/ab/cdef…` | one object: 2 and 62 hexadecimal digits of its SHA-256; its time of modification says whether anybody has written to it | 0440 |
 //! | `tmp/` | names that exist for a moment while a damaged object is replaced | 0750 |
 //! | `logs/<attempt>.log` | logs | 0640 |
-//! | `stage/<attempt>/tree` | inputs laid out for one attempt | 0755 |
+//! | `images/<tree>-<size>-<time>.v1` | a tree, mountable over the objects | 0440 |
 
 mod blob;
 mod failure;
-mod lay_out;
+mod images;
 mod layout;
-mod measure;
 mod memory;
 mod reader;
 mod scan;
+mod tree;
 mod verify;
 mod writer;
 
 pub use blob::{Batch, BlobSink, BlobSource, PendingBlob};
-pub use failure::{LayOutError, LayoutError, ReadError, ScanError, WriteError};
-pub use lay_out::{LaidOut, Order, lay_out};
-pub use layout::{LOGS, OBJECTS, STAGE, TMP};
+pub use failure::{LayoutError, ReadError, ScanError, TreeError, WriteError};
+pub use images::{ImageOrder, Images, Provenance};
+pub use layout::{IMAGES, LOGS, OBJECTS, TMP};
 pub use memory::Memory;
 pub use reader::Reader;
 pub use scan::scan;
+pub use tree::Measure;
 pub use verify::VerifyingRead;
 pub use writer::Writer;
 

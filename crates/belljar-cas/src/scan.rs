@@ -12,8 +12,8 @@ use crate::ScanError;
 /// root `Directory`. Every file is read and hashed.
 ///
 /// # Errors
-/// [`ScanError::Foreign`] when something is there that no tree has: special files, modes other than
-/// those of [`crate::lay_out`], names that are not UTF-8, too many entries.
+/// [`ScanError::Foreign`] when something is there that no tree has: special files, modes other than 0644 and
+/// 0755, names that are not UTF-8, too many entries.
 pub fn scan(parent: BorrowedFd<'_>, name: &str) -> Result<ObjectId, ScanError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = openat(parent, name, flags, Mode::empty()).map_err(|e| failed(None, e.into()))?;

@@ -193,6 +193,7 @@ impl PendingFile {
         }
         fchmod(&self.file, Mode::from_raw_mode(OBJECT_MODE))
             .map_err(|e| failed("setting the mode", e.into()))?;
+        layout::mark_verified(&self.file).map_err(|e| failed("setting the time", e))?;
         Ok((found, self.file))
     }
 }

@@ -20,6 +20,8 @@ pub const STEPS: usize = 32;
 pub const SCRIPT_BYTES: usize = 64 * 1024;
 /// Most trees that one build sees beside its sources and its root file system.
 pub const INPUTS: usize = 16;
+/// Most trees of one attempt: sources, root file system, further inputs.
+pub const ATTEMPT_TREES: usize = 2 + INPUTS;
 /// Most declared outputs of one build.
 pub const DECLARED_OUTPUTS: usize = 256;
 /// Most declared outputs of one build that are patterns.

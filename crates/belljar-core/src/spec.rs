@@ -32,7 +32,7 @@ pub struct BuildSpec {
     pub limits: Limits,
     /// What it may reach.
     pub network: Network,
-    /// Seconds since 1970 for `SOURCE_DATE_EPOCH` and the time stamps of inputs
+    /// Seconds since 1970 for `SOURCE_DATE_EPOCH` and the time stamps of the sources
     /// (reproducible-builds.org, SOURCE_DATE_EPOCH specification).
     pub source_date_epoch: u64,
 }

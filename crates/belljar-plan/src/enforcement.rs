@@ -232,7 +232,7 @@ impl EnforcementReport {
         self.check_ids(&mut found);
         self.check_privileges(&mut found);
         self.check_cgroup(&plan.limits, &mut found);
-        self.check_mounts(&mut found);
+        crate::mounts::check(&self.mounts, plan, &mut found);
         found
     }
 
@@ -356,33 +356,9 @@ impl EnforcementReport {
             || format!("{} cpus for a limit of {} millis", is.cpus, due.cpu_millis),
         );
     }
-
-    fn check_mounts(&self, found: &mut Vec<Shortfall>) {
-        let has = |mount: &MountReport, option: &str| mount.options.split(',').any(|o| o == option);
-        expect(
-            found,
-            "mounts",
-            self.mounts.iter().any(|m| m.target == "/" && has(m, "ro")),
-            || "the root is not a read-only mount".to_owned(),
-        );
-        for mount in &self.mounts {
-            expect(found, "mounts", has(mount, "nosuid"), || {
-                format!("{} is mounted without nosuid", mount.target)
-            });
-            let device = mount.target.starts_with("/dev/");
-            expect(found, "mounts", device || has(mount, "nodev"), || {
-                format!("{} is mounted without nodev", mount.target)
-            });
-            let hidden =
-                mount.fs.starts_with("cgroup") || mount.fs == "sysfs" || mount.fs == "securityfs";
-            expect(found, "mounts", !hidden, || {
-                format!("{} shows a {} file system", mount.target, mount.fs)
-            });
-        }
-    }
 }
 
-fn expect(
+pub(crate) fn expect(
     found: &mut Vec<Shortfall>,
     layer: &'static str,
     holds: bool,

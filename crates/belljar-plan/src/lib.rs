@@ -9,6 +9,7 @@
 
 mod enforcement;
 pub mod frame;
+mod mounts;
 mod plan;
 mod probe;
 mod receipt;
@@ -20,7 +21,7 @@ pub use enforcement::{
     Capabilities, CgroupFloor, CgroupReport, EnforcementReport, IdMapping, LandlockReport,
     MountReport, NamespaceKind, NamespaceReport, SeccompReport, Shortfall,
 };
-pub use plan::{BUILD_ID, HOME, HOSTNAME, INPUTS_DIR, Plan, Profile, USER, WORKDIR};
+pub use plan::{BUILD_ID, HOME, HOSTNAME, INPUTS_DIR, INPUTS_EPOCH, Plan, Profile, USER, WORKDIR};
 pub use probe::{HostReport, LayerReport, Verdict};
 pub use receipt::{
     Binaries, CleanRoom, InputRecord, LogRecord, OutputEntry, OutputKind, Receipt, RootFsRecord,

@@ -1,10 +1,12 @@
 use std::collections::BTreeMap;
 
 use belljar_core::{
-    BuildSpec, Digest, EnvName, EnvValue, Image, Inputs, Invalid, Limits, Network, ObjectId,
-    Outputs, RelPath, Steps, canonical_json,
+    BuildSpec, Digest, EnvName, EnvValue, Image, Input, InputName, Inputs, Invalid, Limits,
+    Network, ObjectId, Outputs, RelPath, Steps, canonical_json,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::store::StagedTree;
 
 /// Where the source tree is mounted, writable through an overlay: the working directory of every step that
 /// names none below it.
@@ -17,6 +19,9 @@ pub const HOME: &str = "/home/build";
 pub const USER: &str = "build";
 /// The build user's user and group id inside the sandbox. Inside id 0 owns the image and never runs.
 pub const BUILD_ID: u32 = 1000;
+/// Modification time of everything in the root file system and in further inputs, in seconds since 1970: one
+/// for all builds, so that they share what is mounted. Sources have the specification's.
+pub const INPUTS_EPOCH: u64 = BuildSpec::DEFAULT_EPOCH;
 /// The host name that every build sees.
 pub const HOSTNAME: &str = "belljar";
 
@@ -43,7 +48,7 @@ pub struct Plan {
     pub limits: Limits,
     /// What it may reach.
     pub network: Network,
-    /// Seconds since 1970: `SOURCE_DATE_EPOCH` and the modification time of all inputs.
+    /// Seconds since 1970: `SOURCE_DATE_EPOCH` and the modification time of the sources.
     pub source_date_epoch: u64,
     /// Which containment the spawner applies.
     pub profile: Profile,
@@ -129,6 +134,37 @@ impl Plan {
             .collect()
     }
 
+    /// The source tree, as something to mount.
+    pub fn staged_source(&self) -> StagedTree {
+        StagedTree {
+            tree: self.source,
+            mtime: self.source_date_epoch,
+            derivation: None,
+        }
+    }
+
+    /// The root file system, if it is a tree.
+    pub fn staged_image(&self) -> Option<StagedTree> {
+        match &self.image {
+            Image::Host => None,
+            Image::Tree(input) => Some(staged(input)),
+        }
+    }
+
+    /// The further inputs by name.
+    pub fn staged_inputs(&self) -> impl Iterator<Item = (&InputName, StagedTree)> {
+        self.inputs
+            .iter()
+            .map(|(name, input)| (name, staged(input)))
+    }
+
+    /// Everything that has to be mounted for it.
+    pub fn staged_trees(&self) -> Vec<StagedTree> {
+        let inputs = self.staged_inputs().map(|(_, tree)| tree);
+        let fixed = [self.staged_source()].into_iter();
+        fixed.chain(self.staged_image()).chain(inputs).collect()
+    }
+
     /// How many whole CPUs the sandbox may be scheduled on: the bandwidth limit rounded up, so that
     /// `nproc` inside agrees with it, and at most what the host has.
     pub fn cpus(&self, host_cpus: u64) -> u64 {
@@ -140,8 +176,16 @@ impl Plan {
     }
 }
 
+fn staged(input: &Input) -> StagedTree {
+    StagedTree {
+        tree: input.tree,
+        mtime: INPUTS_EPOCH,
+        derivation: input.derivation,
+    }
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use belljar_core::Script;
     use std::collections::BTreeSet;
@@ -184,6 +228,24 @@ mod tests {
             Plan::compile(&spec()).digest(),
             Plan::compile(&other).digest()
         );
+    }
+
+    #[test]
+    fn what_is_mounted_is_named_by_all_that_it_depends_on() {
+        let mut spec = spec();
+        let input = |text: &[u8]| Input {
+            tree: ObjectId::of(text),
+            derivation: None,
+        };
+        spec.image = Image::Tree(input(b"image"));
+        let name = InputName::new("deps").unwrap();
+        spec.inputs = Inputs::new(BTreeMap::from([(name, input(b"deps"))])).unwrap();
+        let trees = Plan::compile(&spec).staged_trees();
+        let times: Vec<_> = trees.iter().map(|tree| tree.mtime).collect();
+        assert_eq!(times, [7, INPUTS_EPOCH, INPUTS_EPOCH]);
+        let empty = ObjectId::of(b"").digest.to_hex();
+        assert_eq!(trees[0].image(), format!("{empty}-0-7.v1"));
+        assert_ne!(trees[1].image(), trees[2].image());
     }
 
     #[test]

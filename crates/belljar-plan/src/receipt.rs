@@ -1,6 +1,6 @@
 use belljar_core::{
-    AttemptId, CanonicalError, Digest, Invalid, ObjectId, Outcome, RelPath, Sha512Digest,
-    Timestamp, bounds, canonical_json,
+    AttemptId, CanonicalError, Digest, Image, Inputs, Invalid, ObjectId, Outcome, RelPath,
+    Sha512Digest, Timestamp, bounds, canonical_json,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,8 +30,10 @@ pub struct Receipt {
     pub binaries: Binaries,
     /// The root file system.
     pub rootfs: RootFsRecord,
-    /// The input tree.
+    /// The source tree.
     pub input: InputRecord,
+    /// The further trees that were mounted, by name.
+    pub inputs: Inputs,
     /// What was read back at the barrier; none if the attempt ended before.
     pub enforcement: Option<EnforcementReport>,
     /// What was tried from inside, and had to fail; empty if the attempt ended before.
@@ -77,15 +79,24 @@ pub enum RootFsRecord {
         /// The listed paths that exist, sorted.
         paths: Vec<String>,
     },
+    /// A tree, read-only, and the sandbox's own files and directories over it.
+    Tree {
+        /// The tree as the store verified it.
+        tree: ObjectId,
+        /// The store's own record of what it made the tree from, if the specification names one.
+        derivation: Option<ObjectId>,
+    },
 }
 
-/// The input tree.
+/// The source tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputRecord {
     /// The tree as the store verified it, message by message and blob by blob.
     pub tree: ObjectId,
-    /// Whether the staged copy had the same digest after the build. None if the attempt ended before.
+    /// Whether this tree, and every other that the build saw, was the same after it: the images that were
+    /// mounted, and the objects that these name, by their stamps (SECURITY.md says what that proves). None if
+    /// the attempt ended before.
     pub unchanged: Option<bool>,
 }
 
@@ -194,8 +205,21 @@ pub struct CleanRoom {
     pub no_process: bool,
     /// No mount of the attempt is left in the spawner's mount namespace.
     pub no_mount: bool,
-    /// The staged input copy and the scratch space are gone.
+    /// The scratch space and the directories of its mounts are gone.
     pub no_file: bool,
+}
+
+impl RootFsRecord {
+    /// Whether it is what a plan asks for.
+    fn is(&self, image: &Image) -> bool {
+        match (self, image) {
+            (Self::Host { .. }, Image::Host) => true,
+            (Self::Tree { tree, derivation }, Image::Tree(due)) => {
+                (*tree, *derivation) == (due.tree, due.derivation)
+            }
+            (Self::Host { .. }, Image::Tree(_)) | (Self::Tree { .. }, Image::Host) => false,
+        }
+    }
 }
 
 impl CleanRoom {
@@ -283,9 +307,19 @@ impl Receipt {
             "another source tree was staged",
         );
         expect(
+            "root file system",
+            self.rootfs.is(&plan.image),
+            "another root file system was mounted",
+        );
+        expect(
+            "input",
+            self.inputs == plan.inputs,
+            "other inputs were mounted",
+        );
+        expect(
             "input",
             self.input.unchanged == Some(true),
-            "the staged sources were not seen unchanged afterwards",
+            "the staged trees were not seen unchanged afterwards",
         );
         expect(
             "clean room",

@@ -3,13 +3,37 @@
 //! [`Answer::LogExceeded`] comes unasked.
 //!
 //! Who may ask what follows from the peer's uid (SO_PEERCRED, unix(7)): belljard may `Put`, `PutMany`,
-//! `Upload` and ask for `Uploaded`; the spawner (root) all the rest. A connection of the spawner belongs to one attempt, named by `Stage`;
-//! when it closes, the staged copy is removed.
+//! `Upload` and ask for `Uploaded`; the spawner (root) all the rest. A connection of the spawner belongs to one
+//! attempt, named by `Stage`.
 
 use belljar_core::{AttemptId, Digest, Invalid, ObjectId, Outputs, RelPath};
 use serde::{Deserialize, Serialize};
 
 use crate::OutputEntry;
+
+/// A tree that an attempt needs, as something to mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StagedTree {
+    /// The root `Directory`.
+    pub tree: ObjectId,
+    /// Modification time of every file, directory and link, in seconds since 1970.
+    pub mtime: u64,
+    /// The store's own record of what it made the tree from, if the specification names one: the store
+    /// refuses what it has not made.
+    pub derivation: Option<ObjectId>,
+}
+
+impl StagedTree {
+    /// Which bytes a tree becomes. Another number wherever they would differ.
+    pub const FORMAT: u32 = 1;
+
+    /// The name of its image's file, which says everything that the bytes of the image depend on.
+    pub fn image(&self) -> String {
+        let (digest, size) = (self.tree.digest.to_hex(), self.tree.size);
+        format!("{digest}-{size}-{}.v{}", self.mtime, Self::FORMAT)
+    }
+}
 
 /// What is asked of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,15 +71,13 @@ pub enum Request {
         /// Of what.
         object: ObjectId,
     },
-    /// Verify a tree (every `Directory` message and blob against its digest) and lay out a copy for this
-    /// attempt at `stage/<attempt>/tree` below the store's root.
+    /// See that there is a mountable image of each of these trees, `images/<name>` below the store's root
+    /// ([`StagedTree::image`]), and that every `Directory` message and blob of it was verified against its digest.
     Stage {
         /// The attempt, to which this connection belongs from now on.
         attempt: AttemptId,
-        /// The root `Directory`.
-        tree: ObjectId,
-        /// Modification time of every file, directory and link, in seconds since 1970.
-        mtime: u64,
+        /// The trees, at most [`ATTEMPT_TREES`](belljar_core::bounds::ATTEMPT_TREES).
+        trees: Vec<StagedTree>,
     },
     /// Read the build's log from the pipe whose reading end comes with this message, into
     /// `logs/<attempt>.log`, until its end or the limit. Past the limit the rest is discarded and
@@ -74,7 +96,7 @@ pub enum Request {
     },
     /// Wait for the end of the pipe (no process has it open any more), make the log durable.
     FinishLog,
-    /// Compute the staged copy's tree digest again.
+    /// Look whether images and objects of the staged trees are as they were.
     VerifyInputs,
     /// Outputs follow as [`Collected`] messages and data frames on this connection, from the collector,
     /// to which the spawner lends it. Answered, after `Collected::End` or at the first refusal, by one
@@ -87,10 +109,6 @@ pub enum Request {
         /// Most entries in all.
         limit_entries: u64,
     },
-    /// Remove the staged copy.
-    Release,
-    /// Remove every staged copy: the spawner has just started, nothing is in use.
-    ReleaseAll,
 }
 
 /// What the store answers.
@@ -113,9 +131,9 @@ pub enum Answer {
     },
     /// To `Stage`.
     Staged {
-        /// Entries laid out.
+        /// Entries of all trees together.
         entries: u64,
-        /// Content bytes laid out.
+        /// Content bytes of all trees together.
         bytes: u64,
     },
     /// To `OpenLog`.
@@ -136,7 +154,7 @@ pub enum Answer {
     },
     /// To `VerifyInputs`.
     Inputs {
-        /// Whether the staged copy still has the digest it was staged for.
+        /// Whether nothing of them was changed since they were staged.
         unchanged: bool,
     },
     /// To `Collect`: send.
@@ -153,8 +171,6 @@ pub enum Answer {
         /// Why.
         why: Refusal,
     },
-    /// To `Release` and `ReleaseAll`.
-    Released,
     /// The request failed.
     Failed {
         /// Whose doing it was.

@@ -81,9 +81,6 @@ pub fn decide(spec: BuildSpec, identity: Identity, policy: &Policy) -> Decision 
             ),
         );
     }
-    for (field, sentence) in not_there_yet(&spec) {
-        deny(field, sentence.to_owned());
-    }
     let caps = policy.caps().get().named();
     for ((name, asked), (_, cap)) in spec.limits.get().named().into_iter().zip(caps) {
         if asked > cap {
@@ -107,19 +104,6 @@ pub fn decide(spec: BuildSpec, identity: Identity, policy: &Policy) -> Decision 
     } else {
         Decision::Deny { reasons }
     }
-}
-
-/// What a specification may say that cannot be done yet.
-fn not_there_yet(spec: &BuildSpec) -> Vec<(&'static str, &'static str)> {
-    let inputs = (
-        "inputs",
-        "inputs beside the sources are not supported yet; put what the build needs into the source tree",
-    );
-    let asked = [(!spec.inputs.is_empty(), inputs)];
-    asked
-        .into_iter()
-        .filter_map(|(asked, reason)| asked.then_some(reason))
-        .collect()
 }
 
 impl Admitted {
@@ -231,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_yet_is_denied_by_field() {
+    fn images_are_the_operators_choice() {
         let input = Input {
             tree: ObjectId::of(b""),
             derivation: None,
@@ -241,9 +225,11 @@ mod tests {
         asking.inputs = Inputs::new([(InputName::new("seed").unwrap(), input)].into()).unwrap();
         let root = Identity::Unix { uid: 0 };
         assert_eq!(
-            fields(&decide(asking, root, &policy(Limits::DEFAULT))),
-            ["image", "inputs"]
+            fields(&decide(asking.clone(), root, &policy(Limits::DEFAULT))),
+            ["image"]
         );
+        let both = Policy::new([0], [ImageKind::Host, ImageKind::Tree], Limits::DEFAULT).unwrap();
+        assert!(matches!(decide(asking, root, &both), Decision::Admit(_)));
     }
 
     #[test]

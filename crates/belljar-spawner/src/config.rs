@@ -19,12 +19,12 @@ struct File {
     group: u32,
     /// belljard's user id: the only one that is served.
     client_uid: u32,
-    /// The store's user id: owner of the staged copies.
+    /// The store's user id: owner of objects and images.
     store_uid: u32,
     /// Directory of the receipts.
     receipts: PathBuf,
-    /// Directory below which the store lays out staged copies.
-    stage: PathBuf,
+    /// The store's root: below it lie objects and images.
+    store: PathBuf,
     /// Directory of the spawner's own for mounts; root's.
     runtime: PathBuf,
     /// Host ids for builds: `"auto"` or the first of them.
@@ -65,8 +65,8 @@ pub struct Config {
     pub store_uid: u32,
     /// Directory of the receipts.
     pub receipts: PathBuf,
-    /// Directory below which the store lays out staged copies.
-    pub stage: PathBuf,
+    /// The store's root.
+    pub store: PathBuf,
     /// Directory for mounts.
     pub runtime: PathBuf,
     /// Where the host ids of builds begin.
@@ -157,7 +157,7 @@ impl Config {
             ("socket", &file.socket),
             ("store_socket", &file.store_socket),
             ("receipts", &file.receipts),
-            ("stage", &file.stage),
+            ("store", &file.store),
             ("runtime", &file.runtime),
         ];
         for (name, path) in paths
@@ -198,7 +198,7 @@ impl Config {
             client_uid: file.client_uid,
             store_uid: file.store_uid,
             receipts: file.receipts,
-            stage: file.stage,
+            store: file.store,
             runtime: file.runtime,
             ids: file.ids,
             slots: file.slots,
@@ -221,7 +221,7 @@ mod tests {
         client_uid = 7
         store_uid = 8
         receipts = "/s/receipts"
-        stage = "/s/store/stage"
+        store = "/s/store"
         runtime = "/s/run/spawner"
         ids = "auto"
         slots = 2

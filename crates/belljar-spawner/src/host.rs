@@ -7,8 +7,9 @@ use std::path::Path;
 use belljar_plan::{CgroupFloor, EnforcementReport, HostReport, LayerReport, Verdict};
 use belljar_sys::mount::Attributes;
 use belljar_sys::seccomp::{Program, SANDBOX};
-use belljar_sys::{landlock, mount, namespace};
-use std::os::fd::AsFd;
+use belljar_sys::{files, landlock, mount, namespace};
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd};
 
 use crate::cgroup::Tree;
 
@@ -26,6 +27,7 @@ pub fn probe(floor: CgroupFloor, state: &Path, cgroups: &io::Result<Tree>) -> Ho
             privileges(),
             namespaces(),
             state_directory(state),
+            images(state),
             id_mapping(),
             cgroup_layer(floor, cgroups),
             landlock_layer(),
@@ -141,6 +143,47 @@ fn state_directory(state: &Path) -> LayerReport {
         fine,
         "put the state on a file system that is not an overlay, such as ext4, xfs or btrfs",
     )
+}
+
+fn images(state: &Path) -> LayerReport {
+    let mounted = (|| {
+        let mut file = files::unnamed(state)?;
+        file.write_all(&smallest_image())?;
+        let source = format!("/proc/self/fd/{}", file.as_raw_fd());
+        mount::make("erofs", &[("source", Some(&source))], Attributes::default())
+    })();
+    let found = match &mounted {
+        Ok(_) => "an EROFS image on the state's file system can be mounted".to_owned(),
+        Err(error) => format!("no EROFS image on the state's file system can be mounted: {error}"),
+    };
+    layer(
+        "images",
+        found,
+        mounted.is_ok(),
+        "the kernel needs CONFIG_EROFS_FS_BACKED_BY_FILE (Linux 6.12), and the state must be on ext4, xfs, btrfs or the like, not on tmpfs",
+    )
+}
+
+/// One block: a superblock (at 1024), and the inode of an empty directory with `.` and `..` beside it (at
+/// 1152, which is the number 36), as `fs/erofs/erofs_fs.h` has them.
+fn smallest_image() -> [u8; 4096] {
+    let mut image = [0; 4096];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(1024, &0xe0f5_e1e2_u32.to_le_bytes());
+    put(1036, &[12, 0, 36]);
+    put(1040, &[1]);
+    put(1060, &[1]);
+    put(1152, &[2 << 1]);
+    put(1156, &0o040_755_u16.to_le_bytes());
+    put(1158, &[2]);
+    put(1160, &[27]);
+    put(1172, &[1]);
+    for (at, name_at) in [(1184, 24), (1196, 25)] {
+        put(at, &[36]);
+        put(at + 8, &[name_at, 0, 2]);
+    }
+    put(1208, b"...");
+    image
 }
 
 fn id_mapping() -> LayerReport {

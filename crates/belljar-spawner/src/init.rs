@@ -19,7 +19,7 @@ use belljar_sys::{Errno, mount};
 use crate::containment::{Run, STEPS};
 use crate::ids::Pair;
 use crate::record::Record;
-use crate::rootfs::HostRootFs;
+use crate::rootfs::RootFs;
 use crate::staging::Places;
 
 /// Longest explanation that follows a [`Record::StepFailed`], in bytes.
@@ -42,7 +42,7 @@ pub struct Init<'a> {
     /// Host ids.
     pub ids: Pair,
     /// The root file system.
-    pub rootfs: &'a HostRootFs,
+    pub rootfs: RootFs<'a>,
     /// The system call filter.
     pub filter: &'a Program,
     /// What to run.

@@ -16,6 +16,7 @@ mod rootfs;
 mod site;
 mod staging;
 mod supervisor;
+mod trees;
 
 use std::fs::DirBuilder;
 use std::io::{self, Write};

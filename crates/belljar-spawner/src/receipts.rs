@@ -143,7 +143,7 @@ impl Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use belljar_core::{ObjectId, Outcome, Timestamp};
+    use belljar_core::{Inputs, ObjectId, Outcome, Timestamp};
     use belljar_plan::{Binaries, CleanRoom, InputRecord, RootFsRecord, Usage};
 
     fn receipt(number: u32) -> Receipt {
@@ -169,6 +169,7 @@ mod tests {
                 tree: ObjectId::of(b""),
                 unchanged: None,
             },
+            inputs: Inputs::default(),
             enforcement: None,
             self_probes: Vec::new(),
             steps: Vec::new(),

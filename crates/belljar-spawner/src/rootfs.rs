@@ -1,9 +1,11 @@
-//! The root file system `host`: read-only paths of the host, a built-in list that the operator extends.
+//! Root file systems: a tree, or `host`, read-only paths of the host, a built-in list that the operator
+//! extends.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use belljar_core::bounds;
 use belljar_plan::RootFsRecord;
 
 /// Programs and libraries, and the few files under `/etc` without which they do not start. Nothing that
@@ -21,6 +23,64 @@ const BUILT_IN: &[&str] = &[
     "/sbin",
     "/usr",
 ];
+
+/// What the sandbox has itself at the top of its root, over whatever an image has there.
+const OWN: &[&str] = &["build", "deps", "dev", "etc", "proc", "tmp"];
+/// What an image must not have at its top: the sandbox's own files of these names show whether Landlock bites,
+/// and cover what builds must not see.
+const RESERVED: &[&str] = &[".masked", ".uncovered"];
+
+/// The root file system of one sandbox.
+#[derive(Clone, Copy, Debug)]
+pub enum RootFs<'a> {
+    /// Paths of the host.
+    Host(&'a HostRootFs),
+    /// A tree.
+    Tree(&'a TreeRootFs),
+}
+
+/// A tree as a root file system.
+#[derive(Clone, Debug)]
+pub struct TreeRootFs(Vec<PathBuf>);
+
+impl TreeRootFs {
+    /// Looks at the top of the tree that is mounted at `place`.
+    ///
+    /// # Errors
+    /// Says why it cannot be a root file system.
+    pub fn look(place: &Path) -> Result<Self, String> {
+        let unread = |e: io::Error| format!("image: it cannot be read: {e}");
+        let mut top = Vec::new();
+        for entry in std::fs::read_dir(place).map_err(unread)? {
+            let entry = entry.map_err(unread)?;
+            let name = entry.file_name();
+            if RESERVED.iter().any(|reserved| name == *reserved) {
+                return Err(format!(
+                    "image: it has `/{}`, which is the sandbox's own",
+                    name.display()
+                ));
+            }
+            let kind = entry.file_type().map_err(unread)?;
+            if kind.is_symlink() || OWN.iter().any(|own| name == *own) {
+                continue;
+            }
+            if top.len() == bounds::IMAGE_TOP_ENTRIES {
+                return Err(format!(
+                    "image: it has more than {} entries at its top",
+                    bounds::IMAGE_TOP_ENTRIES
+                ));
+            }
+            top.push(Path::new("/").join(name));
+        }
+        top.sort_unstable();
+        Ok(Self(top))
+    }
+
+    /// Files and directories at its top that the sandbox has not itself, sorted; a link leads to another.
+    pub fn top(&self) -> &[PathBuf] {
+        &self.0
+    }
+}
 
 /// One path of the list, as it is on the host now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +166,35 @@ impl HostRootFs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_top_of_a_tree_is_what_the_sandbox_has_not_itself() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["usr", "etc", "dev", "opt"] {
+            std::fs::create_dir(root.path().join(name)).unwrap();
+        }
+        std::os::unix::fs::symlink("usr/bin", root.path().join("bin")).unwrap();
+        std::fs::write(root.path().join("file"), b"").unwrap();
+        let found = TreeRootFs::look(root.path()).unwrap();
+        assert_eq!(found.top(), ["/file", "/opt", "/usr"].map(PathBuf::from));
+        for i in 0..bounds::IMAGE_TOP_ENTRIES {
+            std::fs::write(root.path().join(format!("f{i}")), b"").unwrap();
+        }
+        assert!(
+            TreeRootFs::look(root.path())
+                .unwrap_err()
+                .contains("entries")
+        );
+    }
+
+    #[test]
+    fn a_tree_with_names_of_the_sandbox_is_none() {
+        for name in RESERVED {
+            let root = tempfile::tempdir().unwrap();
+            std::fs::write(root.path().join(name), b"").unwrap();
+            assert!(TreeRootFs::look(root.path()).unwrap_err().contains(name));
+        }
+    }
 
     #[test]
     fn a_configured_path_must_be_there_and_nested_ones_are_folded() {

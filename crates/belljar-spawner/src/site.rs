@@ -1,9 +1,11 @@
 //! What all attempts of one spawner share.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use belljar_core::{Digest, Hasher};
 use belljar_plan::Binaries;
@@ -13,10 +15,11 @@ use belljar_sys::seccomp::{Program, SANDBOX};
 use crate::cgroup::Tree;
 use crate::config::Config;
 use crate::host;
-use crate::ids::Block;
+use crate::ids::{Block, Pair};
 use crate::receipts::Chain;
 use crate::rootfs::HostRootFs;
 use crate::staging;
+use crate::trees::Trees;
 
 /// Network namespaces that are kept ready.
 const NETWORKS: usize = 4;
@@ -35,6 +38,8 @@ pub struct Site {
     pub filter: Program,
     /// Where mounts of attempts lie.
     pub mounts: PathBuf,
+    /// Trees that are mounted.
+    pub trees: Trees,
     /// What enforces.
     pub binaries: Binaries,
     /// Drawn at start.
@@ -44,6 +49,30 @@ pub struct Site {
     /// Receipts.
     pub receipts: Chain,
     networks: Vec<OwnedFd>,
+    /// By slot; never more than there are slots.
+    owners: BTreeMap<usize, Rc<Owners>>,
+}
+
+/// User namespaces that nobody enters: their maps say whose a file of owner 0 is in the sandboxes of one slot.
+#[derive(Debug)]
+pub struct Owners {
+    /// Inside 0's: root file system and further inputs.
+    pub image: OwnedFd,
+    /// The build's: sources.
+    pub build: OwnedFd,
+}
+
+impl Owners {
+    fn of(ids: Pair) -> io::Result<Self> {
+        let one = |id: u32| {
+            let map = format!("0 {id} 1\n");
+            namespace::user(&map, &map)
+        };
+        Ok(Self {
+            image: one(ids.image)?,
+            build: one(ids.build)?,
+        })
+    }
 }
 
 impl Site {
@@ -54,6 +83,8 @@ impl Site {
     pub fn prepare(config: Config, ids: Block, cgroups: Tree) -> io::Result<Self> {
         let mounts = staging::prepare(&config.runtime)?;
         Ok(Self {
+            trees: Trees::new(&mounts, &config.store, config.store_uid),
+            owners: BTreeMap::new(),
             rootfs: HostRootFs::look(&config.host_paths)?,
             filter: Program::compile(&SANDBOX)?,
             binaries: Binaries {
@@ -73,6 +104,19 @@ impl Site {
             mounts,
             networks: Vec::new(),
         })
+    }
+
+    /// The id maps of a slot, which are always the same.
+    ///
+    /// # Errors
+    /// What making their user namespaces says.
+    pub fn owners(&mut self, slot: usize, ids: Pair) -> io::Result<Rc<Owners>> {
+        if let Some(owners) = self.owners.get(&slot) {
+            return Ok(Rc::clone(owners));
+        }
+        let owners = Rc::new(Owners::of(ids)?);
+        self.owners.insert(slot, Rc::clone(&owners));
+        Ok(owners)
     }
 
     /// A network namespace that nobody else has or will have.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 struct Written {
     /// Absolute path of the socket to listen at. Its directory must exist and belong to the store.
     socket: PathBuf,
-    /// Absolute path of the directory that holds objects, logs and staged inputs. It must exist, belong to
+    /// Absolute path of the directory that holds objects, images and logs. It must exist, belong to
     /// the store's user, be writable by nobody else, and not lie on overlayfs.
     root: PathBuf,
     /// User id of belljard, which may put objects in and nothing else.

@@ -1,6 +1,6 @@
 use std::error::Error;
 
-use belljar_cas::{LayOutError, ReadError, WriteError};
+use belljar_cas::{ReadError, TreeError, WriteError};
 use belljar_core::{Invalid, bounds};
 use belljar_plan::store::{Answer, Failure};
 
@@ -110,16 +110,17 @@ impl From<ReadError> for Failed {
     }
 }
 
-impl From<LayOutError> for Failed {
-    fn from(error: LayOutError) -> Self {
+impl From<TreeError> for Failed {
+    fn from(error: TreeError) -> Self {
         let class = match &error {
-            LayOutError::Missing { .. } => Failure::Missing,
-            LayOutError::Malformed { .. }
-            | LayOutError::Damaged { .. }
-            | LayOutError::TooManyEntries
-            | LayOutError::TooManyBytes => Failure::Content,
-            LayOutError::Full(_) => Failure::Full,
-            LayOutError::Stopped | LayOutError::Io { .. } => Failure::Internal,
+            TreeError::Missing { .. } => Failure::Missing,
+            TreeError::Malformed { .. }
+            | TreeError::Damaged { .. }
+            | TreeError::TooManyEntries
+            | TreeError::TooManyBytes
+            | TreeError::TooManyNames => Failure::Content,
+            TreeError::Full(_) => Failure::Full,
+            TreeError::Image(_) | TreeError::Io { .. } => Failure::Internal,
         };
         Self::of(class, &error)
     }

@@ -1,7 +1,7 @@
-//! The process that owns objects, staged inputs and logs. It has its own user id, no network and no
+//! The process that owns objects, images of trees, and logs. It has its own user id, no network and no
 //! privilege; it trusts its peers only as far as their user ids go, and content not at all.
 //!
-//! belljard puts objects in. The spawner has trees laid out for attempts, hands over the build's log
+//! belljard puts objects in. The spawner has trees made into images to mount, hands over the build's log
 //! pipe, and lends its connection to the collector that sends the outputs. What may be asked, by whom
 //! and with which answer is in [`belljar_plan::store`].
 //!
@@ -37,9 +37,8 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Config, ConfigError};
 use crate::partial::{Most, Partials};
 use crate::session::Store;
-use crate::stage::Area;
 
-/// Owns Belljar's objects, staged inputs and logs.
+/// Owns Belljar's objects, images of trees, and logs.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -62,6 +61,8 @@ enum StartError {
     Root,
     #[error("the store's root cannot be used")]
     Layout(#[from] LayoutError),
+    #[error("the store's images cannot be used")]
+    Images(#[from] stage::OpenError),
     #[error("{doing} failed")]
     System {
         doing: &'static str,
@@ -94,12 +95,12 @@ fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
     let config = Config::read(&arguments.config)?;
     let writer = Writer::open(&config.root)?;
     let reader = Reader::new(&config.root)?;
-    let area = Area::open(&config.root).map_err(system("removing what an earlier run left"))?;
+    let images = stage::open(&config.root)?;
     let store = Arc::new(Store {
         source: Box::new(reader),
         sink: Box::new(writer),
-        area: Arc::new(area),
         partials: Partials::new(Most::DUE),
+        images,
         logs: config.root.join(LOGS),
     });
     process::confine_service().map_err(system("confining this process"))?;

@@ -3,9 +3,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 
-use belljar_cas::{BlobSink, BlobSource, Order};
+use belljar_cas::{BlobSink, BlobSource, Images};
 use belljar_core::{AttemptId, Limits, Outputs};
-use belljar_plan::store::{Answer, Request};
+use belljar_plan::store::{Answer, Request, StagedTree};
 
 use crate::channel::{Broken, Channel};
 use crate::collect::{self, collect};
@@ -16,20 +16,20 @@ use crate::many::put_many;
 use crate::partial::Partials;
 use crate::put::put;
 use crate::server::Slot;
-use crate::stage::{Area, StagedCopy};
+use crate::stage::Staged;
 use crate::upload::{Asked as AskedUpload, upload};
 
 /// What all connections share.
 pub(crate) struct Store {
     pub(crate) source: Box<dyn BlobSource>,
     pub(crate) sink: Box<dyn BlobSink>,
-    pub(crate) area: Arc<Area>,
     pub(crate) partials: Arc<Partials>,
+    pub(crate) images: Images,
     /// Where logs lie.
     pub(crate) logs: PathBuf,
 }
 
-/// One connection and what it has asked for so far. Staged inputs go when it does.
+/// One connection and what it has asked for so far.
 pub(crate) struct Session {
     store: Arc<Store>,
     role: Role,
@@ -41,7 +41,7 @@ pub(crate) struct Session {
 /// The attempt that a connection belongs to since it was staged.
 struct Attempt {
     id: AttemptId,
-    copy: Option<StagedCopy>,
+    staged: Staged,
     log: Log,
     collected: bool,
 }
@@ -138,11 +138,7 @@ impl Session {
                     Err(failed) => Err(failed),
                 }
             }
-            Request::Stage {
-                attempt,
-                tree,
-                mtime,
-            } => self.stage(attempt, Order { tree, mtime }),
+            Request::Stage { attempt, trees } => self.stage(attempt, trees),
             Request::OpenLog { limit_bytes } => match self.open_log(limit_bytes, descriptor) {
                 Ok(answered) => {
                     self.channel.answer(&Answer::LogOpen)?;
@@ -154,8 +150,6 @@ impl Session {
             Request::MarkLog { step } => self.mark_log(step),
             Request::FinishLog => self.finish_log()?,
             Request::VerifyInputs => self.verify_inputs(),
-            Request::Release => self.release(),
-            Request::ReleaseAll => self.release_all(),
         };
         let answer = result.unwrap_or_else(|failed| {
             tracing::warn!(attempt = self.shown(), class = ?failed.class, why = failed.why, "a request failed");
@@ -191,28 +185,23 @@ impl Session {
         }
     }
 
-    fn stage(&mut self, id: AttemptId, order: Order) -> Result<Answer, Failed> {
+    fn stage(&mut self, id: AttemptId, trees: Vec<StagedTree>) -> Result<Answer, Failed> {
         if let Some(attempt) = &self.attempt {
             return Err(Failed::refused(format!(
                 "this connection belongs to the attempt {}",
                 attempt.id
             )));
         }
-        let (copy, done) = self
-            .store
-            .area
-            .stage(&*self.store.source, id.clone(), order)?;
-        tracing::info!(attempt = %id, tree = %order.tree, entries = done.entries, bytes = done.bytes, "inputs staged");
+        let staged = Staged::prepare(&self.store.images, &*self.store.source, trees)?;
+        let (entries, bytes) = (staged.entries, staged.bytes);
+        tracing::info!(attempt = %id, entries, bytes, made = staged.made, "inputs staged");
         self.attempt = Some(Attempt {
             id,
-            copy: Some(copy),
+            staged,
             log: Log::None,
             collected: false,
         });
-        Ok(Answer::Staged {
-            entries: done.entries,
-            bytes: done.bytes,
-        })
+        Ok(Answer::Staged { entries, bytes })
     }
 
     /// The log may tell that it is exceeded when what is returned was dropped: not before its opening was
@@ -285,11 +274,9 @@ impl Session {
     }
 
     fn verify_inputs(&mut self) -> Result<Answer, Failed> {
-        let attempt = self.attempt()?;
-        let Some(copy) = &attempt.copy else {
-            return Err(Failed::refused("the staged inputs were released already"));
-        };
-        let unchanged = copy.is_unchanged()?;
+        let store = Arc::clone(&self.store);
+        let staged = &self.attempt()?.staged;
+        let unchanged = staged.are_unchanged(&store.images, &*store.source)?;
         Ok(Answer::Inputs { unchanged })
     }
 
@@ -324,33 +311,6 @@ impl Session {
     ) -> Result<Option<Asked>, Broken> {
         self.channel.answer(&Answer::CollectReady)?;
         collect(&mut self.channel, &*self.store.sink, outputs, limits)
-    }
-
-    fn release(&mut self) -> Result<Answer, Failed> {
-        if let Some(attempt) = &mut self.attempt
-            && let Some(copy) = &attempt.copy
-        {
-            copy.remove()
-                .map_err(|e| Failed::internal("removing the staged inputs", &e))?;
-            attempt.copy = None;
-        }
-        Ok(Answer::Released)
-    }
-
-    /// Only for a connection of no attempt: one that belongs to an attempt is lent to a collector, which
-    /// must not be able to reach the others.
-    fn release_all(&mut self) -> Result<Answer, Failed> {
-        if self.attempt.is_some() {
-            return Err(Failed::refused(
-                "this connection belongs to one attempt and may release that only",
-            ));
-        }
-        self.store
-            .area
-            .release_all()
-            .map_err(|e| Failed::internal("removing staged inputs", &e))?;
-        tracing::info!("all staged inputs released");
-        Ok(Answer::Released)
     }
 
     fn attempt(&mut self) -> Result<&mut Attempt, Failed> {

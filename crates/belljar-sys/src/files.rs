@@ -92,6 +92,15 @@ pub fn reopen_for_reading(found: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(way, flags, Mode::empty())?)
 }
 
+/// Makes a file without a name on the file system of `directory` (O_TMPFILE, open(2)).
+///
+/// # Errors
+/// What open(2) says; EOPNOTSUPP where the file system cannot.
+pub fn unnamed(directory: &std::path::Path) -> io::Result<std::fs::File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(directory, flags, Mode::RUSR)?.into())
+}
+
 /// What was found.
 ///
 /// # Errors

@@ -155,12 +155,13 @@ impl Config {
             .and_then(|defaults| defaults.within(&caps))
             .map_err(|e| within("defaults", e))?;
         let allowed = file.allowed_uids.into_iter().chain([ROOT]);
-        let policy = Policy::new(allowed, [ImageKind::Host], caps).map_err(|source| {
-            ConfigError::Policy {
-                path: path.to_owned(),
-                source,
-            }
-        })?;
+        let policy =
+            Policy::new(allowed, [ImageKind::Host, ImageKind::Tree], caps).map_err(|source| {
+                ConfigError::Policy {
+                    path: path.to_owned(),
+                    source,
+                }
+            })?;
         Ok(Self {
             socket: file.socket,
             store_socket: file.store_socket,

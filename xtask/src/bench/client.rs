@@ -1,6 +1,6 @@
 //! The hidden chore `bench-client`: plays belljard towards the store and the spawner, as belljard's user,
-//! which is why it is a process of its own. It runs one attempt for each line on its standard input and
-//! answers with the attempt's times as one line of JSON.
+//! which is why it is a process of its own. For each line on its standard input it runs one attempt, or, after
+//! `stage` and the id of a tree, stages that tree alone; it answers with the times as one line of JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
@@ -23,6 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use super::peers::PAYLOAD;
 
+/// What a line begins with that asks for staging alone; the id of the tree follows, as JSON.
+pub(super) const STAGE: &str = "stage ";
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The one input, which is the one output too: a payload that does nothing makes none.
@@ -44,7 +46,7 @@ pub(crate) struct Args {
 /// How long the phases of one attempt took, each from a request to what it waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Lap {
-    /// Stage: the sources verified and laid out.
+    /// Stage: the sources seen by the store, and everything mounted.
     pub(super) stage: Duration,
     /// Launch: the sandbox made and read back, the barrier passed.
     pub(super) launch: Duration,
@@ -65,17 +67,25 @@ impl Lap {
 
 /// Serve until standard input ends.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let plan = Plan::compile(&spec(put_sources(&args.store)?)?);
+    let own = put_sources(&args.store)?;
+    let plan = Plan::compile(&spec(own)?);
     let mut spawner = Spawner {
         wire: Wire::connect(&args.spawner)?,
         asked: 0,
     };
     let mut attempts = 0;
     for line in std::io::stdin().lock().lines() {
-        line.context("standard input")?;
+        let line = line.context("standard input")?;
         attempts += 1;
-        let lap = spawner.attempt(&attempt_id(attempts)?, &plan)?;
-        println!("{}", serde_json::to_string(&lap)?);
+        let attempt = attempt_id(attempts)?;
+        let told = match line.strip_prefix(STAGE) {
+            Some(tree) => {
+                let plan = Plan::compile(&spec(serde_json::from_str(tree)?)?);
+                serde_json::to_string(&spawner.stage_alone(&attempt, &plan)?)?
+            }
+            None => serde_json::to_string(&spawner.attempt(&attempt, &plan)?)?,
+        };
+        println!("{told}");
     }
     Ok(())
 }
@@ -176,11 +186,10 @@ struct Spawner {
 }
 
 impl Spawner {
-    /// One attempt through all of its phases. Anything but success is an error.
-    fn attempt(&mut self, attempt: &AttemptId, plan: &Plan) -> Result<Lap> {
-        let named = || attempt.clone();
+    /// From `Stage` sent to `Staged` received: the tree seen by the store, everything mounted.
+    fn stage(&mut self, attempt: &AttemptId, plan: &Plan) -> Result<Duration> {
         let stage = Operation::Stage {
-            attempt: named(),
+            attempt: attempt.clone(),
             // The spawner cannot check it: only the signer could, which has no part in this.
             spec: Digest::of(b""),
             plan: Box::new(plan.clone()),
@@ -189,6 +198,23 @@ impl Spawner {
             Answer::Staged => Ok(()),
             other => unexpected("Stage", &other),
         })?;
+        Ok(stage)
+    }
+
+    /// Stages, and gives up again.
+    fn stage_alone(&mut self, attempt: &AttemptId, plan: &Plan) -> Result<Duration> {
+        let stage = self.stage(attempt, plan)?;
+        let attempt = attempt.clone();
+        match self.ask(Operation::Destroy { attempt })? {
+            Answer::Destroyed => Ok(stage),
+            other => unexpected("Destroy", &other).map(|()| stage),
+        }
+    }
+
+    /// One attempt through all of its phases. Anything but success is an error.
+    fn attempt(&mut self, attempt: &AttemptId, plan: &Plan) -> Result<Lap> {
+        let named = || attempt.clone();
+        let stage = self.stage(attempt, plan)?;
         let (launch, ()) = clocked(|| match self.ask(Operation::Launch { attempt: named() })? {
             Answer::Launched => Ok(()),
             other => unexpected("Launch", &other),

@@ -8,6 +8,7 @@ mod filter;
 mod peers;
 mod processes;
 mod sandbox;
+mod stage;
 mod stats;
 mod store;
 
@@ -49,6 +50,8 @@ enum Name {
     Builds,
     /// Content on its way into the store, against disk and hash.
     Store,
+    /// Trees of many files made ready for a build, against hard links and copies.
+    Stage,
 }
 
 /// One measured figure.
@@ -103,6 +106,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Name::Sandbox => sandbox::measure(args)?,
         Name::Builds => builds::measure(args)?,
         Name::Store => store::measure(args)?,
+        Name::Stage => stage::measure(args)?,
     };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     for (when, load) in [("before", before), ("after", load()?)] {

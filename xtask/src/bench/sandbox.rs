@@ -12,6 +12,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use belljar_core::ObjectId;
+use serde::de::DeserializeOwned;
 
 use super::client;
 use super::peers::{self, Bubblewrap};
@@ -87,9 +89,11 @@ fn belljar_rows(belljar: &Samples, bubblewrap: &Samples) -> Vec<Row> {
 fn phase_rows(laps: &[client::Lap]) -> Result<Vec<Row>> {
     type Phase = fn(&client::Lap) -> Duration;
     let phases: [(&str, &str, Phase); 5] = [
-        ("stage", "a tree of one file verified and laid out", |lap| {
-            lap.stage
-        }),
+        (
+            "stage",
+            "a tree of one file, seen before, mounted with scratch space",
+            |lap| lap.stage,
+        ),
         ("launch", "Launch to barrier passed", |lap| lap.launch),
         (
             "run",
@@ -112,14 +116,14 @@ fn phase_rows(laps: &[client::Lap]) -> Result<Vec<Row>> {
 }
 
 /// The hidden chore `bench-client`, as belljard's user: the spawner talks to nobody else.
-struct Client {
+pub(super) struct Client {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
 impl Client {
-    fn start(state: &State) -> Result<Self> {
+    pub(super) fn start(state: &State) -> Result<Self> {
         let (uid, gid) = state.ids("belljard")?;
         // By this name the kernel finds the program even if a build has replaced its file meanwhile.
         let mut child = Command::new("/proc/self/exe")
@@ -145,8 +149,21 @@ impl Client {
     }
 
     fn lap(&mut self) -> Result<client::Lap> {
+        self.ask("lap")
+    }
+
+    /// How long a tree takes to be staged.
+    pub(super) fn stage(&mut self, tree: ObjectId) -> Result<Duration> {
+        self.ask(&format!(
+            "{}{}",
+            client::STAGE,
+            serde_json::to_string(&tree)?
+        ))
+    }
+
+    fn ask<T: DeserializeOwned>(&mut self, line: &str) -> Result<T> {
         self.input
-            .write_all(b"lap\n")
+            .write_all(format!("{line}\n").as_bytes())
             .context("the client is gone")?;
         let mut line = String::new();
         self.output.read_line(&mut line)?;

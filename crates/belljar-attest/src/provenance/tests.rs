@@ -1,9 +1,9 @@
-use belljar_core::{BuildSpec, Digest, Outcome, Timestamp, bounds};
-use belljar_plan::{CgroupFloor, Receipt};
+use belljar_core::{BuildSpec, Digest, Inputs, ObjectId, Outcome, Timestamp, bounds};
+use belljar_plan::{CgroupFloor, Receipt, RootFsRecord};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::fixture::{asserted, directory, file, path, receipt, spec, symlink};
+use crate::fixture::{asserted, directory, file, hermetic, path, receipt, spec, symlink};
 use crate::{BuilderConfig, Statement};
 
 fn builder() -> BuilderConfig {
@@ -94,6 +94,75 @@ fn a_lowered_floor_is_another_builder() {
         "https://builds.acme.example/builders/host-rootfs/v1"
     );
     assert_eq!(id(&hybrid), "https://builds.acme.example/builders/dev/v1");
+}
+
+#[test]
+fn a_run_on_trees_is_hermetic_and_names_each_by_digest() {
+    let (spec, mut receipt) = hermetic();
+    let attest = |receipt: &Receipt| {
+        let statement = Statement::provenance(&spec, receipt, &asserted(), &builder());
+        json(&statement.unwrap())["predicate"].clone()
+    };
+    let definition = &attest(&receipt)["buildDefinition"];
+    assert_eq!(definition["internalParameters"]["hermetic"], true);
+    let dependencies = definition["resolvedDependencies"].as_array().unwrap();
+    let names: Vec<_> = dependencies.iter().map(|d| d["name"].clone()).collect();
+    assert_eq!(names, ["source", "rootfs", "deps/cargo"]);
+    for (index, text) in [(1, "image"), (2, "crates")] {
+        let hex = |text: &str| Digest::of(text.as_bytes()).to_hex();
+        let found = &dependencies[index];
+        assert_eq!(found["digest"]["sha256"], hex(text));
+        let record = &found["annotations"]["belljar_derivation"];
+        assert_eq!(*record, hex(&format!("{text}: record")));
+    }
+    let id = |receipt: &Receipt| attest(receipt)["runDetails"]["builder"]["id"].clone();
+    let base = "https://builds.acme.example/builders";
+    assert_eq!(id(&receipt), format!("{base}/hermetic/v1"));
+    receipt.enforcement.as_mut().unwrap().cgroup.floor = CgroupFloor::Hybrid;
+    assert_eq!(id(&receipt), format!("{base}/dev/v1"));
+}
+
+/// What the signer looks at again: that the trees of the receipt are those of the specification, and that
+/// nothing else was mounted.
+#[test]
+fn other_trees_than_the_specification_names_are_never_attested() {
+    type Change = fn(&mut Receipt);
+    let rows: [(Change, &str); 4] = [
+        (
+            |r| {
+                r.rootfs = RootFsRecord::Host {
+                    paths: vec!["/usr".into()],
+                }
+            },
+            "another root file system",
+        ),
+        (
+            |r| {
+                r.rootfs = RootFsRecord::Tree {
+                    tree: ObjectId::of(b"image"),
+                    derivation: None,
+                }
+            },
+            "another root file system",
+        ),
+        (|r| r.inputs = Inputs::default(), "other inputs"),
+        (
+            |r| {
+                let mounts = &mut r.enforcement.as_mut().unwrap().mounts;
+                mounts.last_mut().unwrap().target = "/usr".into();
+            },
+            "/usr is mounted",
+        ),
+    ];
+    for (change, expected) in rows {
+        let (spec, mut receipt) = hermetic();
+        change(&mut receipt);
+        let reasons = Statement::provenance(&spec, &receipt, &asserted(), &builder()).unwrap_err();
+        assert!(
+            reasons.iter().any(|reason| reason.contains(expected)),
+            "{expected}: {reasons:?}"
+        );
+    }
 }
 
 /// Each row: what is wrong with the receipt, how, and a part of the reason.
@@ -323,7 +392,7 @@ fn huge() -> belljar_plan::OutputEntry {
 }
 
 fn host(paths: &[&str]) -> belljar_plan::RootFsRecord {
-    belljar_plan::RootFsRecord::Host {
+    RootFsRecord::Host {
         paths: paths.iter().map(|&path| path.to_owned()).collect(),
     }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{VerifyError, verify};
-use crate::fixture::{ARTIFACT, asserted, receipt, spec};
+use crate::fixture::{ARTIFACT, asserted, hermetic, receipt, spec};
 use crate::{BuilderConfig, Bundle, Key, Statement};
 
 /// A key and the bundle that it signed; made once, since a key takes a while.
@@ -62,6 +62,49 @@ fn a_good_bundle_says_what_was_built() {
     assert_eq!(verdict.asserted.audit_entries, 8);
     let words = verdict.to_string().replace(&verdict.key_id, "SHA256:KEY");
     insta::assert_snapshot!(words);
+}
+
+#[test]
+fn a_hermetic_bundle_names_every_tree_in_words() {
+    let (spec, receipt) = hermetic();
+    let builder = BuilderConfig::new("urn:belljar:embedded").unwrap();
+    let statement = Statement::provenance(&spec, &receipt, &asserted(), &builder).unwrap();
+    let sign = |payload: Vec<u8>| SIGNED.0.sign(payload).unwrap().to_json().unwrap();
+    let verified = |bundle: &[u8]| verify(bundle, &SIGNED.1, &artifact());
+    let verdict = verified(&sign(statement.payload().to_vec())).unwrap();
+    assert!(verdict.hermetic);
+    let image = verdict.image.unwrap();
+    assert_eq!(image.tree, Digest::of(b"image"));
+    assert_eq!(image.derivation, Some(Digest::of(b"image: record")));
+    assert_eq!(verdict.inputs["cargo"].tree, Digest::of(b"crates"));
+    let words = verdict.to_string().replace(&verdict.key_id, "SHA256:KEY");
+    insta::assert_snapshot!(words);
+
+    type Change = fn(&mut Value);
+    let lies: [(&str, Change); 4] = [
+        ("hermetic, but the builder is not", |s| {
+            s["predicate"]["runDetails"]["builder"]["id"] =
+                json!("urn:belljar:embedded/builders/host-rootfs/v1")
+        }),
+        ("hermetic without a digest", |s| {
+            s["predicate"]["buildDefinition"]["resolvedDependencies"][1] =
+                json!({ "name": "rootfs" })
+        }),
+        ("not hermetic, says the builder that only is", |s| {
+            s["predicate"]["buildDefinition"]["internalParameters"]["hermetic"] = json!(false)
+        }),
+        ("an input without a digest", |s| {
+            s["predicate"]["buildDefinition"]["resolvedDependencies"][2] =
+                json!({ "name": "deps/cargo" })
+        }),
+    ];
+    for (name, change) in lies {
+        let mut changed: Value = serde_json::from_slice(statement.payload()).unwrap();
+        change(&mut changed);
+        let refused = verified(&sign(canonical_json(&changed).unwrap()));
+        let class = refused.map_err(|e| e.class()).err();
+        assert_eq!(class, Some("not_provenance"), "{name}");
+    }
 }
 
 #[test]

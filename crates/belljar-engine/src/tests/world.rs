@@ -369,6 +369,7 @@ fn receipt(attempt: &AttemptId, spec: Digest, plan: &Plan, outcome: Outcome) -> 
             tree: plan.source,
             unchanged: Some(true),
         },
+        inputs: Inputs::default(),
         enforcement: None,
         self_probes: vec![],
         steps: vec![],

@@ -152,7 +152,7 @@ impl Attempt {
                 self.deadline = in_time(ENDING_TIME);
                 self.outcome = Some(Outcome::retryable("collect", "it took too long"));
             }
-            Phase::FinishingLog | Phase::Collecting(None) | Phase::Verifying | Phase::Releasing => {
+            Phase::FinishingLog | Phase::Collecting(None) | Phase::Verifying => {
                 self.store_failed("it took too long", site, out);
             }
             Phase::Ended | Phase::Done | Phase::Staged => self.deadline = None,
@@ -198,7 +198,6 @@ impl Attempt {
             Phase::FinishingLog | Phase::Collecting(None) | Phase::Verifying => {
                 self.unmount(site, out)
             }
-            Phase::Releasing => self.finish(site, out),
             _ => {}
         }
     }
@@ -218,7 +217,7 @@ impl Attempt {
                 | Phase::Dying,
                 answer,
             ) => {
-                self.on_store_before_end(answer, out);
+                self.on_store_before_end(answer, site, out);
             }
             (Phase::Ended | Phase::FinishingLog, store::Answer::LogOpen) => {}
             (Phase::Ended | Phase::FinishingLog, store::Answer::LogMarked(mark)) => {
@@ -247,10 +246,9 @@ impl Attempt {
                 }
             }
             (Phase::Verifying, store::Answer::Inputs { unchanged }) => {
-                self.unchanged = Some(unchanged);
+                self.unchanged = Some(unchanged && self.images_unchanged());
                 self.unmount(site, out);
             }
-            (Phase::Releasing, store::Answer::Released) => self.finish(site, out),
             (_, store::Answer::Failed { why, .. }) => self.store_failed(&why, site, out),
             (_, other) => self.store_failed(&format!("it answered {other:?}"), site, out),
         }
@@ -313,7 +311,7 @@ impl Attempt {
         }
     }
 
-    /// Asks whether the sources are unchanged. After a collection the request also tells the store that
+    /// Asks whether the trees are unchanged. After a collection the request also tells the store that
     /// nothing more will come from the collector.
     fn verify(&mut self, site: &mut Site, out: &mut Vec<Message>) {
         if !self.staged || self.store_lost {
@@ -337,7 +335,7 @@ impl Attempt {
                     "collect",
                     format!("the teardown cannot start: {error}"),
                 ));
-                self.release(site, out);
+                self.finish(site, out);
             }
         }
     }
@@ -352,26 +350,16 @@ impl Attempt {
         // How it ended does not matter: the store tells what it got, `/proc` what is still mounted.
         match self.phase {
             Phase::Collecting(_) => self.verify(site, out),
-            _ => self.release(site, out),
-        }
-    }
-
-    fn release(&mut self, site: &mut Site, out: &mut Vec<Message>) {
-        self.clean_room.no_mount = staging::is_unmounted(&self.places).unwrap_or(false);
-        self.phase = Phase::Releasing;
-        if self.staged && !self.store_lost {
-            self.ask(&Request::Release, site, out);
-        } else {
-            self.finish(site, out);
+            _ => self.finish(site, out),
         }
     }
 
     /// Writes the receipt and tells of it.
     fn finish(&mut self, site: &mut Site, out: &mut Vec<Message>) {
-        let stage = site.config.stage.join(self.id.to_string());
-        // A store that was lost removes the copy itself when it notices, or at its next start.
-        let copy_gone = self.store_lost || !files::exists(&stage).unwrap_or(true);
-        self.clean_room.no_file = copy_gone && !files::exists(&self.places.base()).unwrap_or(true);
+        self.clean_room.no_mount = staging::is_unmounted(&self.places).unwrap_or(false);
+        self.clean_room.no_file = !files::exists(&self.places.base()).unwrap_or(true);
+        // From here on its trees may be taken off, unless others use them.
+        self.inputs = None;
         self.phase = Phase::Done;
         self.deadline = None;
         let outcome = self.final_outcome();

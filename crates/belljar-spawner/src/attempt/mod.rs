@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! Staging → Staged → Launching → Running → (Stopping) → Dying → Ended
-//!         → FinishingLog → Collecting → Verifying → Unmounting → Releasing → Done
+//!         → FinishingLog → Collecting → Verifying → Unmounting → Done
 //! ```
 //! Whoever is stopped has its grace, after SIGTERM; whoever is killed has none.
 //!
@@ -11,6 +11,7 @@
 //! so that each one gets its log, its clean-room check and its receipt.
 
 mod ending;
+mod mounting;
 mod receipt;
 mod running;
 mod steps;
@@ -27,13 +28,15 @@ use belljar_sys::process::Child;
 
 use crate::containment::Launched;
 use crate::ids::Pair;
+use crate::rootfs::TreeRootFs;
 use crate::staging::Places;
+use crate::trees::Inputs;
 
 use store::Session;
 
 pub use ending::Source;
 
-/// How long the store may take to verify and lay out a source tree.
+/// How long the store may take to verify trees and to make images of them.
 const STAGING_TIME: Duration = Duration::from_secs(900);
 /// How long init may take to its barrier.
 const LAUNCH_TIME: Duration = Duration::from_secs(20);
@@ -66,7 +69,11 @@ pub struct Attempt {
     started: Timestamp,
     deadline: Option<Instant>,
     launched: Option<Launched>,
-    /// Whether the store has laid out the sources.
+    /// Its trees, from when they are mounted to when they are not.
+    inputs: Option<Inputs>,
+    /// The image as a root file system, if it is a tree.
+    image: Option<TreeRootFs>,
+    /// Whether the store has seen all trees.
     staged: bool,
     /// Whether the conversation with the store has broken off.
     store_lost: bool,
@@ -123,7 +130,6 @@ enum Phase {
     Collecting(Option<Child>),
     Verifying,
     Unmounting(Child),
-    Releasing,
     Done,
 }
 

@@ -1,7 +1,7 @@
 //! What an attempt comes to: its final outcome and its receipt.
 
-use belljar_core::Outcome;
-use belljar_plan::{InputRecord, Receipt};
+use belljar_core::{Image, Input, Outcome};
+use belljar_plan::{InputRecord, Receipt, RootFsRecord};
 
 use super::{Attempt, now};
 use crate::site::Site;
@@ -16,10 +16,7 @@ impl Attempt {
             return Outcome::retryable("collect", "the outputs were not taken to the end");
         }
         if self.unchanged != Some(true) {
-            return Outcome::permanent(
-                "collect",
-                "the staged sources were changed while the build ran",
-            );
+            return Outcome::permanent("collect", "a staged tree was changed while the build ran");
         }
         if !self.clean_room.is_clean() {
             return Outcome::permanent(
@@ -44,11 +41,15 @@ impl Attempt {
             spec: self.spec,
             plan: self.plan_digest,
             binaries: site.binaries.clone(),
-            rootfs: site.rootfs.record(),
+            rootfs: match self.plan.image {
+                Image::Host => site.rootfs.record(),
+                Image::Tree(Input { tree, derivation }) => RootFsRecord::Tree { tree, derivation },
+            },
             input: InputRecord {
                 tree: self.plan.source,
                 unchanged: self.unchanged,
             },
+            inputs: self.plan.inputs.clone(),
             enforcement: launched.and_then(|launched| launched.enforcement.clone()),
             self_probes: launched
                 .map(|launched| launched.self_probes.clone())

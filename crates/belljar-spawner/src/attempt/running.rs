@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::fchown;
 use std::time::{Duration, Instant};
 
-use belljar_core::{AttemptId, Digest, Image, Limits, Outcome};
+use belljar_core::{AttemptId, Digest, Limits, Outcome};
 use belljar_plan::spawner::{Answer, Message};
 use belljar_plan::store::{self, Request};
 use belljar_plan::{CleanRoom, Plan, Usage};
@@ -17,11 +17,12 @@ use super::{
 };
 use crate::containment::{Given, Launch, Launched};
 use crate::record::Record;
+use crate::rootfs::RootFs;
 use crate::site::Site;
-use crate::staging::{self, Places};
+use crate::staging::Places;
 
 impl Attempt {
-    /// Begins an attempt: asks the store to verify and lay out its sources.
+    /// Begins an attempt: asks the store for images of its trees.
     ///
     /// # Errors
     /// How the attempt ends by what was refused; nothing of it is there then.
@@ -43,8 +44,7 @@ impl Attempt {
             Session::connect(&site.config.store_socket, site.config.store_uid).map_err(broken)?;
         let request = Request::Stage {
             attempt: id.clone(),
-            tree: plan.source,
-            mtime: plan.source_date_epoch,
+            trees: plan.staged_trees(),
         };
         store.ask(&request).map_err(broken)?;
         let number_of_slot = u32::try_from(slot).unwrap_or(u32::MAX);
@@ -63,6 +63,8 @@ impl Attempt {
             started: now(),
             deadline: in_time(STAGING_TIME),
             launched: None,
+            inputs: None,
+            image: None,
             staged: false,
             store_lost: false,
             log_asked: false,
@@ -123,15 +125,12 @@ impl Attempt {
         self.store
             .ask_with(&Request::OpenLog { limit_bytes }, reading.as_fd())?;
         self.log_asked = true;
-        let tree = site.config.stage.join(self.id.to_string()).join("tree");
-        staging::mount_all(
-            &self.places,
-            &tree,
-            site.config.store_uid,
-            self.ids,
-            self.plan.limits.get(),
-        )?;
         let network = site.take_network()?;
+        let owners = site.owners(self.slot, self.ids)?;
+        let rootfs = match &self.image {
+            Some(image) => RootFs::Tree(image),
+            None => RootFs::Host(&site.rootfs),
+        };
         Launch::new(Given {
             attempt: &self.id,
             plan: &self.plan,
@@ -139,7 +138,8 @@ impl Attempt {
             ids: self.ids,
             cgroups: &site.cgroups,
             places: &self.places,
-            rootfs: &site.rootfs,
+            rootfs,
+            image_owner: owners.image.as_fd(),
             filter: &site.filter,
             network,
             log,
@@ -237,14 +237,14 @@ impl Attempt {
     }
 
     /// The store has answered while the attempt is on its way to its end.
-    pub(super) fn on_store_before_end(&mut self, answer: store::Answer, out: &mut Vec<Message>) {
+    pub(super) fn on_store_before_end(
+        &mut self,
+        answer: store::Answer,
+        site: &mut Site,
+        out: &mut Vec<Message>,
+    ) {
         match (&self.phase, answer) {
-            (Phase::Staging, store::Answer::Staged { .. }) => {
-                self.phase = Phase::Staged;
-                self.staged = true;
-                self.deadline = None;
-                self.answer(Answer::Staged, out);
-            }
+            (Phase::Staging, store::Answer::Staged { .. }) => self.on_staged(site, out),
             (_, store::Answer::LogOpen) if self.launched.is_some() => {}
             (_, store::Answer::LogMarked(mark)) if self.launched.is_some() => {
                 self.on_mark(mark, out);
@@ -309,17 +309,11 @@ impl Attempt {
     }
 }
 
-/// Whether a plan is within the spawner's own caps, and asks for nothing that it cannot do yet.
+/// Whether a plan is within the spawner's own caps.
 fn check(plan: &Plan, caps: &Limits) -> Result<(), String> {
     plan.limits
         .within(caps)
-        .map_err(|e| e.within("limits").to_string())?;
-    let later = |field: &str| Err(format!("{field}: not supported yet by this spawner"));
-    match plan.image {
-        Image::Host if !plan.inputs.is_empty() => later("inputs"),
-        Image::Host => Ok(()),
-        Image::Tree(_) => later("image"),
-    }
+        .map_err(|e| e.within("limits").to_string())
 }
 
 pub(super) fn unreadable(error: &io::Error) -> Outcome {

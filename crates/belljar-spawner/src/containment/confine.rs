@@ -6,14 +6,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use belljar_core::Digest;
-use belljar_plan::{BUILD_ID, HOME, HOSTNAME, WORKDIR};
+use belljar_plan::{BUILD_ID, HOME, HOSTNAME, INPUTS_DIR, Plan, WORKDIR};
 use belljar_sys::landlock::{self, Allowed, Rule};
 use belljar_sys::program::{Limited, StandardStream};
 use belljar_sys::{forbidden, mount, namespace, privilege, process, program};
 
 use crate::init::Init;
 use crate::record::Record;
-use crate::rootfs::{HostPath, HostRootFs};
+use crate::rootfs::{HostPath, RootFs};
 
 pub(super) fn die_with_parent(_: &mut Init<'_>) -> io::Result<()> {
     process::die_with_parent()
@@ -105,16 +105,29 @@ pub(super) fn no_new_privileges(_: &mut Init<'_>) -> io::Result<()> {
 }
 
 /// What Landlock allows where. `/` itself, `/.uncovered` and `/.masked` are under no rule.
-fn rules(rootfs: &HostRootFs) -> Vec<(PathBuf, Allowed)> {
+fn rules(rootfs: RootFs<'_>, plan: &Plan) -> Vec<(PathBuf, Allowed)> {
     let mut rules = Vec::new();
-    for path in rootfs.paths() {
-        match path {
-            HostPath::Directory(path) | HostPath::File(path) if !path.starts_with("/etc") => {
-                rules.push((path.clone(), Allowed::ReadExecute));
+    match rootfs {
+        RootFs::Host(host) => {
+            for path in host.paths() {
+                match path {
+                    HostPath::Directory(path) | HostPath::File(path)
+                        if !path.starts_with("/etc") =>
+                    {
+                        rules.push((path.clone(), Allowed::ReadExecute));
+                    }
+                    // `/etc` has a rule as a whole; a link leads to a path that has its own.
+                    _ => {}
+                }
             }
-            // `/etc` has a rule as a whole; a link leads to a path that has its own.
-            _ => {}
         }
+        RootFs::Tree(tree) => {
+            let top = tree.top().iter().cloned();
+            rules.extend(top.map(|path| (path, Allowed::ReadExecute)));
+        }
+    }
+    if !plan.inputs.is_empty() {
+        rules.push((PathBuf::from(INPUTS_DIR), Allowed::ReadExecute));
     }
     let fixed = [
         ("/etc", Allowed::Read),
@@ -130,8 +143,8 @@ fn rules(rootfs: &HostRootFs) -> Vec<(PathBuf, Allowed)> {
 }
 
 /// Digest of the ruleset, written one rule a line: `<allowed> <path>`.
-pub(super) fn ruleset_digest(rootfs: &HostRootFs) -> Digest {
-    let lines = rules(rootfs)
+pub(super) fn ruleset_digest(rootfs: RootFs<'_>, plan: &Plan) -> Digest {
+    let lines = rules(rootfs, plan)
         .into_iter()
         .map(|(path, allowed)| format!("{} {}\n", allowed.name(), path.display()));
     Digest::of(lines.collect::<String>().as_bytes())
@@ -139,7 +152,7 @@ pub(super) fn ruleset_digest(rootfs: &HostRootFs) -> Digest {
 
 pub(super) fn landlock(init: &mut Init<'_>) -> io::Result<()> {
     let mut opened: Vec<(OwnedFd, bool, Allowed)> = Vec::new();
-    for (path, allowed) in rules(init.rootfs) {
+    for (path, allowed) in rules(init.rootfs, init.plan) {
         opened.push(open_for_rule(&path, allowed)?);
     }
     let rules: Vec<_> = opened

@@ -6,12 +6,13 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use belljar_plan::{BUILD_ID, HOME, HOSTNAME, USER, WORKDIR};
+use belljar_plan::{BUILD_ID, HOME, HOSTNAME, INPUTS_DIR, USER, WORKDIR};
 use belljar_sys::forbidden::UNCOVERED_FILE;
 use belljar_sys::mount::{self, Attributes};
 
 use crate::init::Init;
-use crate::rootfs::HostPath;
+use crate::rootfs::{HostPath, RootFs};
+use crate::staging;
 
 const READ_ONLY: Attributes = Attributes {
     read_only: true,
@@ -100,10 +101,31 @@ pub(super) fn root(init: &mut Init<'_>) -> io::Result<()> {
         0o444,
     )?;
     identity_files(init)?;
-    for path in init.rootfs.paths() {
-        host_path(init, path).map_err(|e| io::Error::new(e.kind(), format!("{path:?}: {e}")))?;
+    for (name, _) in init.plan.inputs.iter() {
+        init.parents(&init.inside(Path::new(INPUTS_DIR)).join(name.as_str()))?;
+        init.directory(&format!("{}/{name}", INPUTS_DIR.trim_start_matches('/')))?;
     }
-    Ok(())
+    match init.rootfs {
+        RootFs::Host(host) => {
+            for path in host.paths() {
+                host_path(init, path)
+                    .map_err(|e| io::Error::new(e.kind(), format!("{path:?}: {e}")))?;
+            }
+            Ok(())
+        }
+        RootFs::Tree(_) => over_image(init),
+    }
+}
+
+/// Lays what was made so far over the image. The overlay is this sandbox's alone, and nothing in it can be
+/// written: it has no layer that could be.
+fn over_image(init: &Init<'_>) -> io::Result<()> {
+    // A self-probe tries to write there, and its absence would prove nothing.
+    init.directory("usr")?;
+    let layers = [init.places.root(), init.places.image()];
+    let options = init.places.overlay(&layers)?;
+    let over = staging::overlay(&options, READ_ONLY)?;
+    mount::attach(over, &init.places.root())
 }
 
 /// What programs look up about users and hosts, without anything of the real host in it.
@@ -220,6 +242,12 @@ pub(super) fn work_space(init: &mut Init<'_>) -> io::Result<()> {
         let clone = mount::clone_tree(&source, false)?;
         mount::set_attributes(clone.as_fd(), attributes, None, false)?;
         mount::attach(clone, &init.inside(Path::new(target)))?;
+    }
+    for (name, _) in init.plan.inputs.iter() {
+        let clone = mount::clone_tree(&places.input(name), false)?;
+        mount::set_attributes(clone.as_fd(), READ_ONLY, None, false)?;
+        let target = Path::new(INPUTS_DIR).join(name.as_str());
+        mount::attach(clone, &init.inside(&target))?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Steps of the spawner: the cgroup, the clone, and what the barrier needs.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use belljar_core::{AttemptId, Digest};
 use belljar_plan::{EnforcementReport, Plan, SelfProbe};
@@ -15,7 +15,7 @@ use crate::cgroup::{Group, Tree};
 use crate::ids::Pair;
 use crate::init::{self, Init};
 use crate::record::Record;
-use crate::rootfs::HostRootFs;
+use crate::rootfs::RootFs;
 use crate::staging::Places;
 
 /// What the first steps need and make.
@@ -59,7 +59,9 @@ pub struct Given<'a> {
     /// Where its mounts lie.
     pub places: &'a Places,
     /// The root file system.
-    pub rootfs: &'a HostRootFs,
+    pub rootfs: RootFs<'a>,
+    /// The user namespace by which files of owner 0 are inside 0's.
+    pub image_owner: BorrowedFd<'a>,
     /// The system call filter.
     pub filter: &'a Program,
     /// A network namespace that nobody else has.
@@ -107,7 +109,7 @@ impl<'a> Launch<'a> {
             enforcement: None,
             plan: self.given.plan.clone(),
             filter: Digest::of(&self.given.filter.bytes()),
-            ruleset: confine::ruleset_digest(self.given.rootfs),
+            ruleset: confine::ruleset_digest(self.given.rootfs, self.given.plan),
         })
     }
 
@@ -139,8 +141,7 @@ pub(super) fn clone_init(launch: &mut Launch<'_>) -> io::Result<()> {
         launch.given.ids.image, launch.given.ids.build
     );
     let user_namespace = namespace::user(&map, &map)?;
-    let map = format!("0 {} 1\n", launch.given.ids.image);
-    let host_owners = namespace::user(&map, &map)?;
+    let host_owners = launch.given.image_owner.try_clone_to_owned()?;
     let (socket, inner) = Connection::pair()?;
     let cgroup = match &launch.group {
         Some(group) => group.open()?,

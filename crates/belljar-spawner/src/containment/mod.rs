@@ -92,7 +92,7 @@ pub const STEPS: &[Step] = &[
     },
     Step {
         name: "root file system",
-        why: "a fresh root with only listed paths in it, read-only, nosuid, nodev, owned by inside 0, which never runs",
+        why: "a fresh root with only listed paths or one tree in it, read-only, nosuid, nodev, owned by inside 0, which never runs",
         run: Inside(filesystem::root),
     },
     Step {
@@ -102,7 +102,7 @@ pub const STEPS: &[Step] = &[
     },
     Step {
         name: "work space",
-        why: "the only writable places: sources under an own overlay, and sized scratch space",
+        why: "the only writable places: sources under an own overlay, and sized scratch space; further inputs under read-only overlays of their own",
         run: Inside(filesystem::work_space),
     },
     Step {

@@ -122,7 +122,10 @@ fn a_refusal_is_told_at_once_and_the_rest_is_read_to_its_end() {
     peer.data(&[6; 1_000_000]);
     peer.tell(&Collected::FileEnd);
     peer.tell(&Collected::End);
-    assert_eq!(peer.reply(&Request::Release), Answer::Released);
+    assert_eq!(
+        peer.reply(&Request::VerifyInputs),
+        Answer::Inputs { unchanged: true }
+    );
     assert!(!rig.memory.ids().contains(&ObjectId::of(&[6; 1_000_000])));
 }
 
@@ -219,7 +222,10 @@ fn what_the_collector_cannot_take_is_told_in_its_words_made_harmless() {
     peer.tell(&Collected::Refused { why: why_not });
     let told = why(peer.answer());
     assert!(told.starts_with("`app` is a socket\u{fffd}[2J") && told.len() < 10_000);
-    assert_eq!(peer.reply(&Request::Release), Answer::Released);
+    assert_eq!(
+        peer.reply(&Request::VerifyInputs),
+        Answer::Inputs { unchanged: true }
+    );
 }
 
 #[test]
@@ -234,7 +240,10 @@ fn a_request_in_the_place_of_outputs_ends_the_collection_and_is_served() {
         Answer::Inputs { unchanged: true }
     );
     assert!(!rig.memory.ids().contains(&ObjectId::of(b"half")));
-    assert_eq!(peer.reply(&Request::Release), Answer::Released);
+    assert_eq!(
+        peer.reply(&Request::VerifyInputs),
+        Answer::Inputs { unchanged: true }
+    );
 }
 
 #[test]
@@ -244,7 +253,10 @@ fn a_request_after_a_refusal_is_served_too() {
     peer.tell(&directory("elsewhere"));
     why(peer.answer());
     peer.tell(&file("app"));
-    assert_eq!(peer.reply(&Request::Release), Answer::Released);
+    assert_eq!(
+        peer.reply(&Request::VerifyInputs),
+        Answer::Inputs { unchanged: true }
+    );
 }
 
 #[test]
@@ -265,7 +277,10 @@ fn messages_out_of_order_fail_without_being_an_output_problem() {
         if messages.last() != Some(&Collected::End) {
             peer.tell(&Collected::End);
         }
-        assert_eq!(peer.reply(&Request::Release), Answer::Released);
+        assert_eq!(
+            peer.reply(&Request::VerifyInputs),
+            Answer::Inputs { unchanged: true }
+        );
     }
     let rig = Rig::new();
     let mut peer = collecting(&rig, &["app"]);

@@ -12,8 +12,6 @@ fn who_may_ask_what_follows_from_the_role() {
         Request::FinishLog,
         Request::VerifyInputs,
         collect(&["a"]),
-        Request::Release,
-        Request::ReleaseAll,
     ];
     for request in for_the_spawner {
         let mut peer = rig.connect(Role::Client);
@@ -62,7 +60,10 @@ fn a_message_that_is_too_large_ends_the_connection() {
 fn a_descriptor_where_none_belongs_ends_the_connection() {
     let rig = Rig::new();
     let mut peer = rig.connect(Role::Spawner);
-    peer.ask_with(&Request::Release, std::fs::File::open("/dev/null").unwrap());
+    peer.ask_with(
+        &Request::VerifyInputs,
+        std::fs::File::open("/dev/null").unwrap(),
+    );
     assert_eq!(peer.failure(), Failure::Refused);
     peer.assert_ended();
 }
@@ -110,8 +111,6 @@ proptest! {
             prop_oneof![
                 proptest::collection::vec(any::<u8>(), 1..40),
                 prop::sample::select(vec![
-                    b"J{\"kind\":\"release\"}".to_vec(),
-                    b"J{\"kind\":\"release_all\"}".to_vec(),
                     b"J{\"kind\":\"finish_log\"}".to_vec(),
                     b"J{\"kind\":\"verify_inputs\"}".to_vec(),
                     b"J{\"kind\":\"file_end\"}".to_vec(),
@@ -137,6 +136,6 @@ proptest! {
             }
         }
         peer.close();
-        prop_assert_eq!(std::fs::read_dir(rig.directory.path().join(STAGE)).unwrap().count(), 0);
+        prop_assert_eq!(std::fs::read_dir(rig.directory.path().join(TMP)).unwrap().count(), 0);
     }
 }

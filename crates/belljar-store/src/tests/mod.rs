@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use belljar_cas::{BlobSource, LOGS, Memory, STAGE, TMP};
+use belljar_cas::{BlobSource, IMAGES, LOGS, Memory, TMP};
 use belljar_core::{AttemptId, ObjectId, Outputs, RelPath, bounds};
 use belljar_plan::frame::{self, Frame};
-use belljar_plan::store::{Answer, Collected, Failure, Request};
+use belljar_plan::store::{Answer, Collected, Failure, Request, StagedTree};
 use belljar_sys::seqpacket::Connection;
 use belljar_tree::{Leaf, build};
 use serde::Serialize;
@@ -28,7 +28,6 @@ use crate::config::Role;
 use crate::partial::{Most, Partials};
 use crate::server::Slots;
 use crate::session::{Session, Store};
-use crate::stage::Area;
 
 const MTIME: u64 = 315_532_800;
 
@@ -39,7 +38,7 @@ const MOST: Most = Most {
     age: Duration::from_secs(600),
 };
 
-/// A store over objects in memory, with its staging area and logs on disk.
+/// A store over objects in memory, with its images and logs on disk.
 struct Rig {
     memory: Memory,
     store: Arc<Store>,
@@ -60,15 +59,15 @@ impl Rig {
 
     fn with_capacity(bytes: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        for name in [STAGE, TMP, LOGS] {
+        for name in [IMAGES, TMP, LOGS] {
             std::fs::create_dir(directory.path().join(name)).unwrap();
         }
         let memory = Memory::new(bytes);
         let store = Store {
             source: Box::new(memory.clone()),
             sink: Box::new(memory.clone()),
-            area: Arc::new(Area::open(directory.path()).unwrap()),
             partials: Partials::new(MOST),
+            images: crate::stage::open(directory.path()).unwrap(),
             logs: directory.path().join(LOGS),
         };
         Self {
@@ -118,11 +117,11 @@ impl Rig {
         built.root
     }
 
-    fn stage_directory(&self, number: u32) -> PathBuf {
+    fn image(&self, tree: ObjectId) -> PathBuf {
         self.directory
             .path()
-            .join(STAGE)
-            .join(attempt(number).to_string())
+            .join(IMAGES)
+            .join(staged(tree).image())
     }
 
     fn log(&self, number: u32) -> PathBuf {
@@ -220,11 +219,22 @@ fn attempt(number: u32) -> AttemptId {
         .unwrap()
 }
 
-fn stage(number: u32, tree: ObjectId) -> Request {
-    Request::Stage {
-        attempt: attempt(number),
+fn staged(tree: ObjectId) -> StagedTree {
+    StagedTree {
         tree,
         mtime: MTIME,
+        derivation: None,
+    }
+}
+
+fn stage(number: u32, tree: ObjectId) -> Request {
+    stage_all(number, vec![staged(tree)])
+}
+
+fn stage_all(number: u32, trees: Vec<StagedTree>) -> Request {
+    Request::Stage {
+        attempt: attempt(number),
+        trees,
     }
 }
 

@@ -3,49 +3,89 @@ use super::*;
 use belljar_core::Digest;
 
 #[test]
-fn a_tree_is_staged_verified_and_released() {
+fn a_tree_becomes_an_image_that_stays() {
     let rig = Rig::new();
     let tree = rig.tree("src/main.c", b"int main;");
     let mut peer = rig.connect(Role::Spawner);
+    let done = Answer::Staged {
+        entries: 2,
+        bytes: 9,
+    };
+    assert_eq!(peer.reply(&stage(1, tree)), done);
+    let made = std::fs::metadata(rig.image(tree)).unwrap();
+    let unchanged = Answer::Inputs { unchanged: true };
+    assert_eq!(peer.reply(&Request::VerifyInputs), unchanged);
+    peer.close();
+    let mut peer = rig.connect(Role::Spawner);
+    assert_eq!(peer.reply(&stage(2, tree)), done);
+    let again = std::fs::metadata(rig.image(tree)).unwrap();
+    assert_eq!(made.modified().unwrap(), again.modified().unwrap());
+}
+
+#[test]
+fn the_name_of_an_image_says_its_format() {
+    let name = staged(ObjectId::of(b"")).image();
+    let format = belljar_tree::erofs::FORMAT;
+    assert!(name.ends_with(&format!(".v{format}")), "{name}");
+    assert!(!name.contains('/'));
+}
+
+#[test]
+fn all_trees_of_an_attempt_are_staged_and_looked_at_together() {
+    let rig = Rig::new();
+    let (one, two) = (rig.tree("a", b"one"), rig.tree("b/c", b"two!"));
+    let mut peer = rig.connect(Role::Spawner);
+    let trees = vec![staged(one), staged(two)];
     assert_eq!(
-        peer.reply(&stage(1, tree)),
+        peer.reply(&stage_all(1, trees)),
         Answer::Staged {
-            entries: 2,
-            bytes: 9
+            entries: 3,
+            bytes: 7
         }
     );
-    let file = rig.stage_directory(1).join("tree/src/main.c");
-    assert_eq!(std::fs::read(&file).unwrap(), b"int main;");
-    assert_eq!(
-        peer.reply(&Request::VerifyInputs),
-        Answer::Inputs { unchanged: true }
-    );
-    std::fs::write(&file, b"int nain;").unwrap();
+    assert!(rig.image(one).exists() && rig.image(two).exists());
+    rig.memory.put_as(ObjectId::of(b"two!"), b"twO!");
     assert_eq!(
         peer.reply(&Request::VerifyInputs),
         Answer::Inputs { unchanged: false }
     );
-    assert_eq!(peer.reply(&Request::Release), Answer::Released);
-    assert!(!rig.stage_directory(1).exists());
-    assert_eq!(peer.fails(&Request::VerifyInputs), Failure::Refused);
-    assert_eq!(
-        peer.reply(&Request::Release),
-        Answer::Released,
-        "again is fine"
-    );
-    peer.close();
+    let mut peer = rig.connect(Role::Spawner);
+    for count in [0, bounds::ATTEMPT_TREES + 1] {
+        let trees = vec![staged(one); count];
+        assert_eq!(peer.fails(&stage_all(2, trees)), Failure::Refused);
+    }
 }
 
 #[test]
-fn a_copy_goes_with_its_connection() {
+fn an_image_that_somebody_writes_to_is_seen() {
     let rig = Rig::new();
     let tree = rig.tree("a", b"a");
-    let peer = rig.staged(1, tree);
-    assert!(rig.stage_directory(1).exists());
-    peer.close();
-    assert!(!rig.stage_directory(1).exists());
-    // The attempt is free again.
-    rig.staged(1, tree).close();
+    let mut peer = rig.staged(1, tree);
+    let mut bytes = std::fs::read(rig.image(tree)).unwrap();
+    bytes[1500] ^= 1;
+    std::fs::remove_file(rig.image(tree)).unwrap();
+    std::fs::write(rig.image(tree), bytes).unwrap();
+    assert_eq!(
+        peer.reply(&Request::VerifyInputs),
+        Answer::Inputs { unchanged: false }
+    );
+}
+
+#[test]
+fn a_derivation_that_the_store_did_not_make_is_refused() {
+    let rig = Rig::new();
+    let tree = StagedTree {
+        derivation: Some(rig.memory.put(b"{}")),
+        ..staged(rig.tree("a", b"a"))
+    };
+    let mut peer = rig.connect(Role::Spawner);
+    match peer.reply(&stage_all(1, vec![tree])) {
+        Answer::Failed { class, why } => {
+            assert_eq!(class, Failure::Missing);
+            assert!(why.starts_with("derivation: "), "{why}");
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -63,7 +103,7 @@ fn a_tree_that_cannot_be_staged_leaves_nothing_and_the_connection_goes_on() {
     ];
     for (tree, class) in cases {
         assert_eq!(peer.fails(&stage(1, tree)), class);
-        assert!(!rig.stage_directory(1).exists());
+        assert!(!rig.image(tree).exists());
     }
     assert!(matches!(
         peer.reply(&stage(1, rig.tree("a", b"a"))),
@@ -100,71 +140,28 @@ fn an_endless_name_does_not_keep_the_reason_from_being_told() {
 }
 
 #[test]
-fn an_attempt_is_staged_once_and_a_connection_has_one_attempt() {
+fn a_connection_has_one_attempt() {
     let rig = Rig::new();
     let tree = rig.tree("a", b"a");
     let mut peer = rig.staged(1, tree);
     assert_eq!(peer.fails(&stage(2, tree)), Failure::Refused);
-    let mut other = rig.connect(Role::Spawner);
-    assert_eq!(other.fails(&stage(1, tree)), Failure::Refused);
-    assert!(
-        rig.stage_directory(1).exists(),
-        "the refusal has not touched the first"
-    );
-    assert!(matches!(
-        other.reply(&stage(2, tree)),
-        Answer::Staged { .. }
-    ));
-}
-
-#[test]
-fn everything_is_released_for_a_spawner_that_starts() {
-    let rig = Rig::new();
-    let tree = rig.tree("a", b"a");
-    let mut old = rig.staged(1, tree);
-    let mut fresh = rig.connect(Role::Spawner);
-    assert_eq!(fresh.reply(&Request::ReleaseAll), Answer::Released);
-    assert!(!rig.stage_directory(1).exists());
     assert_eq!(
-        old.fails(&Request::VerifyInputs),
-        Failure::Internal,
-        "its inputs are gone"
+        peer.reply(&Request::VerifyInputs),
+        Answer::Inputs { unchanged: true }
     );
-    assert!(matches!(
-        fresh.reply(&stage(2, tree)),
-        Answer::Staged { .. }
-    ));
-    // A collector that holds this connection must not reach other attempts.
-    assert_eq!(fresh.fails(&Request::ReleaseAll), Failure::Refused);
-    old.close();
-    assert!(rig.stage_directory(2).exists());
 }
 
 #[test]
 fn what_an_earlier_run_left_is_removed_at_the_start() {
     let rig = Rig::new();
     let root = rig.directory.path();
-    std::fs::create_dir_all(root.join("stage/old/tree/deep")).unwrap();
-    std::fs::write(root.join("stage/old/tree/deep/file"), b"x").unwrap();
     std::fs::write(root.join("tmp/name"), b"x").unwrap();
     std::fs::write(root.join("logs/kept.log"), b"x").unwrap();
-    Area::open(root).unwrap();
-    assert_eq!(std::fs::read_dir(root.join("stage")).unwrap().count(), 0);
+    std::fs::write(root.join("images/kept"), b"x").unwrap();
+    crate::stage::open(root).unwrap();
     assert_eq!(std::fs::read_dir(root.join("tmp")).unwrap().count(), 0);
     assert!(root.join("logs/kept.log").exists());
-}
-
-#[test]
-fn a_leftover_of_the_same_attempt_is_no_obstacle() {
-    let rig = Rig::new();
-    std::fs::create_dir_all(rig.stage_directory(1).join("tree")).unwrap();
-    std::fs::write(rig.stage_directory(1).join("tree/planted"), b"x").unwrap();
-    let mut peer = rig.staged(1, rig.tree("a", b"a"));
-    assert!(!rig.stage_directory(1).join("tree/planted").exists());
-    assert_eq!(
-        peer.reply(&Request::VerifyInputs),
-        Answer::Inputs { unchanged: true }
-    );
+    assert!(root.join("images/kept").exists());
 }
 
 #[test]
@@ -180,7 +177,10 @@ fn nothing_works_before_a_tree_is_staged() {
     ] {
         assert_eq!(peer.fails(&request), Failure::Refused, "{request:?}");
     }
-    assert_eq!(peer.reply(&Request::Release), Answer::Released);
+    assert!(matches!(
+        peer.reply(&stage(1, rig.tree("a", b"a"))),
+        Answer::Staged { .. }
+    ));
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn a_tree_that_would_explode_is_refused_and_leaves_nothing() {
     }
     let mut peer = rig.connect(Role::Spawner);
     assert_eq!(peer.fails(&stage(1, level)), Failure::Content);
-    assert!(!rig.stage_directory(1).exists());
+    assert!(!rig.image(level).exists());
     let huge = ObjectId {
         digest: Digest::of(b""),
         size: u64::MAX,

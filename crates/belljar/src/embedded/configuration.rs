@@ -76,7 +76,7 @@ struct SpawnerConfig<'a> {
     client_uid: u32,
     store_uid: u32,
     receipts: &'a Path,
-    stage: &'a Path,
+    store: &'a Path,
     runtime: &'a Path,
     ids: &'a str,
     slots: usize,
@@ -105,17 +105,18 @@ pub(super) fn write(state: &State, floor: Floor, purpose: Purpose) -> Result<(),
         path: state.path().join("config"),
         source: std::io::Error::other(e),
     })?;
-    let mode = match floor {
-        Floor::V2 => BuilderMode::HostRootfs,
-        Floor::Hybrid => BuilderMode::Dev,
+    let modes: &[BuilderMode] = match floor {
+        Floor::V2 => &[BuilderMode::Hermetic, BuilderMode::HostRootfs],
+        Floor::Hybrid => &[BuilderMode::Dev],
     };
+    let builder_ids: Vec<_> = modes.iter().map(|mode| builder.id(*mode)).collect();
     file(state.path(), "store", &paths.store_config())?;
     file(state.path(), "signer", &paths.signer_config())?;
     file(state.path(), "spawner", &paths.spawner_config(floor))?;
     file(
         state.path(),
         "belljard",
-        &paths.belljard_config(&[builder.id(mode)], purpose),
+        &paths.belljard_config(&builder_ids, purpose),
     )
 }
 
@@ -126,7 +127,6 @@ struct Paths {
     spawner_socket: PathBuf,
     belljard_socket: PathBuf,
     store_root: PathBuf,
-    stage: PathBuf,
     receipts: PathBuf,
     evidence: PathBuf,
     key: PathBuf,
@@ -142,7 +142,6 @@ impl Paths {
             spawner_socket: root.join("run/spawner/spawner.sock"),
             belljard_socket: super::socket(root),
             store_root: root.join("store"),
-            stage: root.join("store/stage"),
             receipts: root.join("receipts"),
             evidence: root.join("evidence"),
             key: root.join("signer/key.pk8"),
@@ -180,7 +179,7 @@ impl Paths {
             client_uid: BELLJARD,
             store_uid: STORE,
             receipts: &self.receipts,
-            stage: &self.stage,
+            store: &self.store_root,
             runtime: &self.runtime,
             ids: "auto",
             slots: slots(),

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use belljar_cas::BlobSource;
-use belljar_core::{BuildSpec, Invalid, Limits, ObjectId, RequestId, bounds};
+use belljar_core::{BuildSpec, Image, Input, Invalid, Limits, ObjectId, RequestId, bounds};
 use belljar_engine::ports::Clock;
 use belljar_engine::queue::{Record, SubmitError, Submitted};
 use belljar_engine::{CancelError, Engine, Follow};
@@ -52,7 +52,7 @@ impl BuildService for Builds {
         let mut spec = spec.ok_or_else(missing)?;
         spec.limits = Some(with_defaults(spec.limits.take(), &self.defaults));
         let spec = BuildSpec::try_from(spec).map_err(|e| Problem::invalid(e.within("spec")))?;
-        let source = spec.source;
+        let trees = trees(&spec);
         let admitted = match decide(spec, identity, &self.policy) {
             Decision::Admit(admitted) => admitted,
             Decision::Deny { reasons } => return Err(denied(identity, reasons).into()),
@@ -61,8 +61,10 @@ impl BuildService for Builds {
         if !lacks.is_empty() {
             return Err(Problem::host_lacks(lacks).into());
         }
-        if !self.contains(source).await? {
-            return Err(Problem::input_missing("spec.source", source).into());
+        for (field, tree) in trees {
+            if !self.contains(tree).await? {
+                return Err(Problem::input_missing(&field, tree).into());
+            }
         }
         let now = SystemClock.now();
         let record = match self.engine.submit(admitted, request_id.clone(), now).await {
@@ -225,6 +227,27 @@ impl Builds {
             .map_err(|e| internal("the store could not be read", &e))?;
         found.map_err(|e| internal("the store could not be read", &e))
     }
+}
+
+/// Everything that the store must have before a build is queued, by field: the tops of trees, and records of
+/// what they were made from.
+fn trees(spec: &BuildSpec) -> Vec<(String, ObjectId)> {
+    let mut trees = vec![("spec.source".to_owned(), spec.source)];
+    let mut add = |field: String, input: &Input| {
+        trees.push((format!("{field}.tree"), input.tree));
+        trees.extend(
+            input
+                .derivation
+                .map(|record| (format!("{field}.derivation"), record)),
+        );
+    };
+    if let Image::Tree(image) = &spec.image {
+        add("spec.image_tree".to_owned(), image);
+    }
+    for (name, input) in spec.inputs.iter() {
+        add(format!("spec.inputs.{name}"), input);
+    }
+    trees
 }
 
 fn denied(identity: Identity, reasons: Vec<belljar_policy::Reason>) -> Problem {

@@ -8,7 +8,7 @@ use std::thread;
 
 use belljar_cas::{BlobSink as _, Writer};
 use belljar_core::{
-    AttemptId, Digest, ObjectId, Outcome, RelPath, Sha512Digest, Timestamp, bounds,
+    AttemptId, Digest, Inputs, ObjectId, Outcome, RelPath, Sha512Digest, Timestamp, bounds,
 };
 use belljar_plan::frame::{self, Frame};
 use belljar_plan::{
@@ -332,6 +332,7 @@ fn receipt(attempt: &AttemptId, spec: Digest, plan: &Plan, outcome: Outcome) -> 
             tree: plan.source,
             unchanged: Some(true),
         },
+        inputs: Inputs::default(),
         enforcement: None,
         self_probes: vec![],
         steps: vec![],

@@ -1,0 +1,324 @@
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use belljar_core::{Digest, Hasher, ObjectId, bounds};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, ResolveFlags, fchmod, fsync, linkat, open, openat, openat2,
+    renameat, unlinkat,
+};
+use rustix::io::Errno;
+
+use crate::failure::is_full;
+use crate::tree::{Measure, Tree, are_whole};
+use crate::{BlobSource, IMAGES, LayoutError, TMP, TreeError};
+
+/// An image is never written to once it has a name.
+const IMAGE_MODE: u32 = 0o440;
+/// Begins the end of an image file, which a kernel does not look at.
+const MAGIC: &[u8; 16] = b"belljar-image/v1";
+/// After the objects: magic, their count, the tree's entries, its bytes of content, digest of all before.
+const FOOTER: usize = 16 + 3 * 8 + 32;
+/// One object at the end of an image: digest and size.
+const OBJECT: usize = 32 + 8;
+
+/// Mountable images of trees, on disk: each is the tree as [`belljar_tree::erofs`] writes it, the list of
+/// objects that it names, and a digest of all that. That an image is there means that its tree was
+/// verified, message by message and object by object.
+#[derive(Debug)]
+pub struct Images {
+    directory: File,
+    tmp: OwnedFd,
+    /// Images that this process has made or read to the end, at most [`bounds::KNOWN_IMAGES`].
+    known: Mutex<BTreeMap<String, Known>>,
+    /// Makes the names in `tmp` differ.
+    next: AtomicU64,
+}
+
+/// Which image.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageOrder<'a> {
+    /// The name of its file, which says everything that its bytes depend on.
+    pub name: &'a str,
+    /// The `Directory` at the top.
+    pub tree: ObjectId,
+    /// Time of every file, directory and link, in seconds since 1970.
+    pub mtime: u64,
+}
+
+/// Where an image came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provenance {
+    /// This process has verified it before, and it has not changed since.
+    Known,
+    /// It was there, and is whole, and so are the objects that it names.
+    Found,
+    /// It was made now.
+    Made,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    stamp: Stamp,
+    measure: Measure,
+}
+
+/// What changes when somebody writes to a file, or puts another in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(file: &File) -> io::Result<Self> {
+        let status = file.metadata()?;
+        Ok(Self {
+            inode: status.ino(),
+            size: status.size(),
+            modified: (status.mtime(), status.mtime_nsec()),
+            changed: (status.ctime(), status.ctime_nsec()),
+        })
+    }
+}
+
+/// The end of an image file.
+struct End {
+    measure: Measure,
+    objects: Vec<ObjectId>,
+}
+
+impl Images {
+    /// The images below `root`, where a [`crate::Writer`] of this process has made the layout.
+    ///
+    /// # Errors
+    /// When the layout is not there.
+    pub fn open(root: &Path) -> Result<Self, LayoutError> {
+        let directory = |name: &str, access: OFlags| {
+            let flags = access | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            open(root.join(name), flags, Mode::empty()).map_err(|e| LayoutError::Io {
+                path: root.join(name),
+                source: e.into(),
+            })
+        };
+        Ok(Self {
+            directory: directory(IMAGES, OFlags::RDONLY)?.into(),
+            tmp: directory(TMP, OFlags::PATH)?,
+            known: Mutex::default(),
+            next: AtomicU64::new(0),
+        })
+    }
+
+    /// Sees that an image is there, verified and durable; makes it if not. One that is damaged is made anew.
+    ///
+    /// # Errors
+    /// Names the path in the tree that is in the way; nothing of the image is left then.
+    pub fn prepare(
+        &self,
+        source: &dyn BlobSource,
+        order: ImageOrder<'_>,
+    ) -> Result<(Provenance, Measure), TreeError> {
+        let found = self.find(order.name).map_err(failed)?;
+        if let Some(file) = &found {
+            let stamp = Stamp::of(file).map_err(failed)?;
+            if let Some(known) = self.known(order.name, stamp) {
+                return Ok((Provenance::Known, known.measure));
+            }
+            // Where an object is not whole, the way of a new tree tells which.
+            if let Some(end) = read_whole(file).map_err(failed)?
+                && are_whole(source, &end.objects)
+            {
+                self.remember(order.name, stamp, end.measure);
+                return Ok((Provenance::Found, end.measure));
+            }
+        }
+        let tree = Tree::read(source, order.tree)?;
+        let objects = tree.verify_content(source)?;
+        let mut bytes = tree.image(order.mtime)?;
+        append_end(&mut bytes, tree.measure, &objects);
+        let file = self.write(order.name, &bytes, found.is_some());
+        let stamp = file.and_then(|file| Stamp::of(&file)).map_err(failed)?;
+        self.remember(order.name, stamp, tree.measure);
+        Ok((Provenance::Made, tree.measure))
+    }
+
+    /// Whether an image is still as it was prepared, and every object that it names as well: by their stamps,
+    /// and by their content where these have changed.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub fn is_unchanged(
+        &self,
+        source: &dyn BlobSource,
+        order: ImageOrder<'_>,
+    ) -> Result<bool, TreeError> {
+        let Some(file) = self.find(order.name).map_err(failed)? else {
+            return Ok(false);
+        };
+        let stamp = Stamp::of(&file).map_err(failed)?;
+        let end = match self.known(order.name, stamp) {
+            Some(_) => read_end(&file),
+            None => read_whole(&file),
+        };
+        let end = end.map_err(failed)?;
+        Ok(end.is_some_and(|end| are_whole(source, &end.objects)))
+    }
+
+    fn find(&self, name: &str) -> io::Result<Option<File>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match openat2(&self.directory, name, flags, Mode::empty(), within) {
+            Ok(file) => Ok(Some(file.into())),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes an image: durable before it has its name, and its name before anyone is told.
+    fn write(&self, name: &str, bytes: &[u8], replace: bool) -> io::Result<File> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let mut file = File::from(openat(&self.tmp, ".", flags, Mode::RUSR)?);
+        file.write_all(bytes)?;
+        fchmod(&file, Mode::from_raw_mode(IMAGE_MODE))?;
+        fsync(&file)?;
+        let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let link = |place: &OwnedFd, name: &str| {
+            linkat(CWD, &unnamed, place, name, AtFlags::SYMLINK_FOLLOW)
+        };
+        if replace {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let passing = format!("{name}.{number}");
+            link(&self.tmp, &passing)?;
+            renameat(&self.tmp, &passing, &self.directory, name).inspect_err(|_| {
+                // The first error is the one to tell; a name that stays is removed at the next start.
+                let _ = unlinkat(&self.tmp, &passing, AtFlags::empty());
+            })?;
+        } else {
+            match linkat(
+                CWD,
+                &unnamed,
+                &self.directory,
+                name,
+                AtFlags::SYMLINK_FOLLOW,
+            ) {
+                // Somebody else has made the same.
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.directory.sync_all()?;
+        self.find(name)?
+            .ok_or_else(|| io::Error::other("the image was removed while it was made"))
+    }
+
+    fn known(&self, name: &str, stamp: Stamp) -> Option<Known> {
+        let known = self.lock().get(name).copied();
+        known.filter(|known| known.stamp == stamp)
+    }
+
+    fn remember(&self, name: &str, stamp: Stamp, measure: Measure) {
+        let mut known = self.lock();
+        if known.len() >= bounds::KNOWN_IMAGES {
+            // Whatever is forgotten is only read once more.
+            known.pop_first();
+        }
+        known.insert(name.to_owned(), Known { stamp, measure });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
+        // Every change is one insertion or removal: a panic elsewhere cannot leave half of one.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn append_end(image: &mut Vec<u8>, measure: Measure, objects: &[ObjectId]) {
+    for object in objects {
+        image.extend(object.digest.as_bytes());
+        image.extend(object.size.to_le_bytes());
+    }
+    image.extend(MAGIC);
+    for number in [objects.len() as u64, measure.entries, measure.bytes] {
+        image.extend(number.to_le_bytes());
+    }
+    let digest = Digest::of(image);
+    image.extend(digest.as_bytes());
+}
+
+/// The end of an image, if the whole of it has the digest at its end.
+fn read_whole(file: &File) -> io::Result<Option<End>> {
+    let Some(covered) = file.metadata()?.len().checked_sub(32) else {
+        return Ok(None);
+    };
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; bounds::CHUNK_BYTES];
+    let mut content = file.take(covered);
+    loop {
+        match content.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut digest = [0; 32];
+    file.read_exact_at(&mut digest, covered)?;
+    if hasher.finish().as_bytes() != &digest {
+        return Ok(None);
+    }
+    read_end(file)
+}
+
+/// The end of an image, which is believed.
+fn read_end(file: &File) -> io::Result<Option<End>> {
+    let Some(at) = file.metadata()?.len().checked_sub(FOOTER as u64) else {
+        return Ok(None);
+    };
+    let mut footer = [0; FOOTER];
+    file.read_exact_at(&mut footer, at)?;
+    let number = |index: usize| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&footer[16 + 8 * index..24 + 8 * index]);
+        u64::from_le_bytes(bytes)
+    };
+    let count = usize::try_from(number(0)).unwrap_or(usize::MAX);
+    let begin = count
+        .checked_mul(OBJECT)
+        .and_then(|length| at.checked_sub(length as u64));
+    let Some(begin) = begin.filter(|_| &footer[..16] == MAGIC && count <= bounds::TREE_ENTRIES)
+    else {
+        return Ok(None);
+    };
+    let mut list = vec![0; count * OBJECT];
+    file.read_exact_at(&mut list, begin)?;
+    let object = |bytes: &[u8]| {
+        let (mut digest, mut size) = ([0; 32], [0; 8]);
+        digest.copy_from_slice(&bytes[..32]);
+        size.copy_from_slice(&bytes[32..]);
+        ObjectId {
+            digest: Digest::from_bytes(digest),
+            size: u64::from_le_bytes(size),
+        }
+    };
+    Ok(Some(End {
+        measure: Measure::told(number(1), number(2)),
+        objects: list.chunks_exact(OBJECT).map(object).collect(),
+    }))
+}
+
+fn failed(source: io::Error) -> TreeError {
+    if is_full(&source) {
+        TreeError::Full(source)
+    } else {
+        TreeError::Image(source)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use super::*;
+use crate::layout::object_path;
+use crate::{BlobSink, OBJECTS, Reader, Writer};
+use belljar_core::RelPath;
+use belljar_tree::{Leaf, build};
+
+const NAME: &str = "image";
+
+/// A store on disk, with a tree of two files in it.
+struct Rig {
+    root: tempfile::TempDir,
+    _writer: Writer,
+    reader: Reader,
+    tree: ObjectId,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let writer = Writer::open(root.path()).unwrap();
+        let put = |bytes: &[u8]| {
+            let mut blob = writer.begin(Some(ObjectId::of(bytes))).unwrap();
+            blob.write(bytes).unwrap();
+            blob.finish().unwrap()
+        };
+        let leaves = ["one", "two"].map(|name| {
+            let leaf = Leaf::File {
+                object: put(name.as_bytes()),
+                executable: false,
+            };
+            (RelPath::new(name).unwrap(), leaf)
+        });
+        let built = build(leaves).unwrap();
+        for (_, bytes) in &built.directories {
+            put(bytes);
+        }
+        Self {
+            reader: Reader::new(root.path()).unwrap(),
+            tree: built.root,
+            _writer: writer,
+            root,
+        }
+    }
+
+    fn order(&self) -> ImageOrder<'static> {
+        ImageOrder {
+            name: NAME,
+            tree: self.tree,
+            mtime: 7,
+        }
+    }
+
+    /// As after a start of the store.
+    fn images(&self) -> Images {
+        Images::open(self.root.path()).unwrap()
+    }
+
+    fn prepare(&self, images: &Images) -> Provenance {
+        images.prepare(&self.reader, self.order()).unwrap().0
+    }
+
+    fn image(&self) -> PathBuf {
+        self.root.path().join(IMAGES).join(NAME)
+    }
+
+    fn object(&self, content: &[u8]) -> PathBuf {
+        let path = object_path(ObjectId::of(content).digest);
+        self.root.path().join(OBJECTS).join(path)
+    }
+}
+
+fn overwrite(path: &Path, content: &[u8]) {
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::write(path, content).unwrap();
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o440)).unwrap();
+}
+
+#[test]
+fn an_image_is_made_once_and_found_by_the_next_process() {
+    let rig = Rig::new();
+    let images = rig.images();
+    let (made, measure) = images.prepare(&rig.reader, rig.order()).unwrap();
+    assert_eq!(
+        (made, measure.entries, measure.bytes),
+        (Provenance::Made, 2, 6)
+    );
+    assert_eq!(rig.prepare(&images), Provenance::Known);
+    let (found, again) = rig.images().prepare(&rig.reader, rig.order()).unwrap();
+    assert_eq!(
+        (found, again.entries, again.bytes),
+        (Provenance::Found, 2, 6)
+    );
+    let status = std::fs::metadata(rig.image()).unwrap();
+    assert_eq!(status.mode() & 0o7777, IMAGE_MODE);
+    let tmp = std::fs::read_dir(rig.root.path().join(TMP)).unwrap();
+    assert_eq!(tmp.count(), 0);
+}
+
+#[test]
+fn whatever_bit_of_an_image_flips_it_is_made_anew() {
+    let rig = Rig::new();
+    rig.prepare(&rig.images());
+    let good = std::fs::read(rig.image()).unwrap();
+    for at in (0..good.len()).step_by(61).chain([good.len() - 1]) {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        overwrite(&rig.image(), &bad);
+        assert_eq!(rig.prepare(&rig.images()), Provenance::Made, "byte {at}");
+        assert_eq!(std::fs::read(rig.image()).unwrap(), good);
+    }
+    for cut in [0, 1, 31, 40, FOOTER, good.len() - 1] {
+        overwrite(&rig.image(), &good[..cut]);
+        assert_eq!(rig.prepare(&rig.images()), Provenance::Made, "cut at {cut}");
+        assert_eq!(std::fs::read(rig.image()).unwrap(), good);
+    }
+}
+
+#[test]
+fn a_change_while_this_process_runs_is_seen() {
+    let rig = Rig::new();
+    let images = rig.images();
+    let unchanged = || images.is_unchanged(&rig.reader, rig.order()).unwrap();
+    assert!(!unchanged(), "there is none");
+    rig.prepare(&images);
+    assert!(unchanged());
+    let good = std::fs::read(rig.image()).unwrap();
+    let mut bad = good.clone();
+    bad[2000] ^= 1;
+    overwrite(&rig.image(), &bad);
+    assert!(!unchanged());
+    assert_eq!(rig.prepare(&images), Provenance::Made);
+    assert!(unchanged());
+    overwrite(&rig.object(b"two"), b"twO");
+    assert!(!unchanged(), "an object of another content");
+    overwrite(&rig.object(b"two"), b"two");
+    assert!(unchanged(), "written to, and the same all the same");
+    std::fs::remove_file(rig.object(b"one")).unwrap();
+    assert!(!unchanged(), "an object is gone");
+}
+
+#[test]
+fn an_image_over_a_damaged_object_is_refused_with_its_place() {
+    let rig = Rig::new();
+    rig.prepare(&rig.images());
+    overwrite(&rig.object(b"two"), b"twO");
+    let result = rig.images().prepare(&rig.reader, rig.order());
+    assert!(
+        matches!(&result, Err(TreeError::Damaged { path, .. }) if path == "two"),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn what_is_verified_once_is_not_read_again_until_it_is_written_to() {
+    let rig = Rig::new();
+    let object = ObjectId::of(b"two");
+    let mtime = || std::fs::metadata(rig.object(b"two")).unwrap().mtime();
+    assert_eq!(mtime(), 1, "from the start");
+    overwrite(&rig.object(b"two"), b"two");
+    assert_ne!(mtime(), 1);
+    assert!(rig.reader.verify(object).unwrap());
+    assert_eq!(mtime(), 1, "after it was read");
+    overwrite(&rig.object(b"two"), b"twO");
+    assert!(!rig.reader.verify(object).unwrap());
+    assert_ne!(mtime(), 1);
+}
+
+#[test]
+fn several_at_once_make_one_image() {
+    let rig = Rig::new();
+    let images = rig.images();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| rig.prepare(&images));
+        }
+    });
+    assert_eq!(rig.prepare(&images), Provenance::Known);
+    let all = std::fs::read_dir(rig.root.path().join(IMAGES)).unwrap();
+    assert_eq!(all.count(), 1);
+}
+
+#[test]
+fn a_full_memory_of_images_forgets_and_reads_again() {
+    let rig = Rig::new();
+    let images = rig.images();
+    rig.prepare(&images);
+    let known = *images.lock().values().next().unwrap();
+    let others = (0..bounds::KNOWN_IMAGES).map(|i| (format!("other {i}"), known));
+    images.lock().extend(others);
+    images.remember("zzz", known.stamp, known.measure);
+    assert!(images.lock().len() <= bounds::KNOWN_IMAGES + 1);
+    assert_ne!(rig.prepare(&images), Provenance::Made);
+}
