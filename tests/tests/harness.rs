@@ -50,8 +50,7 @@ fn whatever_is_left_is_found() {
         .spawn()
         .unwrap();
     fs::write(group.0.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
-    let staged = state.join("store/stage").join(&attempt);
-    fs::create_dir_all(&staged).unwrap();
+    fs::write(state.join("store/tmp").join(&attempt), "").unwrap();
 
     let left = instance.end();
     sleeper.kill().unwrap();

@@ -1,5 +1,7 @@
-use belljar_core::{AttemptId, Digest, Invalid, Outcome};
-use belljar_plan::{EnforcementReport, NamespaceReport, OutputKind, Receipt};
+use belljar_core::{AttemptId, Digest, Invalid, ObjectId, Outcome};
+use belljar_plan::{EnforcementReport, NamespaceReport, OutputKind, Receipt, RootFsRecord};
+
+use crate::verdict::VerifiedTree;
 
 /// A receipt, read for people: what the spawner saw of one attempt, in words. That it is genuine is shown by
 /// its digest, which a verified bundle names.
@@ -84,14 +86,22 @@ impl Account {
             Some(false) => "CHANGED during the build",
             None => "not looked at afterwards: the attempt ended before",
         };
-        let rootfs = serde_json::to_string(&receipt.rootfs).unwrap_or_default();
-        vec![
+        let rootfs = match &receipt.rootfs {
+            RootFsRecord::Tree { tree, derivation } => tree_in_words(*tree, *derivation),
+            host @ RootFsRecord::Host { .. } => serde_json::to_string(host).unwrap_or_default(),
+        };
+        let mut facts = vec![
             fact("source tree", receipt.input.tree.digest),
             fact("", unchanged),
             fact("root file system", rootfs),
-            fact("specification", receipt.spec),
-            fact("plan", receipt.plan),
-        ]
+        ];
+        facts.extend(receipt.inputs.iter().map(|(name, input)| {
+            let words = tree_in_words(input.tree, input.derivation);
+            fact(&format!("input {name}"), words)
+        }));
+        facts.push(fact("specification", receipt.spec));
+        facts.push(fact("plan", receipt.plan));
+        facts
     }
 
     fn enforcers(&self) -> Vec<(String, String)> {
@@ -262,6 +272,14 @@ fn namespaces(report: &EnforcementReport) -> Vec<(String, String)> {
         facts.push(fact("", format!("NOT SO: {}", names(&bad))));
     }
     facts
+}
+
+fn tree_in_words(tree: ObjectId, derivation: Option<ObjectId>) -> String {
+    let tree = VerifiedTree {
+        tree: tree.digest,
+        derivation: derivation.map(|record| record.digest),
+    };
+    tree.to_string()
 }
 
 fn fact(label: impl ToString, said: impl ToString) -> (String, String) {

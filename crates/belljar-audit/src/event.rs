@@ -28,7 +28,7 @@ pub enum AuditEvent {
         /// Which.
         attempt: AttemptId,
     },
-    /// Its inputs were verified and laid out.
+    /// Its inputs were verified and mounted.
     Staged {
         /// For which attempt.
         attempt: AttemptId,

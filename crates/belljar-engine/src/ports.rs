@@ -13,7 +13,7 @@ use crate::life::{Bundle, Collected};
 
 /// The privileged process that makes sandboxes.
 pub trait Spawner: Send + Sync + 'static {
-    /// Has the inputs of a new attempt verified and laid out.
+    /// Has the inputs of a new attempt verified and mounted.
     fn stage(
         &self,
         attempt: &AttemptId,

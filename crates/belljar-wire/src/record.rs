@@ -44,7 +44,7 @@ pub struct BuildRecord {
 pub enum BuildState {
     /// Waits for a free slot.
     Queued,
-    /// Its inputs are being verified and laid out.
+    /// Its inputs are being verified and mounted.
     Staging,
     /// Its sandbox is being made and read back.
     Launching,

@@ -270,7 +270,7 @@ fn word(build: &BuildRecord) -> String {
 pub(crate) fn doing(state: BuildState) -> &'static str {
     match state {
         BuildState::Queued => "waits for a free slot",
-        BuildState::Staging => "inputs are verified and laid out",
+        BuildState::Staging => "inputs are verified and mounted",
         BuildState::Launching => "the sandbox is made and read back",
         BuildState::Running => "runs",
         BuildState::Collecting => "outputs are collected",

@@ -48,7 +48,7 @@ fn a_builds_story_is_told_online_and_offline() {
         "unix:uid=0 asked (SO_PEERCRED",
         "admitted by policy",
         "attempt 1 begins",
-        "inputs were verified and laid out: tree sha256:",
+        "inputs were verified and mounted: tree sha256:",
         "the sandbox was read back, and the steps begin",
         "signed by SHA256:",
         "nothing of attempt 1 is left",

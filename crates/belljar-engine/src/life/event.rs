@@ -95,7 +95,7 @@ pub enum Progress {
 pub enum Effect {
     /// Write this down durably, before what follows.
     Record(Fact),
-    /// Have the inputs laid out.
+    /// Have the inputs mounted.
     Stage(AttemptId),
     /// Have the sandbox made and the steps started.
     Launch(AttemptId),
@@ -135,7 +135,7 @@ pub enum Effect {
 pub enum Fact {
     /// An attempt begins.
     AttemptStarted(AttemptId),
-    /// Its inputs were verified and laid out.
+    /// Its inputs were verified and mounted.
     Staged(AttemptId),
     /// Its containment was read back, its steps run.
     Launched(AttemptId),

@@ -62,7 +62,7 @@ pub struct Build {
 pub enum Stage {
     /// It waits for a free slot.
     Queued,
-    /// Its inputs are being verified and laid out.
+    /// Its inputs are being verified and mounted.
     Staging,
     /// Its sandbox is being made.
     Launching,

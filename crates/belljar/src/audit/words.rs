@@ -96,7 +96,7 @@ fn event(event: &AuditEvent) -> String {
         } => format!("refused by policy{}", listed(reasons)),
         AuditEvent::AttemptStarted { attempt } => format!("attempt {} begins", attempt.number()),
         AuditEvent::Staged { tree, .. } => {
-            format!("inputs were verified and laid out: tree {}", tree.digest)
+            format!("inputs were verified and mounted: tree {}", tree.digest)
         }
         AuditEvent::Launched { .. } => "the sandbox was read back, and the steps begin".to_owned(),
         AuditEvent::Ended { outcome, .. } => {
