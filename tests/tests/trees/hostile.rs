@@ -158,6 +158,7 @@ fn what_somebody_outside_changes_meanwhile_is_never_attested() {
 
 /// Locks files and says how many; then watches them for some tenths of a second, and says what it saw.
 const WATCHER: &str = r#"
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use belljar_cas::{BlobSink, ImageOrder, Images, Provenance, Reader, Writer, scan};
-use belljar_core::{ObjectId, RelPath};
+use belljar_core::{ObjectId, RelPath, bounds};
 use belljar_sys::mount::{self, Attributes};
 use belljar_sys::namespace;
 use belljar_tree::{Leaf, SymlinkTarget, build};
@@ -45,16 +45,27 @@ impl Rig {
     }
 
     fn put(&self, bytes: &[u8]) -> ObjectId {
-        let mut blob = self.writer.begin(None).unwrap();
-        blob.write(bytes).unwrap();
-        blob.finish().unwrap()
+        self.put_all([bytes]);
+        ObjectId::of(bytes)
+    }
+
+    /// Puts many at the price of a few.
+    fn put_all<'a>(&self, blobs: impl IntoIterator<Item = &'a [u8]>) {
+        let blobs: Vec<_> = blobs.into_iter().collect();
+        for some in blobs.chunks(bounds::OBJECTS_AT_ONCE) {
+            let mut batch = self.writer.batch().unwrap();
+            for bytes in some {
+                let mut blob = self.writer.begin(None).unwrap();
+                blob.write(bytes).unwrap();
+                blob.finish_into(&mut batch).unwrap();
+            }
+            self.writer.keep(batch).unwrap();
+        }
     }
 
     fn tree(&self, leaves: Vec<(RelPath, Leaf)>) -> ObjectId {
         let built = build(leaves).unwrap();
-        for (_, bytes) in &built.directories {
-            self.put(bytes);
-        }
+        self.put_all(built.directories.iter().map(|(_, bytes)| bytes.as_slice()));
         built.root
     }
 
@@ -109,13 +120,14 @@ fn any_tree_that_is_mounted_is_scanned_as_the_same_tree() {
     let leaves = proptest::collection::btree_map(names, (0..4u8, contents), 0..150);
     let mut runner = TestRunner::new(Config::with_cases(24));
     let ran = runner.run(&leaves, |leaves| {
+        rig.put_all(leaves.values().map(|(_, text)| text.as_bytes()));
         let leaf = |(kind, text): (u8, String)| match kind {
             0 => Leaf::EmptyDirectory,
             1 => Leaf::Symlink {
                 target: SymlinkTarget::new(format!("{}.", &text[..text.len().min(4000)])).unwrap(),
             },
             kind => Leaf::File {
-                object: rig.put(text.as_bytes()),
+                object: ObjectId::of(text.as_bytes()),
                 executable: kind == 3,
             },
         };

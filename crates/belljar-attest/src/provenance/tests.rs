@@ -391,7 +391,7 @@ fn huge() -> belljar_plan::OutputEntry {
     entry
 }
 
-fn host(paths: &[&str]) -> belljar_plan::RootFsRecord {
+fn host(paths: &[&str]) -> RootFsRecord {
     RootFsRecord::Host {
         paths: paths.iter().map(|&path| path.to_owned()).collect(),
     }
