@@ -47,7 +47,8 @@ const METACOPY_ENTRY: usize = 4 + METACOPY.len();
 const REDIRECT_ENTRY: usize = (4 + REDIRECT.len() + PATH).next_multiple_of(4);
 const ATTRIBUTES: usize = ATTRIBUTES_HEAD + METACOPY_ENTRY + REDIRECT_ENTRY;
 /// An attribute count as the inode gives it: the head is one, and each four bytes more.
-const ATTRIBUTE_COUNT: u16 = 1 + ((METACOPY_ENTRY + REDIRECT_ENTRY) / 4) as u16;
+const ATTRIBUTE_COUNT: u16 = 28;
+const _: () = assert!(ATTRIBUTE_COUNT as usize == 1 + (METACOPY_ENTRY + REDIRECT_ENTRY) / 4);
 /// A chunk that is not there.
 const NO_BLOCK: u32 = u32::MAX;
 
