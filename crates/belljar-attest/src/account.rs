@@ -97,7 +97,7 @@ impl Account {
         ];
         facts.extend(receipt.inputs.iter().map(|(name, input)| {
             let words = tree_in_words(input.tree, input.derivation);
-            fact(&format!("input {name}"), words)
+            fact(format!("input {name}"), words)
         }));
         facts.push(fact("specification", receipt.spec));
         facts.push(fact("plan", receipt.plan));

@@ -42,10 +42,8 @@ impl Attempt {
         let broken = |e: io::Error| Outcome::retryable("stage", format!("the store: {e}"));
         let store =
             Session::connect(&site.config.store_socket, site.config.store_uid).map_err(broken)?;
-        let request = Request::Stage {
-            attempt: id.clone(),
-            trees: plan.staged_trees(),
-        };
+        let (attempt, trees) = (id.clone(), plan.staged_trees());
+        let request = Request::Stage { attempt, trees };
         store.ask(&request).map_err(broken)?;
         let number_of_slot = u32::try_from(slot).unwrap_or(u32::MAX);
         Ok(Self {
