@@ -12,6 +12,7 @@ use belljar_sys::seccomp::{Program, SANDBOX};
 
 use crate::cgroup::Tree;
 use crate::config::Config;
+use crate::containment::Step;
 use crate::host;
 use crate::ids::Block;
 use crate::receipts::Chain;
@@ -33,6 +34,8 @@ pub struct Site {
     pub rootfs: HostRootFs,
     /// The builds' system call filter.
     pub filter: Program,
+    /// The containment list.
+    pub steps: &'static [Step],
     /// Where mounts of attempts lie.
     pub mounts: PathBuf,
     /// What enforces.
@@ -51,7 +54,12 @@ impl Site {
     ///
     /// # Errors
     /// Says what is missing.
-    pub fn prepare(config: Config, ids: Block, cgroups: Tree) -> io::Result<Self> {
+    pub fn prepare(
+        config: Config,
+        ids: Block,
+        cgroups: Tree,
+        steps: &'static [Step],
+    ) -> io::Result<Self> {
         let mounts = staging::prepare(&config.runtime)?;
         Ok(Self {
             rootfs: HostRootFs::look(&config.host_paths)?,
@@ -71,6 +79,7 @@ impl Site {
             ids,
             cgroups,
             mounts,
+            steps,
             networks: Vec::new(),
         })
     }

@@ -13,7 +13,7 @@ use belljar_sys::files;
 
 use super::store::Session;
 use super::{Attempt, DYING_LOOK, DYING_TIME, LAUNCH_TIME, Phase, STAGING_TIME, in_time, now};
-use crate::containment::{Given, Launch, Launched, STEPS};
+use crate::containment::{Given, Launch, Launched};
 use crate::init::EXPLANATION_BYTES;
 use crate::record::Record;
 use crate::site::Site;
@@ -128,6 +128,7 @@ impl Attempt {
         )?;
         let network = site.take_network()?;
         Launch::new(Given {
+            steps: site.steps,
             attempt: &self.id,
             plan: &self.plan,
             slot: self.slot,
@@ -391,7 +392,7 @@ fn failed_step(launched: &Launched, step: u32, errno: i32) -> String {
     };
     match usize::try_from(step)
         .ok()
-        .and_then(|index| STEPS.get(index))
+        .and_then(|index| launched.steps.get(index))
     {
         Some(step) => step.failed(&text),
         None => format!("containment step {step}: {text}"),
