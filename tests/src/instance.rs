@@ -17,6 +17,8 @@ use crate::{Client, GROUP, Part, Project, Run, STRANGER, Told, program, residue,
 const BASE: &str = "/var/tmp";
 /// Names another place.
 const BASE_VARIABLE: &str = "BELLJAR_TEST_STATE";
+/// How long it may take to clear away what a spawner without a step has left.
+const CLEARED: Duration = Duration::from_secs(30);
 /// How long a build may take until it has logged something.
 const LOGGED: Duration = Duration::from_secs(60);
 
@@ -72,13 +74,48 @@ impl Instance {
     /// Starts all processes. The first time, a build goes before, which writes their configuration.
     pub fn start(&mut self) {
         assert!(self.processes.is_empty(), "already started");
+        self.configure();
+        for part in Part::ALL {
+            self.start_part(part);
+        }
+    }
+
+    /// Has a build write the configuration, if there is none yet.
+    fn configure(&mut self) {
         if !self.state().join("config").exists() {
             self.run(&Project::script("echo ready > out"))
                 .assert_succeeded();
         }
+    }
+
+    /// One that runs until it goes, and whose spawner leaves these steps of the containment list out.
+    pub fn started_without(steps: &[&str]) -> Self {
+        let mut instance = Self::new();
+        instance.configure();
         for part in Part::ALL {
-            self.start_part(part);
+            if part == Part::Spawner {
+                let process = Process::start_spawner_without(steps, instance.state.path());
+                instance.processes.push(process);
+                instance.note_blocks();
+            } else {
+                instance.start_part(part);
+            }
         }
+        instance
+    }
+
+    /// Replaces a spawner that leaves steps out by the real one, which clears away what that has left: as often
+    /// as it takes, since what was just killed may still be in its cgroup.
+    pub fn clear_away(&mut self) {
+        wait_for("a clean machine", CLEARED, || {
+            if self.processes.iter().any(|p| p.part() == Part::Spawner) {
+                self.end_part(Part::Spawner);
+            }
+            self.start_part(Part::Spawner);
+            let left = residue::of(self.state.path(), &self.blocks);
+            let own = |left: &String| left.starts_with("process") || left.contains("a mount that");
+            left.iter().all(own).then_some(())
+        });
     }
 
     /// Starts one process, which does not run.

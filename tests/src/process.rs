@@ -65,6 +65,10 @@ impl Part {
 
     /// What starts it on a state directory, as embedded mode does it.
     pub fn command(self, state: &Path) -> Command {
+        self.command_of(self.executable(), state)
+    }
+
+    fn command_of(self, executable: &str, state: &Path) -> Command {
         let (uid, gid) = self.ids();
         let mut command = match self {
             Self::Spawner if delegated() => {
@@ -77,10 +81,10 @@ impl Part {
                         "--property=Delegate=yes",
                         "--",
                     ])
-                    .arg(program(self.executable()));
+                    .arg(program(executable));
                 command
             }
-            _ => Command::new(program(self.executable())),
+            _ => Command::new(program(executable)),
         };
         command
             .arg("--config")
@@ -114,9 +118,19 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it, and waits until it listens.
     pub(crate) fn start(part: Part, state: &Path) -> Self {
+        Self::start_as(part, state, part.command(state))
+    }
+
+    /// Starts the spawner that leaves steps of the containment list out.
+    pub(crate) fn start_spawner_without(steps: &[&str], state: &Path) -> Self {
+        let mut command = Part::Spawner.command_of("belljar-test-spawner", state);
+        command.env("BELLJAR_TEST_WITHOUT", steps.join(","));
+        Self::start_as(Part::Spawner, state, command)
+    }
+
+    fn start_as(part: Part, state: &Path, mut command: Command) -> Self {
         let log = state.join(format!("daemon-logs/{}.log", part.short()));
         let stderr = File::options().append(true).create(true).open(&log);
-        let mut command = part.command(state);
         command.stderr(stderr.expect("a log"));
         let child = command.spawn().expect("a process");
         let mut process = Self { part, child, log };

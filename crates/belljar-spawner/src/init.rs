@@ -16,7 +16,7 @@ use belljar_sys::seccomp::Program;
 use belljar_sys::seqpacket::Connection;
 use belljar_sys::{Errno, mount};
 
-use crate::containment::{Run, STEPS};
+use crate::containment::{Run, Step};
 use crate::ids::Pair;
 use crate::record::Record;
 use crate::rootfs::RootFs;
@@ -27,6 +27,8 @@ pub const EXPLANATION_BYTES: usize = 512;
 
 /// What init has while it confines itself.
 pub struct Init<'a> {
+    /// The containment list.
+    pub steps: &'static [Step],
     /// The socket to the spawner.
     pub socket: Connection,
     /// Writing end of the log.
@@ -55,7 +57,7 @@ pub fn run(mut init: Init<'_>) -> u8 {
         Ok(Some(Record::Placed)) => {}
         _ => return 1,
     }
-    for (step, index) in STEPS.iter().zip(0..) {
+    for (step, index) in init.steps.iter().zip(0..) {
         if let Run::Inside(run) = step.run
             && let Err(error) = run(&mut init)
         {

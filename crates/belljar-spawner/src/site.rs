@@ -14,6 +14,7 @@ use belljar_sys::seccomp::{Program, SANDBOX};
 
 use crate::cgroup::Tree;
 use crate::config::Config;
+use crate::containment::Step;
 use crate::host;
 use crate::ids::{Block, Pair};
 use crate::receipts::Chain;
@@ -36,6 +37,8 @@ pub struct Site {
     pub rootfs: HostRootFs,
     /// The builds' system call filter.
     pub filter: Program,
+    /// The containment list.
+    pub steps: &'static [Step],
     /// Where mounts of attempts lie.
     pub mounts: PathBuf,
     /// Trees that are mounted.
@@ -80,7 +83,12 @@ impl Site {
     ///
     /// # Errors
     /// Says what is missing.
-    pub fn prepare(config: Config, ids: Block, cgroups: Tree) -> io::Result<Self> {
+    pub fn prepare(
+        config: Config,
+        ids: Block,
+        cgroups: Tree,
+        steps: &'static [Step],
+    ) -> io::Result<Self> {
         let mounts = staging::prepare(&config.runtime)?;
         Ok(Self {
             trees: Trees::new(&mounts, &config.store, config.store_uid),
@@ -102,6 +110,7 @@ impl Site {
             ids,
             cgroups,
             mounts,
+            steps,
             networks: Vec::new(),
         })
     }

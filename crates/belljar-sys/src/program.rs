@@ -176,7 +176,9 @@ pub fn execute(path: &str, argv: &[&str], environment: &[String]) -> io::Error {
     }
 }
 
-/// Lowers one resource limit, soft and hard (setrlimit(2)); a limit that is lower already stays.
+/// Lowers one resource limit, soft and hard (setrlimit(2)); a limit that is lower already stays. Only the soft
+/// limit on core dumps becomes what the hard one is: nothing stops a piped core_pattern but a limit of one
+/// byte, not even zero (core(5)).
 ///
 /// # Errors
 /// What setrlimit(2) says.
@@ -193,7 +195,12 @@ pub fn lower_limit(resource: Limited, most: u64) -> io::Result<()> {
         Limited::AddressSpace => Resource::RLIMIT_AS,
     };
     let (soft, hard) = getrlimit(resource)?;
-    Ok(setrlimit(resource, soft.min(most), hard.min(most))?)
+    let hard = hard.min(most);
+    let soft = match resource {
+        Resource::RLIMIT_CORE => hard,
+        _ => soft.min(most),
+    };
+    Ok(setrlimit(resource, soft, hard)?)
 }
 
 /// Resource limits that a sandbox lowers (getrlimit(2)).

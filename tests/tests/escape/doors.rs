@@ -1,17 +1,8 @@
 //! Doors out of the sandbox, one probe each: `hostile/*.c` have what is tried, the table below what must come.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::net::{TcpListener, UdpSocket};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use belljar_tests::Instance;
 
-use belljar_tests::{Instance, Project};
-use tempfile::TempDir;
-
-use crate::{source, sources};
+use crate::outside::{Outside, verdicts};
 
 /// How a probe is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +29,9 @@ const ENETUNREACH: By = Errno(101);
 const ECONNREFUSED: By = Errno(111);
 
 /// One thing that must not be possible.
-struct Case {
-    name: &'static str,
+pub struct Case {
+    /// Its name.
+    pub name: &'static str,
     does: &'static str,
     refused: By,
 }
@@ -52,11 +44,8 @@ const fn case(name: &'static str, does: &'static str, refused: By) -> Case {
     }
 }
 
-/// The programs, in the order in which they run.
-const PROGRAMS: &[&str] = &["mounts", "kernel", "processes", "files", "sockets"];
-
 #[rustfmt::skip]
-const CASES: &[Case] = &[
+pub const CASES: &[Case] = &[
     // mounts.c
     case("mount-old", "mounts a tmpfs by mount(2)", EPERM),
     case("mount-new", "begins a mount by fsopen(2)", EPERM),
@@ -187,133 +176,23 @@ const CASES: &[Case] = &[
     case("state-directory", "looks into Belljar's state directory", ENOENT),
     case("network-interfaces", "finds an interface that leads out", NoEffect),
     case("route-out", "finds a route to a network", ENETUNREACH),
+    // inherited.c
+    case("shares-cgroup-namespace", "is in the host's cgroup namespace", NoEffect),
+    case("shares-network-namespace", "is in the host's network namespace", NoEffect),
+    case("shares-pid-namespace", "is in the host's pid namespace", NoEffect),
+    case("shares-user-namespace", "is in the host's user namespace", NoEffect),
+    case("host-name", "finds out the host's name", NoEffect),
+    case("session-of-outside", "is in the session of whoever made the sandbox", NoEffect),
+    case("signals-of-outside", "cannot be ended by SIGPIPE or SIGTERM", NoEffect),
+    case("core-dumps", "may have its core dumped", NoEffect),
+    case("identity-of-outside", "is not the build's user and group", NoEffect),
 ];
 
-/// What stands outside for the probes to reach. All of it goes with this.
-struct Outside {
-    process: Child,
-    place: TempDir,
-    shared: tempfile::NamedTempFile,
-    variables: Vec<(&'static str, String)>,
-    _listeners: (TcpListener, TcpListener, UnixListener, UnixListener),
-}
-
-impl Outside {
-    fn new(state: &Path) -> Self {
-        let process = Command::new("sleep")
-            .arg("600")
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        let place = tempfile::Builder::new()
-            .prefix("belljar-outside-")
-            .tempdir_in("/var/tmp")
-            .unwrap();
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(place.path(), open).unwrap();
-        let file = place.path().join("file");
-        fs::write(&file, "of the host\n").unwrap();
-        let shared = tempfile::Builder::new()
-            .prefix("belljar-outside-")
-            .tempfile_in("/dev/shm")
-            .unwrap();
-        let four = TcpListener::bind("127.0.0.1:0").unwrap();
-        let six = TcpListener::bind("[::1]:0").unwrap();
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let name = format!("belljar-outside-{}", process.id());
-        let abstract_socket =
-            UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-        let socket = place.path().join("socket");
-        let path_socket = UnixListener::bind(&socket).unwrap();
-        let variables = vec![
-            ("OUTSIDE_PID", process.id().to_string()),
-            ("OUTSIDE_COMM", "sleep".to_owned()),
-            ("OUTSIDE_TCP", four.local_addr().unwrap().port().to_string()),
-            ("OUTSIDE_TCP6", six.local_addr().unwrap().port().to_string()),
-            ("OUTSIDE_UDP", udp.local_addr().unwrap().port().to_string()),
-            ("OUTSIDE_ABSTRACT", name),
-            ("OUTSIDE_SOCKET", socket.display().to_string()),
-            ("OUTSIDE_FILE", file.display().to_string()),
-            ("OUTSIDE_SHM", shared.path().display().to_string()),
-            ("OUTSIDE_STATE", state.display().to_string()),
-        ];
-        // Ends with the test's process.
-        std::thread::spawn(move || {
-            let mut buffer = [0; 64];
-            while let Ok((count, from)) = udp.recv_from(&mut buffer) {
-                let _ = udp.send_to(&buffer[..count], from);
-            }
-        });
-        Self {
-            process,
-            place,
-            shared,
-            variables,
-            _listeners: (four, six, abstract_socket, path_socket),
-        }
+impl Case {
+    /// Whether `verdict` is the refusal that is due.
+    pub fn is_refused_as_due(&self, verdict: &str) -> bool {
+        format!("{verdict} ").starts_with(&expected(self.refused))
     }
-
-    /// What the programs print outside.
-    fn control(&self) -> String {
-        let mut printed = String::new();
-        for name in PROGRAMS {
-            let program = self.place.path().join(name);
-            let compiled = Command::new("cc")
-                .args(["-O1", "-Wall", "-Werror", "-o"])
-                .arg(&program)
-                .arg(sources().join(format!("{name}.c")))
-                .output()
-                .unwrap();
-            assert!(
-                compiled.status.success(),
-                "{}",
-                String::from_utf8_lossy(&compiled.stderr)
-            );
-            let ran = Command::new(&program)
-                .args(["--control", "--all"])
-                .envs(self.variables.iter().map(|(name, value)| (name, value)))
-                .current_dir(self.place.path())
-                .stdin(Stdio::null())
-                .output()
-                .unwrap();
-            printed.push_str(&String::from_utf8_lossy(&ran.stdout));
-        }
-        assert!(self.shared.path().exists());
-        printed
-    }
-
-    /// What they print in a build.
-    fn inside(&self, instance: &mut Instance) -> String {
-        let mut script = String::new();
-        for (name, value) in &self.variables {
-            script += &format!("export {name}='{value}'\n");
-        }
-        for name in PROGRAMS {
-            script += &format!("cc -O1 -o /tmp/{name} {name}.c\n/tmp/{name} --all\n");
-        }
-        let project = Project::script(&(script + "echo done > out"));
-        project.write("probe.h", source("probe.h"));
-        for name in PROGRAMS {
-            let file = format!("{name}.c");
-            project.write(&file, source(&file));
-        }
-        let run = instance.run(&project);
-        run.assert_succeeded();
-        run.log
-    }
-}
-
-impl Drop for Outside {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Verdicts by name, from lines such as `name: refused 1 Operation not permitted`.
-fn verdicts(printed: &str) -> BTreeMap<&str, &str> {
-    let lines = printed.lines().filter_map(|line| line.split_once(": "));
-    lines.collect()
 }
 
 fn expected(refused: By) -> String {
@@ -341,7 +220,7 @@ fn every_door_is_open_outside_and_shut_inside() {
             )),
         }
         match shut.get(name) {
-            Some(verdict) if format!("{verdict} ").starts_with(&expected(case.refused)) => {}
+            Some(verdict) if case.is_refused_as_due(verdict) => {}
             other => wrong.push(format!(
                 "{name} ({does}): {:?} is due inside, but: {other:?}",
                 case.refused

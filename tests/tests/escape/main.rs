@@ -1,6 +1,7 @@
 //! Hostile builds. Each program succeeds outside a sandbox, where the test runs it too, and is refused inside.
 //!
 //! * [`doors`]: what the kernel, the host and init must refuse; one table, one program per group in `hostile/`.
+//! * [`mutation`]: the same with one containment step left out at a time: which of them would notice.
 //! * [`limits`]: builds that want more than they may have, or that do not want to end.
 //! * [`neighbours`]: two builds that want to meet.
 //! * [`outputs`]: what builds leave for the collector.
@@ -12,8 +13,10 @@
 mod doors;
 mod limits;
 mod log;
+mod mutation;
 mod neighbours;
 mod outputs;
+mod outside;
 
 use std::path::PathBuf;
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::fchown;
 use std::time::{Duration, Instant};
 
-use belljar_core::{AttemptId, Digest, Limits, Outcome};
+use belljar_core::{AttemptId, Digest, Outcome};
 use belljar_plan::spawner::{Answer, Message};
 use belljar_plan::store::{self, Request};
 use belljar_plan::{CleanRoom, Plan, Usage};
@@ -37,14 +37,12 @@ impl Attempt {
         let refused = |reason: String| Outcome::Refused {
             reasons: vec![reason],
         };
-        check(&plan, &site.config.caps).map_err(refused)?;
+        plan.limits
+            .within(&site.config.caps)
+            .map_err(|e| refused(e.within("limits").to_string()))?;
         let plan_digest = plan.digest().map_err(|e| refused(e.to_string()))?;
-        let broken = |e: io::Error| Outcome::retryable("stage", format!("the store: {e}"));
-        let store =
-            Session::connect(&site.config.store_socket, site.config.store_uid).map_err(broken)?;
-        let (attempt, trees) = (id.clone(), plan.staged_trees());
-        let request = Request::Stage { attempt, trees };
-        store.ask(&request).map_err(broken)?;
+        let store = ask_for_trees(&id, &plan, site)
+            .map_err(|e| Outcome::retryable("stage", format!("the store: {e}")))?;
         let number_of_slot = u32::try_from(slot).unwrap_or(u32::MAX);
         Ok(Self {
             id,
@@ -130,6 +128,7 @@ impl Attempt {
             None => RootFs::Host(&site.rootfs),
         };
         Launch::new(Given {
+            steps: site.steps,
             attempt: &self.id,
             plan: &self.plan,
             slot: self.slot,
@@ -307,11 +306,13 @@ impl Attempt {
     }
 }
 
-/// Whether a plan is within the spawner's own caps.
-fn check(plan: &Plan, caps: &Limits) -> Result<(), String> {
-    plan.limits
-        .within(caps)
-        .map_err(|e| e.within("limits").to_string())
+fn ask_for_trees(attempt: &AttemptId, plan: &Plan, site: &Site) -> io::Result<Session> {
+    let store = Session::connect(&site.config.store_socket, site.config.store_uid)?;
+    store.ask(&Request::Stage {
+        attempt: attempt.clone(),
+        trees: plan.staged_trees(),
+    })?;
+    Ok(store)
 }
 
 pub(super) fn unreadable(error: &io::Error) -> Outcome {

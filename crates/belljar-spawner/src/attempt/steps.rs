@@ -11,7 +11,7 @@ use belljar_sys::Errno;
 
 use super::running::unreadable;
 use super::{Attempt, LOOK, Phase, in_time, now};
-use crate::containment::{Launched, STEPS};
+use crate::containment::Launched;
 use crate::init::EXPLANATION_BYTES;
 use crate::record::Record;
 
@@ -217,7 +217,7 @@ fn failed_step(launched: &Launched, step: u32, errno: i32) -> String {
     };
     match usize::try_from(step)
         .ok()
-        .and_then(|index| STEPS.get(index))
+        .and_then(|index| launched.steps.get(index))
     {
         Some(step) => step.failed(&text),
         None => format!("containment step {step}: {text}"),

@@ -85,19 +85,15 @@ pub(super) fn enter_user_namespace(init: &mut Init<'_>) -> io::Result<()> {
 }
 
 pub(super) fn take_ids(_: &mut Init<'_>) -> io::Result<()> {
-    privilege::become_ids(BUILD_ID, BUILD_ID)
+    privilege::become_ids(BUILD_ID, BUILD_ID)?;
+    // The change of ids has set it to what fs.suid_dumpable says (proc_sys_fs(5)).
+    process::not_dumpable()
 }
 
 pub(super) fn drop_capabilities(_: &mut Init<'_>) -> io::Result<()> {
     privilege::lock_secure_bits()?;
     privilege::empty_bounding_set()?;
     privilege::drop_capabilities()
-}
-
-pub(super) fn not_dumpable(_: &mut Init<'_>) -> io::Result<()> {
-    process::not_dumpable()?;
-    // The change of ids has cleared it.
-    process::die_with_parent()
 }
 
 pub(super) fn no_new_privileges(_: &mut Init<'_>) -> io::Result<()> {

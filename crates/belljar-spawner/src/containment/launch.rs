@@ -10,7 +10,7 @@ use belljar_sys::seccomp::Program;
 use belljar_sys::seqpacket::Connection;
 use belljar_sys::{forbidden, namespace};
 
-use super::{Run, STEPS, confine};
+use super::{Run, Step, confine};
 use crate::cgroup::{Group, Tree};
 use crate::ids::Pair;
 use crate::init::{self, Init};
@@ -39,6 +39,8 @@ pub struct Launched {
     pub self_probes: Vec<SelfProbe>,
     /// What was read back; none before the barrier.
     pub enforcement: Option<EnforcementReport>,
+    /// The list by which it is made.
+    pub steps: &'static [Step],
     pub(super) plan: Plan,
     pub(super) filter: Digest,
     pub(super) ruleset: Digest,
@@ -46,6 +48,8 @@ pub struct Launched {
 
 /// What a launch is given.
 pub struct Given<'a> {
+    /// The containment list.
+    pub steps: &'static [Step],
     /// The attempt.
     pub attempt: &'a AttemptId,
     /// What to run.
@@ -85,7 +89,7 @@ impl<'a> Launch<'a> {
     /// # Errors
     /// Names the step; nothing of the sandbox is left then.
     pub fn start(mut self) -> io::Result<Launched> {
-        for step in STEPS {
+        for step in self.given.steps {
             if let Run::Before(run) = step.run
                 && let Err(error) = run(&mut self)
             {
@@ -107,6 +111,7 @@ impl<'a> Launch<'a> {
             user_namespace,
             self_probes: Vec::new(),
             enforcement: None,
+            steps: self.given.steps,
             plan: self.given.plan.clone(),
             filter: Digest::of(&self.given.filter.bytes()),
             ruleset: confine::ruleset_digest(self.given.rootfs, self.given.plan),
@@ -159,6 +164,7 @@ pub(super) fn clone_init(launch: &mut Launch<'_>) -> io::Result<()> {
         let inner_namespace = user_namespace.try_clone();
         match inner_namespace {
             Ok(user_namespace) => init::run(Init {
+                steps: launch.given.steps,
                 host_owners,
                 socket: inner,
                 log,
@@ -205,7 +211,7 @@ impl Launched {
     /// # Errors
     /// Names the step; the sandbox has to be killed then.
     pub fn pass_barrier(&mut self) -> io::Result<()> {
-        for step in STEPS {
+        for step in self.steps {
             if let Run::Barrier(run) = step.run {
                 run(self).map_err(|e| io::Error::new(e.kind(), step.failed(&e)))?;
             }

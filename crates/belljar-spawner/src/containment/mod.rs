@@ -17,6 +17,7 @@ pub use launch::{Given, Launch, Launched};
 use crate::init::Init;
 
 /// One step.
+#[derive(Clone, Copy)]
 pub struct Step {
     /// Its name, as errors and SECURITY.md give it.
     pub name: &'static str,
@@ -27,6 +28,7 @@ pub struct Step {
 }
 
 /// Who carries a step out.
+#[derive(Clone, Copy)]
 pub enum Run {
     /// The spawner, before init begins.
     Before(fn(&mut Launch<'_>) -> io::Result<()>),
@@ -64,11 +66,6 @@ pub const STEPS: &[Step] = &[
         name: "placement",
         why: "init is seen in its cgroups before it does anything",
         run: Before(launch::place_init),
-    },
-    Step {
-        name: "bound to the spawner",
-        why: "a sandbox must not outlive what watches it",
-        run: Inside(confine::die_with_parent),
     },
     Step {
         name: "descriptors",
@@ -137,18 +134,18 @@ pub const STEPS: &[Step] = &[
     },
     Step {
         name: "ids",
-        why: "no supplementary groups, and the build's own user and group in every slot",
+        why: "no supplementary groups, the build's own user and group in every slot, and not dumpable: init's memory and descriptors stay closed to the build, which has the same user",
         run: Inside(confine::take_ids),
+    },
+    Step {
+        name: "bound to the spawner",
+        why: "a sandbox must not outlive what watches it; a change of ids would undo this",
+        run: Inside(confine::die_with_parent),
     },
     Step {
         name: "capabilities",
         why: "every set empty, bounding and permitted too, which a mere change of user id leaves full",
         run: Inside(confine::drop_capabilities),
-    },
-    Step {
-        name: "not dumpable",
-        why: "init's memory and descriptors stay closed to the build, which has the same user id",
-        run: Inside(confine::not_dumpable),
     },
     Step {
         name: "no new privileges",
