@@ -15,6 +15,8 @@ pub const OBJECTS: &str = "objects/sha256";
 pub const TMP: &str = "tmp";
 /// Logs of attempts, below the store's root.
 pub const LOGS: &str = "logs";
+/// Marks of the records of derivations that the store made itself, below the store's root.
+pub const DERIVATIONS: &str = "derivations";
 /// Inputs laid out for attempts, below the store's root.
 pub const STAGE: &str = "stage";
 
@@ -44,7 +46,7 @@ pub(crate) fn create(root: &Path) -> Result<OwnedFd, LayoutError> {
         fstatfs(&top).map_err(|e| failed(root)(e.into()))?.f_type,
     )?;
     refuse_exposed(root, &top)?;
-    for name in ["objects", OBJECTS, TMP, LOGS, STAGE] {
+    for name in ["objects", OBJECTS, TMP, LOGS, DERIVATIONS, STAGE] {
         directory(&top, name).map_err(failed(&root.join(name)))?;
     }
     let objects = root.join(OBJECTS);
@@ -118,6 +120,7 @@ mod tests {
             "objects/sha256/ff",
             TMP,
             LOGS,
+            DERIVATIONS,
             STAGE,
         ] {
             assert_eq!(mode(name), DIRECTORY_MODE, "{name}");

@@ -10,6 +10,7 @@
 //! | `objects/sha256/ab/cdef…` | one object: 2 and 62 hexadecimal digits of its SHA-256 | 0440 |
 //! | `tmp/` | names that exist for a moment while a damaged object is replaced | 0750 |
 //! | `logs/<attempt>.log` | logs | 0640 |
+//! | `derivations/<record>` | says, by being there, that the store made this record of a derivation itself | 0440 |
 //! | `stage/<attempt>/tree` | inputs laid out for one attempt | 0755 |
 
 mod blob;
@@ -26,7 +27,7 @@ mod writer;
 pub use blob::{Batch, BlobSink, BlobSource, PendingBlob};
 pub use failure::{LayOutError, LayoutError, ReadError, ScanError, WriteError};
 pub use lay_out::{LaidOut, Order, lay_out};
-pub use layout::{LOGS, OBJECTS, STAGE, TMP};
+pub use layout::{DERIVATIONS, LOGS, OBJECTS, STAGE, TMP};
 pub use memory::Memory;
 pub use reader::Reader;
 pub use scan::scan;

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 
 use belljar_cas::{BlobSink, BlobSource, Order};
-use belljar_core::{AttemptId, Limits, Outputs};
+use belljar_core::{AttemptId, Limits, ObjectId, Outputs};
 use belljar_plan::store::{Answer, Request};
 
 use crate::channel::{Broken, Channel};
 use crate::collect::{self, collect};
 use crate::config::Role;
+use crate::derive::Derivations;
 use crate::failed::Failed;
 use crate::log::{KeptLog, LogSink, OpenLog};
 use crate::many::put_many;
@@ -27,6 +28,7 @@ pub(crate) struct Store {
     pub(crate) partials: Arc<Partials>,
     /// Where logs lie.
     pub(crate) logs: PathBuf,
+    pub(crate) derivations: Derivations,
 }
 
 /// One connection and what it has asked for so far. Staged inputs go when it does.
@@ -103,6 +105,7 @@ impl Session {
                 | Request::PutMany { .. }
                 | Request::Upload { .. }
                 | Request::Uploaded { .. }
+                | Request::Derive { .. }
         );
         if clients != (self.role == Role::Client) {
             return Err(Broken::Refused(Failed::refused(
@@ -123,7 +126,16 @@ impl Session {
             Request::Put { .. }
             | Request::PutMany { .. }
             | Request::Upload { .. }
-            | Request::Uploaded { .. } => return self.take(request).map(|()| None),
+            | Request::Uploaded { .. }
+            | Request::Derive { .. } => return self.take(request).map(|()| None),
+            Request::Derivation { record } => match self.derivation(record) {
+                Ok(bytes) => {
+                    self.channel.answer(&Answer::Derivation {})?;
+                    self.channel.content(&bytes)?;
+                    return Ok(None);
+                }
+                Err(failed) => Err(failed),
+            },
             Request::Collect {
                 outputs,
                 limit_bytes,
@@ -187,8 +199,18 @@ impl Session {
                 committed: partials.committed(key, object),
                 open: false,
             }),
+            Request::Derive { recipe } => {
+                let source = &*self.store.source;
+                let answer = self.store.derivations.answer(source, sink, recipe);
+                self.channel.answer(&answer)
+            }
             _ => Err(Broken::Refused(Failed::refused("no client asks that"))),
         }
+    }
+
+    fn derivation(&self, record: ObjectId) -> Result<Vec<u8>, Failed> {
+        let source = &*self.store.source;
+        self.store.derivations.record(source, record)
     }
 
     fn stage(&mut self, id: AttemptId, order: Order) -> Result<Answer, Failed> {
