@@ -7,12 +7,14 @@ use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::google::bytestream::byte_stream_client::ByteStreamClient;
 use bazel_remote_apis::google::bytestream::{ReadRequest, WriteRequest};
 use belljar_core::{
-    BuildId, BuildSpec, Image, Inputs, Limits, Network, ObjectId, Outputs, RelPath, Script, Steps,
+    BuildId, BuildSpec, Image, Inputs, Limits, Network, ObjectId, Outputs, Recipe, RelPath, Script,
+    Steps,
 };
 use belljar_tree::Leaf;
 use belljar_wire::v1::build_service_client::BuildServiceClient;
 use belljar_wire::v1::evidence_service_client::EvidenceServiceClient;
-use belljar_wire::{BuildRecord, Problem, ServerInfo, build_name, v1};
+use belljar_wire::v1::input_service_client::InputServiceClient;
+use belljar_wire::{BuildRecord, DerivedTree, Problem, ServerInfo, build_name, v1};
 use hyper_util::rt::TokioIo;
 use reapi::batch_update_blobs_request::Request as Blob;
 use reapi::content_addressable_storage_client::ContentAddressableStorageClient;
@@ -32,6 +34,7 @@ pub struct Client {
     runtime: RefCell<Runtime>,
     channel: Channel,
     builds: BuildServiceClient<Channel>,
+    inputs: InputServiceClient<Channel>,
     blobs: ContentAddressableStorageClient<Channel>,
     streams: ByteStreamClient<Channel>,
 }
@@ -54,6 +57,7 @@ impl Client {
         Self {
             runtime: RefCell::new(runtime),
             builds: BuildServiceClient::new(channel.clone()),
+            inputs: InputServiceClient::new(channel.clone()),
             blobs: ContentAddressableStorageClient::new(channel.clone()),
             streams: ByteStreamClient::new(channel.clone()),
             channel,
@@ -244,6 +248,21 @@ impl Client {
         };
         let answer = self.wait(self.streams.clone().write(tokio_stream::iter([request])));
         answer.map(|answer| answer.into_inner().committed_size)
+    }
+
+    /// Has a tree made.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn derive(&self, recipe: &Recipe) -> Result<DerivedTree, Problem> {
+        match self.wait(
+            self.inputs
+                .clone()
+                .derive_tree(v1::DeriveTreeRequest::from(recipe)),
+        ) {
+            Ok(derived) => Ok(derived.into_inner().try_into().expect("a good answer")),
+            Err(status) => Err(Problem::from_status(&status)),
+        }
     }
 
     /// Which of these the server does not have.

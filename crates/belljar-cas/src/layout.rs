@@ -18,6 +18,8 @@ pub const OBJECTS: &str = "objects/sha256";
 pub const TMP: &str = "tmp";
 /// Logs of attempts, below the store's root.
 pub const LOGS: &str = "logs";
+/// Marks of the records of derivations that the store made itself, below the store's root.
+pub const DERIVATIONS: &str = "derivations";
 /// Mountable images of trees, below the store's root.
 pub const IMAGES: &str = "images";
 
@@ -66,7 +68,7 @@ pub(crate) fn create(root: &Path) -> Result<OwnedFd, LayoutError> {
         fstatfs(&top).map_err(|e| failed(root)(e.into()))?.f_type,
     )?;
     refuse_exposed(root, &top)?;
-    for name in ["objects", OBJECTS, TMP, LOGS, IMAGES] {
+    for name in ["objects", OBJECTS, TMP, LOGS, IMAGES, DERIVATIONS] {
         directory(&top, name).map_err(failed(&root.join(name)))?;
     }
     let objects = root.join(OBJECTS);
@@ -141,6 +143,7 @@ mod tests {
             TMP,
             LOGS,
             IMAGES,
+            DERIVATIONS,
         ] {
             assert_eq!(mode(name), DIRECTORY_MODE, "{name}");
         }

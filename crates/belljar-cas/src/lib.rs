@@ -11,6 +11,7 @@
 //! | `tmp/` | names that exist for a moment while a damaged object is replaced | 0750 |
 //! | `logs/<attempt>.log` | logs | 0640 |
 //! | `images/<tree>-<size>-<time>.v1` | a tree, mountable over the objects | 0440 |
+//! | `derivations/<record>` | says, by being there, that the store made this record of a derivation itself | 0440 |
 
 mod blob;
 mod failure;
@@ -26,7 +27,7 @@ mod writer;
 pub use blob::{Batch, BlobSink, BlobSource, PendingBlob};
 pub use failure::{LayoutError, ReadError, ScanError, TreeError, WriteError};
 pub use images::{ImageOrder, Images, Provenance};
-pub use layout::{IMAGES, LOGS, OBJECTS, TMP};
+pub use layout::{DERIVATIONS, IMAGES, LOGS, OBJECTS, TMP};
 pub use memory::Memory;
 pub use reader::Reader;
 pub use scan::scan;

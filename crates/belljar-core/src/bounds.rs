@@ -154,6 +154,31 @@ pub const ZSTD_STREAMS: usize = 8;
 pub const TREE_PAGE: usize = 1000;
 /// Pieces of a stream that wait between two tasks of belljard.
 pub const WAITING_PIECES: usize = 2;
+/// Most trees that the store derives at once: each has a process of its own, and may keep a CPU busy.
+pub const DERIVATIONS: usize = 4;
+/// Longest that one derivation may take, in seconds.
+pub const DERIVATION_SECONDS: u64 = 600;
+/// Largest record of a derivation, in bytes.
+pub const DERIVATION_BYTES: usize = 4 * 1024 * 1024;
+/// Most objects that one derivation reads.
+pub const DERIVATION_OBJECTS: usize = 20_000;
+/// Longest all facts of one derivation may be together, in bytes of JSON: with the objects that were read
+/// they fit its record.
+pub const FACT_BYTES: usize = 1024 * 1024;
+/// Longest all paths and link targets that come out of one derivation may be together, in bytes.
+pub const UNPACKED_NAMES_BYTES: usize = 64 * 1024 * 1024;
+/// Most entries that may come out of one derivation, with those that later ones replace.
+pub const UNPACKED_ENTRIES: usize = 2 * TREE_ENTRIES;
+/// How many bytes may come out of one that is read, beyond [`UNPACK_FREE_BYTES`].
+pub const UNPACK_RATIO: u64 = 200;
+/// How many bytes may come out whatever is read.
+pub const UNPACK_FREE_BYTES: u64 = 256 << 20;
+/// Largest JSON document of an OCI image (index, manifest), in bytes: OCI's own advice to registries.
+pub const OCI_DOCUMENT_BYTES: u64 = 4 << 20;
+/// Most layers of one OCI image.
+pub const OCI_LAYERS: usize = 128;
+/// Memory that decompressing one stream may need, in bytes: what `xz -9` and `zstd -22` ask for.
+pub const DECOMPRESSION_BYTES: u64 = 160 << 20;
 /// Longest filter of a list, in bytes.
 pub const FILTER_BYTES: usize = 2048;
 /// Most conditions in one filter.

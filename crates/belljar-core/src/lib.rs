@@ -6,6 +6,7 @@
 
 pub mod bounds;
 mod canonical;
+mod derivation;
 mod digest;
 mod environment;
 mod id;
@@ -18,6 +19,7 @@ mod spec;
 mod time;
 
 pub use canonical::{CanonicalError, canonical_json};
+pub use derivation::{Derivation, Dropped, Fact, Platform, Recipe};
 pub use digest::{Digest, Hasher, ObjectId, Sha512Digest, Sha512Hasher};
 pub use environment::{EnvName, EnvValue};
 pub use id::{AttemptId, BuildId, InputName, RequestId};

@@ -88,7 +88,7 @@ pub fn data(piece: &[u8]) -> Result<Vec<u8>, Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{signer, spawner, store};
+    use crate::{signer, spawner, store, unpack};
     use proptest::prelude::*;
 
     #[test]
@@ -109,6 +109,7 @@ mod tests {
                 let _ = decode::<spawner::Request>(rest);
                 let _ = decode::<store::Request>(rest);
                 let _ = decode::<signer::Request>(rest);
+                let _ = decode::<unpack::Said>(rest);
             }
         }
     }

@@ -5,7 +5,8 @@
 //!   signer compiles the specification again and compares digests.
 //! * [`Receipt`] is what the spawner observed of one attempt. [`Receipt::fully_enforced`] is the one place
 //!   that decides whether what was read back is what the plan demands.
-//! * [`spawner`], [`store`] and [`signer`] hold the messages of each process; [`frame`] their encoding.
+//! * [`spawner`], [`store`] and [`signer`] hold the messages of each process, [`unpack`] those between the
+//!   store and its disposable unpackers; [`frame`] their encoding.
 
 mod enforcement;
 pub mod frame;
@@ -16,6 +17,7 @@ mod receipt;
 pub mod signer;
 pub mod spawner;
 pub mod store;
+pub mod unpack;
 
 pub use enforcement::{
     Capabilities, CgroupFloor, CgroupReport, EnforcementReport, IdMapping, LandlockReport,

@@ -3,10 +3,12 @@
 //! [`Answer::LogExceeded`] comes unasked.
 //!
 //! Who may ask what follows from the peer's uid (SO_PEERCRED, unix(7)): belljard may `Put`, `PutMany`,
-//! `Upload` and ask for `Uploaded`; the spawner (root) all the rest. A connection of the spawner belongs to one
-//! attempt, named by `Stage`.
+//! `Upload`, ask for `Uploaded`, and `Derive`; the spawner (root) all the rest. A connection of the spawner
+//! belongs to one attempt, named by `Stage`.
 
-use belljar_core::{AttemptId, Digest, Invalid, ObjectId, Outputs, RelPath};
+use std::collections::BTreeMap;
+
+use belljar_core::{AttemptId, Digest, Dropped, Invalid, ObjectId, Outputs, Recipe, RelPath};
 use serde::{Deserialize, Serialize};
 
 use crate::OutputEntry;
@@ -71,6 +73,20 @@ pub enum Request {
         /// Of what.
         object: ObjectId,
     },
+    /// Make a tree out of objects that are in the store. Answered, at the latest after
+    /// [`bounds::DERIVATION_SECONDS`](belljar_core::bounds::DERIVATION_SECONDS), by `Derived` when tree and
+    /// record are durable, by `DerivationRefused`, or by `Failed`.
+    Derive {
+        /// How.
+        recipe: Recipe,
+    },
+    /// Give the record of a derivation, if the store made it itself. Answered by `Derivation` and exactly
+    /// `record.size` bytes of data frames, its canonical encoding ([`belljar_core::Derivation`]); by
+    /// `Failed` with class `Missing` where the store has not made this record.
+    Derivation {
+        /// The record.
+        record: ObjectId,
+    },
     /// See that there is a mountable image of each of these trees, `images/<name>` below the store's root
     /// ([`StagedTree::image`]), and that every `Directory` message and blob of it was verified against its digest.
     Stage {
@@ -129,6 +145,33 @@ pub enum Answer {
         /// Whether content is now expected, from there on. It is not when another offset was asked for.
         open: bool,
     },
+    /// To `Derive`: durable.
+    Derived {
+        /// The root `Directory`.
+        tree: ObjectId,
+        /// The record.
+        derivation: ObjectId,
+        /// Files, directories and links in the tree.
+        entries: u64,
+        /// Content bytes of all its files.
+        bytes: u64,
+        /// What was left out, and how often.
+        dropped: BTreeMap<Dropped, u64>,
+    },
+    /// To `Derive`: nothing can be made of what was named.
+    DerivationRefused {
+        /// The sentence.
+        why: String,
+    },
+    /// To `Derive`: an object that the recipe needs is not in the store.
+    DerivationLacks {
+        /// Which.
+        object: ObjectId,
+    },
+    /// To `Derive`: too many trees are being made; a later try may succeed.
+    DerivationsBusy {},
+    /// To `Derivation`: the content follows.
+    Derivation {},
     /// To `Stage`.
     Staged {
         /// Entries of all trees together.

@@ -68,6 +68,15 @@ impl Channel {
         send(&self.connection, answer)
     }
 
+    /// Sends content that was announced by an answer.
+    pub(crate) fn content(&self, bytes: &[u8]) -> Result<(), Broken> {
+        for piece in bytes.chunks(bounds::CHUNK_BYTES) {
+            let message = frame::data(piece)?;
+            self.connection.send(&message).map_err(Broken::Io)?;
+        }
+        Ok(())
+    }
+
     /// The next request and the descriptor that came with it; none when the other end has closed.
     pub(crate) fn request(&mut self) -> Result<Option<(Request, Option<OwnedFd>)>, Broken> {
         match self.receive(Wait::ForEver)? {

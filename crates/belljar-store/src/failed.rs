@@ -39,6 +39,11 @@ impl Failed {
         }
     }
 
+    /// The disk is full.
+    pub(crate) fn full(error: &dyn Error) -> Self {
+        Self::of(Failure::Full, error)
+    }
+
     fn of(class: Failure, error: &dyn Error) -> Self {
         Self {
             class,

@@ -1,7 +1,8 @@
 //! The process that owns objects, images of trees, and logs. It has its own user id, no network and no
 //! privilege; it trusts its peers only as far as their user ids go, and content not at all.
 //!
-//! belljard puts objects in. The spawner has trees made into images to mount, hands over the build's log
+//! belljard puts objects in, and has trees made of archives that are there. The spawner has trees made into
+//! images to mount, hands over the build's log
 //! pipe, and lends its connection to the collector that sends the outputs. What may be asked, by whom
 //! and with which answer is in [`belljar_plan::store`].
 //!
@@ -11,6 +12,7 @@
 mod channel;
 mod collect;
 mod config;
+mod derive;
 mod failed;
 mod log;
 mod many;
@@ -27,7 +29,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use belljar_cas::{LOGS, LayoutError, Reader, Writer};
+use belljar_cas::{LOGS, LayoutError, Reader, TMP, Writer};
 use belljar_core::bounds;
 use belljar_sys::process;
 use belljar_sys::seqpacket::Listener;
@@ -35,6 +37,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError};
+use crate::derive::{Derivations, Nursery, Records};
 use crate::partial::{Most, Partials};
 use crate::session::Store;
 
@@ -93,15 +96,20 @@ fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
         return Err(StartError::Root);
     }
     let config = Config::read(&arguments.config)?;
+    // Before there are threads, and before this process holds anything.
+    let nursery = Nursery::clone_off().map_err(system("making a process to make unpackers"))?;
     let writer = Writer::open(&config.root)?;
     let reader = Reader::new(&config.root)?;
     let images = stage::open(&config.root)?;
+    let records = Records::open(&config.root).map_err(system("opening the marks of records"))?;
+    let derivations = Derivations::new(Box::new(nursery), records, config.root.join(TMP));
     let store = Arc::new(Store {
         source: Box::new(reader),
         sink: Box::new(writer),
         partials: Partials::new(Most::DUE),
         images,
         logs: config.root.join(LOGS),
+        derivations,
     });
     process::confine_service().map_err(system("confining this process"))?;
     let backlog = i32::try_from(bounds::PEER_CONNECTIONS).unwrap_or(i32::MAX);

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 
 use belljar_cas::{BlobSink, BlobSource, Images};
-use belljar_core::{AttemptId, Limits, Outputs};
-use belljar_plan::store::{Answer, Request, StagedTree};
+use belljar_core::{AttemptId, Derivation, Limits, ObjectId, Outputs};
+use belljar_plan::store::{Answer, Failure, Request, StagedTree};
 
 use crate::channel::{Broken, Channel};
 use crate::collect::{self, collect};
 use crate::config::Role;
+use crate::derive::Derivations;
 use crate::failed::Failed;
 use crate::log::{KeptLog, LogSink, OpenLog};
 use crate::many::put_many;
@@ -27,6 +28,7 @@ pub(crate) struct Store {
     pub(crate) images: Images,
     /// Where logs lie.
     pub(crate) logs: PathBuf,
+    pub(crate) derivations: Derivations,
 }
 
 /// One connection and what it has asked for so far.
@@ -103,6 +105,7 @@ impl Session {
                 | Request::PutMany { .. }
                 | Request::Upload { .. }
                 | Request::Uploaded { .. }
+                | Request::Derive { .. }
         );
         if clients != (self.role == Role::Client) {
             return Err(Broken::Refused(Failed::refused(
@@ -123,7 +126,16 @@ impl Session {
             Request::Put { .. }
             | Request::PutMany { .. }
             | Request::Upload { .. }
-            | Request::Uploaded { .. } => return self.take(request).map(|()| None),
+            | Request::Uploaded { .. }
+            | Request::Derive { .. } => return self.take(request).map(|()| None),
+            Request::Derivation { record } => match self.derivation(record) {
+                Ok(bytes) => {
+                    self.channel.answer(&Answer::Derivation {})?;
+                    self.channel.content(&bytes)?;
+                    return Ok(None);
+                }
+                Err(failed) => Err(failed),
+            },
             Request::Collect {
                 outputs,
                 limit_bytes,
@@ -181,8 +193,40 @@ impl Session {
                 committed: partials.committed(key, object),
                 open: false,
             }),
+            Request::Derive { recipe } => {
+                let source = &*self.store.source;
+                let answer = self.store.derivations.answer(source, sink, recipe);
+                self.channel.answer(&answer)
+            }
             _ => Err(Broken::Refused(Failed::refused("no client asks that"))),
         }
+    }
+
+    fn derivation(&self, record: ObjectId) -> Result<Vec<u8>, Failed> {
+        let source = &*self.store.source;
+        self.store.derivations.record(source, record)
+    }
+
+    /// Whether `record` is this store's own record of what it made `tree` from. One that a caller has uploaded
+    /// is none.
+    fn vouch(&self, record: ObjectId, tree: ObjectId) -> Result<(), Failed> {
+        let foreign = |failed: Failed| Failed {
+            why: format!("derivation: {}. hint: leave it out", failed.why),
+            ..failed
+        };
+        let bytes = self.derivation(record).map_err(foreign)?;
+        let made = Derivation::from_canonical(&bytes)
+            .map_err(|e| Failed::internal("reading a record of a derivation", &e))?;
+        if made.tree != tree {
+            return Err(Failed {
+                class: Failure::Content,
+                why: format!(
+                    "derivation: the record {record} is about the tree {}, not about {tree}",
+                    made.tree
+                ),
+            });
+        }
+        Ok(())
     }
 
     fn stage(&mut self, id: AttemptId, trees: Vec<StagedTree>) -> Result<Answer, Failed> {
@@ -191,6 +235,11 @@ impl Session {
                 "this connection belongs to the attempt {}",
                 attempt.id
             )));
+        }
+        for tree in &trees {
+            if let Some(record) = tree.derivation {
+                self.vouch(record, tree.tree)?;
+            }
         }
         let staged = Staged::prepare(&self.store.images, &*self.store.source, trees)?;
         let (entries, bytes) = (staged.entries, staged.bytes);

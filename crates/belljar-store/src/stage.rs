@@ -2,8 +2,8 @@ use std::io;
 use std::path::Path;
 
 use belljar_cas::{BlobSource, ImageOrder, Images, LayoutError, Measure, Provenance, TMP};
-use belljar_core::{ObjectId, bounds};
-use belljar_plan::store::{Failure, StagedTree};
+use belljar_core::bounds;
+use belljar_plan::store::StagedTree;
 
 use crate::failed::Failed;
 
@@ -38,9 +38,6 @@ impl Staged {
             made: 0,
         };
         for tree in trees {
-            if let Some(record) = tree.derivation {
-                vouch(record, tree.tree)?;
-            }
             let (provenance, Measure { entries, bytes, .. }) =
                 images.prepare(source, order(&tree, &tree.image()))?;
             staged.entries = staged.entries.saturating_add(entries);
@@ -73,17 +70,6 @@ fn order<'a>(tree: &StagedTree, name: &'a str) -> ImageOrder<'a> {
         tree: tree.tree,
         mtime: tree.mtime,
     }
-}
-
-/// Whether `record` is this store's own record of what it made `tree` from. A record that a caller has
-/// uploaded is none, and this store makes none.
-fn vouch(record: ObjectId, tree: ObjectId) -> Result<(), Failed> {
-    Err(Failed {
-        class: Failure::Missing,
-        why: format!(
-            "derivation: this store has made no record {record} of the tree {tree}. hint: leave it out"
-        ),
-    })
 }
 
 /// The images below the store's `root`, after what an earlier run left in `tmp/` is removed.

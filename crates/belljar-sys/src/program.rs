@@ -193,6 +193,7 @@ pub fn lower_limit(resource: Limited, most: u64) -> io::Result<()> {
         Limited::RealTimePriority => Resource::RLIMIT_RTPRIO,
         Limited::Niceness => Resource::RLIMIT_NICE,
         Limited::AddressSpace => Resource::RLIMIT_AS,
+        Limited::CpuSeconds => Resource::RLIMIT_CPU,
     };
     let (soft, hard) = getrlimit(resource)?;
     let hard = hard.min(most);
@@ -222,6 +223,8 @@ pub enum Limited {
     Niceness,
     /// RLIMIT_AS, bytes.
     AddressSpace,
+    /// RLIMIT_CPU, seconds.
+    CpuSeconds,
 }
 
 /// Replaces the session keyring by a fresh, empty one (keyctl_join_session_keyring(3)).

@@ -5,6 +5,7 @@
 //! as in the message (`outputs[2]`, `limits.pids`); the caller adds what stands before it by
 //! [`belljar_core::Invalid::within`]. Errors go out and are read back as a [`Problem`].
 
+mod derive;
 mod evidence;
 mod filter;
 mod limits;
@@ -19,6 +20,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
+pub use derive::DerivedTree;
 pub use evidence::{BuildEvidence, evidence_name, parse_evidence_name};
 pub use filter::{Condition, Filter, Order};
 pub use limits::with_defaults;

@@ -57,6 +57,8 @@ pub enum Reason {
     Denied,
     /// Content does not have the digest or size it was announced with.
     DigestMismatch,
+    /// Nothing can be made of an archive or image.
+    DerivationRefused,
     /// Known, but not there yet.
     Unsupported,
     /// Another process of Belljar does not answer; may pass.
@@ -69,7 +71,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every class of Belljar's own, with the gRPC code and the word it goes out with.
-    pub const TABLE: [(Self, Code, &'static str); 12] = [
+    pub const TABLE: [(Self, Code, &'static str); 13] = [
         (Self::InvalidField, Code::InvalidArgument, "INVALID_FIELD"),
         (Self::OutOfRange, Code::OutOfRange, "OUT_OF_RANGE"),
         (Self::NotFound, Code::NotFound, "NOT_FOUND"),
@@ -94,6 +96,11 @@ impl Reason {
             Self::DigestMismatch,
             Code::InvalidArgument,
             "DIGEST_MISMATCH",
+        ),
+        (
+            Self::DerivationRefused,
+            Code::InvalidArgument,
+            "DERIVATION_REFUSED",
         ),
         (Self::Unsupported, Code::Unimplemented, "UNSUPPORTED"),
         (Self::Unavailable, Code::Unavailable, "UNAVAILABLE"),

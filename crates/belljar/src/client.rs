@@ -6,12 +6,13 @@ use std::time::Duration;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::build::bazel::remote::execution::v2::content_addressable_storage_client::ContentAddressableStorageClient;
 use bazel_remote_apis::google::bytestream::byte_stream_client::ByteStreamClient;
-use belljar_core::{BuildId, BuildSpec, Invalid, ObjectId, RequestId, bounds};
+use belljar_core::{BuildId, BuildSpec, Invalid, ObjectId, Recipe, RequestId, bounds};
 use belljar_wire::v1::build_service_client::BuildServiceClient;
 use belljar_wire::v1::evidence_service_client::EvidenceServiceClient;
+use belljar_wire::v1::input_service_client::InputServiceClient;
 use belljar_wire::{
-    BuildEvidence, BuildRecord, BuildSummary, Evidence, Problem, Reason, ServerInfo, build_name,
-    evidence_name, v1,
+    BuildEvidence, BuildRecord, BuildSummary, DerivedTree, Evidence, Problem, Reason, ServerInfo,
+    build_name, evidence_name, v1,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -20,11 +21,14 @@ use tonic::{Request, Status};
 
 /// How long a call may take that is answered at once. Streams have no such bound.
 const CALL: Duration = Duration::from_secs(60);
+/// How long a tree may take to be made: the daemon's own bounds are shorter.
+const DERIVATION: Duration = Duration::from_secs(2 * bounds::DERIVATION_SECONDS);
 
 /// A connection to a daemon. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     builds: BuildServiceClient<Channel>,
+    inputs: InputServiceClient<Channel>,
     evidence: EvidenceServiceClient<Channel>,
     /// REAPI's batch calls on blobs.
     pub(crate) blobs: ContentAddressableStorageClient<Channel>,
@@ -98,6 +102,7 @@ impl Client {
         Ok(Self {
             builds: BuildServiceClient::new(channel.clone())
                 .max_decoding_message_size(bounds::BUILD_MESSAGE_BYTES),
+            inputs: InputServiceClient::new(channel.clone()),
             evidence: EvidenceServiceClient::new(channel.clone()),
             blobs: ContentAddressableStorageClient::new(channel.clone()),
             streams: ByteStreamClient::new(channel),
@@ -117,6 +122,17 @@ impl Client {
             .into_inner();
         info.try_into()
             .map_err(|invalid| Error::answer(doing, invalid))
+    }
+
+    /// Has a tree made.
+    pub(crate) async fn derive(&self, recipe: &Recipe) -> Result<DerivedTree, Error> {
+        let doing = "making a tree";
+        let mut request = Request::new(v1::DeriveTreeRequest::from(recipe));
+        request.set_timeout(DERIVATION);
+        let answer = self.inputs.clone().derive_tree(request).await;
+        let derived = answer.map_err(|status| Error::call(doing, &status))?;
+        let derived = derived.into_inner().try_into();
+        derived.map_err(|invalid| Error::answer(doing, invalid))
     }
 
     /// Submits a build.

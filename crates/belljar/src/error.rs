@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use belljar_attest::VerifyError;
-use belljar_core::{BuildId, Invalid};
+use belljar_core::{BuildId, Digest, Invalid};
 use belljar_wire::{BuildState, Layer, LayerVerdict, Reason, build_name};
 
 use crate::watch::doing;
@@ -15,7 +15,7 @@ pub(crate) enum Error {
     /// The command line asks for something impossible.
     #[error("{0}")]
     Usage(String),
-    /// `belljar.toml`.
+    /// `belljar.toml` or `belljar.lock`.
     #[error(transparent)]
     Manifest(#[from] manifest::Error),
     /// The sources.
@@ -71,6 +71,19 @@ pub(crate) enum Error {
     /// The probe of the host says something else than a report.
     #[error("belljar-spawner --probe failed: {0}")]
     Probe(String),
+    /// The image of a build is not in the daemon's store.
+    #[error("the image `{name}`, tree {tree}, is not at the daemon")]
+    NoImage {
+        /// Its name.
+        name: String,
+        /// Its tree.
+        tree: Digest,
+        /// What it was imported from.
+        from: String,
+    },
+    /// A signal came before an image was imported.
+    #[error("interrupted: the image was not imported")]
+    InterruptedImport,
     /// A signal came while there was no build to cancel yet.
     #[error("interrupted before the build was submitted")]
     Interrupted,
@@ -110,7 +123,7 @@ impl Error {
     /// The exit status.
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Manifest(_) => exit::USAGE,
+            Self::Usage(_) | Self::Manifest(_) | Self::NoImage { .. } => exit::USAGE,
             Self::Source(error) | Self::Upload(upload::Error::Source(error)) => of_source(error),
             Self::Embedded { source, .. } => of_embedded(source),
             Self::Client(error)
@@ -126,9 +139,10 @@ impl Error {
             Self::Stopped | Self::NotEnded(..) | Self::Watch(watch::Error::Left(_)) => {
                 exit::NOT_ENDED
             }
-            Self::Interrupted | Self::InterruptedAfter | Self::Watch(watch::Error::GaveUp(_)) => {
-                exit::CANCELLED
-            }
+            Self::Interrupted
+            | Self::InterruptedImport
+            | Self::InterruptedAfter
+            | Self::Watch(watch::Error::GaveUp(_)) => exit::CANCELLED,
             Self::File { .. }
             | Self::Log(log::Error::Write(_))
             | Self::Watch(watch::Error::Log(log::Error::Write(_)))
@@ -147,8 +161,11 @@ impl Error {
     /// What to do about it.
     pub(crate) fn hint(&self) -> Option<String> {
         let fixed = match self {
-            Self::Manifest(manifest::Error::Missing(_)) => {
+            Self::Manifest(manifest::Error::Missing(path)) if path.ends_with(manifest::FILE) => {
                 Some("name the directory that has one: belljar run DIR")
+            }
+            Self::Manifest(manifest::Error::Missing(_)) => {
+                Some("it is made by the first: belljar image import FILE --name NAME")
             }
             Self::Source(error) | Self::Upload(upload::Error::Source(error)) => error.hint(),
             Self::Embedded { source, .. } => source.hint(),
@@ -157,6 +174,12 @@ impl Error {
             }
             Self::Fetch(fetch::Error::InTheWay(_)) => {
                 Some("move it away, or choose another directory by --output")
+            }
+            Self::NoImage { name, from, .. } => {
+                return Some(format!(
+                    "import it again, from `{}`: belljar image import FILE --name {name}",
+                    from.escape_debug()
+                ));
             }
             Self::NoDaemon => Some(
                 "start the daemon, or name its socket by --socket; `belljar run` builds with processes of its own",
@@ -235,6 +258,7 @@ fn of_client(error: &client::Error) -> u8 {
         client::Error::Connect { .. } => exit::NO_DAEMON,
         client::Error::Call { problem, .. } => match problem.reason {
             Reason::InvalidField
+            | Reason::DerivationRefused
             | Reason::OutOfRange
             | Reason::Unsupported
             | Reason::NotFound

@@ -2,6 +2,7 @@
 //!
 //! * [`run`] is the whole way of one build: [`manifest`] → [`source`] → [`target`] → [`submission`] → [`watch`]
 //!   → [`home`].
+//! * [`image`] takes root file systems into the store and names them in a `belljar.lock`.
 //! * [`verbs`] are parts of that way for builds of a daemon, [`audit`] tells a build's story.
 //! * [`embedded`] starts all processes where no daemon runs.
 //! * [`exit`] says what exit statuses mean, [`report`] what `--json` prints.
@@ -18,6 +19,7 @@ mod exit;
 mod fake;
 mod fetch;
 mod home;
+mod image;
 mod key;
 mod log;
 mod manifest;
@@ -41,7 +43,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use serde::Serialize;
 
-use crate::cli::{Audit, Cli, Command, Key};
+use crate::cli::{Audit, Cli, Command, Image, Key};
 use crate::error::Error;
 use crate::terminal::Terminal;
 
@@ -50,6 +52,11 @@ fn main() -> ExitCode {
     let mut terminal = Terminal::new();
     let done = match &arguments.command {
         Command::Run(run) => run::run(run, &mut terminal),
+        Command::Image { command } => match command {
+            Image::Import(import) => image::import(import, &mut terminal),
+            Image::List(list) => image::list(list),
+            Image::BuildDebian(build) => image::build_debian(build, &mut terminal),
+        },
         Command::Submit(submit) => verbs::submit(submit, &mut terminal),
         Command::Watch(watch) => verbs::watch(watch, &mut terminal),
         Command::List(list) => verbs::list(list, &mut terminal),

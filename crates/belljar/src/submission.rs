@@ -8,6 +8,7 @@ use belljar_wire::{BuildRecord, Layer, LayerVerdict, ServerInfo};
 
 use crate::client::{self, Client};
 use crate::error::Error;
+use crate::image;
 use crate::manifest::Manifest;
 use crate::random;
 use crate::source::{ListedBy, Selection, Sources};
@@ -124,6 +125,9 @@ pub(crate) async fn submit(
             "{} is lowered ({}): provenance names the builder {builders}",
             layer.name, layer.found
         ));
+    }
+    if let Some((input, named)) = prepared.manifest.image() {
+        image::is_there(client, input, named).await?;
     }
     let uploaded = upload::upload(client, &prepared.sources).await?;
     terminal.phase(&format!(

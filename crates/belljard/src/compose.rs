@@ -1,6 +1,7 @@
 //! How the daemon is put together. What happens to a build:
 //!
-//! 1. Its inputs come in over [`ByteStreams`] and [`Blobs`] and go to the store's process.
+//! 1. Its inputs come in over [`ByteStreams`] and [`Blobs`] and go to the store's process, which makes trees
+//!    of archives and images when [`TreeMaker`] asks.
 //! 2. [`Builds`] parses a submission, lets policy decide, checks host and inputs, and has it queued.
 //! 3. The engine's driver takes it from the queue and asks spawner, signer and store, step by step.
 //! 4. [`Builds`] and [`EvidenceRecords`] tell of it, [`ByteStreams`] and [`Blobs`] hand out its artifacts and
@@ -21,6 +22,7 @@ use belljar_engine::queue::{OpenError, Queue, QueueError};
 use belljar_engine::{Engine, Settings, engine};
 use belljar_wire::v1::build_service_server::BuildServiceServer;
 use belljar_wire::v1::evidence_service_server::EvidenceServiceServer;
+use belljar_wire::v1::input_service_server::InputServiceServer;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, oneshot};
 use tonic::service::interceptor::InterceptedService;
@@ -32,7 +34,7 @@ use crate::listen::listen;
 use crate::peers::{Logs, SignerClient, SpawnerClient, StoreClient, SystemClock, Trails};
 use crate::services::{
     Access, Blobs, Builds, ByteStreams, EvidenceRecords, Gate, Host, Objects, ServerCapabilities,
-    View, health,
+    TreeMaker, View, health,
 };
 use crate::tasks::{self, Task};
 
@@ -184,16 +186,12 @@ async fn services(
         defaults: config.defaults,
         builder_ids: config.builder_ids,
     });
+    let inputs = InputServiceServer::new(TreeMaker::new(peers.store.clone()));
     let objects = Objects::new(peers.objects, peers.store);
     let blobs = ContentAddressableStorageServer::new(Blobs::new(objects.clone()));
     let streams = ByteStreamServer::new(ByteStreams::new(objects));
     let capabilities = CapabilitiesServer::new(ServerCapabilities);
     let most = bounds::GRPC_MESSAGE_BYTES;
-    let described = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(belljar_wire::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
     // Most clients still ask for the older form.
     let (reflection, older) = (described().build_v1()?, described().build_v1alpha()?);
     let gated = Gated(gate);
@@ -203,6 +201,7 @@ async fn services(
         .initial_connection_window_size(bounds::GRPC_CONNECTION_WINDOW_BYTES)
         .add_service(gated.behind(builds.max_decoding_message_size(most)))
         .add_service(gated.behind(evidence.max_decoding_message_size(most)))
+        .add_service(gated.behind(inputs.max_decoding_message_size(most)))
         .add_service(gated.behind(blobs.max_decoding_message_size(most)))
         .add_service(gated.behind(streams.max_decoding_message_size(most)))
         .add_service(gated.behind(capabilities.max_decoding_message_size(most)))
@@ -210,6 +209,13 @@ async fn services(
         .add_service(gated.behind(reflection.max_decoding_message_size(most)))
         .add_service(gated.behind(older.max_decoding_message_size(most)));
     Ok((router, looking))
+}
+
+/// What reflection tells about.
+fn described() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(belljar_wire::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
 /// Puts services behind the gate: none goes without.

@@ -12,6 +12,7 @@
 //! * [`requests`]: the API's promises about repetition and missing inputs.
 //! * [`neighbours`]: two builds at once.
 //! * [`restart`]: processes that die in mid-build.
+//! * [`images`]: trees that are made of archives and images.
 //! * [`access`]: who is let in, and by which door.
 
 // Helpers of tests may stop at the first surprise too; clippy's exemption is for the tests themselves.
@@ -19,6 +20,7 @@
 
 mod access;
 mod cancel;
+mod images;
 mod limits;
 mod manifest;
 mod neighbours;

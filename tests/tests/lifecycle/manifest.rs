@@ -59,11 +59,11 @@ const WRONG: [Case; 33] = [
         "not supported yet",
     ),
     (
-        "another image",
+        "no name of an image",
         "image=\"debian:13\"",
         (1, 9),
         "image",
-        "only \"host\"",
+        "no name of an image",
     ),
     (
         "image of another type",

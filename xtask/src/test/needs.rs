@@ -42,6 +42,12 @@ const NEEDS: &[Need] = &[
         is_there: || Ok(shell::find("bwrap").is_some()),
     },
     Need {
+        what: "mmdebstrap (makes the root file systems of the end-to-end tests)",
+        packages: &["mmdebstrap"],
+        steps: &[Step::Test],
+        is_there: || Ok(shell::find("mmdebstrap").is_some()),
+    },
+    Need {
         what: "openssl (verifies signatures independently)",
         packages: &["openssl"],
         steps: &[Step::Test],

@@ -2,6 +2,8 @@ use super::*;
 use proptest::prelude::*;
 use serde_json::json;
 
+use belljar_core::Recipe;
+
 #[test]
 fn who_may_ask_what_follows_from_the_role() {
     let rig = Rig::new();
@@ -12,16 +14,20 @@ fn who_may_ask_what_follows_from_the_role() {
         Request::FinishLog,
         Request::VerifyInputs,
         collect(&["a"]),
+        Request::Derivation { record: tree },
     ];
     for request in for_the_spawner {
         let mut peer = rig.connect(Role::Client);
         assert_eq!(peer.fails(&request), Failure::Refused, "{request:?}");
         peer.assert_ended();
     }
-    let mut peer = rig.connect(Role::Spawner);
     let object = ObjectId::of(b"x");
-    assert_eq!(peer.fails(&Request::Put { object }), Failure::Refused);
-    peer.assert_ended();
+    let recipe = Recipe::Tar { archive: object };
+    for request in [Request::Put { object }, Request::Derive { recipe }] {
+        let mut peer = rig.connect(Role::Spawner);
+        assert_eq!(peer.fails(&request), Failure::Refused);
+        peer.assert_ended();
+    }
 }
 
 #[test]

@@ -2,9 +2,11 @@
 //! every refusal, and peers that do not keep to the rules.
 
 mod collecting;
+mod deriving;
 mod hostile;
 mod logging;
 mod putting;
+mod refusing;
 mod staging;
 mod uploading;
 
@@ -15,7 +17,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use belljar_cas::{BlobSource, IMAGES, LOGS, Memory, TMP};
+use belljar_cas::{BlobSource, DERIVATIONS, IMAGES, LOGS, Memory, TMP};
 use belljar_core::{AttemptId, ObjectId, Outputs, RelPath, bounds};
 use belljar_plan::frame::{self, Frame};
 use belljar_plan::store::{Answer, Collected, Failure, Request, StagedTree};
@@ -25,6 +27,7 @@ use serde::Serialize;
 
 use crate::channel::Channel;
 use crate::config::Role;
+use crate::derive::{Derivations, Records};
 use crate::partial::{Most, Partials};
 use crate::server::Slots;
 use crate::session::{Session, Store};
@@ -59,11 +62,14 @@ impl Rig {
 
     fn with_capacity(bytes: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        for name in [IMAGES, TMP, LOGS] {
+        for name in [IMAGES, TMP, LOGS, DERIVATIONS] {
             std::fs::create_dir(directory.path().join(name)).unwrap();
         }
         let memory = Memory::new(bytes);
+        let records = Records::open(directory.path()).unwrap();
+        let tmp = directory.path().join(TMP);
         let store = Store {
+            derivations: Derivations::new(Box::new(deriving::Threads), records, tmp),
             source: Box::new(memory.clone()),
             sink: Box::new(memory.clone()),
             partials: Partials::new(MOST),

@@ -10,7 +10,7 @@ mod table;
 use std::io;
 
 pub use compile::Program;
-pub use service::{COLLECTOR, SERVICE};
+pub use service::{COLLECTOR, SERVICE, UNPACKER};
 pub use table::SANDBOX;
 
 /// What a filter does about a call.

@@ -80,3 +80,32 @@ pub const COLLECTOR: Filter = Filter {
         (libc::SYS_open, PERMITTED),
     ]],
 };
+
+/// What an unpacker may call, which reads hostile bytes from pipes: read, compute, and send and receive
+/// over the one socket that it has. It can open nothing.
+pub const UNPACKER: Filter = Filter {
+    default: Errno(libc::EPERM),
+    groups: &[&[
+        (libc::SYS_read, PERMITTED),
+        (libc::SYS_write, PERMITTED),
+        (libc::SYS_close, PERMITTED),
+        (libc::SYS_sendmsg, PERMITTED),
+        (libc::SYS_recvmsg, PERMITTED),
+        (libc::SYS_mmap, PERMITTED),
+        (libc::SYS_munmap, PERMITTED),
+        (libc::SYS_mremap, PERMITTED),
+        (libc::SYS_mprotect, PERMITTED),
+        (libc::SYS_madvise, PERMITTED),
+        (libc::SYS_brk, PERMITTED),
+        (libc::SYS_futex, PERMITTED),
+        (libc::SYS_getrandom, PERMITTED),
+        (libc::SYS_clock_gettime, PERMITTED),
+        (libc::SYS_rt_sigaction, PERMITTED),
+        (libc::SYS_rt_sigprocmask, PERMITTED),
+        (libc::SYS_rt_sigreturn, PERMITTED),
+        (libc::SYS_sigaltstack, PERMITTED),
+        (libc::SYS_restart_syscall, PERMITTED),
+        (libc::SYS_exit, PERMITTED),
+        (libc::SYS_exit_group, PERMITTED),
+    ]],
+};

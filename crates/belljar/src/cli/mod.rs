@@ -1,6 +1,7 @@
 //! The command line.
 
 mod builds;
+mod image;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use builds::{
     Audit, AuditShow, Cancel, Completions, Fetch, List, Logs, Man, Show, Submit, Watch,
 };
+pub(crate) use image::{BuildDebian, Image, ImageList, Import, ImportTo, Variant};
 
 use crate::{embedded, exit};
 
@@ -48,6 +50,12 @@ pub(crate) enum Command {
     },
     /// Check offline that a bundle vouches for an artifact
     Verify(Verify),
+    /// Root file systems by digest, under names in a belljar.lock
+    Image {
+        /// What about them.
+        #[command(subcommand)]
+        command: Image,
+    },
     /// Everything about keys
     Key {
         /// What about them.
@@ -68,6 +76,11 @@ impl Command {
     pub(crate) fn json(&self) -> bool {
         match self {
             Self::Run(run) => run.json,
+            Self::Image { command } => match command {
+                Image::Import(import) => import.to.json,
+                Image::List(list) => list.json,
+                Image::BuildDebian(build) => build.to.json,
+            },
             Self::Submit(submit) => submit.json,
             Self::Watch(watch) => watch.json,
             Self::List(list) => list.json,

@@ -1,7 +1,7 @@
 //! `belljar.toml`: what a build shall do, beside its sources.
 //!
 //! ```toml
-//! image = "host"                   # required; the operator's listed host paths, not hermetic
+//! image = "host"                   # required; the operator's listed host paths, not hermetic; or a name in belljar.lock
 //! run = ["make", "make check"]     # required; each a script for `sh -eu -c`
 //! outputs = ["app", "doc/*.html"]  # required; files, directories or patterns below the source directory
 //! working_directory = "sub"        # optional; where the commands run, below the source directory
@@ -16,6 +16,7 @@
 
 mod place;
 mod read;
+pub(crate) mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,9 +24,11 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use belljar_core::{
-    BuildSpec, EnvName, EnvValue, Image, Inputs, Invalid, Limits, Network, ObjectId, Outputs,
-    PartialLimits, RelPath, Steps, bounds,
+    BuildSpec, EnvName, EnvValue, Image, Input, InputName, Inputs, Invalid, Limits, Network,
+    ObjectId, Outputs, PartialLimits, RelPath, Steps, bounds,
 };
+
+use crate::image::lock::{self, Lock};
 
 pub(crate) use place::Place;
 
@@ -36,6 +39,7 @@ pub(crate) const FILE: &str = "belljar.toml";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
     image: Image,
+    named: Option<Named>,
     run: Steps,
     outputs: Outputs,
     env: BTreeMap<EnvName, EnvValue>,
@@ -45,7 +49,16 @@ pub(crate) struct Manifest {
     source_date_epoch: u64,
 }
 
-/// Why a `belljar.toml` cannot be used.
+/// An image by its name in `belljar.lock`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// The name.
+    pub(crate) name: InputName,
+    /// What it was imported from.
+    pub(crate) from: String,
+}
+
+/// Why a `belljar.toml` cannot be used, or the `belljar.lock` beside it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// It is not there.
@@ -64,7 +77,7 @@ pub(crate) enum Error {
     Wrong(Wrong),
 }
 
-/// What is wrong in a `belljar.toml`, and where.
+/// What is wrong in a file of the project's own, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wrong {
     /// The file.
@@ -94,41 +107,17 @@ impl Manifest {
     /// See [`Error`]: what is wrong is told with file, line, column and field.
     pub(crate) fn load(dir: &Path) -> Result<Self, Error> {
         let path = dir.join(FILE);
-        let unreadable = |source: std::io::Error| match source.kind() {
-            std::io::ErrorKind::NotFound => Error::Missing(path.clone()),
-            _ => Error::Read {
-                path: path.clone(),
-                source,
-            },
-        };
-        let file = std::fs::File::open(&path).map_err(unreadable)?;
-        let mut bytes = Vec::new();
-        // One byte more than allowed tells that there are too many.
-        file.take(bounds::CONFIG_BYTES as u64 + 1)
-            .read_to_end(&mut bytes)
-            .map_err(unreadable)?;
-        let wrong = |place, invalid| {
-            Error::Wrong(Wrong {
-                path: path.clone(),
-                place,
-                invalid,
-            })
-        };
-        if bytes.len() > bounds::CONFIG_BYTES {
-            let reason = format!("the file is larger than {} bytes", bounds::CONFIG_BYTES);
-            return Err(wrong(Place::START, Invalid::new(reason)));
+        let text = text(&path)?;
+        let lock = Lock::load(&dir.join(lock::FILE))?;
+        read::manifest(&text, &lock).map_err(|refusal| wrong(&path, &text, refusal))
+    }
+
+    /// The image, if it has a name.
+    pub(crate) fn image(&self) -> Option<(Input, &Named)> {
+        match (self.image, &self.named) {
+            (Image::Tree(input), Some(named)) => Some((input, named)),
+            _ => None,
         }
-        let text = match str::from_utf8(&bytes) {
-            Ok(text) => text,
-            Err(e) => {
-                let good = String::from_utf8_lossy(&bytes[..e.valid_up_to()]);
-                return Err(wrong(
-                    Place::at(&good, good.len()),
-                    Invalid::new("not UTF-8, which TOML has to be"),
-                ));
-            }
-        };
-        read::manifest(text).map_err(|(offset, invalid)| wrong(Place::at(text, offset), invalid))
     }
 
     /// The specification of a build of the tree `source`, where the daemon's default limits are `defaults`.
@@ -149,6 +138,42 @@ impl Manifest {
             source_date_epoch: self.source_date_epoch,
         })
     }
+}
+
+/// The text of a file of the project's own.
+pub(crate) fn text(path: &Path) -> Result<String, Error> {
+    let unreadable = |source: std::io::Error| match source.kind() {
+        std::io::ErrorKind::NotFound => Error::Missing(path.to_owned()),
+        _ => Error::Read {
+            path: path.to_owned(),
+            source,
+        },
+    };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    // One byte more than allowed tells that there are too many.
+    file.take(bounds::CONFIG_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() > bounds::CONFIG_BYTES {
+        let reason = format!("the file is larger than {} bytes", bounds::CONFIG_BYTES);
+        return Err(wrong(path, "", (0, Invalid::new(reason))));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let end = e.utf8_error().valid_up_to();
+        let good = String::from_utf8_lossy(&e.as_bytes()[..end]).into_owned();
+        let invalid = Invalid::new("not UTF-8, which TOML has to be");
+        wrong(path, &good, (good.len(), invalid))
+    })
+}
+
+/// What is wrong in the text of a file.
+pub(crate) fn wrong(path: &Path, text: &str, (offset, invalid): values::Refusal) -> Error {
+    Error::Wrong(Wrong {
+        path: path.to_owned(),
+        place: Place::at(text, offset),
+        invalid,
+    })
 }
 
 #[cfg(test)]

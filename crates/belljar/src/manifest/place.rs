@@ -10,9 +10,6 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The first character.
-    pub(crate) const START: Self = Self { line: 1, column: 1 };
-
     /// The place of the byte `offset` of `text`; the end if there is no such byte.
     pub(crate) fn at(text: &str, offset: usize) -> Self {
         let before = &text[..text.floor_char_boundary(offset)];

@@ -6,15 +6,11 @@ use belljar_core::{
     BuildSpec, EnvName, EnvValue, Image, Invalid, Limits, OutputPattern, Outputs, PartialLimits,
     RelPath, Script, Steps, bounds,
 };
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
 
-use super::Manifest;
+use super::values::{Refusal, Value, elements, number, refuse, required, string, subtable, table};
+use super::{Manifest, Named};
 use crate::evidence;
-
-/// A byte offset into the text, and what is wrong there.
-type Refusal = (usize, Invalid);
-type Value<'i> = Spanned<DeValue<'i>>;
+use crate::image::lock::{Lock, image_name};
 
 /// Every field with how its absence is taken. What is not here is refused.
 const FIELDS: [&str; 7] = [
@@ -36,14 +32,9 @@ const LATER: [(&str, &str); 2] = [
     ("network", "not supported yet: a build reaches no network"),
 ];
 
-/// Reads a whole `belljar.toml`.
-pub(super) fn manifest(text: &str) -> Result<Manifest, Refusal> {
-    let document = DeTable::parse(text).map_err(|e| {
-        (
-            e.span().map_or(0, |span| span.start),
-            Invalid::new(e.message().to_owned()),
-        )
-    })?;
+/// Reads a whole `belljar.toml`, whose image is in `lock` unless it is the host's.
+pub(super) fn manifest(text: &str, lock: &Lock) -> Result<Manifest, Refusal> {
+    let document = table(text)?;
     let table = document.get_ref();
     for key in table.keys() {
         let name = key.get_ref().as_ref();
@@ -57,8 +48,10 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, Refusal> {
             Invalid::field(name.escape_debug().to_string(), reason),
         ));
     }
+    let (image, named) = image(required(table, "image")?, lock)?;
     Ok(Manifest {
-        image: image(required(table, "image")?)?,
+        image,
+        named,
         run: steps(required(table, "run")?)?,
         outputs: outputs(required(table, "outputs")?)?,
         env: table.get("env").map_or(Ok(BTreeMap::new()), environment)?,
@@ -76,23 +69,19 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, Refusal> {
     })
 }
 
-fn required<'a, 'i>(table: &'a DeTable<'i>, name: &'static str) -> Result<&'a Value<'i>, Refusal> {
-    table
-        .get(name)
-        .ok_or_else(|| (0, Invalid::field(name, "missing; it is required")))
-}
-
-fn image(value: &Value<'_>) -> Result<Image, Refusal> {
-    match string("image", value)? {
-        "host" => Ok(Image::Host),
-        other => {
-            let reason = format!(
-                "`{}` is not supported yet; only \"host\" is",
-                other.escape_debug()
-            );
-            Err(refuse(value, Invalid::field("image", reason)))
-        }
+fn image(value: &Value<'_>, lock: &Lock) -> Result<(Image, Option<Named>), Refusal> {
+    let text = string("image", value)?;
+    if text == "host" {
+        return Ok((Image::Host, None));
     }
+    let refused = |invalid: Invalid| refuse(value, invalid.within("image"));
+    let name = image_name(text).map_err(refused)?;
+    let image = lock.image(&name).map_err(refused)?;
+    let named = Named {
+        name,
+        from: image.source.file.clone(),
+    };
+    Ok((Image::Tree(image.input), Some(named)))
 }
 
 fn steps(value: &Value<'_>) -> Result<Steps, Refusal> {
@@ -175,56 +164,4 @@ fn limits(value: &Value<'_>) -> Result<PartialLimits, Refusal> {
         refuse(place, e.within("limits"))
     })?;
     Ok(asked)
-}
-
-fn string<'a>(field: &str, value: &'a Value<'_>) -> Result<&'a str, Refusal> {
-    value
-        .get_ref()
-        .as_str()
-        .ok_or_else(|| wrong_type(field, value, "a string"))
-}
-
-fn elements<'a, 'i>(field: &str, value: &'a Value<'i>) -> Result<&'a [Value<'i>], Refusal> {
-    value
-        .get_ref()
-        .as_array()
-        .map(|array| &**array)
-        .ok_or_else(|| wrong_type(field, value, "an array of strings"))
-}
-
-fn subtable<'a, 'i>(field: &str, value: &'a Value<'i>) -> Result<&'a DeTable<'i>, Refusal> {
-    value
-        .get_ref()
-        .as_table()
-        .ok_or_else(|| wrong_type(field, value, "a table"))
-}
-
-fn number(field: &str, value: &Value<'_>) -> Result<u64, Refusal> {
-    let integer = value
-        .get_ref()
-        .as_integer()
-        .ok_or_else(|| wrong_type(field, value, "a whole number"))?;
-    u64::from_str_radix(integer.as_str(), integer.radix()).map_err(|_| {
-        refuse(
-            value,
-            Invalid::field(field, format!("{} is out of range", integer.as_str())),
-        )
-    })
-}
-
-fn wrong_type(field: &str, value: &Value<'_>, due: &str) -> Refusal {
-    refuse(
-        value,
-        Invalid::field(
-            field,
-            format!(
-                "{due} is due, not a value of type {}",
-                value.get_ref().type_str()
-            ),
-        ),
-    )
-}
-
-fn refuse(value: &Value<'_>, invalid: Invalid) -> Refusal {
-    (value.span().start, invalid)
 }

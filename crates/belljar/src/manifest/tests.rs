@@ -40,6 +40,54 @@ fn the_documented_example_is_read() {
 }
 
 #[test]
+fn an_image_is_looked_up_in_the_lock_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let object = |text: &str| {
+        let object = ObjectId::of(text.as_bytes());
+        format!("digest = \"{}\", size = {}", object.digest, object.size)
+    };
+    let lock = format!(
+        "version = 1\n[image.rust]\ntree = {{ {} }}\nderivation = {{ {} }}\nsource = {{ file = \"r.tar\", {} }}\n",
+        object("tree"),
+        object("record"),
+        object("archive")
+    );
+    let load = |lock: &str, name: &str| {
+        std::fs::write(dir.path().join(lock::FILE), lock).unwrap();
+        let text = GOOD.replace("host", name);
+        std::fs::write(dir.path().join(FILE), text).unwrap();
+        Manifest::load(dir.path())
+    };
+    let manifest = load(&lock, "rust").unwrap();
+    let (input, named) = manifest.image().unwrap();
+    assert_eq!(
+        (input.tree, named.from.as_str()),
+        (ObjectId::of(b"tree"), "r.tar")
+    );
+    assert_eq!(
+        manifest
+            .clone()
+            .spec(ObjectId::of(b""), &Limits::DEFAULT)
+            .unwrap()
+            .image,
+        Image::Tree(input)
+    );
+    let Error::Wrong(wrong) = load(&lock, "go").unwrap_err() else {
+        panic!("not a refusal")
+    };
+    assert!(
+        wrong.invalid.reason.contains("it names rust; import it"),
+        "{wrong}"
+    );
+    let Error::Wrong(wrong) = load(&lock.replace("r.tar", "r.tar\", x = \""), "rust").unwrap_err()
+    else {
+        panic!("not a refusal")
+    };
+    assert!(wrong.path.ends_with(lock::FILE), "{wrong}");
+    assert_eq!(wrong.invalid.field, "image.rust.source.x");
+}
+
+#[test]
 fn little_is_enough() {
     let mut figures = *Limits::DEFAULT.get();
     figures.pids = 5;
@@ -68,7 +116,7 @@ fn what_is_wrong_is_told_with_line_column_and_field() {
         (instead("run = [\"make\"]\n", ""), "1:1: run: missing"),
         (
             instead("\"host\"", "\"rust\""),
-            "1:9: image: `rust` is not supported yet",
+            "1:9: image: `rust` is not in belljar.lock, it names none; import it",
         ),
         (instead("\"host\"", "7"), "1:9: image: a string is due"),
         (instead("[\"make\"]", "\"make\""), "2:7: run: an array"),

@@ -4,6 +4,8 @@
 //! | command | schema | shape |
 //! |---|---|---|
 //! | `run` | `belljar.run/v1` | [`Run`]; also the file `build.json` |
+//! | `image import`, `image build-debian` | `belljar.image/v1` | [`crate::image::Imported`] |
+//! | `image list` | `belljar.images/v1` | [`crate::image::Images`] |
 //! | `fetch` | `belljar.fetch/v1` | [`Run`] without `source`; also the file `build.json` |
 //! | `submit` | `belljar.submit/v1` | [`Submitted`] |
 //! | `show`, `watch`, `cancel` | `belljar.build/v1` | [`Build`] |

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use belljar_core::{AttemptId, Digest, ObjectId, bounds};
+use belljar_core::{AttemptId, Digest, ObjectId, Recipe, bounds};
 use belljar_engine::ports::{Store, Trouble};
 use belljar_plan::frame;
 use belljar_plan::store::{Answer, Failure, RefusedBlob, Request};
@@ -15,6 +15,8 @@ use crate::tasks;
 
 /// How long to wait for a place among the connections.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the store may take for a tree: its own bound, and what keeping the tree takes.
+const DERIVATION: Duration = Duration::from_secs(bounds::DERIVATION_SECONDS + 300);
 
 /// Gives content to the store. Cheap to clone; all clones share a bounded pool of connections.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub(crate) struct StoreClient {
     slots: Arc<Semaphore>,
     /// For clients, whose streams last as long as they like.
     uploads: Arc<Semaphore>,
+    /// For trees that are made, which take minutes.
+    derivations: Arc<Semaphore>,
     /// Connections between two conversations.
     idle: Arc<Mutex<Vec<Channel>>>,
 }
@@ -78,6 +82,7 @@ impl StoreClient {
             logs,
             slots: Arc::new(Semaphore::new(bounds::STORE_CONNECTIONS)),
             uploads: Arc::new(Semaphore::new(bounds::UPLOADS)),
+            derivations: Arc::new(Semaphore::new(bounds::DERIVATIONS)),
             idle: Arc::default(),
         }
     }
@@ -134,6 +139,18 @@ impl StoreClient {
             }
             answer => Err(refusal(answer)),
         }
+    }
+
+    /// Has the store make a tree.
+    pub(crate) async fn derive(&self, recipe: Recipe) -> Result<Answer, PutError> {
+        let request = Request::Derive { recipe };
+        let talk = self.ask(&self.derivations, &request).await?;
+        let answer = timeout(DERIVATION, talk.hear()).await;
+        let answer = answer.map_err(|_| {
+            PutError::Unreachable("it did not answer in time about a tree".to_owned())
+        })??;
+        talk.end();
+        Ok(answer)
     }
 
     /// Gives content that is in memory to the store.

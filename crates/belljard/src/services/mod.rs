@@ -11,6 +11,7 @@ mod evidence;
 mod gate;
 mod health;
 mod host;
+mod inputs;
 mod list;
 mod objects;
 mod page;
@@ -32,6 +33,7 @@ pub(crate) use evidence::EvidenceRecords;
 pub(crate) use gate::Gate;
 pub(crate) use health::health;
 pub(crate) use host::Host;
+pub(crate) use inputs::TreeMaker;
 pub(crate) use objects::Objects;
 pub(crate) use view::View;
 

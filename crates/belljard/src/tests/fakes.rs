@@ -8,7 +8,8 @@ use std::thread;
 
 use belljar_cas::{BlobSink as _, Writer};
 use belljar_core::{
-    AttemptId, Digest, Inputs, ObjectId, Outcome, RelPath, Sha512Digest, Timestamp, bounds,
+    AttemptId, Digest, Dropped, Inputs, ObjectId, Outcome, Recipe, RelPath, Sha512Digest,
+    Timestamp, bounds,
 };
 use belljar_plan::frame::{self, Frame};
 use belljar_plan::{
@@ -99,6 +100,11 @@ fn store(site: &Site, connection: &Connection, writer: &Writer) {
                 many = true;
                 (None, objects)
             }
+            store::Request::Derive { recipe } => {
+                let answer = frame::encode(&derive(&recipe)).unwrap();
+                connection.send(&answer).unwrap();
+                continue;
+            }
             other => panic!("not for belljard: {other:?}"),
         };
         if let Some((committed, open)) = opened {
@@ -135,6 +141,34 @@ fn store(site: &Site, connection: &Connection, writer: &Writer) {
         };
         site.script.lock().unwrap().puts += 1;
         connection.send(&frame::encode(&answer).unwrap()).unwrap();
+    }
+}
+
+/// What comes of an archive follows from its content.
+fn derive(recipe: &Recipe) -> store::Answer {
+    let Recipe::Tar { archive } = *recipe else {
+        panic!("not in these tests: {recipe:?}")
+    };
+    let is = |content: &[u8]| archive == ObjectId::of(content);
+    let failed = |class| store::Answer::Failed {
+        class,
+        why: "for a reason".to_owned(),
+    };
+    match archive {
+        _ if is(b"good") => store::Answer::Derived {
+            tree: ObjectId::of(b""),
+            derivation: ObjectId::of(b"record"),
+            entries: 2,
+            bytes: 3,
+            dropped: [(Dropped::Owners, 4)].into(),
+        },
+        _ if is(b"bad") => store::Answer::DerivationRefused {
+            why: "the archive is bad".to_owned(),
+        },
+        _ if is(b"busy") => store::Answer::DerivationsBusy {},
+        _ if is(b"full") => failed(store::Failure::Full),
+        _ if is(b"broken") => failed(store::Failure::Internal),
+        object => store::Answer::DerivationLacks { object },
     }
 }
 

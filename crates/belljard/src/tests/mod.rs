@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::google::bytestream as stream;
-use belljar_core::{BuildSpec, ImageKind, ObjectId, bounds};
+use belljar_core::{BuildSpec, ImageKind, ObjectId, Recipe, bounds};
 use belljar_engine::queue::OpenError;
 use belljar_policy::Policy;
-use belljar_wire::{BuildRecord, BuildState, Problem, Reason, v1};
+use belljar_wire::{BuildRecord, BuildState, DerivedTree, Problem, Reason, v1};
 use hyper_util::rt::TokioIo;
 use reapi::capabilities_client::CapabilitiesClient;
 use reapi::content_addressable_storage_client::ContentAddressableStorageClient;
@@ -24,6 +24,7 @@ use tonic::transport::server::{Connected as _, UdsConnectInfo};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use v1::build_service_client::BuildServiceClient;
+use v1::input_service_client::InputServiceClient;
 
 use crate::compose::{self, RunError};
 use crate::config::Config;
@@ -584,6 +585,40 @@ async fn blobs_are_refused_by_reason() {
         .unwrap()
         .into_inner();
     assert_eq!((status.committed_size, status.complete), (7, true));
+}
+
+#[tokio::test]
+async fn trees_are_made_and_refusals_come_out_by_reason() {
+    let (_dir, site) = site().await;
+    let daemon = start(&site, "").await;
+    let derive = async |content: &[u8]| {
+        let archive = ObjectId::of(content);
+        let request = v1::DeriveTreeRequest::from(&Recipe::Tar { archive });
+        let mut inputs = InputServiceClient::new(daemon.channel.clone());
+        let answer = inputs.derive_tree(request).await;
+        answer.map_err(|status| Problem::from_status(&status))
+    };
+    let derived = derive(b"good").await.unwrap().into_inner();
+    let derived = DerivedTree::try_from(derived).unwrap();
+    assert_eq!(derived.input.derivation, Some(ObjectId::of(b"record")));
+    assert_eq!((derived.entries, derived.bytes), (2, 3));
+    let cases = [
+        (&b"bad"[..], Reason::DerivationRefused, "the archive is bad"),
+        (b"busy", Reason::Exhausted, "being made already"),
+        (b"full", Reason::Exhausted, "for a reason"),
+        // Its own trouble is nobody else's business.
+        (b"broken", Reason::Internal, "the daemon's log says more"),
+        (b"absent", Reason::InputMissing, "is not in the store"),
+    ];
+    for (content, reason, due) in cases {
+        let problem = derive(content).await.unwrap_err();
+        assert_eq!(problem.reason, reason);
+        assert!(problem.message.contains(due), "{problem}");
+    }
+    let mut inputs = InputServiceClient::new(daemon.channel.clone());
+    let empty = v1::DeriveTreeRequest::default();
+    let problem = Problem::from_status(&inputs.derive_tree(empty).await.unwrap_err());
+    assert_eq!(problem.fields[0].field, "recipe");
 }
 
 #[tokio::test]

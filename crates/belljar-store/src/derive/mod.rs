@@ -1,0 +1,376 @@
+//! Trees out of archives and images. An unpacker, a disposable process, reads the hostile bytes and says
+//! what it finds; here it is taken apart from what cannot be, put together, kept, and recorded.
+
+mod assembly;
+mod feed;
+mod keeper;
+mod nursery;
+mod records;
+mod spool;
+mod stopped;
+mod unpacker;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use belljar_cas::{BlobSink, BlobSource};
+use belljar_core::{Derivation, Dropped, Fact, Invalid, ObjectId, Recipe, bounds};
+use belljar_plan::frame::{self, Frame};
+use belljar_plan::store::Answer;
+use belljar_plan::unpack::{Said, Told};
+use belljar_sys::seqpacket::Connection;
+
+use crate::failed::Failed;
+use assembly::{Assembled, Assembly};
+use feed::{Fed, Feed};
+use keeper::Keeper;
+use spool::Spool;
+
+#[cfg(test)]
+pub(crate) use nursery::Unpacker;
+pub(crate) use nursery::{Nursery, Unpackers};
+pub(crate) use records::Records;
+use stopped::Stopped;
+#[cfg(test)]
+pub(crate) use unpacker::work;
+
+/// How often the clock is looked at while nothing comes.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What derivations need beside objects.
+pub(crate) struct Derivations {
+    unpackers: Box<dyn Unpackers>,
+    records: Records,
+    /// Where content waits until it is known to be wanted.
+    tmp: PathBuf,
+    under_way: AtomicUsize,
+}
+
+/// The place of one derivation among those under way.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Derivations {
+    pub(crate) fn new(unpackers: Box<dyn Unpackers>, records: Records, tmp: PathBuf) -> Self {
+        Self {
+            unpackers,
+            records,
+            tmp,
+            under_way: AtomicUsize::new(0),
+        }
+    }
+
+    /// The encoding of a record that was made here.
+    pub(crate) fn record(
+        &self,
+        source: &dyn BlobSource,
+        record: ObjectId,
+    ) -> Result<Vec<u8>, Failed> {
+        self.records.read(source, record)
+    }
+
+    /// Makes a tree. When this returns one, tree and record are durable.
+    fn derive(
+        &self,
+        source: &dyn BlobSource,
+        sink: &dyn BlobSink,
+        recipe: Recipe,
+    ) -> Result<(ObjectId, Derivation), Stopped> {
+        let _place = self.place()?;
+        let unpacker = self
+            .unpackers
+            .start()
+            .map_err(|e| Failed::internal("starting an unpacker", &e))?;
+        let mut work = Work {
+            source,
+            connection: &unpacker.connection,
+            deadline: Instant::now() + Duration::from_secs(bounds::DERIVATION_SECONDS),
+            assembly: Assembly::default(),
+            spool: Spool::new(&self.tmp)?,
+            feed: None,
+            from: BTreeSet::new(),
+            packed: 0,
+            unpacked: 0,
+            dropped: BTreeMap::new(),
+            facts: Vec::new(),
+            fact_bytes: 0,
+        };
+        let heard = work.listen(&recipe);
+        if heard.is_err() {
+            // It may still hold the pipe that it was to read.
+            unpacker.kill();
+        }
+        // A damaged object is the better explanation of what an unpacker says about its content.
+        let fed = work.feed.take().map(Feed::finish).transpose()?;
+        heard?;
+        if fed.is_some_and(|fed| fed != Fed::Whole) {
+            return Err(not_read().into());
+        }
+        work.keep(sink, &self.records, recipe)
+    }
+
+    /// Makes a tree, and tells what came of it.
+    pub(crate) fn answer(
+        &self,
+        source: &dyn BlobSource,
+        sink: &dyn BlobSink,
+        recipe: Recipe,
+    ) -> Answer {
+        match self.derive(source, sink, recipe) {
+            Ok((derivation, record)) => {
+                tracing::info!(tree = %record.tree, record = %derivation, entries = record.entries, bytes = record.bytes, "a tree was made");
+                Answer::Derived {
+                    tree: record.tree,
+                    derivation,
+                    entries: record.entries,
+                    bytes: record.bytes,
+                    dropped: record.dropped,
+                }
+            }
+            Err(stopped) => {
+                let answer = stopped.into();
+                tracing::warn!(?answer, "no tree was made");
+                answer
+            }
+        }
+    }
+
+    fn place(&self) -> Result<Place<'_>, Stopped> {
+        let before = self.under_way.fetch_add(1, Ordering::SeqCst);
+        let place = Place(&self.under_way);
+        if before >= bounds::DERIVATIONS {
+            return Err(Stopped::Busy);
+        }
+        Ok(place)
+    }
+}
+
+fn not_read() -> Failed {
+    Failed::refused("an unpacker did not read all of an object")
+}
+
+/// One derivation.
+struct Work<'a> {
+    source: &'a dyn BlobSource,
+    connection: &'a Connection,
+    deadline: Instant,
+    assembly: Assembly,
+    spool: Spool,
+    /// The object that is being read.
+    feed: Option<Feed>,
+    from: BTreeSet<ObjectId>,
+    /// Bytes of everything that was read.
+    packed: u64,
+    /// Content bytes that came.
+    unpacked: u64,
+    dropped: BTreeMap<Dropped, u64>,
+    facts: Vec<Fact>,
+    fact_bytes: usize,
+}
+
+impl Work<'_> {
+    /// Gives the order, and hears the unpacker to its end.
+    fn listen(&mut self, recipe: &Recipe) -> Result<(), Stopped> {
+        let broken = |e: io::Error| Failed::internal("speaking with an unpacker", &e);
+        self.connection.set_timeout(Some(LOOK)).map_err(broken)?;
+        let recipe = recipe.clone();
+        self.tell(&Told::Unpack { recipe }, None)?;
+        let mut buffer = vec![0; bounds::FRAME_BYTES];
+        loop {
+            let length = self.receive(&mut buffer)?;
+            match frame::parse(&buffer[..length]).map_err(foreign)? {
+                Frame::Data(piece) => self.piece(piece)?,
+                Frame::Control(rest) => match frame::decode(rest).map_err(foreign)? {
+                    Said::End {} => return Ok(()),
+                    Said::Refused { why } => return Err(Stopped::Refused(why)),
+                    Said::Need { object } => self.give(object)?,
+                    Said::Dropped { what, count } => {
+                        let sum = self.dropped.entry(what).or_default();
+                        *sum = sum.saturating_add(count);
+                    }
+                    Said::Fact { fact } => self.fact(fact, rest.len())?,
+                    said => self.entry(said)?,
+                },
+            }
+        }
+    }
+
+    fn receive(&self, buffer: &mut [u8]) -> Result<usize, Failed> {
+        loop {
+            if Instant::now() > self.deadline {
+                return Err(Failed::internal(
+                    "unpacking",
+                    &io::Error::other(format!(
+                        "it took longer than {} seconds",
+                        bounds::DERIVATION_SECONDS
+                    )),
+                ));
+            }
+            match self.connection.receive(buffer) {
+                Ok(Some(received)) => return Ok(received.length),
+                Ok(None) => {
+                    return Err(Failed::internal(
+                        "unpacking",
+                        &io::Error::other(
+                            "the unpacker ended early: it was killed, or needed too much memory or time",
+                        ),
+                    ));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(Failed::internal("hearing an unpacker", &error)),
+            }
+        }
+    }
+
+    fn tell(&self, told: &Told, descriptor: Option<OwnedFd>) -> Result<(), Failed> {
+        let message = frame::encode(told)?;
+        let sent = match descriptor {
+            None => self.connection.send(&message),
+            Some(descriptor) => self.connection.send_with(&message, descriptor.as_fd()),
+        };
+        sent.map_err(|e| Failed::internal("speaking with an unpacker", &e))
+    }
+
+    /// Begins to feed an object.
+    fn give(&mut self, object: ObjectId) -> Result<(), Stopped> {
+        if let Some(before) = self.feed.take()
+            && before.finish()? != Fed::Whole
+        {
+            return Err(not_read().into());
+        }
+        if !self.source.contains(object).map_err(Failed::from)? {
+            self.tell(&Told::Missing {}, None)?;
+            return Err(Stopped::Lacks(object));
+        }
+        self.from.insert(object);
+        if self.from.len() > bounds::DERIVATION_OBJECTS {
+            return Err(Stopped::Refused(format!(
+                "more than {} objects are needed",
+                bounds::DERIVATION_OBJECTS
+            )));
+        }
+        self.packed = self.packed.saturating_add(object.size);
+        let (feed, pipe) = Feed::start(self.source, object)?;
+        self.feed = Some(feed);
+        Ok(self.tell(&Told::Content {}, Some(pipe))?)
+    }
+
+    fn piece(&mut self, piece: &[u8]) -> Result<(), Stopped> {
+        if !self.assembly.is_open() {
+            return Err(foreign(Invalid::new("content came outside a file")));
+        }
+        self.unpacked = self.unpacked.saturating_add(piece.len() as u64);
+        let most = unpacker::most_from(self.packed).min(bounds::TREE_BYTES);
+        if self.unpacked > most {
+            return Err(Stopped::Refused(format!(
+                "more than {most} bytes come out of {}: too much for a tree, or made to fill disks",
+                self.packed
+            )));
+        }
+        if self.spool.write(piece)? > bounds::BLOB_BYTES {
+            return Err(Stopped::Refused(format!(
+                "a file is larger than the {} bytes that one object may have",
+                bounds::BLOB_BYTES
+            )));
+        }
+        Ok(())
+    }
+
+    fn fact(&mut self, fact: Fact, bytes: usize) -> Result<(), Stopped> {
+        self.fact_bytes = self.fact_bytes.saturating_add(bytes);
+        if self.fact_bytes > bounds::FACT_BYTES {
+            return Err(Stopped::Refused(
+                "there is more to record than a record may hold".to_owned(),
+            ));
+        }
+        self.facts.push(fact);
+        Ok(())
+    }
+
+    fn entry(&mut self, said: Said) -> Result<(), Stopped> {
+        let done = match said {
+            Said::Layer {} => self.assembly.begin_layer(),
+            Said::Directory { path } => self.assembly.directory(path),
+            Said::File { path, executable } => {
+                self.spool.begin();
+                self.assembly.begin_file(path, executable)
+            }
+            Said::FileEnd {} => {
+                let object = self.spool.finish()?;
+                self.assembly.end_file(object)
+            }
+            Said::Symlink { path, target } => self.assembly.symlink(path, target),
+            Said::HardLink { path, target } => self.assembly.hard_link(path, &target),
+            Said::Whiteout { path } => self.assembly.whiteout(&path),
+            Said::Opaque { path } => self.assembly.opaque(path.as_ref()),
+            // Taken by the caller.
+            Said::Need { .. }
+            | Said::Dropped { .. }
+            | Said::Fact { .. }
+            | Said::Refused { .. }
+            | Said::End {} => Ok(()),
+        };
+        done.map_err(Stopped::Refused)
+    }
+
+    /// Makes everything durable: content, directories, the record, and last the mark that says whose
+    /// record it is.
+    fn keep(
+        self,
+        sink: &dyn BlobSink,
+        records: &Records,
+        recipe: Recipe,
+    ) -> Result<(ObjectId, Derivation), Stopped> {
+        let Assembled {
+            built,
+            objects,
+            entries,
+            bytes,
+        } = self.assembly.finish().map_err(Stopped::Refused)?;
+        let mut keeper = Keeper::new(sink)?;
+        for object in objects {
+            if !self.source.contains(object).map_err(Failed::from)? {
+                let spool = &self.spool;
+                keeper.put(object, |blob| spool.copy(object, blob))?;
+            }
+        }
+        for (object, encoded) in &built.directories {
+            keeper.put(*object, |blob| Ok(blob.write(encoded)?))?;
+        }
+        let record = Derivation {
+            schema: Derivation::SCHEMA.to_owned(),
+            recipe,
+            from: self.from,
+            tree: built.root,
+            entries,
+            bytes,
+            dropped: self.dropped,
+            facts: self.facts,
+        };
+        let encoded = record.canonical().map_err(Failed::from)?;
+        let object = ObjectId::of(&encoded);
+        // Always written, also where everything else was there before: what is made durable with it is all.
+        keeper.put(object, |blob| Ok(blob.write(&encoded)?))?;
+        keeper.finish()?;
+        records
+            .mark(object)
+            .map_err(|e| Failed::internal("marking a record", &e))?;
+        Ok((object, record))
+    }
+}
+
+/// An unpacker that does not keep to the order of messages was taken over, or is not well.
+fn foreign(invalid: Invalid) -> Stopped {
+    Stopped::Failed(Failed::refused(format!(
+        "an unpacker said what it may not: {invalid}"
+    )))
+}

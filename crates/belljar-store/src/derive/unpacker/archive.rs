@@ -1,0 +1,321 @@
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use belljar_core::{Dropped, RelPath, bounds};
+use belljar_plan::unpack::Said;
+use tar::{Archive, Entry, EntryType};
+
+use super::outlet::{Outlet, Stop};
+use super::stream::Stream;
+
+/// How often what was left out.
+#[derive(Debug, Default)]
+pub(super) struct Counts(pub(super) BTreeMap<Dropped, u64>);
+
+impl Counts {
+    pub(super) fn add(&mut self, what: Dropped) {
+        *self.0.entry(what).or_default() += 1;
+    }
+}
+
+/// What names in an archive mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    /// What they say.
+    Plain,
+    /// `.wh.name` takes away what lower layers have (OCI image-spec, layer).
+    Layer,
+}
+
+/// Extended header records that hold what is left out.
+const ATTRIBUTES: [&[u8]; 4] = [
+    b"SCHILY.xattr.",
+    b"SCHILY.acl.",
+    b"LIBARCHIVE.xattr.",
+    b"RHT.security.",
+];
+
+/// Says everything that a tar archive holds. `content` has `packed` bytes, and is read to its end.
+pub(super) fn unpack(
+    outlet: &Outlet<'_>,
+    content: impl Read,
+    packed: u64,
+    style: Style,
+    dropped: &mut Counts,
+) -> Result<(), Stop> {
+    let mut stream = Stream::open(content, packed)?;
+    let mut archive = Archive::new(&mut stream);
+    for entry in archive.entries()? {
+        let mut entry = entry.map_err(|e| broken(&e))?;
+        let name = entry.path_bytes().into_owned();
+        let mut reader = Reader {
+            outlet,
+            style,
+            dropped,
+            name: shown(&name),
+        };
+        reader.entry(&mut entry, &name)?;
+    }
+    if stream.ended {
+        return Err(Stop::Refused(
+            "is cut, or no tar archive: its end mark is missing".to_owned(),
+        ));
+    }
+    // To the very end: only there the checksums of compressed streams are seen.
+    let mut buffer = vec![0; bounds::CHUNK_BYTES];
+    loop {
+        match stream.read(&mut buffer).map_err(|e| broken(&e))? {
+            0 => return Ok(()),
+            count if buffer[..count].iter().all(|byte| *byte == 0) => {}
+            _ => return Err(Stop::Refused("goes on after its end mark".to_owned())),
+        }
+    }
+}
+
+/// A name for people.
+fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).escape_debug().to_string()
+}
+
+fn broken(error: &io::Error) -> Stop {
+    let said = error.to_string();
+    // The crate `tar` has no kind of error for that.
+    let cut = ["unexpected EOF", "failed to read entire block"];
+    let is_cut = error.kind() == io::ErrorKind::UnexpectedEof
+        || cut.iter().any(|text| said.starts_with(text));
+    Stop::Refused(if is_cut {
+        "is cut: its end is missing".to_owned()
+    } else {
+        format!("cannot be read: {said}")
+    })
+}
+
+/// Where a name in an archive stands in the tree; none for its root. A leading `./` and doubled or trailing
+/// slashes mean nothing.
+pub(super) fn place(name: &str) -> Result<Option<RelPath>, String> {
+    if name.starts_with('/') {
+        return Err("has an absolute path".to_owned());
+    }
+    let names: Vec<&str> = name
+        .split('/')
+        .filter(|name| !matches!(*name, "" | "."))
+        .collect();
+    if names.contains(&"..") {
+        return Err("has `..` in its path".to_owned());
+    }
+    if names.is_empty() {
+        return Ok(None);
+    }
+    RelPath::new(names.join("/"))
+        .map(Some)
+        .map_err(|e| format!("cannot be taken: {e}"))
+}
+
+/// Reads one entry.
+struct Reader<'a, 'c> {
+    outlet: &'a Outlet<'c>,
+    style: Style,
+    dropped: &'a mut Counts,
+    name: String,
+}
+
+impl Reader<'_, '_> {
+    fn refused(&self, why: impl AsRef<str>) -> Stop {
+        Stop::Refused(format!(
+            "has an entry `{}`, which {}",
+            self.name,
+            why.as_ref()
+        ))
+    }
+
+    fn place(&self, bytes: &[u8]) -> Result<Option<RelPath>, Stop> {
+        let text =
+            str::from_utf8(bytes).map_err(|_| self.refused("has a name that is not UTF-8"))?;
+        place(text).map_err(|why| self.refused(why))
+    }
+
+    fn entry(&mut self, entry: &mut Entry<'_, impl Read>, name: &[u8]) -> Result<(), Stop> {
+        let kind = entry.header().entry_type();
+        if kind.is_pax_global_extensions() {
+            // Such as git-archive(1) writes, with the commit in it. Nothing in it is about one entry.
+            return Ok(());
+        }
+        let path = self.place(name)?;
+        if self.style == Style::Plain && path.as_ref().is_some_and(|p| p.as_str() == "oci-layout") {
+            // As a root file system it would be taken for something that it is not.
+            let why = "is an archive of an OCI image; import it uncompressed, as such";
+            return Err(Stop::Refused(why.to_owned()));
+        }
+        self.extensions(entry)?;
+        if let Some(path) = &path
+            && self.style == Style::Layer
+            && self.whiteout(path)?
+        {
+            return Ok(());
+        }
+        let is_file = matches!(
+            kind,
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse
+        );
+        // As the oldest archives write directories.
+        let is_directory = kind.is_dir() || is_file && name.ends_with(b"/");
+        let Some(path) = path else {
+            return if is_directory {
+                Ok(())
+            } else {
+                Err(self.refused("is no directory, and has no name"))
+            };
+        };
+        match kind {
+            _ if is_directory => {
+                self.metadata(entry, true);
+                Ok(self.outlet.say(&Said::Directory { path })?)
+            }
+            _ if is_file => {
+                self.metadata(entry, false);
+                self.file(entry, path)
+            }
+            EntryType::Symlink => self.symlink(&self.target(entry)?, path),
+            EntryType::Link => self.hard_link(&self.target(entry)?, path),
+            EntryType::Char => self.special(&path, "is a character device"),
+            EntryType::Block => self.special(&path, "is a block device"),
+            EntryType::Fifo => self.special(&path, "is a named pipe"),
+            other => {
+                let byte = char::from(other.as_byte()).escape_debug();
+                Err(self.refused(format!("is of the unknown type `{byte}`")))
+            }
+        }
+    }
+
+    fn symlink(&self, target: &[u8], path: RelPath) -> Result<(), Stop> {
+        let target = str::from_utf8(target)
+            .map_err(|_| self.refused("points to a name that is not UTF-8"))?
+            .to_owned();
+        Ok(self.outlet.say(&Said::Symlink { path, target })?)
+    }
+
+    fn hard_link(&self, target: &[u8], path: RelPath) -> Result<(), Stop> {
+        let target = self.place(target)?;
+        let target = target.ok_or_else(|| self.refused("is a hard link to the root"))?;
+        Ok(self.outlet.say(&Said::HardLink { path, target })?)
+    }
+
+    fn target(&self, entry: &Entry<'_, impl Read>) -> Result<Vec<u8>, Stop> {
+        let target = entry.link_name_bytes();
+        target
+            .map(|target| target.into_owned())
+            .ok_or_else(|| self.refused("is a link without a target"))
+    }
+
+    /// Extended headers: attributes are counted; what would change the meaning of the entry is refused.
+    fn extensions(&mut self, entry: &mut Entry<'_, impl Read>) -> Result<(), Stop> {
+        let Some(records) = entry.pax_extensions().map_err(|e| broken(&e))? else {
+            return Ok(());
+        };
+        let (mut attributes, mut seen) = (false, Vec::new());
+        for record in records {
+            let record = record.map_err(|_| self.refused("has a malformed extended header"))?;
+            let key = record.key_bytes();
+            if key.starts_with(b"GNU.sparse.") {
+                let why = "is a sparse file in a form that is not read; write it without --sparse";
+                return Err(self.refused(why));
+            }
+            if [&b"path"[..], b"linkpath", b"size"].contains(&key) {
+                if seen.contains(&key) {
+                    return Err(self.refused("has an extended header that says one thing twice"));
+                }
+                seen.push(key);
+            }
+            attributes |= ATTRIBUTES.iter().any(|prefix| key.starts_with(prefix));
+        }
+        if attributes {
+            self.dropped.add(Dropped::ExtendedAttributes);
+        }
+        Ok(())
+    }
+
+    /// Takes note of what a tree cannot say.
+    fn metadata(&mut self, entry: &Entry<'_, impl Read>, is_directory: bool) {
+        let header = entry.header();
+        // What cannot be read is some owner, or some mode, but not the one that is kept.
+        let owners = (
+            header.uid().unwrap_or(u64::MAX),
+            header.gid().unwrap_or(u64::MAX),
+        );
+        if owners != (0, 0) {
+            self.dropped.add(Dropped::Owners);
+        }
+        let mode = header.mode().unwrap_or(u32::MAX);
+        if mode & 0o6000 != 0 {
+            self.dropped.add(Dropped::SetIdBits);
+        }
+        let kept = match mode & 0o1777 {
+            0o644 => !is_directory,
+            0o755 => true,
+            _ => false,
+        };
+        if !kept {
+            self.dropped.add(Dropped::Modes);
+        }
+    }
+
+    fn file(&mut self, entry: &mut Entry<'_, impl Read>, path: RelPath) -> Result<(), Stop> {
+        let mode = entry
+            .header()
+            .mode()
+            .map_err(|_| self.refused("has a malformed mode"))?;
+        let executable = mode & 0o111 != 0;
+        self.outlet.say(&Said::File { path, executable })?;
+        let mut left = entry.size();
+        let mut buffer = vec![0; bounds::CHUNK_BYTES];
+        loop {
+            match entry.read(&mut buffer).map_err(|e| broken(&e))? {
+                0 => break,
+                count => {
+                    self.outlet.piece(&buffer[..count])?;
+                    left = left.saturating_sub(count as u64);
+                }
+            }
+        }
+        if left > 0 {
+            return Err(Stop::Refused(format!(
+                "is cut: {left} bytes of its entry `{}` are missing",
+                self.name
+            )));
+        }
+        Ok(self.outlet.say(&Said::FileEnd {})?)
+    }
+
+    fn special(&mut self, path: &RelPath, what: &str) -> Result<(), Stop> {
+        if path.components().next() == Some("dev") && path.as_str() != "dev" {
+            self.dropped.add(Dropped::SpecialFiles);
+            return Ok(());
+        }
+        Err(self.refused(format!("{what}; only below dev/ such entries are left out")))
+    }
+
+    /// Whether the entry takes something away instead of being something.
+    fn whiteout(&mut self, path: &RelPath) -> Result<bool, Stop> {
+        let Some(hidden) = path.file_name().strip_prefix(".wh.") else {
+            return Ok(false);
+        };
+        let parent = path.as_str().rsplit_once('/').map(|(parent, _)| parent);
+        let placed = |path: Option<String>| {
+            path.map(RelPath::new)
+                .transpose()
+                .map_err(|e| self.refused(format!("cannot be taken: {e}")))
+        };
+        if hidden == ".wh..opq" {
+            let path = placed(parent.map(str::to_owned))?;
+            self.outlet.say(&Said::Opaque { path })?;
+        } else if hidden.starts_with(".wh.") {
+            self.dropped.add(Dropped::UnionMetadata);
+        } else {
+            let hidden = parent.map_or_else(|| hidden.to_owned(), |p| format!("{p}/{hidden}"));
+            if let Some(path) = placed(Some(hidden))? {
+                self.outlet.say(&Said::Whiteout { path })?;
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,245 @@
+//! OCI images (image-spec v1.1) as they lie in an image layout, and Docker's (schema 2), which differ in
+//! the names of their media types alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use belljar_core::{Digest, Fact, ObjectId, Platform, bounds};
+use belljar_plan::unpack::Said;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::archive::{self, Counts, Style};
+use super::outlet::{Outlet, Stop};
+
+/// Indexes inside indexes that are followed.
+const DEPTH: usize = 4;
+/// Manifests that are looked at to find one for the platform.
+const MANIFESTS: usize = 64;
+
+/// Media types of image indexes.
+const INDEXES: [&str; 2] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+/// Media types of image manifests.
+const IMAGES: [&str; 2] = [
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
+/// Media types of layers. How they are compressed is seen from their first bytes.
+const LAYERS: [&str; 9] = [
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+    "application/vnd.oci.image.layer.v1.tar+zstd",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+    "application/vnd.docker.image.rootfs.diff.tar",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+];
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    #[serde(default)]
+    media_type: String,
+    digest: String,
+    size: u64,
+    platform: Option<Runs>,
+}
+
+/// What an image runs on, in a descriptor or a configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+struct Runs {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Index {
+    manifests: Vec<Descriptor>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Manifest {
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+}
+
+impl Runs {
+    fn shown(&self) -> String {
+        let text = format!("{}/{}", self.os, self.architecture);
+        text.escape_debug().take(80).collect()
+    }
+}
+
+impl Descriptor {
+    fn object(&self) -> Result<ObjectId, Stop> {
+        let digest: Digest = self
+            .digest
+            .parse()
+            .map_err(|e| Stop::Refused(format!("names a blob by a digest of another kind: {e}")))?;
+        Ok(ObjectId {
+            digest,
+            size: self.size,
+        })
+    }
+
+    fn is(&self, types: &[&str]) -> bool {
+        types.contains(&self.media_type.as_str())
+    }
+}
+
+/// Says the root file system of the image for `platform` that `index` names.
+pub(super) fn unpack(
+    outlet: &Outlet<'_>,
+    index: ObjectId,
+    platform: Platform,
+    dropped: &mut Counts,
+) -> Result<(), Stop> {
+    let mut finder = Finder {
+        outlet,
+        platform,
+        manifests: 0,
+        found: BTreeMap::new(),
+        others: BTreeSet::new(),
+    };
+    finder.index(index, 0)?;
+    let (manifest, image) = finder.only()?;
+    let config = image.config.object()?;
+    let mut layers = Vec::new();
+    for layer in &image.layers {
+        if !layer.is(&LAYERS) {
+            return Err(Stop::Refused(format!(
+                "has a layer of the media type `{}`, which is not read",
+                excerpt(&layer.media_type)
+            )));
+        }
+        layers.push(layer.object()?);
+    }
+    if layers.is_empty() || layers.len() > bounds::OCI_LAYERS {
+        return Err(Stop::Refused(format!(
+            "has {} layers; 1 to {} are read",
+            layers.len(),
+            bounds::OCI_LAYERS
+        )));
+    }
+    let fact = Fact::OciImage {
+        manifest,
+        config,
+        layers: layers.clone(),
+    };
+    outlet.say(&Said::Fact { fact })?;
+    for (number, layer) in (1..).zip(layers) {
+        outlet.say(&Said::Layer {})?;
+        let content = outlet.need(layer)?;
+        archive::unpack(outlet, content, layer.size, Style::Layer, dropped).map_err(|stop| {
+            stop.within(&format!("has a layer {number}, {}, which", layer.digest))
+        })?;
+    }
+    Ok(())
+}
+
+/// Looks for the image of one platform.
+struct Finder<'a, 'c> {
+    outlet: &'a Outlet<'c>,
+    platform: Platform,
+    manifests: usize,
+    found: BTreeMap<ObjectId, Manifest>,
+    /// What there is for others.
+    others: BTreeSet<Runs>,
+}
+
+impl Finder<'_, '_> {
+    fn index(&mut self, object: ObjectId, depth: usize) -> Result<(), Stop> {
+        if depth > DEPTH {
+            return Err(Stop::Refused(format!(
+                "has more than {DEPTH} indexes inside each other"
+            )));
+        }
+        let index: Index = self.document(object, "image index")?;
+        for descriptor in index.manifests {
+            self.manifests += 1;
+            if self.manifests > MANIFESTS {
+                return Err(Stop::Refused(format!(
+                    "names more than {MANIFESTS} manifests"
+                )));
+            }
+            let object = descriptor.object()?;
+            match &descriptor.platform {
+                // Of an index inside, such as some tools give it too; its own entries say it better.
+                _ if descriptor.is(&INDEXES) => self.index(object, depth + 1)?,
+                Some(runs) if !self.fits(runs) => {
+                    self.others.insert(runs.clone());
+                }
+                // Such as an artifact that is no image at all.
+                _ if !descriptor.is(&IMAGES) => {}
+                _ => self.image(object)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at an image whose descriptor does not rule it out. What its own configuration says counts.
+    fn image(&mut self, object: ObjectId) -> Result<(), Stop> {
+        if self.found.contains_key(&object) {
+            return Ok(());
+        }
+        let manifest: Manifest = self.document(object, "image manifest")?;
+        let runs: Runs = self.document(manifest.config.object()?, "image configuration")?;
+        if self.fits(&runs) {
+            self.found.insert(object, manifest);
+        } else {
+            self.others.insert(runs);
+        }
+        Ok(())
+    }
+
+    fn fits(&self, runs: &Runs) -> bool {
+        format!("{}/{}", runs.os, runs.architecture) == self.platform.as_str()
+    }
+
+    fn document<T: DeserializeOwned>(&self, object: ObjectId, what: &str) -> Result<T, Stop> {
+        let bytes = self
+            .outlet
+            .document(object, bounds::OCI_DOCUMENT_BYTES)
+            .map_err(|stop| stop.within(&format!("has an {what}, {}, which", object.digest)))?;
+        serde_json::from_slice(&bytes).map_err(|e| {
+            Stop::Refused(format!(
+                "has an {what}, {}, which is none: {e}",
+                object.digest
+            ))
+        })
+    }
+
+    /// The one image that was found.
+    fn only(mut self) -> Result<(ObjectId, Manifest), Stop> {
+        if self.found.len() > 1 {
+            let all: Vec<String> = self.found.keys().map(|o| o.digest.to_string()).collect();
+            return Err(Stop::Refused(format!(
+                "is more than one: for {} there are {}; keep one of them in the layout",
+                self.platform,
+                all.join(", ")
+            )));
+        }
+        self.found.pop_first().ok_or_else(|| {
+            let others: Vec<String> = self.others.iter().map(Runs::shown).collect();
+            Stop::Refused(if others.is_empty() {
+                "is none: its index names no image manifest".to_owned()
+            } else {
+                format!(
+                    "is not for {}; there is one for {}",
+                    self.platform,
+                    others.join(", ")
+                )
+            })
+        })
+    }
+}
+
+fn excerpt(text: &str) -> String {
+    text.escape_debug().take(100).collect()
+}

@@ -1,0 +1,103 @@
+use std::collections::BTreeMap;
+
+use belljar_core::{Dropped, Input, Invalid, ObjectId, Recipe};
+
+use crate::numbers::{required, signed, unsigned};
+use crate::v1;
+use v1::derive_tree_request::{Oci, Recipe as Wire, Tar};
+
+/// A tree that was made: the parsed form of `belljar.v1.DeriveTreeResponse`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DerivedTree {
+    /// The tree and its record.
+    pub input: Input,
+    /// Files, directories and links in it.
+    pub entries: u64,
+    /// Content bytes of all its files.
+    pub bytes: u64,
+    /// What was left out, and how often.
+    pub dropped: BTreeMap<Dropped, u64>,
+}
+
+impl TryFrom<v1::DeriveTreeRequest> for Recipe {
+    type Error = Invalid;
+
+    fn try_from(request: v1::DeriveTreeRequest) -> Result<Self, Invalid> {
+        match required("recipe", request.recipe)? {
+            Wire::Tar(Tar { archive }) => Ok(Self::Tar {
+                archive: object("tar.archive", archive)?,
+            }),
+            Wire::Oci(Oci { index, platform }) => Ok(Self::Oci {
+                index: object("oci.index", index)?,
+                platform: platform
+                    .parse()
+                    .map_err(|e: Invalid| e.within("oci.platform"))?,
+            }),
+        }
+    }
+}
+
+impl From<&Recipe> for v1::DeriveTreeRequest {
+    fn from(recipe: &Recipe) -> Self {
+        let recipe = match recipe {
+            Recipe::Tar { archive } => Wire::Tar(Tar {
+                archive: Some((*archive).into()),
+            }),
+            Recipe::Oci { index, platform } => Wire::Oci(Oci {
+                index: Some((*index).into()),
+                platform: platform.to_string(),
+            }),
+        };
+        Self {
+            recipe: Some(recipe),
+        }
+    }
+}
+
+impl From<&DerivedTree> for v1::DeriveTreeResponse {
+    fn from(derived: &DerivedTree) -> Self {
+        let dropped = derived.dropped.iter();
+        Self {
+            input: Some((&derived.input).into()),
+            entries: signed(derived.entries),
+            bytes: signed(derived.bytes),
+            dropped: dropped
+                .map(|(what, count)| v1::derive_tree_response::Dropped {
+                    what: what.word().to_owned(),
+                    count: signed(*count),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::DeriveTreeResponse> for DerivedTree {
+    type Error = Invalid;
+
+    fn try_from(response: v1::DeriveTreeResponse) -> Result<Self, Invalid> {
+        let mut dropped = BTreeMap::new();
+        for (index, one) in response.dropped.into_iter().enumerate() {
+            let field = format!("dropped[{index}]");
+            let what = one.what.parse::<Dropped>();
+            let what = what.map_err(|e| e.within("what").within(&field))?;
+            let count = unsigned("count", one.count).map_err(|e| e.within(&field))?;
+            if dropped.insert(what, count).is_some() {
+                return Err(Invalid::field(field, "was given already"));
+            }
+        }
+        Ok(Self {
+            input: required("input", response.input)?
+                .try_into()
+                .map_err(|e: Invalid| e.within("input"))?,
+            entries: unsigned("entries", response.entries)?,
+            bytes: unsigned("bytes", response.bytes)?,
+            dropped,
+        })
+    }
+}
+
+fn object(field: &str, digest: Option<v1::Digest>) -> Result<ObjectId, Invalid> {
+    required(field, digest)?
+        .try_into()
+        .map_err(|e: Invalid| e.within(field))
+}

@@ -1,0 +1,82 @@
+//! What is asked of `InputService`, and what it answers.
+
+use belljar_core::{Dropped, Input, ObjectId, Platform, Recipe};
+
+use crate::{DerivedTree, v1};
+
+#[test]
+fn recipes_survive_the_wire() {
+    for recipe in [
+        Recipe::Tar {
+            archive: ObjectId::of(b"archive"),
+        },
+        Recipe::Oci {
+            index: ObjectId::of(b"index"),
+            platform: Platform::LinuxArm64,
+        },
+    ] {
+        let request = v1::DeriveTreeRequest::from(&recipe);
+        assert_eq!(Recipe::try_from(request), Ok(recipe));
+    }
+}
+
+#[test]
+fn bad_recipes_are_refused_by_field() {
+    use v1::derive_tree_request::{Oci, Recipe as Wire, Tar};
+    let index = Some(ObjectId::of(b"").into());
+    let bad_digest = Some(v1::Digest {
+        hash: "x".to_owned(),
+        size_bytes: 1,
+    });
+    let platform = "linux/amd64".to_owned();
+    let cases = [
+        (None, "recipe"),
+        (Some(Wire::Tar(Tar { archive: None })), "tar.archive"),
+        (
+            Some(Wire::Tar(Tar {
+                archive: bad_digest.clone(),
+            })),
+            "tar.archive.hash",
+        ),
+        (
+            Some(Wire::Oci(Oci {
+                index: bad_digest,
+                platform,
+            })),
+            "oci.index.hash",
+        ),
+        (
+            Some(Wire::Oci(Oci {
+                index,
+                platform: "linux".to_owned(),
+            })),
+            "oci.platform",
+        ),
+    ];
+    for (recipe, field) in cases {
+        let refused = Recipe::try_from(v1::DeriveTreeRequest { recipe });
+        assert_eq!(refused.unwrap_err().field, field);
+    }
+}
+
+#[test]
+fn a_derived_tree_survives_the_wire() {
+    let derived = DerivedTree {
+        input: Input {
+            tree: ObjectId::of(b""),
+            derivation: Some(ObjectId::of(b"record")),
+        },
+        entries: 7,
+        bytes: 1 << 40,
+        dropped: [(Dropped::Owners, 3), (Dropped::SpecialFiles, 1)].into(),
+    };
+    let response = v1::DeriveTreeResponse::from(&derived);
+    assert_eq!(DerivedTree::try_from(response.clone()), Ok(derived));
+    let mut twice = response;
+    let again = twice.dropped[0].clone();
+    twice.dropped.push(again);
+    assert_eq!(
+        DerivedTree::try_from(twice).unwrap_err().field,
+        "dropped[2]"
+    );
+}

@@ -1,0 +1,345 @@
+//! `belljar.lock`: images by name, beside `belljar.toml`. Written by `belljar image`; to be committed.
+//!
+//! ```toml
+//! version = 1
+//!
+//! [image.rust]
+//! tree = { digest = "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", size = 315 }
+//! derivation = { digest = "sha256:fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9", size = 618 }
+//! source = { file = "rust.tar", digest = "sha256:baa5a0964d3320fbc0c6a922140453c8513ea24ab8fd0577034804a967248096", size = 98304000 }
+//! ```
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use belljar_core::{Digest, Input, InputName, Invalid, ObjectId, bounds};
+use toml::de::DeTable;
+
+use crate::manifest::values::{
+    Refusal, Value, known, number, refuse, required, string, subtable, table,
+};
+use crate::manifest::{self, Error};
+
+/// Name of the file, beside the sources.
+pub(crate) const FILE: &str = "belljar.lock";
+/// The version of its form.
+const VERSION: u64 = 1;
+/// What stands for no image, and is no name of one.
+const HOST: &str = "host";
+
+/// What a `belljar.lock` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lock {
+    images: BTreeMap<InputName, Image>,
+}
+
+/// An image with a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Image {
+    /// The tree and the store's record of it.
+    pub(crate) input: Input,
+    /// What it was imported from.
+    pub(crate) source: Source,
+}
+
+/// What an image was imported from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// Name of the file or directory, for people.
+    pub(crate) file: String,
+    /// The archive, or the index of the image layout.
+    pub(crate) object: ObjectId,
+}
+
+/// Takes `text` as the name of an image.
+///
+/// # Errors
+/// When it is none, or is taken.
+pub(crate) fn image_name(text: &str) -> Result<InputName, Invalid> {
+    if text == HOST {
+        return Err(Invalid::new(
+            "`host` stands for the host's own files; choose another name",
+        ));
+    }
+    InputName::new(text).map_err(|_| {
+        Invalid::new(format!(
+            "`{}` is no name of an image: 1 to 64 characters out of lower-case letters, digits, `.`, `_` and `-`, the first a letter or digit",
+            text.escape_debug()
+        ))
+    })
+}
+
+impl Lock {
+    /// Reads the file at `path`. That there is none is fine: then it has no images.
+    ///
+    /// # Errors
+    /// What is wrong is told with file, line, column and field.
+    pub(crate) fn load(path: &Path) -> Result<Self, Error> {
+        match manifest::text(path) {
+            Ok(text) => read(&text).map_err(|refusal| manifest::wrong(path, &text, refusal)),
+            Err(Error::Missing(_)) => Ok(Self::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The images, by name.
+    pub(crate) fn images(&self) -> impl ExactSizeIterator<Item = (&InputName, &Image)> {
+        self.images.iter()
+    }
+
+    /// The image that has this name.
+    ///
+    /// # Errors
+    /// When there is none: says which there are, and how to get one.
+    pub(crate) fn image(&self, name: &InputName) -> Result<&Image, Invalid> {
+        self.images.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.images.keys().map(InputName::as_str).collect();
+            let known = match known.as_slice() {
+                [] => "it names none".to_owned(),
+                known => format!("it names {}", known.join(", ")),
+            };
+            Invalid::new(format!(
+                "`{name}` is not in {FILE}, {known}; import it: belljar image import FILE --name {name}"
+            ))
+        })
+    }
+
+    /// Sets what a name stands for.
+    pub(crate) fn set(&mut self, name: InputName, image: Image) {
+        self.images.insert(name, image);
+    }
+
+    /// Writes the file at `path`: the old one is there until the new one is complete.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(crate) fn save(&self, path: &Path) -> io::Result<()> {
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let mut file = tempfile::Builder::new()
+            .prefix(".belljar.lock-")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .tempfile_in(directory)?;
+        file.write_all(self.text().as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|e| e.error)?;
+        std::fs::File::open(directory)?.sync_all()
+    }
+
+    fn text(&self) -> String {
+        let object =
+            |object: ObjectId| format!("digest = \"{}\", size = {}", object.digest, object.size);
+        let mut text = format!("# Written by `belljar image`.\nversion = {VERSION}\n");
+        for (name, image) in &self.images {
+            // A dot would begin a table of its own; nothing that a name may hold needs an escape.
+            text.push_str(&format!("\n[image.\"{name}\"]\n"));
+            text.push_str(&format!("tree = {{ {} }}\n", object(image.input.tree)));
+            if let Some(derivation) = image.input.derivation {
+                text.push_str(&format!("derivation = {{ {} }}\n", object(derivation)));
+            }
+            text.push_str(&format!(
+                "source = {{ file = {}, {} }}\n",
+                toml::Value::String(image.source.file.clone()),
+                object(image.source.object)
+            ));
+        }
+        text
+    }
+}
+
+fn read(text: &str) -> Result<Lock, Refusal> {
+    let document = table(text)?;
+    let top = document.get_ref();
+    known(top, "", &["version", "image"])?;
+    let version = required(top, "version")?;
+    if number("version", version)? != VERSION {
+        let reason = format!("only version {VERSION} is read; a newer belljar wrote this file");
+        return Err(refuse(version, Invalid::field("version", reason)));
+    }
+    let mut lock = Lock::default();
+    if let Some(images) = top.get("image") {
+        for (key, value) in subtable("image", images)? {
+            let name = image_name(key.get_ref().as_ref())
+                .map_err(|e| (key.span().start, e.within("image")))?;
+            let field = format!("image.{name}");
+            let image = image(&field, value)?;
+            lock.set(name, image);
+        }
+    }
+    Ok(lock)
+}
+
+fn image(field: &str, value: &Value<'_>) -> Result<Image, Refusal> {
+    let table = subtable(field, value)?;
+    known(table, field, &["tree", "derivation", "source"])?;
+    let part = |name: &str| {
+        let inner = table.get(name).ok_or_else(|| {
+            refuse(
+                value,
+                Invalid::field(format!("{field}.{name}"), "missing; it is required"),
+            )
+        })?;
+        Ok::<_, Refusal>((format!("{field}.{name}"), inner))
+    };
+    let (tree_field, tree) = part("tree")?;
+    let (source_field, source) = part("source")?;
+    let derivation = match table.get("derivation") {
+        None => None,
+        Some(inner) => Some(object(
+            &format!("{field}.derivation"),
+            inner,
+            &["digest", "size"],
+        )?),
+    };
+    let source_table = subtable(&source_field, source)?;
+    let file_field = format!("{source_field}.file");
+    let file = source_table.get("file").ok_or_else(|| {
+        refuse(
+            source,
+            Invalid::field(&file_field, "missing; it is required"),
+        )
+    })?;
+    Ok(Image {
+        input: Input {
+            tree: object(&tree_field, tree, &["digest", "size"])?,
+            derivation,
+        },
+        source: Source {
+            file: string(&file_field, file)?.to_owned(),
+            object: object(&source_field, source, &["digest", "size", "file"])?,
+        },
+    })
+}
+
+fn object(field: &str, value: &Value<'_>, fields: &[&str]) -> Result<ObjectId, Refusal> {
+    let table: &DeTable<'_> = subtable(field, value)?;
+    known(table, field, fields)?;
+    let part = |name: &str| {
+        table.get(name).ok_or_else(|| {
+            let field = format!("{field}.{name}");
+            refuse(value, Invalid::field(field, "missing; it is required"))
+        })
+    };
+    let (digest, size) = (part("digest")?, part("size")?);
+    let digest_field = format!("{field}.digest");
+    let parsed: Digest = string(&digest_field, digest)?
+        .parse()
+        .map_err(|e: Invalid| refuse(digest, e.within(&digest_field)))?;
+    let size_field = format!("{field}.size");
+    let bytes = number(&size_field, size)?;
+    if bytes > bounds::BLOB_BYTES {
+        let reason = format!("{bytes} bytes are more than an object may have");
+        return Err(refuse(size, Invalid::field(size_field, reason)));
+    }
+    Ok(ObjectId {
+        digest: parsed,
+        size: bytes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(content: &[u8]) -> Image {
+        Image {
+            input: Input {
+                tree: ObjectId::of(content),
+                derivation: Some(ObjectId::of(b"record")),
+            },
+            source: Source {
+                file: "a \"strange\"\nname\\.tar".to_owned(),
+                object: ObjectId::of(b"archive"),
+            },
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        assert_eq!(Lock::load(&path).unwrap(), Lock::default());
+        let mut lock = Lock::default();
+        for name in ["rust", "c", "debian.12"] {
+            lock.set(image_name(name).unwrap(), image(name.as_bytes()));
+            lock.save(&path).unwrap();
+            assert_eq!(Lock::load(&path).unwrap(), lock);
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let missing = lock.image(&image_name("go").unwrap()).unwrap_err();
+        assert!(
+            missing
+                .reason
+                .contains("it names c, debian.12, rust; import it"),
+            "{missing}"
+        );
+    }
+
+    #[test]
+    fn the_documented_example_is_read() {
+        let example: String = include_str!("lock.rs")
+            .lines()
+            .skip_while(|line| *line != "//! ```toml")
+            .skip(1)
+            .take_while(|line| *line != "//! ```")
+            .map(|line| format!("{}\n", line.trim_start_matches("//!").trim()))
+            .collect();
+        assert_eq!(read(&example).unwrap().images().len(), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_line_column_and_field() {
+        let mut lock = Lock::default();
+        lock.set(image_name("c").unwrap(), image(b"c"));
+        let good = lock.text();
+        let refusal = |text: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(FILE);
+            std::fs::write(&path, text).unwrap();
+            match Lock::load(&path).unwrap_err() {
+                Error::Wrong(wrong) => format!("{}: {}", wrong.place, wrong.invalid),
+                other => panic!("{other:?}"),
+            }
+        };
+        let instead = |old: &str, new: &str| {
+            assert!(good.contains(old), "{old}");
+            refusal(&good.replacen(old, new, 1))
+        };
+        let cases = [
+            (refusal(""), "1:1: version: missing"),
+            (refusal("version = 2"), "1:11: version: only version 1"),
+            (
+                instead("version = 1", "version = 1\nextra = 1"),
+                "3:1: extra: unknown field",
+            ),
+            (instead("\"c\"", "\"host\""), "4:8: image: `host`"),
+            (instead("\"c\"", "\"C\""), "4:8: image: `C`"),
+            (
+                instead("tree = ", "bush = "),
+                "5:1: image.c.bush: unknown field",
+            ),
+            (
+                instead("sha256:", "sha512:"),
+                "5:19: image.c.tree.digest: `sha512:",
+            ),
+            (
+                instead(", size = 1 }", " }"),
+                "5:8: image.c.tree.size: missing",
+            ),
+            (
+                instead("size = 1 }", "size = -1 }"),
+                "image.c.tree.size: -1 is out of range",
+            ),
+            (
+                instead("size = 1 }", "size = 1, mode = 7 }"),
+                "image.c.tree.mode: unknown field",
+            ),
+        ];
+        for (found, due) in cases {
+            assert!(found.contains(due), "{found}\n{due}");
+        }
+    }
+}

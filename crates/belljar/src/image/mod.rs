@@ -1,0 +1,190 @@
+//! `belljar image`: root file systems by digest, under names in a `belljar.lock`.
+
+mod debian;
+mod files;
+pub(crate) mod lock;
+mod report;
+mod send;
+
+use std::path::Path;
+
+use belljar_core::{Input, InputName, Platform};
+use belljar_wire::DerivedTree;
+
+use crate::cli;
+use crate::client::Client;
+use crate::embedded::Purpose;
+use crate::error::Error;
+use crate::manifest::Named;
+use crate::session::{self, Session};
+use crate::submission;
+use crate::target::Target;
+use crate::terminal::{self, Terminal, tame};
+use crate::{exit, manifest};
+
+use files::Parcel;
+use lock::{Image, Lock, Source};
+
+pub(crate) use report::{Images, Imported};
+
+/// What a build of this program can run.
+const PLATFORM: Platform = if cfg!(target_arch = "aarch64") {
+    Platform::LinuxArm64
+} else {
+    Platform::LinuxAmd64
+};
+
+/// `belljar image import`: sends what is missing, has the tree made, and writes the lock.
+///
+/// # Errors
+/// Whatever keeps it from that; the lock is then as it was.
+pub(crate) fn import(arguments: &cli::Import, terminal: &mut Terminal) -> Result<u8, Error> {
+    // First what can be seen at once: nobody wants to hear of a bad name after a long upload.
+    let name = name(&arguments.to.name)?;
+    let lock = Lock::load(&arguments.to.lock)?;
+    let parcel = Parcel::open(&arguments.file, PLATFORM)?;
+    let file = arguments
+        .file
+        .file_name()
+        .unwrap_or(arguments.file.as_os_str());
+    let source = Source {
+        file: file.to_string_lossy().into_owned(),
+        object: parcel.object(),
+    };
+    take_in(&arguments.to, name, lock, &parcel, source, terminal)
+}
+
+/// `belljar image build-debian`: has mmdebstrap make a root file system, and imports it.
+///
+/// # Errors
+/// As [`import`], and when mmdebstrap is missing or fails.
+pub(crate) fn build_debian(
+    arguments: &cli::BuildDebian,
+    terminal: &mut Terminal,
+) -> Result<u8, Error> {
+    let name = name(&arguments.to.name)?;
+    let lock = Lock::load(&arguments.to.lock)?;
+    let made = debian::build(arguments, terminal)?;
+    let parcel = Parcel::open(made.path(), PLATFORM)?;
+    let source = Source {
+        file: format!("mmdebstrap {}", made.described()),
+        object: parcel.object(),
+    };
+    take_in(&arguments.to, name, lock, &parcel, source, terminal)
+}
+
+/// `belljar image list`: what a lock names.
+///
+/// # Errors
+/// When the lock is not there or cannot be used.
+pub(crate) fn list(arguments: &cli::ImageList) -> Result<u8, Error> {
+    let path = &arguments.lock;
+    // Told apart from a lock that names nothing.
+    manifest::text(path)?;
+    let lock = Lock::load(path)?;
+    let text = if arguments.json {
+        crate::json(&Images::new(path, &lock), false)?
+    } else {
+        let lines = lock.images().map(|(name, image)| {
+            format!(
+                "{name}  {}  from {}",
+                image.input.tree.digest, image.source.file
+            )
+        });
+        tame(&lines.collect::<Vec<_>>().join("\n"))
+    };
+    terminal::result(&text).map_err(|e| Error::Process("write to standard output", e))?;
+    Ok(exit::SUCCESS)
+}
+
+/// Says that an image is not at the daemon, if it is not.
+///
+/// # Errors
+/// That, and what the daemon says.
+pub(crate) async fn is_there(client: &Client, input: Input, named: &Named) -> Result<(), Error> {
+    let due: Vec<_> = [Some(input.tree), input.derivation]
+        .into_iter()
+        .flatten()
+        .collect();
+    if send::missing(client, &due).await?.is_empty() {
+        return Ok(());
+    }
+    Err(Error::NoImage {
+        name: named.name.to_string(),
+        tree: input.tree.digest,
+        from: named.from.clone(),
+    })
+}
+
+fn name(text: &str) -> Result<InputName, Error> {
+    lock::image_name(text).map_err(|invalid| Error::Usage(format!("--name: {invalid}")))
+}
+
+fn take_in(
+    to: &cli::ImportTo,
+    name: InputName,
+    mut lock: Lock,
+    parcel: &Parcel,
+    source: Source,
+    terminal: &mut Terminal,
+) -> Result<u8, Error> {
+    let target = Target::find_or_start(&to.whom, Purpose::Ask)?;
+    submission::announce(&target, terminal);
+    let derived = session::with(target, terminal, async |session: &mut Session<'_>| {
+        let (client, terminal) = (session.client.clone(), &mut *session.terminal);
+        tokio::select! {
+            derived = derive(&client, parcel, terminal) => derived,
+            () = session.signals.next() => Err(Error::InterruptedImport),
+        }
+    })?;
+    let image = Image {
+        input: derived.input,
+        source,
+    };
+    lock.set(name.clone(), image.clone());
+    lock.save(&to.lock).map_err(|source| Error::File {
+        what: "write",
+        path: to.lock.clone(),
+        source,
+    })?;
+    for (what, count) in &derived.dropped {
+        terminal.note(&format!("left out: {what} ({count})"));
+    }
+    let text = if to.json {
+        crate::json(&Imported::new(&name, &image, &derived, &to.lock), false)?
+    } else {
+        summary(&name, &derived, &to.lock)
+    };
+    terminal::result(&text).map_err(|e| Error::Process("write to standard output", e))?;
+    Ok(exit::SUCCESS)
+}
+
+async fn derive(
+    client: &Client,
+    parcel: &Parcel,
+    terminal: &mut Terminal,
+) -> Result<DerivedTree, Error> {
+    let sent = send::send(client, &parcel.spans).await?;
+    terminal.phase(&format!(
+        "{}: uploaded {} of {} blobs ({} bytes)",
+        parcel.what,
+        sent.blobs,
+        parcel.spans.len(),
+        sent.bytes
+    ));
+    let derived = client.derive(&parcel.recipe).await?;
+    terminal.phase(&format!(
+        "a tree of {} entries, {} bytes",
+        derived.entries, derived.bytes
+    ));
+    Ok(derived)
+}
+
+fn summary(name: &InputName, derived: &DerivedTree, lock: &Path) -> String {
+    let mut lines = vec![format!("tree {}", derived.input.tree.digest)];
+    if let Some(derivation) = derived.input.derivation {
+        lines.push(format!("derivation {}", derivation.digest));
+    }
+    lines.push(format!("{} names it: image = \"{name}\"", lock.display()));
+    tame(&lines.join("\n"))
+}
