@@ -118,6 +118,7 @@ impl Client {
         let request = v1::SubmitBuildRequest {
             request_id: request_id.to_owned(),
             spec: Some(spec),
+            project: String::new(),
         };
         record(self.wait(self.builds.clone().submit_build(request)))
     }

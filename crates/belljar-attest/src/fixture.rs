@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use belljar_core::{
     AttemptId, BuildSpec, Digest, EnvName, EnvValue, Image, Input, InputName, Inputs, Limits,
-    Network, ObjectId, Outcome, Outputs, RelPath, Script, Sha512Digest, Steps, Timestamp,
+    Network, ObjectId, Outcome, Outputs, ProjectId, RelPath, Script, Sha512Digest, Steps,
+    Timestamp,
 };
 use belljar_plan::signer::Asserted;
 use belljar_plan::{
@@ -45,6 +46,7 @@ pub(crate) fn spec() -> BuildSpec {
 
 pub(crate) fn asserted() -> Asserted {
     Asserted {
+        project: ProjectId::new("web").unwrap(),
         submitter: "unix:uid=0".into(),
         authenticated_by: "SO_PEERCRED".into(),
         accepted: Timestamp::from_millis(1_763_771_399_000),

@@ -99,6 +99,7 @@ fn internal_parameters(
         .collect();
     json!({
         "asserted": {
+            "project": asserted.project,
             "submitter": asserted.submitter,
             "authenticatedBy": asserted.authenticated_by,
             "accepted": asserted.accepted,

@@ -63,6 +63,8 @@ impl fmt::Display for VerifiedTree {
 /// Facts in a statement that the signer could not check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AssertedFacts {
+    /// The project that it was built for; none in statements of before there were projects.
+    pub project: Option<String>,
     /// Who submitted the build.
     pub submitter: String,
     /// How that was established.
@@ -111,6 +113,7 @@ impl fmt::Display for Verdict {
         writeln!(f, "receipt        {}", self.receipt)?;
         writeln!(f, "signed by      {}", self.key_id)?;
         let AssertedFacts {
+            project,
             submitter,
             authenticated_by,
             accepted,
@@ -118,6 +121,13 @@ impl fmt::Display for Verdict {
         } = &self.asserted;
         let (submitter, authenticated_by) =
             (submitter.escape_debug(), authenticated_by.escape_debug());
+        if let Some(project) = project {
+            writeln!(
+                f,
+                "asserted only  for the project {}",
+                project.escape_debug()
+            )?;
+        }
         write!(
             f,
             "asserted only  submitted by {submitter} ({authenticated_by}) at {accepted}"

@@ -149,6 +149,9 @@ struct InternalParameters {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Asserted {
+    /// None in statements of before there were projects.
+    #[serde(default)]
+    project: Option<String>,
     submitter: String,
     authenticated_by: String,
     accepted: Timestamp,
@@ -287,6 +290,7 @@ impl View {
             receipt: digest_of(&run.byproducts, RECEIPT)?.0,
             key_id,
             asserted: AssertedFacts {
+                project: internal.asserted.project,
                 submitter: internal.asserted.submitter,
                 authenticated_by: internal.asserted.authenticated_by,
                 accepted: internal.asserted.accepted,

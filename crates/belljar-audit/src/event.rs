@@ -1,4 +1,4 @@
-use belljar_core::{AttemptId, Digest, ObjectId, Outcome, RequestId};
+use belljar_core::{AttemptId, Digest, ObjectId, Outcome, ProjectId, RequestId};
 use serde::{Deserialize, Serialize};
 
 /// One security-relevant thing that happened to a build.
@@ -13,6 +13,9 @@ pub enum AuditEvent {
         authenticated_by: String,
         /// The client's own name for the submission, if it gave one.
         request_id: Option<RequestId>,
+        /// For which project; none in trails of before there were any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        project: Option<ProjectId>,
         /// Digest of the canonical specification.
         spec: Digest,
     },
@@ -110,9 +113,18 @@ impl AuditEvent {
     /// means that the event as a whole is such a fact. The time always is: it is belljard's clock.
     pub fn asserted(&self) -> &'static [&'static str] {
         match self {
-            Self::Submitted { .. } => &[
+            Self::Submitted { project: None, .. } => &[
                 "event.authenticated_by",
                 "event.by",
+                "event.request_id",
+                "time",
+            ],
+            Self::Submitted {
+                project: Some(_), ..
+            } => &[
+                "event.authenticated_by",
+                "event.by",
+                "event.project",
                 "event.request_id",
                 "time",
             ],

@@ -1,4 +1,6 @@
-use belljar_core::{AttemptId, BuildId, Digest, ObjectId, Outcome, RequestId, Timestamp, bounds};
+use belljar_core::{
+    AttemptId, BuildId, Digest, ObjectId, Outcome, ProjectId, RequestId, Timestamp, bounds,
+};
 use proptest::prelude::*;
 
 use crate::{AppendError, AuditEvent, Trail, VerifyError, verify, verify_prefix};
@@ -19,6 +21,7 @@ fn events() -> Vec<AuditEvent> {
     let attempt = attempt(BUILD);
     vec![
         AuditEvent::Submitted {
+            project: Some(ProjectId::new("web").unwrap()),
             by: "unix:uid=0".into(),
             authenticated_by: "SO_PEERCRED".into(),
             request_id: Some(RequestId::new("r-1").unwrap()),
@@ -116,13 +119,33 @@ fn what_was_appended_is_read_back() {
     );
 }
 
+/// Trails of before there were projects are read as they are, and say nothing of one.
+#[test]
+fn a_line_without_a_project_is_as_good() {
+    let line = String::from_utf8(lines().1[0].clone()).unwrap();
+    let before = line
+        .replace("\"event.project\",", "")
+        .replace("\"project\":\"web\",", "");
+    let entries = verify(before.as_bytes()).unwrap();
+    assert!(matches!(
+        entries[0].event,
+        AuditEvent::Submitted { project: None, .. }
+    ));
+    // Neither hides that the other is only asserted.
+    let hidden = line.replace("\"event.project\",", "");
+    assert_eq!(
+        verify(hidden.as_bytes()),
+        Err(VerifyError::Asserted { line: 1 })
+    );
+}
+
 #[test]
 fn the_first_line_is_what_the_documentation_says() {
     let (_, lines) = lines();
     let expected = concat!(
-        r#"{"asserted":["event.authenticated_by","event.by","event.request_id","time"],"#,
+        r#"{"asserted":["event.authenticated_by","event.by","event.project","event.request_id","time"],"#,
         r#""build":"01jd8q6z8r4x7j2m5t9v0w3y6b","event":{"authenticated_by":"SO_PEERCRED","by":"unix:uid=0","#,
-        r#""kind":"submitted","request_id":"r-1","#,
+        r#""kind":"submitted","project":"web","request_id":"r-1","#,
         r#""spec":"sha256:39e3d7c9bd96f68bd4edc38507b5765d7ddb35a3e8a0c0f2c3ab6a1fdb2e26fb"},"#,
         r#""previous":"sha256:PREVIOUS","sequence":1,"time":"2025-11-22T00:30:00.000Z"}"#,
     )

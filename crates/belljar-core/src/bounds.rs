@@ -96,6 +96,16 @@ pub const EVIDENCE_TRIES: u32 = 10;
 pub const CONCURRENT_SANDBOXES: usize = 64;
 /// Most connections that one Belljar process keeps open from its peers.
 pub const PEER_CONNECTIONS: usize = 256;
+/// Most connections of callers from elsewhere.
+pub const REMOTE_CONNECTIONS: usize = 256;
+/// Most of these that are in their handshake at once, and most that wait to be served.
+pub const HANDSHAKES: usize = 64;
+/// Most lines in ten seconds that the log tells of callers whom no certificate vouches for.
+pub const REFUSALS_LOGGED: u32 = 20;
+/// Longest headers of one call together, in bytes.
+pub const HEADER_BYTES: u32 = 16 * 1024;
+/// Most directories that the daemon remembers to belong to a project with all below them.
+pub const KNOWN_DIRECTORIES: usize = 50_000;
 /// Most open `WatchBuild` streams in the daemon.
 pub const WATCHERS: usize = 256;
 /// Most events that one slow watcher may lag behind before it is told to reconnect.
@@ -119,8 +129,12 @@ pub const AUDIT_ENTRY_BYTES: usize = 64 * 1024;
 pub const REASONS: usize = 16;
 /// Longest such reason, in bytes: sixteen fit a frame also where JSON escapes every byte.
 pub const REASON_BYTES: usize = 1024;
-/// Longest name of a principal, in bytes.
-pub const PRINCIPAL_BYTES: usize = 1024;
+/// Longest name of a principal, in bytes: an audit entry keeps it whole.
+pub const PRINCIPAL_BYTES: usize = 512;
+/// Most projects in one configuration.
+pub const PROJECTS: usize = 1000;
+/// Most members of one project: principals, or patterns of them.
+pub const PROJECT_MEMBERS: usize = 1000;
 /// Content bytes in one `ByteStream.Read` message.
 pub const READ_CHUNK_BYTES: usize = 256 * 1024;
 /// Most connections that belljard has open to the store for itself, beside [`UPLOADS`].

@@ -15,6 +15,7 @@ mod limits;
 mod outcome;
 mod path;
 mod pattern;
+mod project;
 mod spec;
 mod time;
 
@@ -28,5 +29,6 @@ pub use limits::{Limits, PartialLimits, Unchecked as LimitFigures};
 pub use outcome::{LimitKind, Outcome};
 pub use path::RelPath;
 pub use pattern::OutputPattern;
+pub use project::ProjectId;
 pub use spec::{BuildSpec, Image, ImageKind, Input, Inputs, Network, Outputs, Script, Steps};
 pub use time::Timestamp;

@@ -14,6 +14,7 @@ use tracing::Instrument as _;
 use crate::engine::{CancelRequest, Command, Engine, Notices};
 use crate::index;
 use crate::life::{Event, Stage};
+use crate::ownership::Ownership;
 use crate::perform::{patience, within};
 use crate::ports::{Clock, Ports, Signer, Spawner, SpawnerError, Store};
 use crate::queue::{Queue, QueueError};
@@ -48,10 +49,11 @@ struct Active {
     cancel: mpsc::Sender<CancelRequest>,
 }
 
-/// An engine over `queue` and `ports`: the handle for services, and the driver that somebody must
+/// An engine over `queue`, `ownership` and `ports`: the handle for services, and the driver that somebody must
 /// [`Driver::run`].
 pub fn engine<S: Spawner, T: Store, G: Signer, C: Clock>(
     queue: Queue,
+    ownership: Ownership,
     ports: Ports<S, T, G, C>,
     settings: Settings,
 ) -> (Engine, Driver<S, T, G, C>) {
@@ -62,6 +64,7 @@ pub fn engine<S: Spawner, T: Store, G: Signer, C: Clock>(
     let driver = Driver {
         shared: Arc::new(Shared {
             queue,
+            ownership,
             ports,
             notices,
             audit: settings.audit,

@@ -2,6 +2,7 @@
 //!
 //! * [`life`] says what happens to a build, without any I/O.
 //! * [`queue`] keeps builds across crashes.
+//! * [`ownership`] knows which project may use which object.
 //! * [`ports`] is what the engine needs of the other processes.
 //! * [`engine()`] puts them together: an [`Engine`] for services, a [`Driver`] that runs the builds. Every
 //!   transition is durable before its effects, and every effect stands in the audit trail before it begins.
@@ -10,6 +11,7 @@ mod driver;
 mod engine;
 mod index;
 pub mod life;
+pub mod ownership;
 mod perform;
 pub mod ports;
 pub mod queue;
@@ -18,6 +20,7 @@ mod report;
 mod tests;
 mod trail;
 mod work;
+mod writer;
 
 pub use driver::{Driver, Settings, engine};
 pub use engine::{CancelError, Engine, Follow};

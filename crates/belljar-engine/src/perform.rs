@@ -10,8 +10,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::driver::RETRY;
 use crate::life::{Collected, Evidence, Progress, Publication};
+use crate::ownership;
 use crate::ports::{Clock, Refusal, Signer, Spawner, SpawnerError, Store, Taken, Trouble};
 use crate::queue::Submission;
+use crate::report::chain;
 use crate::work::Shared;
 
 /// How long a peer may take before it counts as lost. Generous: these end hangs, not work.
@@ -253,10 +255,10 @@ async fn evidence<S: Spawner, T: Store, G: Signer, C: Clock>(
         }
         store.put(bytes).await?;
         bundle = Some(signed.clone());
-        let indexed = shared.queue.index(attempt.build(), artifacts).await;
+        let indexed = shared.queue.index(attempt.build(), artifacts.clone()).await;
         indexed.map_err(|e| Trouble(format!("its artifacts cannot be found again: {e}")))?;
     }
-    Ok(Evidence {
+    let evidence = Evidence {
         attempt,
         spec,
         plan,
@@ -264,7 +266,12 @@ async fn evidence<S: Spawner, T: Store, G: Signer, C: Clock>(
         receipt,
         log,
         bundle,
-    })
+    };
+    // Before anybody is told: whoever sees the build can read what it left.
+    artifacts.extend(ownership::published(&evidence));
+    let granted = shared.ownership.grant(&submission.project, artifacts).await;
+    granted.map_err(|e| Trouble(chain(&e)))?;
+    Ok(evidence)
 }
 
 /// Reads a receipt file that must be the named one, and about this attempt at this specification.

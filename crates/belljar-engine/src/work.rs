@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 use crate::driver::RETRY;
 use crate::engine::{CancelRequest, Notices};
 use crate::life::{Effect, Event, Progress, Stage, step};
+use crate::ownership::Ownership;
 use crate::perform;
 use crate::ports::{Clock, Ports, Signer, Spawner, Store};
 use crate::queue::{Queue, QueueError, Record};
@@ -25,6 +26,7 @@ use crate::trail::{Requested, TrailError, TrailFile};
 /// What all tasks share.
 pub(crate) struct Shared<S, T, G, C> {
     pub(crate) queue: Queue,
+    pub(crate) ownership: Ownership,
     pub(crate) ports: Ports<S, T, G, C>,
     pub(crate) notices: Notices,
     pub(crate) audit: PathBuf,
@@ -226,6 +228,7 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
         if entries == 0 {
             let submission = self.record.submission.clone();
             self.append(AuditEvent::Submitted {
+                project: Some(submission.project.clone()),
                 by: submission.submitter.clone(),
                 authenticated_by: submission.authenticated_by.clone(),
                 request_id: Some(submission.request_id.clone()),
@@ -281,6 +284,7 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
         };
         let submission = &self.record.submission;
         Ok(Asserted {
+            project: submission.project.clone(),
             submitter: submission.submitter.clone(),
             authenticated_by: submission.authenticated_by.clone(),
             accepted: submission.accepted,

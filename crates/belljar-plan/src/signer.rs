@@ -1,6 +1,6 @@
 //! Messages between belljard and the signer.
 
-use belljar_core::{AttemptId, Digest, Timestamp};
+use belljar_core::{AttemptId, Digest, ProjectId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What belljard asks of the signer. Never bytes to sign: the signer computes the statement itself.
@@ -24,6 +24,8 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asserted {
+    /// The project that the build belongs to.
+    pub project: ProjectId,
     /// Who submitted the build, such as `unix:uid=0`.
     pub submitter: String,
     /// How that was established, such as `SO_PEERCRED`.

@@ -1,8 +1,8 @@
 use std::fmt;
 
-use belljar_core::BuildSpec;
+use belljar_core::{BuildSpec, ProjectId};
 
-use crate::{Identity, Policy};
+use crate::{Identity, Policy, Right};
 
 /// What became of a submission.
 #[must_use = "a decision that nobody looks at protects nothing"]
@@ -17,11 +17,13 @@ pub enum Decision {
     },
 }
 
-/// Proof that [`decide`] admitted this specification from this principal. It has no other constructor.
+/// Proof that [`decide`] admitted this specification from this principal for this project. It has no other
+/// constructor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admitted {
     spec: Box<BuildSpec>,
     identity: Identity,
+    project: ProjectId,
 }
 
 /// One reason of a denial.
@@ -48,20 +50,17 @@ pub enum Class {
 /// Times beyond the year 9999 have no text form (RFC 3339), and would be rounded in canonical JSON.
 const LAST_EPOCH: u64 = 253_402_300_799;
 
-/// Decides whether `identity` may have `spec` built. Pure: the same arguments give the same decision.
+/// Decides whether `identity` may have `spec` built for `project`. Pure: the same arguments give the same decision.
 /// All reasons are given, not the first, except that a principal who may not submit learns no more.
-pub fn decide(spec: BuildSpec, identity: Identity, policy: &Policy) -> Decision {
-    let Identity::Unix { uid } = identity;
-    if !policy.allows_uid(uid) {
-        let sentence = format!(
-            "user id {uid} may not submit builds; the operator lists who may in `allowed_uids`"
-        );
+pub fn decide(
+    spec: BuildSpec,
+    identity: Identity,
+    project: ProjectId,
+    policy: &Policy,
+) -> Decision {
+    if !policy.grants(&identity).with(&project).has(Right::Submit) {
         return Decision::Deny {
-            reasons: vec![Reason {
-                class: Class::Identity,
-                field: "identity".to_owned(),
-                sentence,
-            }],
+            reasons: vec![not_a_submitter(&identity, &project)],
         };
     }
     let mut reasons = Vec::new();
@@ -100,9 +99,20 @@ pub fn decide(spec: BuildSpec, identity: Identity, policy: &Policy) -> Decision 
         Decision::Admit(Admitted {
             spec: Box::new(spec),
             identity,
+            project,
         })
     } else {
         Decision::Deny { reasons }
+    }
+}
+
+fn not_a_submitter(identity: &Identity, project: &ProjectId) -> Reason {
+    Reason {
+        class: Class::Identity,
+        field: "identity".to_owned(),
+        sentence: format!(
+            "{identity} may not submit builds of the project `{project}`; the operator says who may in belljard.toml"
+        ),
     }
 }
 
@@ -118,8 +128,13 @@ impl Admitted {
     }
 
     /// From whom.
-    pub fn identity(&self) -> Identity {
-        self.identity
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// For which project.
+    pub fn project(&self) -> &ProjectId {
+        &self.project
     }
 }
 
@@ -134,6 +149,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
+    use crate::Access;
     use belljar_core::{
         Image, ImageKind, Input, InputName, Inputs, LimitFigures, Limits, Network, ObjectId,
         Outputs, RelPath, Script, Steps,
@@ -156,7 +172,12 @@ mod tests {
     }
 
     fn policy(caps: Limits) -> Policy {
-        Policy::new([0, 1000], [ImageKind::Host], caps).unwrap()
+        Policy::new(
+            Access::of_users([0, 1000]).unwrap(),
+            [ImageKind::Host],
+            caps,
+        )
+        .unwrap()
     }
 
     fn with(change: impl FnOnce(&mut LimitFigures)) -> Limits {
@@ -179,19 +200,35 @@ mod tests {
         let decision = decide(
             spec(Limits::DEFAULT),
             Identity::Unix { uid: 1000 },
+            ProjectId::default(),
             &policy(Limits::DEFAULT),
         );
         let Decision::Admit(admitted) = decision else {
             panic!("{decision:?}")
         };
         assert_eq!(admitted.identity().to_string(), "unix:uid=1000");
+        assert_eq!(admitted.project(), &ProjectId::default());
         assert_eq!(admitted.spec(), &spec(Limits::DEFAULT));
     }
 
     #[test]
     fn a_user_who_is_not_listed_learns_nothing_else() {
         let greedy = spec(with(|f| f.pids = 4096));
-        let decision = decide(greedy, Identity::Unix { uid: 7 }, &policy(Limits::DEFAULT));
+        let decision = decide(
+            greedy.clone(),
+            Identity::Unix { uid: 7 },
+            ProjectId::default(),
+            &policy(Limits::DEFAULT),
+        );
+        assert_eq!(fields(&decision), ["identity"]);
+        // Nor does a member of one project about another.
+        let other = ProjectId::new("other").unwrap();
+        let decision = decide(
+            greedy,
+            Identity::Unix { uid: 0 },
+            other,
+            &policy(Limits::DEFAULT),
+        );
         assert_eq!(fields(&decision), ["identity"]);
     }
 
@@ -205,11 +242,21 @@ mod tests {
         late.source_date_epoch = u64::MAX;
         let root = Identity::Unix { uid: 0 };
         assert_eq!(
-            fields(&decide(greedy, root, &policy(Limits::DEFAULT))),
+            fields(&decide(
+                greedy,
+                root.clone(),
+                ProjectId::default(),
+                &policy(Limits::DEFAULT)
+            )),
             ["limits.memory_bytes", "limits.pids"]
         );
         assert_eq!(
-            fields(&decide(late, root, &policy(Limits::DEFAULT))),
+            fields(&decide(
+                late,
+                root,
+                ProjectId::default(),
+                &policy(Limits::DEFAULT)
+            )),
             ["limits.memory_bytes", "limits.pids", "source_date_epoch"]
         );
     }
@@ -225,21 +272,29 @@ mod tests {
         asking.inputs = Inputs::new([(InputName::new("seed").unwrap(), input)].into()).unwrap();
         let root = Identity::Unix { uid: 0 };
         assert_eq!(
-            fields(&decide(asking.clone(), root, &policy(Limits::DEFAULT))),
+            fields(&decide(
+                asking.clone(),
+                root.clone(),
+                ProjectId::default(),
+                &policy(Limits::DEFAULT)
+            )),
             ["image"]
         );
-        let both = Policy::new([0], [ImageKind::Host, ImageKind::Tree], Limits::DEFAULT).unwrap();
-        assert!(matches!(decide(asking, root, &both), Decision::Admit(_)));
+        let access = Access::of_users([0]).unwrap();
+        let both =
+            Policy::new(access, [ImageKind::Host, ImageKind::Tree], Limits::DEFAULT).unwrap();
+        let decision = decide(asking, root, ProjectId::default(), &both);
+        assert!(matches!(decision, Decision::Admit(_)));
     }
 
     #[test]
     fn a_policy_that_denies_everything_is_a_mistake() {
         assert_eq!(
-            Policy::new([], [ImageKind::Host], Limits::DEFAULT),
+            Policy::new(Access::nobody(), [ImageKind::Host], Limits::DEFAULT),
             Err(crate::PolicyError::NobodyAllowed)
         );
         assert_eq!(
-            Policy::new([0], [], Limits::DEFAULT),
+            Policy::new(Access::of_users([0]).unwrap(), [], Limits::DEFAULT),
             Err(crate::PolicyError::NoImage)
         );
     }
@@ -248,7 +303,7 @@ mod tests {
         #[test]
         fn nothing_beyond_a_cap_is_ever_admitted(uid in 0..2000u32, pids in 1..65_536u64, wall in 1..86_400u64) {
             let limits = with(|f| { f.pids = pids; f.wall_seconds = wall; });
-            let decision = decide(spec(limits), Identity::Unix { uid }, &policy(Limits::DEFAULT));
+            let decision = decide(spec(limits), Identity::Unix { uid }, ProjectId::default(), &policy(Limits::DEFAULT));
             let within = limits.within(&Limits::DEFAULT).is_ok();
             let listed = uid == 0 || uid == 1000;
             prop_assert_eq!(matches!(decision, Decision::Admit(_)), within && listed);

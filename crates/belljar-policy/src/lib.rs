@@ -1,13 +1,17 @@
-//! The pure admission decision: specification, identity and the operator's policy in, decision with
-//! reasons out. No I/O, no clock.
+//! The pure decisions: who may do what with which project, and whether a build may be queued.
+//! Specification, identity and the operator's policy in, decision with reasons out. No I/O, no clock.
 //!
-//! Whoever holds an [`Admitted`] knows that [`decide`] was asked about exactly this specification and
-//! this identity: there is no other way to make one, and the queue takes nothing else.
+//! Whoever holds an [`Admitted`] knows that [`decide`] was asked about exactly this specification, this
+//! identity and this project: there is no other way to make one, and the queue takes nothing else.
 
+mod access;
 mod decision;
 mod identity;
 mod policy;
+mod rights;
 
+pub use access::{Access, AccessError, Below, Grants, Principals};
 pub use decision::{Admitted, Class, Decision, Reason, decide};
-pub use identity::Identity;
+pub use identity::{Identity, SpiffeId, Subject};
 pub use policy::{Policy, PolicyError};
+pub use rights::{Right, Rights};

@@ -2,10 +2,12 @@ use std::collections::BTreeSet;
 
 use belljar_core::{ImageKind, Limits};
 
+use crate::{Access, Grants, Identity};
+
 /// What the operator allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    allowed_uids: BTreeSet<u32>,
+    access: Access,
     images: BTreeSet<ImageKind>,
     caps: Limits,
 }
@@ -13,10 +15,8 @@ pub struct Policy {
 /// Why something is not a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
-    /// No user id is allowed: every submission would be denied.
-    #[error(
-        "allowed_uids: the list is empty, so nobody could submit a build; name at least one user id"
-    )]
+    /// Nobody may anything: every call would be denied.
+    #[error("nobody may do anything; name at least one member of one project")]
     NobodyAllowed,
     /// No image is allowed: every submission would be denied.
     #[error("images: the list is empty, so no build could run; name at least one image")]
@@ -24,21 +24,21 @@ pub enum PolicyError {
 }
 
 impl Policy {
-    /// A policy by which the listed user ids may build on the listed sorts of images within `caps`.
+    /// A policy by which those whom `access` allows may build on the listed sorts of images within `caps`.
     ///
     /// # Errors
     /// When it would deny everything, which is a mistake of the configuration.
     pub fn new(
-        allowed_uids: impl IntoIterator<Item = u32>,
+        access: Access,
         images: impl IntoIterator<Item = ImageKind>,
         caps: Limits,
     ) -> Result<Self, PolicyError> {
         let policy = Self {
-            allowed_uids: allowed_uids.into_iter().collect(),
+            access,
             images: images.into_iter().collect(),
             caps,
         };
-        if policy.allowed_uids.is_empty() {
+        if policy.access.is_empty() {
             return Err(PolicyError::NobodyAllowed);
         }
         if policy.images.is_empty() {
@@ -47,9 +47,9 @@ impl Policy {
         Ok(policy)
     }
 
-    /// Whether this user id may talk to the daemon at all.
-    pub fn allows_uid(&self, uid: u32) -> bool {
-        self.allowed_uids.contains(&uid)
+    /// What this principal may do, by project; without any, it is not to be served at all.
+    pub fn grants(&self, identity: &Identity) -> Grants {
+        self.access.grants(identity)
     }
 
     /// Whether builds may use this sort of root file system.

@@ -50,6 +50,7 @@ impl From<&Recipe> for v1::DeriveTreeRequest {
         };
         Self {
             recipe: Some(recipe),
+            project: String::new(),
         }
     }
 }

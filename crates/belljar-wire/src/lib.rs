@@ -27,8 +27,9 @@ pub use limits::with_defaults;
 pub use problem::{Problem, Reason, Unmet};
 pub use record::{
     Artifact, ArtifactKind, BuildRecord, BuildState, Evidence, build_name, parse_build_name,
+    parse_project_name, project_name,
 };
-pub use server::{Layer, LayerVerdict, ServerInfo};
+pub use server::{Door, Layer, LayerVerdict, Membership, Refusals, ServerInfo};
 pub use step::{StepEnding, StepReport};
 pub use summary::BuildSummary;
 

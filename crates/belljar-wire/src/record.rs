@@ -1,10 +1,13 @@
-use belljar_core::{BuildId, BuildSpec, Invalid, ObjectId, Outcome, RelPath, RequestId, Timestamp};
+use belljar_core::{
+    BuildId, BuildSpec, Invalid, ObjectId, Outcome, ProjectId, RelPath, RequestId, Timestamp,
+};
 
 use crate::StepReport;
 use crate::numbers::{optional, proto_time, required, signed, small, timestamp, unsigned};
 use crate::v1;
 
 const COLLECTION: &str = "builds/";
+const PROJECTS: &str = "projects/";
 
 /// One build as the API tells of it: the parsed form of `belljar.v1.Build`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub struct BuildRecord {
     pub submitter: String,
     /// The steps of the last attempt that ran, in order; none before its receipt is there.
     pub steps: Vec<StepReport>,
+    /// The project that it belongs to.
+    pub project: ProjectId,
 }
 
 /// Where a build stands.
@@ -123,6 +128,26 @@ pub fn parse_build_name(name: &str) -> Result<BuildId, Invalid> {
     BuildId::new(name.strip_prefix(COLLECTION).ok_or_else(refused)?).map_err(|e| e.within("name"))
 }
 
+/// The resource name of a project: `projects/<id>`.
+pub fn project_name(id: &ProjectId) -> String {
+    format!("{PROJECTS}{id}")
+}
+
+/// Reads a resource name.
+///
+/// # Errors
+/// Anything but `projects/` and an id; the field is `project`.
+pub fn parse_project_name(name: &str) -> Result<ProjectId, Invalid> {
+    let refused = || {
+        Invalid::field(
+            "project",
+            "not the name of a project: `projects/<id>` is due",
+        )
+    };
+    ProjectId::new(name.strip_prefix(PROJECTS).ok_or_else(refused)?)
+        .map_err(|e| e.within("project"))
+}
+
 impl From<&BuildRecord> for v1::Build {
     fn from(build: &BuildRecord) -> Self {
         Self {
@@ -140,6 +165,7 @@ impl From<&BuildRecord> for v1::Build {
             end_time: build.ended.map(proto_time),
             submitter: build.submitter.clone(),
             steps: build.steps.iter().map(Into::into).collect(),
+            project: project_name(&build.project),
         }
     }
 }
@@ -184,6 +210,7 @@ impl TryFrom<v1::Build> for BuildRecord {
             ended: optional("end_time", build.end_time, timestamp)?,
             submitter: build.submitter,
             steps: steps.collect::<Result<_, _>>()?,
+            project: parse_project_name(&build.project)?,
         })
     }
 }

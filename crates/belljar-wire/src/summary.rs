@@ -1,8 +1,11 @@
-use belljar_core::{BuildId, Invalid, Outcome, RequestId, Timestamp};
+use belljar_core::{BuildId, Invalid, Outcome, ProjectId, RequestId, Timestamp};
 
 use crate::numbers::{optional, proto_time, required, signed, small, timestamp, unsigned};
 use crate::record::state;
-use crate::{BuildRecord, BuildState, Evidence, build_name, parse_build_name, v1};
+use crate::{
+    BuildRecord, BuildState, Evidence, build_name, parse_build_name, parse_project_name,
+    project_name, v1,
+};
 
 /// One build as `ListBuilds` tells of it: a [`BuildRecord`] less specification and artifacts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub struct BuildSummary {
     pub ended: Option<Timestamp>,
     /// Who submitted it.
     pub submitter: String,
+    /// The project that it belongs to.
+    pub project: ProjectId,
 }
 
 impl From<BuildRecord> for BuildSummary {
@@ -45,6 +50,7 @@ impl From<BuildRecord> for BuildSummary {
             started: build.started,
             ended: build.ended,
             submitter: build.submitter,
+            project: build.project,
         }
     }
 }
@@ -66,6 +72,7 @@ impl From<&BuildSummary> for v1::Build {
             end_time: build.ended.map(proto_time),
             submitter: build.submitter.clone(),
             steps: Vec::new(),
+            project: project_name(&build.project),
         }
     }
 }
@@ -100,6 +107,7 @@ impl TryFrom<v1::Build> for BuildSummary {
             started: optional("start_time", build.start_time, timestamp)?,
             ended: optional("end_time", build.end_time, timestamp)?,
             submitter: build.submitter,
+            project: parse_project_name(&build.project)?,
         })
     }
 }

@@ -1,23 +1,25 @@
-//! The connection to a daemon: gRPC over a unix socket.
+//! The connection to a daemon: gRPC over a unix socket, or over mutual TLS.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::build::bazel::remote::execution::v2::content_addressable_storage_client::ContentAddressableStorageClient;
 use bazel_remote_apis::google::bytestream::byte_stream_client::ByteStreamClient;
-use belljar_core::{BuildId, BuildSpec, Invalid, ObjectId, Recipe, RequestId, bounds};
+use belljar_core::{BuildId, BuildSpec, Invalid, ObjectId, ProjectId, Recipe, RequestId, bounds};
 use belljar_wire::v1::build_service_client::BuildServiceClient;
 use belljar_wire::v1::evidence_service_client::EvidenceServiceClient;
 use belljar_wire::v1::input_service_client::InputServiceClient;
 use belljar_wire::{
     BuildEvidence, BuildRecord, BuildSummary, DerivedTree, Evidence, Problem, Reason, ServerInfo,
-    build_name, evidence_name, v1,
+    build_name, evidence_name, project_name, v1,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
+
+use crate::address::Address;
 
 /// How long a call may take that is answered at once. Streams have no such bound.
 const CALL: Duration = Duration::from_secs(60);
@@ -34,6 +36,8 @@ pub(crate) struct Client {
     pub(crate) blobs: ContentAddressableStorageClient<Channel>,
     /// Blobs as streams.
     pub(crate) streams: ByteStreamClient<Channel>,
+    /// Whose blobs and builds are meant; the caller's only project if none is.
+    project: Option<ProjectId>,
 }
 
 /// Why a daemon could not be asked, or its answer not be used.
@@ -46,6 +50,14 @@ pub(crate) enum Error {
         socket: PathBuf,
         /// Why.
         source: tonic::transport::Error,
+    },
+    /// The files by which the two prove who they are cannot be used.
+    #[error("{} cannot be asked with these certificates", server.display())]
+    Certificates {
+        /// The server.
+        server: PathBuf,
+        /// Which file, and why.
+        source: std::io::Error,
     },
     /// The daemon said no, or was lost.
     #[error("{doing}: {}", said(problem))]
@@ -81,22 +93,40 @@ impl Error {
 }
 
 impl Client {
-    /// Connects to the socket at `path`.
+    /// Connects to the daemon at `address`, for `project` or the caller's only one.
     ///
     /// # Errors
-    /// When nobody listens there.
-    pub(crate) async fn connect(path: &Path) -> Result<Self, Error> {
-        let socket = path.to_owned();
-        let connector = tower::service_fn(move |_| {
-            let socket = socket.clone();
-            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-        });
-        // The authority is sent as it stands; a unix socket has no host name.
-        let channel = Endpoint::from_static("http://localhost")
-            .connect_with_connector(connector)
-            .await;
+    /// When nobody listens there, or the certificates cannot be used.
+    pub(crate) async fn connect(
+        address: &Address,
+        project: Option<&ProjectId>,
+    ) -> Result<Self, Error> {
+        let channel = match address {
+            Address::Socket(path) => {
+                let path = path.clone();
+                let connector = tower::service_fn(move |_| {
+                    let path = path.clone();
+                    async move { UnixStream::connect(path).await.map(TokioIo::new) }
+                });
+                // The authority is sent as it stands; a unix socket has no host name.
+                let endpoint = Endpoint::from_static("http://localhost");
+                endpoint.connect_with_connector(connector).await
+            }
+            Address::Server(server) => {
+                server.check().map_err(|source| Error::Certificates {
+                    server: address.name().to_owned(),
+                    source,
+                })?;
+                let (endpoint, server) = (server.endpoint(), server.clone());
+                let connector = tower::service_fn(move |_| {
+                    let server = server.clone();
+                    async move { server.connect().await.map(TokioIo::new) }
+                });
+                endpoint.connect_with_connector(connector).await
+            }
+        };
         let channel = channel.map_err(|source| Error::Connect {
-            socket: path.to_owned(),
+            socket: address.name().to_owned(),
             source,
         })?;
         Ok(Self {
@@ -106,7 +136,32 @@ impl Client {
             evidence: EvidenceServiceClient::new(channel.clone()),
             blobs: ContentAddressableStorageClient::new(channel.clone()),
             streams: ByteStreamClient::new(channel),
+            project: project.cloned(),
         })
+    }
+
+    /// The same connection, for the blobs of this project.
+    pub(crate) fn of(&self, project: &ProjectId) -> Self {
+        Self {
+            project: Some(project.clone()),
+            ..self.clone()
+        }
+    }
+
+    /// The instance name of blobs: the project, or nothing.
+    pub(crate) fn instance(&self) -> String {
+        self.project
+            .as_ref()
+            .map(ProjectId::to_string)
+            .unwrap_or_default()
+    }
+
+    /// A resource name of blobs: with the instance before it, if there is one.
+    pub(crate) fn resource(&self, rest: &str) -> String {
+        match &self.project {
+            Some(project) => format!("{project}/{rest}"),
+            None => rest.to_owned(),
+        }
     }
 
     /// What the daemon is and can do.
@@ -127,7 +182,10 @@ impl Client {
     /// Has a tree made.
     pub(crate) async fn derive(&self, recipe: &Recipe) -> Result<DerivedTree, Error> {
         let doing = "making a tree";
-        let mut request = Request::new(v1::DeriveTreeRequest::from(recipe));
+        let mut request = Request::new(v1::DeriveTreeRequest {
+            project: self.project.as_ref().map(project_name).unwrap_or_default(),
+            ..recipe.into()
+        });
         request.set_timeout(DERIVATION);
         let answer = self.inputs.clone().derive_tree(request).await;
         let derived = answer.map_err(|status| Error::call(doing, &status))?;
@@ -145,6 +203,7 @@ impl Client {
         let request = v1::SubmitBuildRequest {
             request_id: request_id.to_string(),
             spec: Some(spec.into()),
+            project: self.project.as_ref().map(project_name).unwrap_or_default(),
         };
         let answer = self.builds.clone().submit_build(call(request)).await;
         record(

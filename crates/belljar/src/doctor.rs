@@ -6,6 +6,7 @@ use std::process::Stdio;
 use belljar_wire::{Layer, LayerVerdict};
 use serde::Deserialize;
 
+use crate::address::Address;
 use crate::cli;
 use crate::client::Client;
 use crate::embedded;
@@ -59,11 +60,12 @@ impl From<ProbedLayer> for Layer {
 /// # Errors
 /// When nobody can tell.
 pub(crate) fn run(arguments: &cli::Doctor, terminal: &mut Terminal) -> Result<u8, Error> {
-    let daemon = target::running(&arguments.whom);
+    let daemon = target::running(&arguments.whom)?;
     let (version, layers, can_build) = match &daemon {
         Some(socket) => {
-            let server =
-                crate::block_on(async { Ok(Client::connect(socket).await?.server_info().await?) })?;
+            let server = crate::block_on(async {
+                Ok(Client::connect(socket, None).await?.server_info().await?)
+            })?;
             (server.version, server.layers, server.can_build)
         }
         None => (
@@ -78,7 +80,12 @@ pub(crate) fn run(arguments: &cli::Doctor, terminal: &mut Terminal) -> Result<u8
             .all(|layer| layer.verdict != LayerVerdict::Missing);
     let text = if arguments.json {
         crate::json(
-            &report::Doctor::new(daemon.as_deref(), &version, suffices, &layers),
+            &report::Doctor::new(
+                daemon.as_ref().map(Address::name),
+                &version,
+                suffices,
+                &layers,
+            ),
             false,
         )?
     } else {

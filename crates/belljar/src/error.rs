@@ -170,7 +170,7 @@ impl Error {
             Self::Source(error) | Self::Upload(upload::Error::Source(error)) => error.hint(),
             Self::Embedded { source, .. } => source.hint(),
             Self::Client(client::Error::Connect { .. }) => {
-                Some("start the daemon, or leave --socket out")
+                Some("start the daemon, or name another one by --socket or --server")
             }
             Self::Fetch(fetch::Error::InTheWay(_)) => {
                 Some("move it away, or choose another directory by --output")
@@ -256,6 +256,7 @@ fn of_embedded(error: &embedded::Error) -> u8 {
 fn of_client(error: &client::Error) -> u8 {
     match error {
         client::Error::Connect { .. } => exit::NO_DAEMON,
+        client::Error::Certificates { .. } => exit::LOCAL_FILE,
         client::Error::Call { problem, .. } => match problem.reason {
             Reason::InvalidField
             | Reason::DerivationRefused

@@ -17,6 +17,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 use v1::build_service_server::{BuildService, BuildServiceServer};
 
+use crate::address::Address;
 use crate::client::{Client, object_id, reapi_digest};
 
 /// One stream that `WatchBuild` answers with.
@@ -67,7 +68,9 @@ impl Daemon {
                 .await
                 .unwrap();
         });
-        let client = Client::connect(&socket).await.unwrap();
+        let client = Client::connect(&Address::Socket(socket), None)
+            .await
+            .unwrap();
         Self {
             state,
             client,

@@ -16,9 +16,9 @@ use crate::terminal;
 /// # Errors
 /// When there is neither.
 pub(crate) fn public(arguments: &cli::KeyPublic) -> Result<u8, Error> {
-    let (pem, key_id) = match target::running(&arguments.whom) {
+    let (pem, key_id) = match target::running(&arguments.whom)? {
         Some(socket) => crate::block_on(async {
-            let server = Client::connect(&socket).await?.server_info().await?;
+            let server = Client::connect(&socket, None).await?.server_info().await?;
             Ok((server.public_key_pem, server.key_id))
         })?,
         None => {

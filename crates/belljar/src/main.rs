@@ -7,6 +7,7 @@
 //! * [`embedded`] starts all processes where no daemon runs.
 //! * [`exit`] says what exit statuses mean, [`report`] what `--json` prints.
 
+mod address;
 mod audit;
 mod cli;
 mod client;

@@ -25,9 +25,12 @@ pub(crate) fn run(arguments: &cli::Run, terminal: &mut Terminal) -> Result<u8, E
     let prepared = submission::prepare(&dir, manifest, output.path(), arguments.no_git, terminal)?;
     let target = Target::find_or_start(&arguments.whom, Purpose::Build)?;
     submission::announce(&target, terminal);
-    session::with(target, terminal, async |session: &mut Session<'_>| {
-        build(&prepared, &output, arguments.json, session).await
-    })
+    session::with(
+        target,
+        arguments.whom.project.as_ref(),
+        terminal,
+        async |session: &mut Session<'_>| build(&prepared, &output, arguments.json, session).await,
+    )
 }
 
 async fn build(

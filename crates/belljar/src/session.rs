@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use belljar_core::ProjectId;
+
 use crate::cli::Whom;
 use crate::client::Client;
 use crate::embedded::Purpose;
@@ -25,13 +27,14 @@ pub(crate) struct Session<'a> {
     pub(crate) terminal: &'a mut Terminal,
 }
 
-/// Has `work` done with the daemon `target`; processes of our own end afterwards, unless another run uses
+/// Has `work` done with the daemon `target`, for `project` if one is named; processes of our own end afterwards, unless another run uses
 /// them. To be called from the main thread, see [`crate::embedded::Embedded::start`].
 ///
 /// # Errors
 /// When the daemon cannot be reached, and what `work` says.
 pub(crate) fn with<T>(
     target: Target,
+    project: Option<&ProjectId>,
     terminal: &mut Terminal,
     work: impl AsyncFnOnce(&mut Session<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
@@ -42,7 +45,7 @@ pub(crate) fn with<T>(
     let runtime = runtime.map_err(|e| Error::Process("start the runtime", e))?;
     let (done, alone) = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(|e| Error::Process("listen for signals", e))?;
-        let done = match Client::connect(target.socket()).await {
+        let done = match Client::connect(&target.address(), project).await {
             Ok(client) => {
                 let mut session = Session {
                     client,
@@ -73,13 +76,18 @@ pub(crate) fn ask<T>(
     question: impl AsyncFnOnce(&Client, &mut Terminal) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let target = Target::find_or_start(whom, Purpose::Ask)?;
-    with(target, terminal, async |session: &mut Session<'_>| {
-        let (client, terminal) = (session.client.clone(), &mut *session.terminal);
-        tokio::select! {
-            answer = question(&client, terminal) => answer,
-            () = session.signals.next() => Err(Error::Stopped),
-        }
-    })
+    with(
+        target,
+        whom.project.as_ref(),
+        terminal,
+        async |session: &mut Session<'_>| {
+            let (client, terminal) = (session.client.clone(), &mut *session.terminal);
+            tokio::select! {
+                answer = question(&client, terminal) => answer,
+                () = session.signals.next() => Err(Error::Stopped),
+            }
+        },
+    )
 }
 
 /// Waits until no other run uses processes of our own, or a signal comes. What is given keeps others out.

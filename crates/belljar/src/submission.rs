@@ -94,10 +94,7 @@ fn place_of(output: &Path, dir: &Path) -> Result<Option<RelPath>, Error> {
 /// Tells a person who will be asked.
 pub(crate) fn announce(target: &Target, terminal: &mut Terminal) {
     match target.floor() {
-        None => terminal.phase(&format!(
-            "asking the daemon at {}",
-            target.socket().display()
-        )),
+        None => terminal.phase(&format!("asking the daemon at {}", target.name().display())),
         Some(floor) => terminal.phase(&format!(
             "started Belljar's processes, with the cgroup floor `{floor}`"
         )),

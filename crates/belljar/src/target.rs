@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::address::{Address, Server};
 use crate::cli::Whom;
 use crate::embedded::{self, Borrowed, Embedded, Floor, Purpose, Started};
 use crate::error::Error;
@@ -10,12 +11,14 @@ use crate::error::Error;
 const INSTALLED: &str = "/run/belljar/belljard/belljard.sock";
 /// Names another one.
 const VARIABLE: &str = "BELLJAR_SOCKET";
+/// Names one elsewhere.
+const SERVER: &str = "BELLJAR_SERVER";
 
 /// Whom to ask. Processes of our own end when this is dropped.
 #[derive(Debug)]
 pub(crate) enum Target {
     /// A daemon that runs.
-    Running(PathBuf),
+    Running(Address),
     /// One that another `belljar run` has started.
     Borrowed(Borrowed),
     /// One of our own.
@@ -24,9 +27,17 @@ pub(crate) enum Target {
 
 impl Target {
     /// Where the daemon listens.
-    pub(crate) fn socket(&self) -> &Path {
+    pub(crate) fn address(&self) -> Address {
         match self {
-            Self::Running(socket) => socket,
+            Self::Running(address) => address.clone(),
+            Self::Borrowed(_) | Self::Own(_) => Address::Socket(self.name().to_owned()),
+        }
+    }
+
+    /// How that is named to people and in reports: a path or a URL.
+    pub(crate) fn name(&self) -> &Path {
+        match self {
+            Self::Running(address) => address.name(),
             Self::Borrowed(borrowed) => borrowed.socket(),
             Self::Own(embedded) => embedded.socket(),
         }
@@ -45,7 +56,7 @@ impl Target {
     /// # Errors
     /// When there is none: processes of our own would end before they had done what is left to them.
     pub(crate) fn find(whom: &Whom) -> Result<Self, Error> {
-        installed(whom).map(Self::Running).ok_or(Error::NoDaemon)
+        installed(whom)?.map(Self::Running).ok_or(Error::NoDaemon)
     }
 
     /// Finds a daemon, or starts one. To be called from the main thread, see [`Embedded::start`].
@@ -53,8 +64,8 @@ impl Target {
     /// # Errors
     /// When there is none and none can be started. A socket that was named is not looked at here.
     pub(crate) fn find_or_start(whom: &Whom, purpose: Purpose) -> Result<Self, Error> {
-        match installed(whom) {
-            Some(socket) => Ok(Self::Running(socket)),
+        match installed(whom)? {
+            Some(address) => Ok(Self::Running(address)),
             None => match Embedded::start(&whom.state(), purpose) {
                 Ok(Started::Here(embedded)) => Ok(Self::Own(embedded)),
                 Ok(Started::Elsewhere(borrowed)) => Ok(Self::Borrowed(borrowed)),
@@ -67,22 +78,40 @@ impl Target {
     }
 }
 
-/// The socket of a daemon that was named, or that answers, also of one that a `belljar run` has started.
-pub(crate) fn running(whom: &Whom) -> Option<PathBuf> {
-    installed(whom)
-        .or_else(|| Some(embedded::socket(&whom.state())).filter(|own| embedded::answers(own)))
+/// Where a daemon is that was named, or that answers, also one that a `belljar run` has started.
+///
+/// # Errors
+/// When what names it cannot be used.
+pub(crate) fn running(whom: &Whom) -> Result<Option<Address>, Error> {
+    let own = || {
+        let own = embedded::socket(&whom.state());
+        Some(own)
+            .filter(|own| embedded::answers(own))
+            .map(Address::Socket)
+    };
+    Ok(installed(whom)?.or_else(own))
 }
 
-/// The socket of a daemon that was named, or that is installed and answers.
-fn installed(whom: &Whom) -> Option<PathBuf> {
+/// Where a daemon is that was named, or that is installed and answers. What the command line names comes
+/// before what the environment does.
+fn installed(whom: &Whom) -> Result<Option<Address>, Error> {
+    let server = |url: &str| Server::new(url, whom).map(|server| Address::Server(Box::new(server)));
     if whom.state.is_some() {
-        return None;
+        return Ok(None);
     }
-    let named = || {
-        std::env::var_os(VARIABLE)
-            .filter(|socket| !socket.is_empty())
-            .map(PathBuf::from)
-    };
+    if let Some(socket) = &whom.socket {
+        return Ok(Some(Address::Socket(socket.clone())));
+    }
+    let named = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty());
+    if let Some(url) = whom
+        .server
+        .clone()
+        .map(Into::into)
+        .or_else(|| named(SERVER))
+    {
+        return server(&url.to_string_lossy()).map(Some);
+    }
     let answering = || Some(PathBuf::from(INSTALLED)).filter(|socket| embedded::answers(socket));
-    whom.socket.clone().or_else(named).or_else(answering)
+    let socket = named(VARIABLE).map(PathBuf::from).or_else(answering);
+    Ok(socket.map(Address::Socket))
 }

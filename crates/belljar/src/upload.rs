@@ -124,7 +124,7 @@ async fn missing(
         let request = reapi::FindMissingBlobsRequest {
             blob_digests: asked.iter().copied().map(reapi_digest).collect(),
             digest_function: sha256(),
-            ..Default::default()
+            instance_name: client.instance(),
         };
         let answer = client.blobs.clone().find_missing_blobs(call(request)).await;
         let answer = answer
@@ -185,7 +185,7 @@ async fn batch(
     let request = reapi::BatchUpdateBlobsRequest {
         requests,
         digest_function: sha256(),
-        ..Default::default()
+        instance_name: client.instance(),
     };
     let answer = client.blobs.clone().batch_update_blobs(call(request)).await;
     let answer = answer
@@ -239,12 +239,12 @@ async fn stream(
     place: Place,
 ) -> Result<(), Error> {
     let (sender, receiver) = mpsc::channel(PIECES);
-    let name = format!(
+    let name = client.resource(&format!(
         "uploads/{}/blobs/{}/{}",
         crate::random::uuid(),
         object.digest.to_hex(),
         object.size
-    );
+    ));
     let reading =
         tokio::task::spawn_blocking(move || send(&sources, object, place, &name, &sender));
     let answer = client

@@ -322,6 +322,7 @@ mod tests {
             ended: None,
             submitter: "unix:uid=0".to_owned(),
             steps: Vec::new(),
+            project: Default::default(),
         }
     }
 

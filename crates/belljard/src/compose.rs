@@ -1,22 +1,25 @@
 //! How the daemon is put together. What happens to a build:
 //!
-//! 1. Its inputs come in over [`ByteStreams`] and [`Blobs`] and go to the store's process, which makes trees
-//!    of archives and images when [`TreeMaker`] asks.
+//! 1. Its inputs come in over [`ByteStreams`] and [`Blobs`], go to the store's process, and belong to its project.
+//!    [`TreeMaker`] has the store make trees of archives and images.
 //! 2. [`Builds`] parses a submission, lets policy decide, checks host and inputs, and has it queued.
 //! 3. The engine's driver takes it from the queue and asks spawner, signer and store, step by step.
 //! 4. [`Builds`] and [`EvidenceRecords`] tell of it, [`ByteStreams`] and [`Blobs`] hand out its artifacts and
 //!    evidence.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2::capabilities_server::CapabilitiesServer;
 use bazel_remote_apis::build::bazel::remote::execution::v2::content_addressable_storage_server::ContentAddressableStorageServer;
 use bazel_remote_apis::google::bytestream::byte_stream_server::ByteStreamServer;
 use belljar_cas::{BlobSource, LayoutError, Reader};
 use belljar_core::bounds;
+use belljar_engine::ownership::{Ownership, OwnershipError, RebuildError, rebuild};
 use belljar_engine::ports::Ports;
 use belljar_engine::queue::{OpenError, Queue, QueueError};
 use belljar_engine::{Engine, Settings, engine};
@@ -32,11 +35,17 @@ use tonic::transport::server::Router;
 use crate::config::Config;
 use crate::listen::listen;
 use crate::peers::{Logs, SignerClient, SpawnerClient, StoreClient, SystemClock, Trails};
+use crate::remote::{self, Certificates, Door, Remote, TlsError};
 use crate::services::{
-    Access, Blobs, Builds, ByteStreams, EvidenceRecords, Gate, Host, Objects, ServerCapabilities,
-    TreeMaker, View, health,
+    Blobs, Builds, ByteStreams, EvidenceRecords, Gate, Host, Objects, ServerCapabilities,
+    TreeMaker, Trees, Vault, View, health,
 };
 use crate::tasks::{self, Task};
+
+/// How often a connection is asked whether it is alive, and how long it has for an answer.
+const ALIVE: Duration = Duration::from_secs(30);
+/// Calls that a connection may have begun; those beyond what is served at once wait.
+const CALLS: u32 = 128;
 
 /// Why the daemon ended, or did not start.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +54,18 @@ pub(crate) enum RunError {
     Root,
     #[error("the queue cannot be opened")]
     Queue(#[from] OpenError),
+    #[error("what belongs to whom cannot be looked up")]
+    Ownership(#[from] OwnershipError),
+    #[error("what earlier builds left cannot be given to their projects")]
+    Rebuild(#[from] RebuildError),
+    #[error("tls: certificate, key or client_ca cannot be used")]
+    Tls(#[from] TlsError),
+    #[error("tls.listen: {address} cannot be listened at")]
+    Remote {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
     #[error("{}: the directory for audit trails cannot be made", path.display())]
     Audit {
         path: PathBuf,
@@ -94,7 +115,10 @@ pub(crate) async fn serve(config: Config, ended: impl Future<Output = ()>) -> Re
     let audit = config.state.join("audit");
     make_directory(&audit)?;
     let trails = Trails::new(audit.clone());
+    let certificates = config.tls.clone().map(Certificates::load).transpose()?;
+    // The queue first: that it is open says that there is no other belljard on this state.
     let queue = Queue::open(&config.state.join("queue.sqlite"))?;
+    let ownership = Ownership::open(&config.state.join("ownership.sqlite"))?;
     let peers = Peers {
         logs: Logs::new(&config.store_root),
         store: StoreClient::new(config.store_socket.clone(), Logs::new(&config.store_root)),
@@ -109,6 +133,7 @@ pub(crate) async fn serve(config: Config, ended: impl Future<Output = ()>) -> Re
         objects: Arc::new(Reader::new(&config.store_root)?),
         trails,
     };
+    take_over(&queue, &ownership, &peers.spawner).await?;
     let ports = Ports {
         spawner: peers.spawner.clone(),
         store: peers.store.clone(),
@@ -116,15 +141,19 @@ pub(crate) async fn serve(config: Config, ended: impl Future<Output = ()>) -> Re
         clock: SystemClock,
     };
     let slots = config.slots;
-    let (engine, driver) = engine(queue, ports, Settings { slots, audit });
+    let (engine, driver) = engine(queue, ownership.clone(), ports, Settings { slots, audit });
     let (stopped, driver_stopped) = oneshot::channel();
     let _driving = tasks::start("engine", async move {
         // Nobody waits any more while the daemon ends.
         let _ = stopped.send(driver.run().await);
     });
     let socket = config.socket.clone();
-    let (router, _looking) = services(config, engine, peers).await?;
-    let serving = router.serve_with_incoming(listen(&socket)?);
+    let door = Door::default();
+    let (remote, _following) = open_door(certificates.as_ref(), &door).await?;
+    let entrance = Entrance { door, certificates };
+    let vault = Vault::new(peers.objects.clone(), ownership);
+    let (router, _looking) = services(config, engine, peers, vault, entrance).await?;
+    let serving = router.serve_with_incoming(listen(&socket, remote)?);
     tracing::info!(socket = %socket.display(), slots, "belljard serves");
     let result = tokio::select! {
         served = serving => served.map_err(RunError::from),
@@ -142,6 +171,42 @@ pub(crate) async fn serve(config: Config, ended: impl Future<Output = ()>) -> Re
     result
 }
 
+/// Gives what earlier builds left to their projects, if nothing is known of that.
+async fn take_over(
+    queue: &Queue,
+    ownership: &Ownership,
+    spawner: &Arc<SpawnerClient>,
+) -> Result<(), RunError> {
+    if ownership.is_new() {
+        let builds = rebuild(queue, ownership, spawner).await?;
+        tracing::info!(builds, "what earlier builds left belongs to their projects");
+    }
+    Ok(())
+}
+
+/// Listens to callers from elsewhere, and follows the files that it does that with; if it shall.
+async fn open_door(
+    certificates: Option<&Certificates>,
+    door: &Door,
+) -> Result<(Option<Remote>, Option<Task>), RunError> {
+    let Some(certificates) = certificates else {
+        return Ok((None, None));
+    };
+    let address = certificates.address();
+    let failed = |source| RunError::Remote { address, source };
+    let remote = remote::listen(certificates.clone(), door.clone());
+    let remote = remote.await.map_err(failed)?;
+    tracing::info!(%address, certificate = %certificates.certificate(), "belljard serves with mutual TLS");
+    let following = certificates.follow().map_err(RunError::Signals)?;
+    Ok((Some(remote), Some(following)))
+}
+
+/// Who was turned away, and by what certificates.
+struct Entrance {
+    door: Door,
+    certificates: Option<Certificates>,
+}
+
 /// The other processes, and what they leave on disk for belljard to read.
 struct Peers {
     spawner: Arc<SpawnerClient>,
@@ -157,9 +222,11 @@ async fn services(
     config: Config,
     engine: Engine,
     peers: Peers,
+    vault: Vault,
+    entrance: Entrance,
 ) -> Result<(Router, Task), RunError> {
     let policy = Arc::new(config.policy);
-    let gate = Gate::new(policy.clone());
+    let gate = Gate::new(policy.clone(), entrance.door.clone());
     let (health, looking) = health(
         peers.spawner.clone(),
         peers.store.clone(),
@@ -168,26 +235,27 @@ async fn services(
     .await;
     let evidence = EvidenceServiceServer::new(EvidenceRecords {
         engine: engine.clone(),
-        access: Access,
-        source: peers.objects.clone(),
+        source: peers.objects,
         trails: peers.trails,
     });
     let builds = BuildServiceServer::new(Builds {
         engine,
         policy,
-        source: peers.objects.clone(),
+        vault: vault.clone(),
+        trees: Trees::default(),
         host: Host::new(peers.spawner.clone()),
         signer: peers.signer,
         logs: peers.logs,
         view: View::new(peers.spawner),
-        access: Access,
         watchers: Arc::new(Semaphore::new(bounds::WATCHERS)),
         slots: config.slots,
         defaults: config.defaults,
         builder_ids: config.builder_ids,
+        door: entrance.door,
+        certificates: entrance.certificates,
     });
-    let inputs = InputServiceServer::new(TreeMaker::new(peers.store.clone()));
-    let objects = Objects::new(peers.objects, peers.store);
+    let inputs = InputServiceServer::new(TreeMaker::new(vault.clone(), peers.store.clone()));
+    let objects = Objects::new(vault, peers.store);
     let blobs = ContentAddressableStorageServer::new(Blobs::new(objects.clone()));
     let streams = ByteStreamServer::new(ByteStreams::new(objects));
     let capabilities = CapabilitiesServer::new(ServerCapabilities);
@@ -195,10 +263,7 @@ async fn services(
     // Most clients still ask for the older form.
     let (reflection, older) = (described().build_v1()?, described().build_v1alpha()?);
     let gated = Gated(gate);
-    let router = Server::builder()
-        .concurrency_limit_per_connection(bounds::CALLS_PER_CONNECTION)
-        .initial_stream_window_size(bounds::GRPC_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(bounds::GRPC_CONNECTION_WINDOW_BYTES)
+    let router = server()
         .add_service(gated.behind(builds.max_decoding_message_size(most)))
         .add_service(gated.behind(evidence.max_decoding_message_size(most)))
         .add_service(gated.behind(inputs.max_decoding_message_size(most)))
@@ -216,6 +281,19 @@ fn described() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(belljar_wire::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// How connections are held.
+fn server() -> Server {
+    Server::builder()
+        .concurrency_limit_per_connection(bounds::CALLS_PER_CONNECTION)
+        .initial_stream_window_size(bounds::GRPC_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(bounds::GRPC_CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(CALLS)
+        // Who does not answer a ping is gone, or holds a call open by a byte now and then.
+        .http2_keepalive_interval(Some(ALIVE))
+        .http2_keepalive_timeout(Some(ALIVE))
+        .http2_max_header_list_size(bounds::HEADER_BYTES)
 }
 
 /// Puts services behind the gate: none goes without.

@@ -1,5 +1,9 @@
 //! `belljard.toml`: read once, looked at once.
 
+mod access;
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -9,10 +13,11 @@ use belljar_core::{ImageKind, Invalid, Limits, PartialLimits, bounds};
 use belljar_policy::{Policy, PolicyError};
 use serde::Deserialize;
 
-/// Root's user id.
-const ROOT: u32 = 0;
-/// What TCP needs, and does not have yet.
-const NO_TCP: &str = "belljard listens on a unix socket only; TCP comes with mutual TLS";
+use crate::remote::TlsFiles;
+
+/// What TCP needs.
+const NO_TCP: &str =
+    "belljard listens on a unix socket; TCP comes with mutual TLS: `listen` in the table [tls]";
 
 /// The file, as it is written.
 #[derive(Debug, Deserialize)]
@@ -36,8 +41,14 @@ struct Written {
     state: PathBuf,
     /// How many builds run at once: 0 to 64. The spawner has a limit of its own. With 0 none begins: they wait.
     slots: usize,
-    /// User ids that may use the socket, beside root, who may anyway.
+    /// User ids that may do everything with the project `default` over the socket, beside root, who may anyway.
+    #[serde(default)]
     allowed_uids: Vec<u32>,
+    /// Projects, and who may do what with each.
+    #[serde(default)]
+    project: Vec<access::Project>,
+    /// Where and with what to listen to callers from elsewhere; without it nowhere.
+    tls: Option<Tls>,
     /// The most that a build may ask for; what is left out may go up to Belljar's own ceiling.
     #[serde(default)]
     caps: PartialLimits,
@@ -48,6 +59,20 @@ struct Written {
     /// The `builder.id`s that the signer is configured for, to be told by `GetServerInfo`.
     #[serde(default)]
     builder_ids: Vec<String>,
+}
+
+/// `[tls]`: TCP with TLS 1.3, and a client certificate required.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tls {
+    /// Address and port, such as `0.0.0.0:8980`.
+    listen: String,
+    /// The server's certificate and the chain above it, PEM.
+    certificate: PathBuf,
+    /// Its private key, PEM, unencrypted, closed to others.
+    key: PathBuf,
+    /// Certificates of the authorities that vouch for clients, PEM.
+    client_ca: PathBuf,
 }
 
 /// The configuration, looked at.
@@ -66,6 +91,7 @@ pub(crate) struct Config {
     /// What a build gets that asks for no limits.
     pub(crate) defaults: Limits,
     pub(crate) builder_ids: Vec<String>,
+    pub(crate) tls: Option<TlsFiles>,
 }
 
 /// Why there is no configuration. Every message names the file.
@@ -136,16 +162,8 @@ impl Config {
             return Err(refused(field, format!("{NO_TCP}; remove this field")));
         }
         let file: Written = toml::from_str(text).map_err(syntax)?;
-        if let Some((field, why)) = file.bad_path() {
+        if let Some((field, why)) = file.bad_field() {
             return Err(refused(field, why));
-        }
-        if file.slots > bounds::CONCURRENT_SANDBOXES {
-            let why = format!(
-                "{} is not between 0 and {}",
-                file.slots,
-                bounds::CONCURRENT_SANDBOXES
-            );
-            return Err(refused("slots", why));
         }
         let within = |table: &str, e: Invalid| refused(&format!("{table}.{}", e.field), e.reason);
         let caps = file.caps.over(&Limits::CEILING);
@@ -154,9 +172,12 @@ impl Config {
         let defaults = defaults
             .and_then(|defaults| defaults.within(&caps))
             .map_err(|e| within("defaults", e))?;
-        let allowed = file.allowed_uids.into_iter().chain([ROOT]);
+        let access = access::access(&file.allowed_uids, &file.project)
+            .map_err(|e| refused(&e.field, e.reason))?;
+        let tls = file.tls.map(Tls::files).transpose();
+        let tls = tls.map_err(|e| refused(&format!("tls.{}", e.field), e.reason))?;
         let policy =
-            Policy::new(allowed, [ImageKind::Host, ImageKind::Tree], caps).map_err(|source| {
+            Policy::new(access, [ImageKind::Host, ImageKind::Tree], caps).map_err(|source| {
                 ConfigError::Policy {
                     path: path.to_owned(),
                     source,
@@ -175,15 +196,21 @@ impl Config {
             policy,
             defaults,
             builder_ids: file.builder_ids,
+            tls,
         })
     }
 }
 
 impl Written {
-    /// The first path that is none, and why.
-    fn bad_path(&self) -> Option<(&'static str, String)> {
+    /// The first path that is none, or too many slots, and why.
+    fn bad_field(&self) -> Option<(&'static str, String)> {
         if let Some(why) = network_address(&self.socket) {
             return Some(("socket", why));
+        }
+        if self.slots > bounds::CONCURRENT_SANDBOXES {
+            let most = bounds::CONCURRENT_SANDBOXES;
+            let why = format!("{} is not between 0 and {most}", self.slots);
+            return Some(("slots", why));
         }
         let paths = [
             ("socket", &self.socket),
@@ -205,6 +232,32 @@ impl Written {
     }
 }
 
+impl Tls {
+    fn files(self) -> Result<TlsFiles, Invalid> {
+        let listen = self.listen.parse::<SocketAddr>().map_err(|_| {
+            let why =
+                "not an address and a port in figures, such as `0.0.0.0:8980` or `[::1]:8980`";
+            Invalid::field("listen", why)
+        })?;
+        let paths = [
+            ("certificate", &self.certificate),
+            ("key", &self.key),
+            ("client_ca", &self.client_ca),
+        ];
+        let relative = paths.into_iter().find(|(_, path)| !path.is_absolute());
+        if let Some((field, _)) = relative {
+            let why = "the path is not absolute; write it from `/`";
+            return Err(Invalid::field(field, why));
+        }
+        Ok(TlsFiles {
+            listen,
+            certificate: self.certificate,
+            key: self.key,
+            client_ca: self.client_ca,
+        })
+    }
+}
+
 /// Says so if a socket's path is an address of the network.
 fn network_address(socket: &Path) -> Option<String> {
     let text = socket.to_str()?;
@@ -215,86 +268,4 @@ fn network_address(socket: &Path) -> Option<String> {
     address.then(|| {
         format!("`{text}` is a network address; {NO_TCP}. Write the path of a unix socket")
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = r#"
-        socket = "/s/run/belljard/belljard.sock"
-        store_socket = "/s/run/store/store.sock"
-        spawner_socket = "/s/run/spawner/spawner.sock"
-        signer_socket = "/s/run/signer/signer.sock"
-        store_root = "/s/store"
-        receipts = "/s/receipts"
-        evidence = "/s/evidence"
-        state = "/s/daemon"
-        slots = 2
-        allowed_uids = [0]
-    "#;
-
-    fn parse(text: &str) -> Result<Config, String> {
-        Config::parse(Path::new("b.toml"), text).map_err(|e| crate::tasks::chain(&e))
-    }
-
-    #[test]
-    fn what_is_left_out_has_a_default() {
-        let config = parse(GOOD).unwrap();
-        assert_eq!(config.policy.caps(), &Limits::CEILING);
-        let config = parse(&format!("{GOOD}\n[caps]\npids = 64")).unwrap();
-        assert_eq!(config.policy.caps().get().pids, 64);
-        assert_eq!(config.defaults.get().pids, 64, "no default beyond its cap");
-        let more = "[caps]\npids = 64\n[defaults]\npids = 32\ngrace_seconds = 1";
-        let config = parse(&format!("{GOOD}\n{more}")).unwrap();
-        let defaults = config.defaults.get();
-        assert_eq!((defaults.pids, defaults.grace_seconds), (32, 1));
-        assert_eq!(defaults.wall_seconds, Limits::DEFAULT.get().wall_seconds);
-        let config = parse(&GOOD.replace("[0]", "[1000]")).unwrap();
-        assert_eq!(
-            [0, 1000, 7].map(|uid| config.policy.allows_uid(uid)),
-            [true, true, false]
-        );
-    }
-
-    #[test]
-    fn every_refusal_names_file_and_field() {
-        let with = |from: &str, to: &str| parse(&GOOD.replace(from, to)).unwrap_err();
-        for (error, due) in [
-            (
-                with("/s/run/belljard/belljard.sock", "127.0.0.1:8080"),
-                "TCP comes with mutual TLS",
-            ),
-            (
-                with("/s/run/belljard/belljard.sock", "tcp://0.0.0.0:1"),
-                "TCP comes with mutual TLS",
-            ),
-            (
-                with("/s/run/belljard/belljard.sock", "localhost:1"),
-                "TCP comes with mutual TLS",
-            ),
-            (with("slots", "listen = \"0.0.0.0:1\"\nslots"), "listen"),
-            (with("/s/daemon", "daemon"), "state"),
-            (with("slots = 2", "slots = 65"), "slots"),
-            (with("slots", "slot"), "slot"),
-            (
-                with("allowed_uids = [0]", "allowed_uids = [0]\n[caps]\npids = 0"),
-                "caps.pids",
-            ),
-            (
-                with("allowed_uids = [0]", "allowed_uids = [0]\n[caps]\nfoo = 0"),
-                "foo",
-            ),
-            (
-                with(
-                    "allowed_uids = [0]",
-                    "allowed_uids = [0]\n[caps]\npids = 9\n[defaults]\npids = 10",
-                ),
-                "defaults.pids: 10 is beyond the cap of 9",
-            ),
-        ] {
-            assert!(error.starts_with("b.toml"), "{error}");
-            assert!(error.contains(due), "{error}");
-        }
-    }
 }

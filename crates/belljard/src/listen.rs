@@ -1,4 +1,4 @@
-//! The socket that clients connect to.
+//! Where callers come in: the unix socket of this machine, and the door for those from elsewhere.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,16 +8,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use belljar_core::bounds;
+use belljar_policy::Identity;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::transport::server::{Connected, UdsConnectInfo};
+use tonic::transport::server::Connected;
 
 use crate::compose::RunError;
+use crate::remote::{Remote, RemoteStream};
 
-/// Listens at `path`, in place of a socket that an earlier daemon left. Everybody may connect: who is
-/// served is decided by the gate, which tells whom it turns away why.
-pub(crate) fn listen(path: &Path) -> Result<Incoming, RunError> {
+/// Listens at `path`, in place of a socket that an earlier daemon left, beside `remote`. Everybody may
+/// connect: who is served is decided by the gate, which tells whom it turns away why.
+pub(crate) fn listen(path: &Path, remote: Option<Remote>) -> Result<Incoming, RunError> {
     let failed = |source| RunError::Listen {
         path: path.to_owned(),
         source,
@@ -31,6 +33,7 @@ pub(crate) fn listen(path: &Path) -> Result<Incoming, RunError> {
     Ok(Incoming {
         listener,
         slots: Arc::new(Semaphore::new(bounds::PEER_CONNECTIONS)),
+        remote,
     })
 }
 
@@ -38,18 +41,35 @@ pub(crate) fn listen(path: &Path) -> Result<Incoming, RunError> {
 pub(crate) struct Incoming {
     listener: UnixListener,
     slots: Arc<Semaphore>,
+    remote: Option<Remote>,
 }
 
 /// A connection, which holds its place as long as it lives.
-pub(crate) struct Accepted {
-    stream: UnixStream,
-    _slot: OwnedSemaphorePermit,
+pub(crate) enum Accepted {
+    /// Of this machine.
+    Local {
+        /// The connection.
+        stream: UnixStream,
+        /// Its place.
+        _slot: OwnedSemaphorePermit,
+    },
+    /// From elsewhere.
+    Remote(Box<RemoteStream>),
 }
+
+/// Who is at the other end, as far as the connection itself proves; nobody if it does not.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer(pub(crate) Option<Arc<Identity>>);
 
 impl tokio_stream::Stream for Incoming {
     type Item = io::Result<Accepted>;
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(remote) = &mut self.remote
+            && let Poll::Ready(Some(stream)) = remote.poll_next(context)
+        {
+            return Poll::Ready(Some(Ok(Accepted::Remote(Box::new(stream)))));
+        }
         loop {
             let stream = match self.listener.poll_accept(context) {
                 Poll::Ready(Ok((stream, _))) => stream,
@@ -58,7 +78,7 @@ impl tokio_stream::Stream for Incoming {
             };
             match self.slots.clone().try_acquire_owned() {
                 Ok(slot) => {
-                    return Poll::Ready(Some(Ok(Accepted {
+                    return Poll::Ready(Some(Ok(Accepted::Local {
                         stream,
                         _slot: slot,
                     })));
@@ -73,10 +93,17 @@ impl tokio_stream::Stream for Incoming {
 }
 
 impl Connected for Accepted {
-    type ConnectInfo = UdsConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> UdsConnectInfo {
-        self.stream.connect_info()
+    /// Of a process of this machine what the kernel noted when it connected (SO_PEERCRED, unix(7)).
+    fn connect_info(&self) -> Peer {
+        Peer(match self {
+            Self::Local { stream, .. } => {
+                let noted = stream.peer_cred().ok();
+                noted.map(|noted| Arc::new(Identity::Unix { uid: noted.uid() }))
+            }
+            Self::Remote(stream) => Some(stream.identity()),
+        })
     }
 }
 
@@ -86,7 +113,10 @@ impl AsyncRead for Accepted {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        match &mut *self {
+            Self::Local { stream, .. } => Pin::new(stream).poll_read(context, buffer),
+            Self::Remote(stream) => Pin::new(&mut **stream).poll_read(context, buffer),
+        }
     }
 }
 
@@ -96,14 +126,23 @@ impl AsyncWrite for Accepted {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        match &mut *self {
+            Self::Local { stream, .. } => Pin::new(stream).poll_write(context, bytes),
+            Self::Remote(stream) => Pin::new(&mut **stream).poll_write(context, bytes),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        match &mut *self {
+            Self::Local { stream, .. } => Pin::new(stream).poll_flush(context),
+            Self::Remote(stream) => Pin::new(&mut **stream).poll_flush(context),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        match &mut *self {
+            Self::Local { stream, .. } => Pin::new(stream).poll_shutdown(context),
+            Self::Remote(stream) => Pin::new(&mut **stream).poll_shutdown(context),
+        }
     }
 }

@@ -9,6 +9,7 @@ mod compose;
 mod config;
 mod listen;
 mod peers;
+mod remote;
 mod services;
 mod tasks;
 #[cfg(test)]

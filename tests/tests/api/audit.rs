@@ -45,7 +45,7 @@ fn a_builds_story_is_told_online_and_offline() {
     let online = instance.tell("audit show", &[&name]).assert_code(0).printed;
     for due in [
         name.as_str(),
-        "unix:uid=0 asked (SO_PEERCRED",
+        "unix:uid=0 asked for the project default (SO_PEERCRED",
         "admitted by policy",
         "attempt 1 begins",
         "inputs were verified and mounted: tree sha256:",

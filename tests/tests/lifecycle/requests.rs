@@ -138,7 +138,7 @@ fn a_source_that_was_not_uploaded_is_refused_when_it_is_submitted() {
 }
 
 #[test]
-fn a_file_that_was_not_uploaded_ends_the_build_before_it_runs() {
+fn a_file_that_was_not_uploaded_is_refused_when_the_build_is_submitted() {
     let instance = Instance::started();
     let client = instance.client();
     let mut spec = client.spec(&[("in", "1")], &["cp in out"], &["out"]);
@@ -154,19 +154,17 @@ fn a_file_that_was_not_uploaded_ends_the_build_before_it_runs() {
     };
     client.put(bytes);
     spec.source = *root;
-    let build = client.submit("hollow", &spec).unwrap();
-    let ended = client.until(&build.id, |build| build.state == BuildState::Ended);
-    let outcome = ended.outcome.unwrap();
-    assert!(!outcome.is_success());
+    let problem = client.submit("hollow", &spec).unwrap_err();
+    assert_eq!(problem.reason, Reason::InputMissing, "{problem:?}");
     assert!(
-        outcome.to_string().contains(&object.digest.to_hex()),
-        "{outcome}"
+        problem.unmet[0].subject.contains(&object.digest.to_hex()),
+        "{problem:?}"
     );
-    assert_eq!((ended.evidence.bundle, ended.evidence.log), (None, None));
-    assert_eq!(
-        ended.attempt, 1,
-        "another attempt would only repeat it: {outcome}"
-    );
+    client.put(b"a file that nobody has sent");
+    let build = client.submit("hollow", &spec).unwrap();
+    client.until(&build.id, |build| {
+        build.outcome.as_ref().is_some_and(Outcome::is_success)
+    });
 }
 
 #[test]

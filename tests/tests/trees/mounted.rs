@@ -117,8 +117,8 @@ fn any_tree_that_is_mounted_is_scanned_as_the_same_tree() {
     let rig = Rig::new();
     let names = "[ab]{1,2}(/[ab.\\-~]{0,3}[a-zé]{1,40}){0,3}";
     let contents = prop_oneof!["[xyz]{0,3}", "x{4000,9000}"];
-    let leaves = proptest::collection::btree_map(names, (0..4u8, contents), 0..150);
-    let mut runner = TestRunner::new(Config::with_cases(24));
+    let leaves = proptest::collection::btree_map(names, (0..4u8, contents), 0..80);
+    let mut runner = TestRunner::new(Config::with_cases(12));
     let ran = runner.run(&leaves, |leaves| {
         rig.put_all(leaves.values().map(|(_, text)| text.as_bytes()));
         let leaf = |(kind, text): (u8, String)| match kind {

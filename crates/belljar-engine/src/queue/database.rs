@@ -2,14 +2,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use belljar_core::{BuildId, BuildSpec, ObjectId, Outcome, RequestId, Timestamp, bounds};
+use belljar_core::{
+    BuildId, BuildSpec, ObjectId, Outcome, ProjectId, RequestId, Timestamp, bounds,
+};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
 
 use super::layout::{self, Found, LAYOUT};
 use super::{QueueError, Record, Submission, SubmitError, Submitted};
 use crate::life::Build;
+use crate::writer::Transactional;
 
-const COLUMNS: &str = "id, submitter, authenticated_by, request_id, spec, accepted, state";
+const COLUMNS: &str = "id, project, submitter, authenticated_by, request_id, spec, accepted, state";
 
 /// Why a queue could not be opened. Every message names the file and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -100,25 +103,6 @@ impl Database {
         })
     }
 
-    pub(super) fn begin(&mut self) -> rusqlite::Result<()> {
-        self.connection.execute_batch("BEGIN IMMEDIATE")
-    }
-
-    pub(super) fn commit(&mut self) -> rusqlite::Result<()> {
-        self.connection.execute_batch("COMMIT")
-    }
-
-    pub(super) fn roll_back(&mut self) {
-        // SQLite may have rolled back already; then this fails, and there is nothing to do.
-        if let Err(error) = self.connection.execute_batch("ROLLBACK") {
-            tracing::debug!(%error, "no transaction to roll back");
-        }
-        match count(&self.connection) {
-            Ok(unended) => self.unended = unended,
-            Err(error) => tracing::error!(%error, "the queue could not be counted"),
-        }
-    }
-
     pub(super) fn submit(
         &mut self,
         record: Record,
@@ -126,14 +110,15 @@ impl Database {
     ) -> Result<Submitted, SubmitError> {
         let Submission {
             request_id,
+            project,
             submitter,
             authenticated_by,
             accepted,
             ..
         } = &*record.submission;
         let known = self.one(
-            "WHERE submitter = ?1 AND request_id = ?2",
-            params![submitter, request_id.as_str()],
+            "WHERE project = ?1 AND submitter = ?2 AND request_id = ?3",
+            params![project.as_str(), submitter, request_id.as_str()],
         )?;
         if let Some(known) = known {
             return match known.submission.spec_object == record.submission.spec_object {
@@ -144,11 +129,12 @@ impl Database {
         if self.unended >= bounds::QUEUED_BUILDS as u64 {
             return Err(SubmitError::Full);
         }
-        let sql = "INSERT INTO builds (id, submitter, authenticated_by, request_id, spec, accepted, stage, sequence,
-                   updated, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+        let sql = "INSERT INTO builds (id, project, submitter, authenticated_by, request_id, spec, accepted, stage,
+                   sequence, updated, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
         let build = &record.build;
         let values = params![
             build.id.as_str(),
+            project.as_str(),
             submitter,
             authenticated_by,
             request_id.as_str(),
@@ -214,6 +200,28 @@ impl Database {
         .collect()
     }
 
+    /// The first build after this position of which something was published.
+    pub(super) fn next_published(
+        &mut self,
+        after: i64,
+    ) -> Result<Option<(i64, Record)>, QueueError> {
+        let sql = "SELECT position FROM builds
+                   WHERE position > ?1 AND json_extract(state, '$.evidence') IS NOT NULL ORDER BY position LIMIT 1";
+        let position = self
+            .connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| {
+                let row = statement.query_row(params![after], |row| row.get::<_, i64>(0));
+                row.optional()
+            })
+            .map_err(database)?;
+        let Some(position) = position else {
+            return Ok(None);
+        };
+        let record = self.one("WHERE position = ?1", params![position])?;
+        Ok(record.map(|record| (position, record)))
+    }
+
     pub(super) fn in_flight(&mut self) -> Result<Vec<Record>, QueueError> {
         let sql = format!(
             "SELECT {COLUMNS} FROM builds WHERE stage NOT IN ('queued', 'ended') ORDER BY position"
@@ -260,9 +268,31 @@ fn classify(path: &Path, source: rusqlite::Error) -> OpenError {
     }
 }
 
+impl Transactional for Database {
+    fn begin(&mut self) -> rusqlite::Result<()> {
+        self.connection.execute_batch("BEGIN IMMEDIATE")
+    }
+
+    fn commit(&mut self) -> rusqlite::Result<()> {
+        self.connection.execute_batch("COMMIT")
+    }
+
+    fn roll_back(&mut self) {
+        // SQLite may have rolled back already; then this fails, and there is nothing to do.
+        if let Err(error) = self.connection.execute_batch("ROLLBACK") {
+            tracing::debug!(%error, "no transaction to roll back");
+        }
+        match count(&self.connection) {
+            Ok(unended) => self.unended = unended,
+            Err(error) => tracing::error!(%error, "the queue could not be counted"),
+        }
+    }
+}
+
 /// A row before it was looked at.
 struct Raw {
     id: String,
+    project: String,
     submitter: String,
     authenticated_by: String,
     request_id: String,
@@ -274,12 +304,13 @@ struct Raw {
 fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
     Ok(Raw {
         id: row.get(0)?,
-        submitter: row.get(1)?,
-        authenticated_by: row.get(2)?,
-        request_id: row.get(3)?,
-        spec: row.get(4)?,
-        accepted: row.get(5)?,
-        state: row.get(6)?,
+        project: row.get(1)?,
+        submitter: row.get(2)?,
+        authenticated_by: row.get(3)?,
+        request_id: row.get(4)?,
+        spec: row.get(5)?,
+        accepted: row.get(6)?,
+        state: row.get(7)?,
     })
 }
 
@@ -296,11 +327,13 @@ impl Raw {
         let spec = BuildSpec::from_canonical(&self.spec).map_err(|e| damaged(e.to_string()))?;
         let request_id =
             RequestId::new(self.request_id.clone()).map_err(|e| damaged(e.to_string()))?;
+        let project = ProjectId::new(self.project.clone()).map_err(|e| damaged(e.to_string()))?;
         let accepted = u64::try_from(self.accepted).map_err(|e| damaged(e.to_string()))?;
         Ok(Record {
             build,
             submission: Arc::new(Submission {
                 request_id,
+                project,
                 submitter: self.submitter,
                 authenticated_by: self.authenticated_by,
                 spec_object: ObjectId::of(&self.spec),

@@ -7,10 +7,10 @@ use rusqlite::Connection;
 /// `BJAR`, in the header of every queue (sqlite.org, "application_id").
 const APPLICATION_ID: i32 = 0x424a_4152;
 /// The layout that [`STEPS`] lead to.
-pub(super) const LAYOUT: i32 = 2;
+pub(super) const LAYOUT: i32 = 3;
 
 /// What makes layout n + 1 out of layout n; the first makes layout 1 out of nothing.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
     CREATE TABLE builds (
         position         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -44,6 +44,41 @@ const STEPS: [&str; 2] = [
         position INTEGER NOT NULL REFERENCES builds (position),
         PRIMARY KEY (digest, position)
     ) STRICT, WITHOUT ROWID;
+    ",
+    // Builds belong to projects; all that were there to the one of local users. A request id is unique within
+    // project and submitter: a constraint cannot be changed, so the table is made anew.
+    "
+    CREATE TABLE builds_of_projects (
+        position         INTEGER PRIMARY KEY AUTOINCREMENT,
+        id               TEXT NOT NULL UNIQUE,
+        project          TEXT NOT NULL,
+        submitter        TEXT NOT NULL,
+        authenticated_by TEXT NOT NULL,
+        request_id       TEXT NOT NULL,
+        spec             BLOB NOT NULL,
+        accepted         INTEGER NOT NULL,
+        stage            TEXT NOT NULL,
+        sequence         INTEGER NOT NULL,
+        updated          INTEGER NOT NULL,
+        state            TEXT NOT NULL,
+        outcome          TEXT,
+        indexed          INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (project, submitter, request_id)
+    ) STRICT;
+    INSERT INTO builds_of_projects (position, id, project, submitter, authenticated_by, request_id, spec, accepted,
+                                    stage, sequence, updated, state, outcome, indexed)
+        SELECT position, id, 'default', submitter, authenticated_by, request_id, spec, accepted,
+               stage, sequence, updated, state, outcome, indexed
+        FROM builds ORDER BY position;
+    DROP TABLE builds;
+    ALTER TABLE builds_of_projects RENAME TO builds;
+    CREATE INDEX builds_by_stage ON builds (stage, position);
+    CREATE INDEX builds_by_outcome ON builds (outcome, position);
+    CREATE INDEX builds_by_submitter ON builds (submitter, position);
+    CREATE INDEX builds_by_request ON builds (request_id, position);
+    CREATE INDEX builds_by_acceptance ON builds (accepted, position);
+    CREATE INDEX builds_by_project ON builds (project, position);
+    CREATE INDEX builds_unindexed ON builds (position) WHERE indexed = 0 AND outcome = 'succeeded';
     ",
 ];
 
@@ -88,8 +123,10 @@ pub(super) fn migrate(connection: &Connection, found: i32) -> rusqlite::Result<(
     }
     let done = usize::try_from(found).unwrap_or_default();
     let steps: String = STEPS.into_iter().skip(done).collect();
+    // A table that others refer to is replaced: that must not count as removing what they refer to.
     let sql = format!(
-        "BEGIN EXCLUSIVE; {steps} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {LAYOUT}; COMMIT"
+        "PRAGMA foreign_keys = OFF; BEGIN EXCLUSIVE; {steps} PRAGMA application_id = {APPLICATION_ID};
+         PRAGMA user_version = {LAYOUT}; COMMIT; PRAGMA foreign_keys = ON"
     );
     let migrated = connection.execute_batch(&sql);
     match &migrated {

@@ -1,6 +1,6 @@
 //! Which builds there are: by what is known of them, and by the digests of their artifacts.
 
-use belljar_core::{BuildId, Digest, RequestId, Timestamp};
+use belljar_core::{BuildId, Digest, ProjectId, RequestId, Timestamp};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension as _, Row, params, params_from_iter};
 
@@ -54,6 +54,8 @@ pub enum Condition {
     AcceptedFrom(Timestamp),
     /// It was accepted before this time.
     AcceptedBefore(Timestamp),
+    /// It belongs to one of these projects.
+    OfProjects(Vec<ProjectId>),
     /// One of its artifacts has this content.
     Artifact(Digest),
 }
@@ -78,6 +80,8 @@ pub struct Listed {
     pub request_id: RequestId,
     /// The principal who submitted it.
     pub submitter: String,
+    /// The project that it belongs to.
+    pub project: ProjectId,
     /// When it was accepted.
     pub accepted: Timestamp,
 }
@@ -109,6 +113,14 @@ impl Condition {
             } => ("request_id != ?", text(request_id)),
             Self::AcceptedFrom(time) => ("accepted >= ?", integer(time.as_millis()).into()),
             Self::AcceptedBefore(time) => ("accepted < ?", integer(time.as_millis()).into()),
+            Self::OfProjects(projects) => {
+                // Ids of projects have no character that JSON would escape.
+                let ids: Vec<String> = projects.iter().map(|id| format!("\"{id}\"")).collect();
+                (
+                    "project IN (SELECT value FROM json_each(?))",
+                    text(&format!("[{}]", ids.join(","))),
+                )
+            }
             Self::Artifact(digest) => (
                 "position IN (SELECT position FROM artifacts WHERE digest = ?)",
                 Value::Blob(digest.as_bytes().to_vec()),
@@ -123,9 +135,10 @@ fn text(text: &str) -> Value {
 
 impl Database {
     pub(super) fn list(&mut self, query: &Query) -> Result<Page, QueueError> {
-        let mut sql = "SELECT position, id, submitter, request_id, accepted, state FROM builds \
+        let mut sql =
+            "SELECT position, id, submitter, request_id, accepted, state, project FROM builds \
                        WHERE position < ?"
-            .to_owned();
+                .to_owned();
         let mut values = vec![Value::Integer(query.before.map_or(i64::MAX, integer))];
         for condition in &query.conditions {
             let (clause, value) = condition.sql();
@@ -168,7 +181,7 @@ impl Database {
 
     /// The first build after a place that succeeded and whose artifacts are not noted.
     pub(super) fn unindexed(&mut self, after: u64) -> Result<Option<Listed>, QueueError> {
-        let sql = "SELECT position, id, submitter, request_id, accepted, state FROM builds \
+        let sql = "SELECT position, id, submitter, request_id, accepted, state, project FROM builds \
                    WHERE indexed = 0 AND outcome = 'succeeded' AND position > ?1 \
                    ORDER BY position LIMIT 1";
         let row = self
@@ -188,6 +201,7 @@ struct Raw {
     request_id: String,
     accepted: i64,
     state: String,
+    project: String,
 }
 
 fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
@@ -198,6 +212,7 @@ fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
         request_id: row.get(3)?,
         accepted: row.get(4)?,
         state: row.get(5)?,
+        project: row.get(6)?,
     })
 }
 
@@ -214,6 +229,7 @@ impl Raw {
             accepted: Timestamp::from_millis(number(self.accepted)?),
             request_id: RequestId::new(self.request_id.clone())
                 .map_err(|e| damaged(e.to_string()))?,
+            project: ProjectId::new(self.project.clone()).map_err(|e| damaged(e.to_string()))?,
             submitter: self.submitter,
         })
     }

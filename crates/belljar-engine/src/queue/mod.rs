@@ -6,22 +6,22 @@ mod layout;
 mod list;
 #[cfg(test)]
 mod tests;
-mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use belljar_core::{BuildId, BuildSpec, Digest, ObjectId, RequestId, Timestamp};
+use belljar_core::{BuildId, BuildSpec, Digest, ObjectId, ProjectId, RequestId, Timestamp};
 use belljar_policy::Admitted;
 
 use crate::life::Build;
+use crate::writer::{self, Undone};
 
 pub use database::OpenError;
 pub use list::{Condition, Listed, Page, Query};
 
 /// A handle on the queue. When the last one is gone, the database is closed.
 #[derive(Clone, Debug)]
-pub struct Queue(writer::Handle);
+pub struct Queue(writer::Handle<database::Database>);
 
 /// What the queue holds of one build.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +35,10 @@ pub struct Record {
 /// What was submitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submission {
-    /// The client's own name for it, unique per submitter.
+    /// The client's own name for it, unique per project and submitter.
     pub request_id: RequestId,
+    /// To which it belongs.
+    pub project: ProjectId,
     /// The principal, such as `unix:uid=0`.
     pub submitter: String,
     /// How that was established.
@@ -104,11 +106,12 @@ impl Queue {
     /// See [`OpenError`]; each says what to do.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let database = database::Database::open(path)?;
-        let handle = writer::start(database).map_err(|source| OpenError::Thread { source })?;
+        let handle =
+            writer::start("queue", database).map_err(|source| OpenError::Thread { source })?;
         Ok(Self(handle))
     }
 
-    /// Queues what was admitted, unless its submitter used `request_id` before.
+    /// Queues what was admitted, unless its submitter used `request_id` in its project before.
     ///
     /// # Errors
     /// See [`SubmitError`].
@@ -120,11 +123,12 @@ impl Queue {
         now: Timestamp,
     ) -> Result<Submitted, SubmitError> {
         let canonical = admitted.spec().canonical().map_err(SubmitError::Spec)?;
-        let identity = admitted.identity();
+        let (identity, project) = (admitted.identity(), admitted.project());
         let record = Record {
             build: Build::new(id, now),
             submission: Arc::new(Submission {
                 request_id,
+                project: project.clone(),
                 submitter: identity.to_string(),
                 authenticated_by: identity.authenticated_by().to_owned(),
                 spec_object: ObjectId::of(&canonical),
@@ -133,8 +137,8 @@ impl Queue {
             }),
         };
         self.0
-            .call(move |database| Ok(database.submit(record, &canonical)))
-            .await?
+            .call(move |database| database.submit(record, &canonical))
+            .await
     }
 
     /// One build; none if there is no such.
@@ -189,6 +193,19 @@ impl Queue {
         self.0.call(move |database| database.unindexed(after)).await
     }
 
+    /// The first build after this position, or of all, of which something was published, with its position.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn next_published(
+        &self,
+        after: Option<i64>,
+    ) -> Result<Option<(i64, Record)>, QueueError> {
+        self.0
+            .call(move |database| database.next_published(after.unwrap_or(0)))
+            .await
+    }
+
     /// Makes one transition durable: from the state with sequence number `from` to `after`.
     ///
     /// # Errors
@@ -198,6 +215,21 @@ impl Queue {
         self.0
             .call(move |database| database.advance(from, &after))
             .await
+    }
+}
+
+impl From<Undone> for QueueError {
+    fn from(undone: Undone) -> Self {
+        match undone {
+            Undone::Closed => Self::Closed,
+            Undone::Database(error) => Self::Database(error),
+        }
+    }
+}
+
+impl From<Undone> for SubmitError {
+    fn from(undone: Undone) -> Self {
+        Self::Queue(undone.into())
     }
 }
 

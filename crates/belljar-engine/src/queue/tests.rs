@@ -3,9 +3,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::life::{Event, step};
 use belljar_core::{Image, ImageKind, Inputs, Limits, Network, Outputs, RelPath, Script, Steps};
-use belljar_policy::{Decision, Identity, Policy, decide};
+use belljar_policy::{Access, Decision, Identity, Policy, Principals, Rights, decide};
 
 fn admitted(script: &str, uid: u32) -> Admitted {
+    admitted_to("default", script, uid)
+}
+
+fn admitted_to(project: &str, script: &str, uid: u32) -> Admitted {
     let spec = BuildSpec {
         image: Image::Host,
         source: ObjectId::of(b""),
@@ -18,8 +22,12 @@ fn admitted(script: &str, uid: u32) -> Admitted {
         network: Network::None,
         source_date_epoch: 0,
     };
-    let policy = Policy::new([0, 1], [ImageKind::Host], Limits::CEILING).unwrap();
-    let Decision::Admit(admitted) = decide(spec, Identity::Unix { uid }, &policy) else {
+    let project = ProjectId::new(project).unwrap();
+    let member = |uid| (Principals::One(Identity::Unix { uid }), Rights::ALL);
+    let mut access = Access::nobody();
+    access.add(project.clone(), [0, 1].map(member)).unwrap();
+    let policy = Policy::new(access, [ImageKind::Host], Limits::CEILING).unwrap();
+    let Decision::Admit(admitted) = decide(spec, Identity::Unix { uid }, project, &policy) else {
         panic!("not admitted")
     };
     admitted
@@ -108,6 +116,19 @@ async fn the_same_request_is_the_same_build_and_another_body_is_refused() {
         .await
         .unwrap();
     assert!(matches!(theirs, Submitted::New(_)));
+    // So are another project's, of the same principal.
+    let elsewhere = queue
+        .submit(
+            admitted_to("web", "make all", 0),
+            request("a"),
+            id('e'),
+            at(5),
+        )
+        .await
+        .unwrap();
+    assert!(
+        matches!(elsewhere, Submitted::New(record) if record.submission.project.as_str() == "web")
+    );
 }
 
 #[tokio::test]
@@ -414,7 +435,7 @@ fn of_layout_1(path: &Path) {
 }
 
 #[tokio::test]
-async fn a_queue_of_the_first_layout_becomes_one_of_the_second() {
+async fn a_queue_of_the_first_layout_becomes_one_of_the_last() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("q");
     of_layout_1(&path);
@@ -427,6 +448,12 @@ async fn a_queue_of_the_first_layout_becomes_one_of_the_second() {
         assert_eq!(queue.waiting().await.unwrap(), [id('c')]);
         let outcome = queue.get(&id('b')).await.unwrap().unwrap().build;
         let by = "unix:uid=0".to_owned();
+        let of = |project| Condition::OfProjects(vec![ProjectId::new(project).unwrap()]);
+        let (default, other) = (of("default"), of("other"));
+        assert_eq!(pages(queue, &[default], 9).await.concat(), ["c", "b", "a"]);
+        assert_eq!(pages(queue, &[other], 9).await.concat(), [""; 0]);
+        let nobody = [Condition::OfProjects(vec![])];
+        assert_eq!(pages(queue, &nobody, 9).await.concat(), [""; 0]);
         let cancelled = belljar_core::Outcome::Cancelled { by, reason: None };
         assert_eq!(outcome.outcome(), Some(&cancelled));
     };
@@ -437,6 +464,13 @@ async fn a_queue_of_the_first_layout_becomes_one_of_the_second() {
     assert_eq!(queue.unindexed(1).await.unwrap(), None);
     queue.index(&id('a'), vec![Digest::of(b"x")]).await.unwrap();
     assert_eq!(queue.unindexed(0).await.unwrap(), None);
+    // A request of before the change is known after it.
+    let known = RequestId::new(id('c').as_str()).unwrap();
+    let again = queue
+        .submit(admitted("make", 0), known, id('d'), at(9))
+        .await
+        .unwrap();
+    assert!(matches!(again, Submitted::Known(record) if record.build.id == id('c')));
     reopened(queue, &path, |queue| async move { check(&queue).await }).await;
     let connection = rusqlite::Connection::open(&path).unwrap();
     let layout = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
@@ -446,5 +480,5 @@ async fn a_queue_of_the_first_layout_becomes_one_of_the_second() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    assert_eq!(layout("user_version"), Ok(2));
+    assert_eq!(layout("user_version"), Ok(3));
 }

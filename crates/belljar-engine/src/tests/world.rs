@@ -8,19 +8,20 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::life::{Bundle, Collected};
+use crate::ownership::Ownership;
 use crate::ports::{Clock, Ports, Refusal, Signer, Spawner, SpawnerError, Store, Taken, Trouble};
 use crate::queue::{OpenError, Queue, Record, Submitted};
 use crate::{Driver, Engine, Settings, engine};
 use belljar_core::{
     AttemptId, BuildId, BuildSpec, Digest, Image, ImageKind, Inputs, Limits, Network, ObjectId,
-    Outcome, Outputs, RelPath, RequestId, Script, Sha512Digest, Steps, Timestamp,
+    Outcome, Outputs, ProjectId, RelPath, RequestId, Script, Sha512Digest, Steps, Timestamp,
 };
 use belljar_plan::signer::Asserted;
 use belljar_plan::{
     Binaries, CleanRoom, InputRecord, LogRecord, OutputEntry, OutputKind, Plan, Receipt,
     RootFsRecord, Usage,
 };
-use belljar_policy::{Admitted, Decision, Identity, Policy, decide};
+use belljar_policy::{Access, Admitted, Decision, Identity, Policy, decide};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -425,6 +426,7 @@ impl Site {
                 Err(error) => panic!("{error}"),
             }
         };
+        let ownership = Ownership::open(&self.directory.path().join("ownership.sqlite")).unwrap();
         let port = || Port(self.world.clone());
         let ports = Ports {
             spawner: port(),
@@ -434,7 +436,7 @@ impl Site {
         };
         let audit = self.directory.path().join("audit");
         let (engine, driver): (_, Driver<Port, Port, Port, Port>) =
-            engine(queue, ports, Settings { slots, audit });
+            engine(queue, ownership, ports, Settings { slots, audit });
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { driver.run().await.unwrap() });
         Daemon {
@@ -497,8 +499,18 @@ pub(crate) fn admitted(script: &str) -> Admitted {
         network: Network::None,
         source_date_epoch: 0,
     };
-    let policy = Policy::new([0], [ImageKind::Host], Limits::CEILING).unwrap();
-    match decide(spec, Identity::Unix { uid: 0 }, &policy) {
+    let policy = Policy::new(
+        Access::of_users([0]).unwrap(),
+        [ImageKind::Host],
+        Limits::CEILING,
+    )
+    .unwrap();
+    match decide(
+        spec,
+        Identity::Unix { uid: 0 },
+        ProjectId::default(),
+        &policy,
+    ) {
         Decision::Admit(admitted) => admitted,
         Decision::Deny { reasons } => panic!("{reasons:?}"),
     }

@@ -10,7 +10,7 @@ use crate::{
 };
 use belljar_core::{
     BuildId, BuildSpec, Image, Inputs, Invalid, LimitKind, Limits, Network, ObjectId, Outcome,
-    Outputs, RelPath, RequestId, Script, Steps, Timestamp, bounds,
+    Outputs, ProjectId, RelPath, RequestId, Script, Steps, Timestamp, bounds,
 };
 use tonic::Status;
 
@@ -86,6 +86,7 @@ fn record() -> BuildRecord {
             log_bytes: 4,
         })
         .into(),
+        project: ProjectId::new("web").unwrap(),
     }
 }
 
@@ -236,6 +237,20 @@ fn server_information_survives_the_wire() {
         default_limits: Limits::DEFAULT,
         maximum_limits: Limits::CEILING,
         slots: 2,
+        principal: "spiffe://example.org/ci".to_owned(),
+        memberships: vec![crate::Membership {
+            project: ProjectId::new("web").unwrap(),
+            rights: vec!["read".to_owned(), "submit".to_owned()],
+        }],
+        door: Some(crate::Door {
+            address: Some("127.0.0.1:8980".to_owned()),
+            certificate_sha256: Some("00".repeat(32)),
+            reload_error: None,
+            refusals: vec![crate::Refusals {
+                reason: "HANDSHAKE".to_owned(),
+                count: 7,
+            }],
+        }),
     };
     assert_eq!(ServerInfo::try_from(v1::ServerInfo::from(&info)), Ok(info));
 }

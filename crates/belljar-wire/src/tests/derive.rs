@@ -54,7 +54,10 @@ fn bad_recipes_are_refused_by_field() {
         ),
     ];
     for (recipe, field) in cases {
-        let refused = Recipe::try_from(v1::DeriveTreeRequest { recipe });
+        let refused = Recipe::try_from(v1::DeriveTreeRequest {
+            recipe,
+            ..Default::default()
+        });
         assert_eq!(refused.unwrap_err().field, field);
     }
 }

@@ -83,6 +83,7 @@ async fn ask(
     build: &BuildId,
     given: Option<(String, &'static str)>,
 ) -> Result<Pieces, Error> {
+    let client = &client.of(&client.get(build).await?.project);
     let evidence = client.evidence(build).await?;
     let object = async |object: Option<_>, most| match object {
         Some(object) => fetch::object(client, object, most).await.map(Some),

@@ -80,11 +80,15 @@ fn event(event: &AuditEvent) -> String {
             authenticated_by,
             request_id,
             spec,
+            project,
         } => {
             let request = request_id
                 .as_ref()
                 .map_or_else(String::new, |id| format!(", request {id}"));
-            format!("{by} asked ({authenticated_by}{request}): specification {spec}")
+            let project = project
+                .as_ref()
+                .map_or_else(String::new, |id| format!(" for the project {id}"));
+            format!("{by} asked{project} ({authenticated_by}{request}): specification {spec}")
         }
         AuditEvent::Decided {
             admitted: true,

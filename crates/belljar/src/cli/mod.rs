@@ -5,6 +5,7 @@ mod image;
 
 use std::path::PathBuf;
 
+use belljar_core::{Invalid, ProjectId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use builds::{
@@ -105,11 +106,30 @@ impl Command {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Whom {
     /// Socket of the daemon to ask; else $BELLJAR_SOCKET, else the installed daemon's
-    #[arg(long, value_name = "PATH", conflicts_with = "state")]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["state", "server"])]
     pub(crate) socket: Option<PathBuf>,
+    /// A daemon elsewhere, https://HOST:PORT, with mutual TLS; else $BELLJAR_SERVER
+    #[arg(long, value_name = "URL", conflicts_with = "state")]
+    pub(crate) server: Option<String>,
+    /// Certificates of the authorities that vouch for the server, PEM
+    #[arg(long, value_name = "FILE", env = "BELLJAR_TLS_CA")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// The certificate that says who you are, with its chain, PEM
+    #[arg(long, value_name = "FILE", env = "BELLJAR_TLS_CERT")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", env = "BELLJAR_TLS_KEY")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// The project that a build is for; needed by members of several
+    #[arg(long, value_name = "PROJECT", env = "BELLJAR_PROJECT", value_parser = project)]
+    pub(crate) project: Option<ProjectId>,
     /// State directory of embedded mode, whose processes are started if they do not run
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
+}
+
+fn project(text: &str) -> Result<ProjectId, Invalid> {
+    ProjectId::new(text.strip_prefix("projects/").unwrap_or(text))
 }
 
 impl Whom {
@@ -223,8 +243,20 @@ mod tests {
 
     #[test]
     fn socket_and_state_exclude_each_other() {
-        let parsed = Cli::try_parse_from(["belljar", "run", "--socket", "/a", "--state", "/b"]);
-        assert_eq!(parsed.unwrap_err().exit_code(), i32::from(exit::USAGE));
+        let both = [
+            ["--socket", "/a", "--state", "/b"],
+            ["--socket", "/a", "--server", "https://h:1"],
+            ["--server", "https://h:1", "--state", "/b"],
+            ["--project", "-", "--state", "/b"],
+        ];
+        for arguments in both {
+            let parsed = Cli::try_parse_from(["belljar", "run"].iter().chain(&arguments));
+            assert_eq!(
+                parsed.unwrap_err().exit_code(),
+                i32::from(exit::USAGE),
+                "{arguments:?}"
+            );
+        }
     }
 
     #[test]

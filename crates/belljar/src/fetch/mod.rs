@@ -177,6 +177,7 @@ async fn batch(
     let request = reapi::BatchReadBlobsRequest {
         digests: wanted.iter().copied().map(reapi_digest).collect(),
         digest_function: sha256(),
+        instance_name: client.instance(),
         ..Default::default()
     };
     let answer = client.blobs.clone().batch_read_blobs(call(request)).await;
@@ -226,7 +227,11 @@ async fn stream(
     mut take: impl FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let request = ReadRequest {
-        resource_name: format!("blobs/{}/{}", object.digest.to_hex(), object.size),
+        resource_name: client.resource(&format!(
+            "blobs/{}/{}",
+            object.digest.to_hex(),
+            object.size
+        )),
         ..Default::default()
     };
     let failed = |status: tonic::Status| client::Error::call(READING, &status);

@@ -30,6 +30,7 @@ pub(crate) async fn bring(
     server: &ServerInfo,
     terminal: &mut Terminal,
 ) -> Result<Option<Verdict>, Error> {
+    let client = &client.of(&build.project);
     let mut verdict = None;
     if build.outcome.as_ref().is_some_and(Outcome::is_success) {
         let roots = fetch::roots(&build.spec.outputs, &build.artifacts)?;

@@ -130,13 +130,15 @@ fn take_in(
 ) -> Result<u8, Error> {
     let target = Target::find_or_start(&to.whom, Purpose::Ask)?;
     submission::announce(&target, terminal);
-    let derived = session::with(target, terminal, async |session: &mut Session<'_>| {
+    let project = to.whom.project.as_ref();
+    let work = async |session: &mut Session<'_>| {
         let (client, terminal) = (session.client.clone(), &mut *session.terminal);
         tokio::select! {
             derived = derive(&client, parcel, terminal) => derived,
             () = session.signals.next() => Err(Error::InterruptedImport),
         }
-    })?;
+    };
+    let derived = session::with(target, project, terminal, work)?;
     let image = Image {
         input: derived.input,
         source,

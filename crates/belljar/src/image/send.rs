@@ -97,6 +97,7 @@ pub(crate) async fn missing(client: &Client, objects: &[ObjectId]) -> Result<Vec
     let mut missing = Vec::new();
     for asked in objects.chunks(bounds::BATCH_BLOBS) {
         let request = reapi::FindMissingBlobsRequest {
+            instance_name: client.instance(),
             blob_digests: asked.iter().copied().map(reapi_digest).collect(),
             digest_function: sha256(),
             ..Default::default()
@@ -113,7 +114,13 @@ pub(crate) async fn missing(client: &Client, objects: &[ObjectId]) -> Result<Vec
 async fn stream(client: &Client, span: Span) -> Result<(), Error> {
     let object = span.object;
     let (sender, receiver) = mpsc::channel(PIECES);
-    let reading = tokio::task::spawn_blocking(move || feed(&span, &sender));
+    let name = client.resource(&format!(
+        "uploads/{}/blobs/{}/{}",
+        crate::random::uuid(),
+        object.digest.to_hex(),
+        object.size
+    ));
+    let reading = tokio::task::spawn_blocking(move || feed(&span, &name, &sender));
     let requests = ReceiverStream::new(receiver);
     let answer = client.streams.clone().write(requests).await;
     // A file that changed is the better explanation of a stream that the daemon refused.
@@ -129,14 +136,8 @@ async fn stream(client: &Client, span: Span) -> Result<(), Error> {
 }
 
 /// Reads piece by piece; stops without an error when the daemon does not want more.
-fn feed(span: &Span, sender: &mpsc::Sender<WriteRequest>) -> Result<(), Error> {
+fn feed(span: &Span, name: &str, sender: &mpsc::Sender<WriteRequest>) -> Result<(), Error> {
     let (object, opened) = (span.object, &span.file);
-    let id = crate::random::uuid();
-    let name = format!(
-        "uploads/{id}/blobs/{}/{}",
-        object.digest.to_hex(),
-        object.size
-    );
     let mut offset = 0;
     loop {
         let left = object.size - offset;
@@ -149,7 +150,7 @@ fn feed(span: &Span, sender: &mpsc::Sender<WriteRequest>) -> Result<(), Error> {
         let last = offset == object.size;
         let request = WriteRequest {
             resource_name: if begin == 0 {
-                name.clone()
+                name.to_owned()
             } else {
                 String::new()
             },

@@ -184,7 +184,7 @@ impl<'a> Run<'a> {
             output: ended.output,
             daemon: Daemon {
                 version: &ended.server.version,
-                socket: ended.target.socket(),
+                socket: ended.target.name(),
                 embedded: floor.is_some(),
                 cgroup_floor: floor,
             },

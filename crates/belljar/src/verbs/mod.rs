@@ -37,22 +37,27 @@ pub(crate) fn submit(arguments: &cli::Submit, terminal: &mut Terminal) -> Result
     let prepared = submission::prepare(&dir, manifest, &output, arguments.no_git, terminal)?;
     let target = Target::find(&arguments.whom)?;
     submission::announce(&target, terminal);
-    session::with(target, terminal, async |session: &mut Session<'_>| {
-        let request_id = arguments.request_id.as_ref();
-        let (client, terminal) = (&session.client, &mut *session.terminal);
-        let (_, build) = tokio::select! {
-            submitted = submission::submit(client, &prepared, request_id, terminal) => submitted?,
-            () = session.signals.next() => return Err(Error::Interrupted),
-        };
-        let text = if arguments.json {
-            let socket = session.target.socket();
-            crate::json(&report::Submitted::new(&build, socket)?, false)?
-        } else {
-            build_name(&build.id)
-        };
-        print(&text)?;
-        Ok(exit::SUCCESS)
-    })
+    session::with(
+        target,
+        arguments.whom.project.as_ref(),
+        terminal,
+        async |session: &mut Session<'_>| {
+            let request_id = arguments.request_id.as_ref();
+            let (client, terminal) = (&session.client, &mut *session.terminal);
+            let (_, build) = tokio::select! {
+                submitted = submission::submit(client, &prepared, request_id, terminal) => submitted?,
+                () = session.signals.next() => return Err(Error::Interrupted),
+            };
+            let text = if arguments.json {
+                let socket = session.target.name();
+                crate::json(&report::Submitted::new(&build, socket)?, false)?
+            } else {
+                build_name(&build.id)
+            };
+            print(&text)?;
+            Ok(exit::SUCCESS)
+        },
+    )
 }
 
 /// `belljar watch`
@@ -61,22 +66,27 @@ pub(crate) fn submit(arguments: &cli::Submit, terminal: &mut Terminal) -> Result
 /// When the build cannot be followed to its end.
 pub(crate) fn watch(arguments: &cli::Watch, terminal: &mut Terminal) -> Result<u8, Error> {
     let target = Target::find_or_start(&arguments.whom, Purpose::Build)?;
-    session::with(target, terminal, async |session: &mut Session<'_>| {
-        let now = session.client.get(&arguments.build).await?;
-        let mut log = Log::passing();
-        let Session {
-            client,
-            signals,
-            terminal,
-            ..
-        } = session;
-        let build = Watch::new(client, terminal, signals, &mut log, now)
-            .looking_on()
-            .until_ended()
-            .await?;
-        print(&told(&build, arguments.json, &ending(&build))?)?;
-        Ok(of(&build))
-    })
+    session::with(
+        target,
+        arguments.whom.project.as_ref(),
+        terminal,
+        async |session: &mut Session<'_>| {
+            let now = session.client.get(&arguments.build).await?;
+            let mut log = Log::passing();
+            let Session {
+                client,
+                signals,
+                terminal,
+                ..
+            } = session;
+            let build = Watch::new(client, terminal, signals, &mut log, now)
+                .looking_on()
+                .until_ended()
+                .await?;
+            print(&told(&build, arguments.json, &ending(&build))?)?;
+            Ok(of(&build))
+        },
+    )
 }
 
 /// `belljar show`
@@ -125,18 +135,23 @@ pub(crate) fn cancel(arguments: &cli::Cancel, terminal: &mut Terminal) -> Result
 /// Whatever keeps artifacts and evidence from coming home.
 pub(crate) fn fetch(arguments: &cli::Fetch, terminal: &mut Terminal) -> Result<u8, Error> {
     let target = Target::find_or_start(&arguments.whom, Purpose::Ask)?;
-    session::with(target, terminal, async |session: &mut Session<'_>| {
-        let Session {
-            client,
-            target,
-            signals,
-            terminal,
-        } = session;
-        tokio::select! {
-            fetched = bring(arguments, client, target, terminal) => fetched,
-            () = signals.next() => Err(Error::InterruptedAfter),
-        }
-    })
+    session::with(
+        target,
+        arguments.whom.project.as_ref(),
+        terminal,
+        async |session: &mut Session<'_>| {
+            let Session {
+                client,
+                target,
+                signals,
+                terminal,
+            } = session;
+            tokio::select! {
+                fetched = bring(arguments, client, target, terminal) => fetched,
+                () = signals.next() => Err(Error::InterruptedAfter),
+            }
+        },
+    )
 }
 
 async fn bring(
@@ -151,6 +166,7 @@ async fn bring(
     }
     let server = client.server_info().await?;
     let output = Output::open(&arguments.output)?;
+    let client = &client.of(&build.project);
     let log = home::log(client, &output, build.evidence.log).await?;
     let verdict = home::bring(client, &output, &build, &server, terminal).await?;
     let ended = Ended {

@@ -15,7 +15,7 @@ use reapi::compressor::Value as Compressor;
 use tonic::{Code, Status};
 
 use super::blobs::unreadable;
-use super::objects::Objects;
+use super::objects::Shelf;
 use super::resource::object;
 use super::{refused, zstd};
 
@@ -73,7 +73,7 @@ fn told(verdict: Verdict) -> Option<rpc::Status> {
 }
 
 /// Takes blobs, and makes those durable together that are what they should be.
-pub(super) async fn update(there: &Objects, requests: Vec<Blob>) -> Result<Vec<Updated>, Status> {
+pub(super) async fn update(there: &Shelf, requests: Vec<Blob>) -> Result<Vec<Updated>, Status> {
     let digests: Vec<reapi::Digest> = requests
         .iter()
         .map(|one| one.digest.clone().unwrap_or_default())
@@ -98,13 +98,17 @@ pub(super) async fn update(there: &Objects, requests: Vec<Blob>) -> Result<Vec<U
             places.push(at);
         }
     }
-    let put = there.store.put_many(&good).await;
+    let put = there.store().put_many(&good).await;
     for one in put.map_err(|e| refused(&e))? {
         let place = places.get(one.index).and_then(|at| verdicts.get_mut(*at));
         if let Some((object, verdict)) = place {
             *verdict = Err(not_kept(*object, one.class));
         }
     }
+    // Before it is answered: who has sent it all has it.
+    let kept = verdicts.iter().filter(|(_, verdict)| verdict.is_ok());
+    let kept: Vec<ObjectId> = kept.map(|(object, _)| *object).collect();
+    there.take(&kept).await?;
     let responses = verdicts.into_iter().map(|(object, verdict)| Updated {
         digest: digest_of(object),
         status: told(verdict),
@@ -147,7 +151,7 @@ fn not_kept(object: ObjectId, class: Failure) -> (Code, String) {
 
 /// Reads blobs. They are packed where the client takes that and it saves something.
 pub(super) async fn read(
-    there: &Objects,
+    there: &Shelf,
     request: reapi::BatchReadBlobsRequest,
 ) -> Result<Vec<Read>, Status> {
     let asked = objects("digests", request.digests.iter())?;

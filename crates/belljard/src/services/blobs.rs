@@ -1,24 +1,38 @@
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use belljar_cas::ReadError;
+use belljar_policy::Right;
 use belljar_wire::{Problem, Reason};
 use reapi::content_addressable_storage_server::ContentAddressableStorage;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::batch::{self, digest_of, objects};
-use super::internal;
-use super::objects::Objects;
-use super::resource::check_instance;
+use super::objects::{Objects, Shelf};
+use super::resource::instance;
 use super::taker;
 use super::tree::Walk;
+use super::{Caller, internal};
 use crate::tasks::Feed;
 
 /// REAPI `ContentAddressableStorage`: many small blobs at once, and trees. Reads come straight from the
-/// objects, writes go to the store.
+/// objects, writes go to the store. Each project has its own blobs: those of others are, for it, not there, and
+/// what another has sent already must be sent all the same.
 pub(crate) struct Blobs(Objects);
 
 impl Blobs {
     pub(crate) fn new(objects: Objects) -> Self {
         Self(objects)
+    }
+
+    /// The blobs of the instance that a request names, if its caller has one of these rights to them.
+    fn shelf<T>(
+        &self,
+        request: &Request<T>,
+        about: (&str, i32),
+        rights: &[Right],
+    ) -> Result<Shelf, Status> {
+        let named = instance(about.0, about.1).map_err(Problem::invalid)?;
+        let project = Caller::of(request)?.project("instance_name", named, rights)?;
+        Ok(self.0.of(project))
     }
 }
 
@@ -28,11 +42,11 @@ impl ContentAddressableStorage for Blobs {
         &self,
         request: Request<reapi::FindMissingBlobsRequest>,
     ) -> Result<Response<reapi::FindMissingBlobsResponse>, Status> {
-        let request = request.into_inner();
-        check_instance(&request.instance_name, request.digest_function)
-            .map_err(Problem::invalid)?;
-        let asked = objects("blob_digests", request.blob_digests.iter())?;
-        let missing = self.0.missing(asked).await?;
+        let asked = request.get_ref();
+        let about = (asked.instance_name.as_str(), asked.digest_function);
+        let shelf = self.shelf(&request, about, &[Right::Submit, Right::Read])?;
+        let asked = objects("blob_digests", asked.blob_digests.iter())?;
+        let missing = shelf.missing(asked).await?;
         Ok(Response::new(reapi::FindMissingBlobsResponse {
             missing_blob_digests: missing.into_iter().filter_map(digest_of).collect(),
         }))
@@ -42,10 +56,10 @@ impl ContentAddressableStorage for Blobs {
         &self,
         request: Request<reapi::BatchUpdateBlobsRequest>,
     ) -> Result<Response<reapi::BatchUpdateBlobsResponse>, Status> {
-        let request = request.into_inner();
-        check_instance(&request.instance_name, request.digest_function)
-            .map_err(Problem::invalid)?;
-        let responses = batch::update(&self.0, request.requests).await?;
+        let asked = request.get_ref();
+        let about = (asked.instance_name.as_str(), asked.digest_function);
+        let shelf = self.shelf(&request, about, &[Right::Submit])?;
+        let responses = batch::update(&shelf, request.into_inner().requests).await?;
         Ok(Response::new(reapi::BatchUpdateBlobsResponse { responses }))
     }
 
@@ -53,10 +67,10 @@ impl ContentAddressableStorage for Blobs {
         &self,
         request: Request<reapi::BatchReadBlobsRequest>,
     ) -> Result<Response<reapi::BatchReadBlobsResponse>, Status> {
-        let request = request.into_inner();
-        check_instance(&request.instance_name, request.digest_function)
-            .map_err(Problem::invalid)?;
-        let responses = batch::read(&self.0, request).await?;
+        let asked = request.get_ref();
+        let about = (asked.instance_name.as_str(), asked.digest_function);
+        let shelf = self.shelf(&request, about, &[Right::Read])?;
+        let responses = batch::read(&shelf, request.into_inner()).await?;
         Ok(Response::new(reapi::BatchReadBlobsResponse { responses }))
     }
 
@@ -66,9 +80,12 @@ impl ContentAddressableStorage for Blobs {
         &self,
         request: Request<reapi::GetTreeRequest>,
     ) -> Result<Response<Self::GetTreeStream>, Status> {
-        let walk = Walk::parse(request.get_ref())?;
-        let permit = self.0.download().await?;
-        let source = self.0.source();
+        let asked = request.get_ref();
+        let about = (asked.instance_name.as_str(), asked.digest_function);
+        let shelf = self.shelf(&request, about, &[Right::Read])?;
+        let walk = Walk::parse(asked)?;
+        let permit = shelf.download().await?;
+        let source = shelf.source();
         Ok(Response::new(taker::stream("tree", permit, move |taker| {
             walk.tell(&*source, taker)
         })))

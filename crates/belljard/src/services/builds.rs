@@ -1,41 +1,41 @@
 use std::sync::Arc;
 
-use belljar_cas::BlobSource;
-use belljar_core::{BuildSpec, Image, Input, Invalid, Limits, ObjectId, RequestId, bounds};
+use belljar_core::{BuildSpec, Invalid, Limits, ProjectId, RequestId, bounds};
 use belljar_engine::ports::Clock;
 use belljar_engine::queue::{Record, SubmitError, Submitted};
 use belljar_engine::{CancelError, Engine, Follow};
 use belljar_plan::Verdict;
-use belljar_policy::{Class, Decision, Identity, Policy, decide};
+use belljar_policy::{Class, Decision, Identity, Policy, Right, decide};
 use belljar_wire::{
-    Layer, LayerVerdict, Problem, Reason, ServerInfo, parse_build_name, v1, with_defaults,
+    Door, Layer, LayerVerdict, Problem, Reason, ServerInfo, parse_build_name, parse_project_name,
+    v1, with_defaults,
 };
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status};
 use v1::build_service_server::BuildService;
 
-use super::access::{Access, Right};
-use super::gate::identity;
 use super::watch::{self, Seen};
-use super::{Host, View, internal, list, readlog};
+use super::{Caller, Host, Trees, Vault, View, internal, list, readlog};
 use crate::peers::{Logs, SignerClient, SystemClock};
+use crate::remote::Certificates;
 use crate::tasks::{self, Feed};
 
 /// `belljar.v1.BuildService`.
 pub(crate) struct Builds {
     pub(crate) engine: Engine,
     pub(crate) policy: Arc<Policy>,
-    pub(crate) source: Arc<dyn BlobSource>,
+    pub(crate) vault: Vault,
+    pub(crate) trees: Trees,
     pub(crate) host: Host,
     pub(crate) signer: Arc<SignerClient>,
     pub(crate) logs: Logs,
     pub(crate) view: View,
-    pub(crate) access: Access,
     pub(crate) watchers: Arc<Semaphore>,
     pub(crate) slots: usize,
     pub(crate) defaults: Limits,
     pub(crate) builder_ids: Vec<String>,
+    pub(crate) door: crate::remote::Door,
+    pub(crate) certificates: Option<Certificates>,
 }
 
 #[tonic::async_trait]
@@ -44,16 +44,21 @@ impl BuildService for Builds {
         &self,
         request: Request<v1::SubmitBuildRequest>,
     ) -> Result<Response<v1::Build>, Status> {
-        let identity = identity(&request)?;
-        let v1::SubmitBuildRequest { request_id, spec } = request.into_inner();
+        let caller = Caller::of(&request)?;
+        let v1::SubmitBuildRequest {
+            request_id,
+            spec,
+            project,
+        } = request.into_inner();
         let request_id =
             RequestId::new(request_id).map_err(|e| Problem::invalid(e.within("request_id")))?;
         let missing = || Problem::invalid(Invalid::field("spec", "missing; it is required"));
         let mut spec = spec.ok_or_else(missing)?;
         spec.limits = Some(with_defaults(spec.limits.take(), &self.defaults));
         let spec = BuildSpec::try_from(spec).map_err(|e| Problem::invalid(e.within("spec")))?;
-        let trees = trees(&spec);
-        let admitted = match decide(spec, identity, &self.policy) {
+        let project = caller.project("project", named(&project)?, &[Right::Submit])?;
+        let identity = caller.identity();
+        let admitted = match decide(spec, identity.clone(), project.clone(), &self.policy) {
             Decision::Admit(admitted) => admitted,
             Decision::Deny { reasons } => return Err(denied(identity, reasons).into()),
         };
@@ -61,15 +66,12 @@ impl BuildService for Builds {
         if !lacks.is_empty() {
             return Err(Problem::host_lacks(lacks).into());
         }
-        for (field, tree) in trees {
-            if !self.contains(tree).await? {
-                return Err(Problem::input_missing(&field, tree).into());
-            }
-        }
+        let share = self.vault.of(project);
+        self.trees.check(&share, admitted.spec()).await?;
         let now = SystemClock.now();
         let record = match self.engine.submit(admitted, request_id.clone(), now).await {
             Ok(Submitted::New(record)) => {
-                tracing::info!(build.id = %record.build.id, %identity, "accepted");
+                tracing::info!(build.id = %record.build.id, %identity, project = %record.submission.project, "accepted");
                 record
             }
             Ok(Submitted::Known(record)) => record,
@@ -94,9 +96,9 @@ impl BuildService for Builds {
         &self,
         request: Request<v1::GetBuildRequest>,
     ) -> Result<Response<v1::Build>, Status> {
-        let caller = identity(&request)?;
+        let caller = Caller::of(&request)?;
         let name = &request.get_ref().name;
-        let record = self.record(caller, Right::Read, name).await?;
+        let record = self.record(&caller, Right::Read, name).await?;
         Ok(Response::new(self.view.build(&record).await?))
     }
 
@@ -104,8 +106,8 @@ impl BuildService for Builds {
         &self,
         request: Request<v1::ListBuildsRequest>,
     ) -> Result<Response<v1::ListBuildsResponse>, Status> {
-        let caller = identity(&request)?;
-        let page = list::builds(&self.engine, &self.access, caller, request.into_inner());
+        let caller = Caller::of(&request)?;
+        let page = list::builds(&self.engine, &caller, request.into_inner());
         Ok(Response::new(page.await?))
     }
 
@@ -113,9 +115,9 @@ impl BuildService for Builds {
         &self,
         request: Request<v1::ReadLogRequest>,
     ) -> Result<Response<v1::ReadLogResponse>, Status> {
-        let caller = identity(&request)?;
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let record = self.record(caller, Right::Read, &request.name).await?;
+        let record = self.record(&caller, Right::Read, &request.name).await?;
         let piece = readlog::piece(&self.logs, &record.build, &request);
         Ok(Response::new(piece.await?))
     }
@@ -126,10 +128,10 @@ impl BuildService for Builds {
         &self,
         request: Request<v1::WatchBuildRequest>,
     ) -> Result<Response<Self::WatchBuildStream>, Status> {
-        let caller = identity(&request)?;
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let seen = seen(&request).map_err(Problem::invalid)?;
-        let record = self.record(caller, Right::Read, &request.name).await?;
+        let record = self.record(&caller, Right::Read, &request.name).await?;
         let Ok(watcher) = self.watchers.clone().try_acquire_owned() else {
             let text = format!(
                 "{} streams watch already; try again or poll GetBuild",
@@ -158,7 +160,7 @@ impl BuildService for Builds {
         &self,
         request: Request<v1::CancelBuildRequest>,
     ) -> Result<Response<v1::Build>, Status> {
-        let identity = identity(&request)?;
+        let caller = Caller::of(&request)?;
         let v1::CancelBuildRequest { name, reason } = request.into_inner();
         if reason.len() > bounds::CANCEL_REASON_BYTES {
             let why = format!(
@@ -169,9 +171,13 @@ impl BuildService for Builds {
             return Err(Problem::invalid(Invalid::field("reason", why)).into());
         }
         let reason = Some(reason.as_str()).filter(|reason| !reason.is_empty());
-        let record = self.record(identity, Right::Cancel, &name).await?;
+        let record = self.record(&caller, Right::Cancel, &name).await?;
         let id = record.build.id;
-        let record = match self.engine.cancel(&id, &identity.to_string(), reason).await {
+        let record = match self
+            .engine
+            .cancel(&id, &caller.identity().to_string(), reason)
+            .await
+        {
             Ok(record) => record.ok_or_else(|| Problem::not_found(&name))?,
             Err(CancelError::Closed) => {
                 return Err(Problem::unavailable("the daemon is shutting down").into());
@@ -185,8 +191,9 @@ impl BuildService for Builds {
 
     async fn get_server_info(
         &self,
-        _: Request<v1::GetServerInfoRequest>,
+        request: Request<v1::GetServerInfoRequest>,
     ) -> Result<Response<v1::ServerInfo>, Status> {
+        let caller = Caller::of(&request)?;
         let report = self.host.report().await.map_err(|error| {
             tracing::warn!(%error, "the host could not be probed");
             Problem::unavailable("the spawner does not answer; is belljar-spawner running?")
@@ -205,6 +212,9 @@ impl BuildService for Builds {
             default_limits: self.defaults,
             maximum_limits: *self.policy.caps(),
             slots: u32::try_from(self.slots).unwrap_or(u32::MAX),
+            principal: caller.identity().to_string(),
+            memberships: caller.memberships(),
+            door: caller.administers().then(|| self.told_of_the_door()),
         };
         Ok(Response::new((&info).into()))
     }
@@ -212,45 +222,34 @@ impl BuildService for Builds {
 
 impl Builds {
     /// The build of that name, if the caller has this right to it.
-    async fn record(&self, caller: Identity, right: Right, name: &str) -> Result<Record, Status> {
+    async fn record(&self, caller: &Caller, right: Right, name: &str) -> Result<Record, Status> {
         let id = parse_build_name(name).map_err(Problem::invalid)?;
         let found = self.engine.get(&id).await;
         let found = found.map_err(|e| internal("the build could not be read", &e))?;
-        Ok(self.access.record(caller, right, name, found)?)
+        Ok(caller.record(right, name, found)?)
     }
 
-    async fn contains(&self, object: ObjectId) -> Result<bool, Status> {
-        let source = self.source.clone();
-        let found = spawn_blocking(move || source.contains(object));
-        let found = found
-            .await
-            .map_err(|e| internal("the store could not be read", &e))?;
-        found.map_err(|e| internal("the store could not be read", &e))
+    fn told_of_the_door(&self) -> Door {
+        let certificates = self.certificates.as_ref();
+        Door {
+            address: certificates.map(|certificates| certificates.address().to_string()),
+            certificate_sha256: certificates
+                .map(|certificates| certificates.certificate().to_hex()),
+            reload_error: certificates.and_then(Certificates::error),
+            refusals: self.door.refusals(),
+        }
     }
 }
 
-/// Everything that the store must have before a build is queued, by field: the tops of trees, and records of
-/// what they were made from.
-fn trees(spec: &BuildSpec) -> Vec<(String, ObjectId)> {
-    let mut trees = vec![("spec.source".to_owned(), spec.source)];
-    let mut add = |field: String, input: &Input| {
-        trees.push((format!("{field}.tree"), input.tree));
-        trees.extend(
-            input
-                .derivation
-                .map(|record| (format!("{field}.derivation"), record)),
-        );
-    };
-    if let Image::Tree(image) = &spec.image {
-        add("spec.image_tree".to_owned(), image);
+/// The project that a submission names, if it names one.
+pub(super) fn named(project: &str) -> Result<Option<ProjectId>, Problem> {
+    match project {
+        "" => Ok(None),
+        name => Ok(Some(parse_project_name(name)?)),
     }
-    for (name, input) in spec.inputs.iter() {
-        add(format!("spec.inputs.{name}"), input);
-    }
-    trees
 }
 
-fn denied(identity: Identity, reasons: Vec<belljar_policy::Reason>) -> Problem {
+fn denied(identity: &Identity, reasons: Vec<belljar_policy::Reason>) -> Problem {
     let sentences: Vec<String> = reasons.iter().map(ToString::to_string).collect();
     tracing::warn!(%identity, ?sentences, "denied");
     let mut problem = Problem::denied(sentences.iter().map(String::as_str));

@@ -7,13 +7,14 @@ use bazel_remote_apis::google::bytestream::{
 };
 use belljar_cas::VerifyingRead;
 use belljar_core::{Invalid, ObjectId};
+use belljar_policy::Right;
 use belljar_wire::Problem;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::gate::identity;
+use super::Caller;
 use super::objects::Objects;
 use super::receive::{committed, length, receive};
-use super::resource::{Form, to_read};
+use super::resource::{Form, of_instance, to_read};
 use super::taker::{self, Outlet, Part};
 use super::zstd;
 use crate::tasks::Feed;
@@ -36,16 +37,20 @@ impl ByteStream for ByteStreams {
         &self,
         request: Request<ReadRequest>,
     ) -> Result<Response<Self::ReadStream>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let download = to_read(&request.resource_name).map_err(Problem::invalid)?;
+        let (named, name) = of_instance(&request.resource_name).map_err(Problem::invalid)?;
+        let project = caller.project("resource_name", named, &[Right::Read])?;
+        let shelf = self.0.of(project);
+        let download = to_read(name).map_err(Problem::invalid)?;
         let object = download.object;
         let (skip, take) = part(&request, object, download.form)?;
-        let permit = self.0.download().await?;
+        let permit = shelf.download().await?;
         let packing = match download.form {
             Form::Identity => None,
-            Form::Zstd => Some(self.0.zstd().await?),
+            Form::Zstd => Some(shelf.zstd().await?),
         };
-        let content = self.0.open(object).await?;
+        let content = shelf.open(object).await?;
         Ok(Response::new(taker::stream(
             "read",
             (permit, packing),
@@ -65,8 +70,8 @@ impl ByteStream for ByteStreams {
         &self,
         request: Request<Streaming<WriteRequest>>,
     ) -> Result<Response<WriteResponse>, Status> {
-        let caller = identity(&request)?;
-        let committed_size = receive(&self.0, caller, request.into_inner()).await?;
+        let caller = Caller::of(&request)?;
+        let committed_size = receive(&self.0, &caller, request.into_inner()).await?;
         Ok(Response::new(WriteResponse { committed_size }))
     }
 
@@ -74,9 +79,9 @@ impl ByteStream for ByteStreams {
         &self,
         request: Request<QueryWriteStatusRequest>,
     ) -> Result<Response<QueryWriteStatusResponse>, Status> {
-        let caller = identity(&request)?;
+        let caller = Caller::of(&request)?;
         let name = &request.get_ref().resource_name;
-        let (object, committed) = committed(&self.0, caller, name).await?;
+        let (object, committed) = committed(&self.0, &caller, name).await?;
         Ok(Response::new(QueryWriteStatusResponse {
             committed_size: length(committed.unwrap_or(object.size)),
             complete: committed.is_none(),

@@ -1,10 +1,13 @@
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::build::bazel::semver::SemVer;
 use belljar_core::bounds;
+use belljar_policy::Right;
+use belljar_wire::Problem;
 use reapi::capabilities_server::Capabilities;
 use tonic::{Request, Response, Status};
 
-use super::resource::check_instance;
+use super::Caller;
+use super::resource::instance;
 
 /// REAPI `Capabilities`: what is there, and nothing else.
 #[derive(Debug)]
@@ -16,8 +19,10 @@ impl Capabilities for ServerCapabilities {
         &self,
         request: Request<reapi::GetCapabilitiesRequest>,
     ) -> Result<Response<reapi::ServerCapabilities>, Status> {
-        check_instance(&request.get_ref().instance_name, 0)
-            .map_err(belljar_wire::Problem::invalid)?;
+        let named = instance(&request.get_ref().instance_name, 0).map_err(Problem::invalid)?;
+        if named.is_some() {
+            Caller::of(&request)?.project("instance_name", named, &Right::ALL)?;
+        }
         let version = |major, minor| {
             Some(SemVer {
                 major,

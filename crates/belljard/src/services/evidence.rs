@@ -7,17 +7,15 @@ use belljar_core::{BuildId, Digest, ObjectId, bounds};
 use belljar_engine::Engine;
 use belljar_engine::life::Build;
 use belljar_engine::queue::{Condition, Query, Record};
-use belljar_policy::Identity;
+use belljar_policy::Right;
 use belljar_wire::{BuildEvidence, Problem, parse_build_name, parse_evidence_name, v1};
 use prost::Message as _;
 use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status};
 use v1::evidence_service_server::EvidenceService;
 
-use super::access::{Access, Right};
 use super::blobs::unreadable;
-use super::gate::identity;
-use super::{internal, page, readlog, view};
+use super::{Caller, internal, page, readlog, view};
 use crate::peers::{LogFile, Trails};
 
 /// Builds on a page unless another number is asked for.
@@ -31,7 +29,6 @@ const WHAT: &str = "the audit trail could not be read";
 /// `belljar.v1.EvidenceService`.
 pub(crate) struct EvidenceRecords {
     pub(crate) engine: Engine,
-    pub(crate) access: Access,
     pub(crate) source: Arc<dyn BlobSource>,
     pub(crate) trails: Trails,
 }
@@ -42,10 +39,10 @@ impl EvidenceService for EvidenceRecords {
         &self,
         request: Request<v1::GetEvidenceRequest>,
     ) -> Result<Response<v1::BuildEvidence>, Status> {
-        let caller = identity(&request)?;
+        let caller = Caller::of(&request)?;
         let name = &request.get_ref().name;
         let id = parse_evidence_name(name).map_err(Problem::invalid)?;
-        let record = self.record(caller, name, &id).await?;
+        let record = self.record(&caller, name, &id).await?;
         let evidence = self.of(&record.build, bounds::INLINE_BUNDLE_BYTES).await?;
         Ok(Response::new((&evidence).into()))
     }
@@ -54,7 +51,7 @@ impl EvidenceService for EvidenceRecords {
         &self,
         request: Request<v1::ListEvidenceRequest>,
     ) -> Result<Response<v1::ListEvidenceResponse>, Status> {
-        let caller = identity(&request)?;
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let what = &request.artifact_sha256;
         let digest =
@@ -63,9 +60,7 @@ impl EvidenceService for EvidenceRecords {
             page::size(request.page_size, PAGE, bounds::EVIDENCE_PAGE).map_err(Problem::invalid)?;
         let before = page::position(&request.page_token, what).map_err(Problem::invalid)?;
         let query = Query {
-            conditions: self
-                .access
-                .narrow(caller, vec![Condition::Artifact(digest)]),
+            conditions: caller.narrow(vec![Condition::Artifact(digest)]),
             before,
             most,
         };
@@ -90,12 +85,12 @@ impl EvidenceService for EvidenceRecords {
         &self,
         request: Request<v1::ReadAuditTrailRequest>,
     ) -> Result<Response<v1::ReadAuditTrailResponse>, Status> {
-        let caller = identity(&request)?;
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let (offset, most) =
             readlog::range(request.offset, request.limit).map_err(Problem::invalid)?;
         let id = parse_build_name(&request.name).map_err(Problem::invalid)?;
-        let record = self.record(caller, &request.name, &id).await?;
+        let record = self.record(&caller, &request.name, &id).await?;
         let data = self.trail(&record.build, offset, most).await;
         Ok(Response::new(v1::ReadAuditTrailResponse {
             offset: request.offset,
@@ -105,10 +100,10 @@ impl EvidenceService for EvidenceRecords {
 }
 
 impl EvidenceRecords {
-    async fn record(&self, caller: Identity, name: &str, id: &BuildId) -> Result<Record, Status> {
+    async fn record(&self, caller: &Caller, name: &str, id: &BuildId) -> Result<Record, Status> {
         let found = self.engine.get(id).await;
         let found = found.map_err(|e| internal("the build could not be read", &e))?;
-        Ok(self.access.record(caller, Right::Read, name, found)?)
+        Ok(caller.record(Right::Read, name, found)?)
     }
 
     /// What is on record about a build, with its bundle if that has at most `most` bytes.

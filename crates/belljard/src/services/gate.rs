@@ -1,46 +1,47 @@
 use std::sync::Arc;
 
-use belljar_policy::{Identity, Policy};
+use belljar_policy::Policy;
 use belljar_wire::Problem;
 use tonic::service::Interceptor;
-use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
 
-/// Stands before every service: knows who calls by what the kernel noted when they connected (SO_PEERCRED,
-/// unix(7)), and turns away whom the operator has not listed.
+use super::Caller;
+use crate::listen::Peer;
+use crate::remote::{Door, Refusal};
+
+/// Stands before every service: knows who calls by what the connection proves, and turns away who is a
+/// member of no project.
 #[derive(Clone, Debug)]
-pub(crate) struct Gate(Arc<Policy>);
+pub(crate) struct Gate {
+    policy: Arc<Policy>,
+    door: Door,
+}
 
 impl Gate {
-    pub(crate) fn new(policy: Arc<Policy>) -> Self {
-        Self(policy)
+    pub(crate) fn new(policy: Arc<Policy>, door: Door) -> Self {
+        Self { policy, door }
     }
 }
 
 impl Interceptor for Gate {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let credentials = request
-            .extensions()
-            .get::<UdsConnectInfo>()
-            .and_then(|info| info.peer_cred);
-        let Some(credentials) = credentials else {
-            return Err(Problem::denied(["identity: the kernel does not tell who calls"]).into());
+        let peer = request.extensions().get::<Peer>();
+        let Some(identity) = peer.and_then(|peer| peer.0.clone()) else {
+            let why = "identity: the kernel does not tell who calls";
+            self.door.refused(Refusal::Identity, &"nobody", &why);
+            return Err(Problem::denied([why]).into());
         };
-        let uid = credentials.uid();
-        if !self.0.allows_uid(uid) {
-            tracing::warn!(uid, "turned away");
+        let grants = self.policy.grants(&identity);
+        if grants.is_empty() {
+            let what = "a member of no project";
+            self.door.refused(Refusal::Stranger, &identity, &what);
             let why = format!(
-                "identity: user id {uid} is not allowed here; the operator lists who is in `allowed_uids`"
+                "identity: {identity} is {what} here; the operator says who is in belljard.toml"
             );
             return Err(Problem::denied([why.as_str()]).into());
         }
-        request.extensions_mut().insert(Identity::Unix { uid });
+        let caller = Caller::new(identity, grants, self.door.clone());
+        request.extensions_mut().insert(caller);
         Ok(request)
     }
-}
-
-/// Who calls, as the gate noted it.
-pub(super) fn identity<T>(request: &Request<T>) -> Result<Identity, Status> {
-    let identity = request.extensions().get::<Identity>().copied();
-    identity.ok_or_else(|| Problem::denied(["identity: nobody has looked who calls"]).into())
 }

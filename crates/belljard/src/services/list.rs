@@ -3,13 +3,11 @@
 use belljar_core::{Timestamp, bounds};
 use belljar_engine::Engine;
 use belljar_engine::queue::{Condition, Query};
-use belljar_policy::Identity;
 use belljar_wire::{BuildState, Filter, Order, Problem, v1};
 use prost::Message as _;
 use tonic::Status;
 
-use super::access::Access;
-use super::{internal, page, view};
+use super::{Caller, internal, page, view};
 
 /// Builds on a page unless another number is asked for.
 const PAGE: usize = 50;
@@ -17,8 +15,7 @@ const PAGE: usize = 50;
 /// One page of the builds that the caller may see.
 pub(super) async fn builds(
     engine: &Engine,
-    access: &Access,
-    caller: Identity,
+    caller: &Caller,
     request: v1::ListBuildsRequest,
 ) -> Result<v1::ListBuildsResponse, Status> {
     let most = page::size(request.page_size, PAGE, bounds::LIST_PAGE).map_err(Problem::invalid)?;
@@ -26,7 +23,7 @@ pub(super) async fn builds(
     let filter = Filter::parse(&request.filter).map_err(Problem::invalid)?;
     let asked = filter.conditions().iter().map(condition).collect();
     let query = Query {
-        conditions: access.narrow(caller, asked),
+        conditions: caller.narrow(asked),
         before,
         most,
     };

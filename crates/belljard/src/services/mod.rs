@@ -1,11 +1,11 @@
 //! The gRPC services. Whatever comes in is parsed by `belljar-wire` or here, once; whoever calls is known
 //! before any service sees the call.
 
-mod access;
 mod batch;
 mod blobs;
 mod builds;
 mod bytestream;
+mod caller;
 mod capabilities;
 mod evidence;
 mod gate;
@@ -20,14 +20,16 @@ mod receive;
 mod resource;
 mod taker;
 mod tree;
+mod trees;
+mod vault;
 mod view;
 mod watch;
 mod zstd;
 
-pub(crate) use access::Access;
 pub(crate) use blobs::Blobs;
 pub(crate) use builds::Builds;
 pub(crate) use bytestream::ByteStreams;
+pub(crate) use caller::Caller;
 pub(crate) use capabilities::ServerCapabilities;
 pub(crate) use evidence::EvidenceRecords;
 pub(crate) use gate::Gate;
@@ -35,6 +37,8 @@ pub(crate) use health::health;
 pub(crate) use host::Host;
 pub(crate) use inputs::TreeMaker;
 pub(crate) use objects::Objects;
+pub(crate) use trees::Trees;
+pub(crate) use vault::Vault;
 pub(crate) use view::View;
 
 use std::error::Error;

@@ -2,7 +2,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use belljar_cas::{BlobSource, ReadError};
-use belljar_core::{Digest, ObjectId, bounds};
+use belljar_core::{Digest, ObjectId, ProjectId, bounds};
 use belljar_policy::Identity;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
@@ -10,44 +10,69 @@ use tonic::Status;
 
 use super::blobs::unreadable;
 use super::internal;
+use super::vault::{Share, Vault};
 use crate::peers::StoreClient;
 
-/// Objects, as callers find and give them: the one place where one is looked up for somebody. Cheap to
-/// clone; all clones share their bounds.
+/// Objects, as callers find and give them. Cheap to clone; all clones share their bounds.
 #[derive(Clone)]
 pub(crate) struct Objects {
-    source: Arc<dyn BlobSource>,
+    vault: Vault,
     /// Where what is given goes.
-    pub(super) store: StoreClient,
+    store: StoreClient,
     downloads: Arc<Semaphore>,
     zstd: Arc<Semaphore>,
+}
+
+/// The objects of one project: the one place where one is looked up for somebody.
+#[derive(Clone)]
+pub(super) struct Shelf {
+    objects: Objects,
+    share: Share,
 }
 
 /// An object being read, not yet verified.
 pub(super) type Content = Box<dyn Read + Send>;
 
 impl Objects {
-    pub(crate) fn new(source: Arc<dyn BlobSource>, store: StoreClient) -> Self {
+    pub(crate) fn new(vault: Vault, store: StoreClient) -> Self {
         Self {
-            source,
+            vault,
             store,
             downloads: Arc::new(Semaphore::new(bounds::DOWNLOADS)),
             zstd: Arc::new(Semaphore::new(bounds::ZSTD_STREAMS)),
         }
     }
 
+    /// What belongs to this project.
+    pub(super) fn of(&self, project: ProjectId) -> Shelf {
+        Shelf {
+            share: self.vault.of(project),
+            objects: self.clone(),
+        }
+    }
+}
+
+impl Shelf {
+    pub(super) fn project(&self) -> &ProjectId {
+        self.share.project()
+    }
+
+    /// Where what is given goes.
+    pub(super) fn store(&self) -> &StoreClient {
+        &self.objects.store
+    }
+
+    /// Gives the project what it has sent, see [`Share::take`].
+    pub(super) async fn take(&self, objects: &[ObjectId]) -> Result<(), Status> {
+        self.share.take(objects).await
+    }
+
     /// Those that are not there.
     pub(super) async fn missing(&self, mut asked: Vec<ObjectId>) -> Result<Vec<ObjectId>, Status> {
-        let found = self.with(move |source| {
-            let mut error = None;
-            asked.retain(|object| match source.contains(*object) {
-                Ok(found) => !found,
-                Err(failed) => {
-                    error = Some(failed);
-                    true
-                }
-            });
-            error.map_or(Ok(asked), Err)
+        let found = self.with(move |share| {
+            let mut there = share.has(&asked)?.into_iter();
+            asked.retain(|_| there.next() != Some(true));
+            Ok(asked)
         });
         let found: Result<Vec<ObjectId>, ReadError> = found.await?;
         found.map_err(|e| internal("the store could not be read", &e))
@@ -67,26 +92,26 @@ impl Objects {
     /// Does something with the objects, on a thread that may block.
     pub(super) async fn with<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&dyn BlobSource) -> T + Send + 'static,
+        work: impl FnOnce(&Share) -> T + Send + 'static,
     ) -> Result<T, Status> {
-        let source = self.source.clone();
-        let done = spawn_blocking(move || work(&*source)).await;
+        let share = self.share.clone();
+        let done = spawn_blocking(move || work(&share)).await;
         done.map_err(|e| internal("the store could not be read", &e))
     }
 
     /// The objects, for a thread that may block for longer.
     pub(super) fn source(&self) -> Arc<dyn BlobSource> {
-        self.source.clone()
+        Arc::new(self.share.clone())
     }
 
     /// A place among those that receive a stream.
     pub(super) async fn download(&self) -> Result<OwnedSemaphorePermit, Status> {
-        permit(&self.downloads).await
+        permit(&self.objects.downloads).await
     }
 
     /// A place among those whose content is packed or unpacked.
     pub(super) async fn zstd(&self) -> Result<OwnedSemaphorePermit, Status> {
-        permit(&self.zstd).await
+        permit(&self.objects.zstd).await
     }
 }
 
@@ -96,7 +121,12 @@ async fn permit(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status>
 }
 
 /// What an upload is known by in the store: nobody else's upload has it.
-pub(super) fn upload_key(caller: Identity, uuid: &str, object: ObjectId) -> Digest {
+pub(super) fn upload_key(
+    caller: &Identity,
+    project: &ProjectId,
+    uuid: &str,
+    object: ObjectId,
+) -> Digest {
     let hex = object.digest.to_hex();
-    Digest::of(format!("{caller}\n{uuid}\n{hex}/{}", object.size).as_bytes())
+    Digest::of(format!("{caller}\n{project}\n{uuid}\n{hex}/{}", object.size).as_bytes())
 }

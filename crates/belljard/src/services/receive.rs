@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use bazel_remote_apis::google::bytestream::WriteRequest;
 use belljar_core::{Invalid, ObjectId, bounds};
-use belljar_policy::Identity;
+use belljar_policy::Right;
 use belljar_wire::Problem;
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
-use super::objects::{Objects, upload_key};
-use super::refused;
-use super::resource::{Form, Upload, to_write};
+use super::objects::{Objects, Shelf, upload_key};
+use super::resource::{Form, Upload, of_instance, to_write};
 use super::zstd::{Malformed, Unpacker};
+use super::{Caller, refused};
 use crate::peers::{Put, PutError};
 
 /// How long a client may need for the next [`bounds::PACE_BYTES`].
@@ -21,10 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(bounds::PACE_SECONDS);
 /// Takes an upload to its end. Gives what `WriteResponse.committed_size` has to say.
 pub(super) async fn receive(
     objects: &Objects,
-    caller: Identity,
+    caller: &Caller,
     messages: Streaming<WriteRequest>,
 ) -> Result<i64, Status> {
-    let (upload, incoming) = Incoming::begin(messages).await?;
+    let (name, incoming) = Incoming::begin(messages).await?;
+    let (shelf, upload) = named(objects, caller, &name)?;
     let Upload { object, form, .. } = upload;
     if object.size > bounds::BLOB_BYTES {
         let reason = format!(
@@ -35,18 +36,18 @@ pub(super) async fn receive(
         return Err(Problem::invalid(Invalid::field("resource_name", reason)).into());
     }
     // REAPI: what is there already is answered at once.
-    if objects.contains(object).await? {
+    if shelf.contains(object).await? {
         return Ok(match form {
             Form::Identity => length(object.size),
             Form::Zstd => -1,
         });
     }
-    let key = upload_key(caller, &upload.uuid, object);
+    let key = upload_key(caller.identity(), shelf.project(), &upload.uuid, object);
     let permit = match form {
         Form::Identity => None,
-        Form::Zstd => Some(objects.zstd().await?),
+        Form::Zstd => Some(shelf.zstd().await?),
     };
-    let put = objects.store.resume(key, object, incoming.offset).await;
+    let put = shelf.store().resume(key, object, incoming.offset).await;
     let put = put.map_err(|e| refused(&e))?.map_err(|committed| {
         let due = format!("{committed} is due, as QueryWriteStatus says, or 0 to begin again");
         wrong_offset(incoming.offset, &due)
@@ -58,7 +59,17 @@ pub(super) async fn receive(
             packed(incoming, put, unpacker).await
         }
     };
-    taken.map(|()| length(object.size))
+    taken?;
+    // Before it is answered: who has sent it all has it.
+    shelf.take(&[object]).await?;
+    Ok(length(object.size))
+}
+
+/// Whose upload a resource name is, and which.
+fn named(objects: &Objects, caller: &Caller, name: &str) -> Result<(Shelf, Upload), Problem> {
+    let (project, rest) = of_instance(name)?;
+    let project = caller.project("resource_name", project, &[Right::Submit])?;
+    Ok((objects.of(project), to_write(rest)?))
 }
 
 /// A length as the protocol has it.
@@ -170,7 +181,7 @@ struct Incoming {
 }
 
 impl Incoming {
-    async fn begin(messages: Streaming<WriteRequest>) -> Result<(Upload, Self), Status> {
+    async fn begin(messages: Streaming<WriteRequest>) -> Result<(String, Self), Status> {
         let mut this = Self {
             messages,
             first: None,
@@ -186,14 +197,13 @@ impl Incoming {
         if first.resource_name.is_empty() {
             return Err(missing().into());
         }
-        let upload = to_write(&first.resource_name).map_err(Problem::invalid)?;
         this.name.clone_from(&first.resource_name);
         this.offset = u64::try_from(first.write_offset).map_err(|_| {
             let reason = format!("{} is not a position", first.write_offset);
             Problem::invalid(Invalid::field("write_offset", reason))
         })?;
         this.first = Some(first);
-        Ok((upload, this))
+        Ok((this.name.clone(), this))
     }
 
     /// The next content, and whether it is the last; none when the client has ended the stream.
@@ -267,16 +277,16 @@ impl Pace {
 /// How much of an upload is there.
 pub(super) async fn committed(
     objects: &Objects,
-    caller: Identity,
+    caller: &Caller,
     name: &str,
 ) -> Result<(ObjectId, Option<u64>), Status> {
-    let upload = to_write(name).map_err(Problem::invalid)?;
+    let (shelf, upload) = named(objects, caller, name)?;
     let object = upload.object;
-    if objects.contains(object).await? {
+    if shelf.contains(object).await? {
         return Ok((object, None));
     }
-    let key = upload_key(caller, &upload.uuid, object);
-    let committed = objects.store.committed(key, object).await;
+    let key = upload_key(caller.identity(), shelf.project(), &upload.uuid, object);
+    let committed = shelf.store().committed(key, object).await;
     Ok((object, Some(committed.map_err(|e| refused(&e))?)))
 }
 

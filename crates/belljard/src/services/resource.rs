@@ -1,7 +1,7 @@
 //! Names of blobs in REAPI: in `ByteStream` resource names and in digests.
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
-use belljar_core::{Digest, Invalid, ObjectId, bounds};
+use belljar_core::{Digest, Invalid, ObjectId, ProjectId, bounds};
 use reapi::digest_function::Value as DigestFunction;
 
 /// The digest functions by which a resource name may be qualified (REAPI v2, `DigestFunction`), but one.
@@ -30,20 +30,36 @@ pub(super) fn object(digest: &reapi::Digest) -> Result<ObjectId, Invalid> {
     })
 }
 
-/// What every REAPI request says beside its digests: there is one instance, and one digest function.
-pub(super) fn check_instance(instance: &str, function: i32) -> Result<(), Invalid> {
-    if !instance.is_empty() {
-        return Err(Invalid::field(
-            "instance_name",
-            "there is only the instance with the empty name",
-        ));
-    }
+/// Words that a resource name goes on with after the instance, or begins with if there is none.
+const KINDS: [&str; 3] = ["blobs", "uploads", "compressed-blobs"];
+
+/// What every REAPI request says beside its digests: the instance, which is a project, none for the only one
+/// of the caller; and the one digest function.
+pub(super) fn instance(name: &str, function: i32) -> Result<Option<ProjectId>, Invalid> {
+    let project = match name {
+        "" => None,
+        name => Some(ProjectId::new(name).map_err(|e| e.within("instance_name"))?),
+    };
     match DigestFunction::try_from(function) {
-        Ok(DigestFunction::Unknown | DigestFunction::Sha256) => Ok(()),
+        Ok(DigestFunction::Unknown | DigestFunction::Sha256) => Ok(project),
         _ => Err(Invalid::field(
             "digest_function",
             "only SHA256 is supported",
         )),
+    }
+}
+
+/// The instance of a resource name, and what follows it. Instances are projects, whose names have no `/` and
+/// are none of [`KINDS`].
+pub(super) fn of_instance(name: &str) -> Result<(Option<ProjectId>, &str), Invalid> {
+    match name.split_once('/') {
+        Some((first, rest)) if !KINDS.contains(&first) => {
+            let project = ProjectId::new(first).map_err(|e| {
+                Invalid::field("resource_name", format!("the instance is no project: {e}"))
+            })?;
+            Ok((Some(project), rest))
+        }
+        _ => Ok((None, name)),
     }
 }
 
@@ -141,7 +157,7 @@ fn unfit(parts: &[&str], due: &str) -> Invalid {
         "only the digest function SHA256 is supported, and is not named in a resource name"
             .to_owned()
     } else {
-        format!("`{due}` is due; there is only the instance with the empty name")
+        format!("`{due}` is due, with the project and `/` before it or without")
     };
     Invalid::field("resource_name", reason)
 }
@@ -180,16 +196,16 @@ mod tests {
             assert_eq!(to_write(&name), Ok(Upload { uuid, object, form }), "{name}");
         }
         for (bad, why) in [
-            (format!("main/blobs/{HASH}/0"), "empty name"),
+            (format!("main/blobs/{HASH}/0"), "is due"),
             (format!("blobs/{HASH}/00"), "number of bytes"),
             (format!("blobs/{HASH}/+1"), "number of bytes"),
             (format!("blobs/{HASH}/-1"), "number of bytes"),
             (format!("blobs/{}/1", &HASH[1..]), "hexadecimal"),
-            (format!("blobs/../{HASH}/1"), "empty name"),
+            (format!("blobs/../{HASH}/1"), "is due"),
             (format!("blobs/blake3/{HASH}/1"), "SHA256"),
             (format!("compressed-blobs/deflate/{HASH}/1"), "zstd"),
             (format!("compressed-blobs/{HASH}/1"), "zstd"),
-            (String::new(), "empty name"),
+            (String::new(), "is due"),
         ] {
             let invalid = to_read(&bad).unwrap_err();
             assert!(
@@ -214,11 +230,25 @@ mod tests {
     }
 
     #[test]
-    fn one_instance_one_function() {
-        assert!(check_instance("", 0).is_ok());
-        assert!(check_instance("", DigestFunction::Sha256.into()).is_ok());
-        assert!(check_instance("main", 0).is_err());
-        assert!(check_instance("", DigestFunction::Blake3.into()).is_err());
-        assert!(check_instance("", 4711).is_err());
+    fn instances_are_projects_and_there_is_one_function() {
+        let web = ProjectId::new("web").unwrap();
+        assert_eq!(instance("", 0), Ok(None));
+        assert_eq!(
+            instance("web", DigestFunction::Sha256.into()),
+            Ok(Some(web.clone()))
+        );
+        assert!(instance("a/b", 0).is_err() && instance("..", 0).is_err());
+        assert!(instance("", DigestFunction::Blake3.into()).is_err());
+        assert!(instance("", 4711).is_err());
+        for kind in KINDS {
+            let name = format!("{kind}/x/1");
+            assert_eq!(of_instance(&name), Ok((None, name.as_str())));
+            let named = format!("web/{name}");
+            assert_eq!(of_instance(&named), Ok((Some(web.clone()), name.as_str())));
+        }
+        assert_eq!(of_instance(""), Ok((None, "")));
+        for bad in ["/blobs/x/1", "../blobs/x/1", "W/blobs/x/1", "blobs:/x"] {
+            assert!(of_instance(bad).is_err(), "{bad}");
+        }
     }
 }

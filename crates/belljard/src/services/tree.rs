@@ -9,7 +9,7 @@ use prost::Message as _;
 use tonic::Status;
 
 use super::blobs::unreadable;
-use super::resource::{check_instance, object};
+use super::resource::object;
 use super::taker::{Stop, Taker};
 
 /// What `GetTree` was asked for.
@@ -24,8 +24,6 @@ pub(super) struct Walk {
 
 impl Walk {
     pub(super) fn parse(request: &reapi::GetTreeRequest) -> Result<Self, Problem> {
-        check_instance(&request.instance_name, request.digest_function)
-            .map_err(Problem::invalid)?;
         let missing = || Invalid::field("root_digest", "missing");
         let root = request.root_digest.as_ref().ok_or_else(missing)?;
         let root = object(root).map_err(|e| e.within("root_digest"))?;

@@ -95,6 +95,7 @@ pub(super) fn summary(listed: &Listed) -> BuildSummary {
         started: build.started,
         ended: build.ended,
         submitter: listed.submitter.clone(),
+        project: listed.project.clone(),
     }
 }
 
@@ -137,6 +138,7 @@ fn told(record: &Record, artifacts: Vec<Artifact>, steps: Vec<StepReport>) -> Bu
         ended: build.ended,
         submitter: submission.submitter.clone(),
         steps,
+        project: submission.project.clone(),
     }
 }
 

@@ -443,7 +443,7 @@ async fn the_capabilities_are_what_is_there() {
     let update = cache.action_cache_update_capabilities.unwrap();
     assert!(!update.update_enabled && capabilities.execution_capabilities.is_none());
     let named = reapi::GetCapabilitiesRequest {
-        instance_name: "main".to_owned(),
+        instance_name: "Main".to_owned(),
     };
     let refused = CapabilitiesClient::new(daemon.channel.clone())
         .get_capabilities(named)

@@ -2,6 +2,9 @@
 
 mod blobs;
 mod fakes;
+mod projects;
+mod remote;
+mod tls;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +14,8 @@ use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::google::bytestream as stream;
 use belljar_core::{BuildSpec, ImageKind, ObjectId, Recipe, bounds};
 use belljar_engine::queue::OpenError;
-use belljar_policy::Policy;
+use belljar_policy::{Access, Policy};
+use belljar_tree::{Directory, Name, SymlinkNode, SymlinkTarget};
 use belljar_wire::{BuildRecord, BuildState, DerivedTree, Problem, Reason, v1};
 use hyper_util::rt::TokioIo;
 use reapi::capabilities_client::CapabilitiesClient;
@@ -20,7 +24,6 @@ use stream::byte_stream_client::ByteStreamClient;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tonic::service::Interceptor as _;
-use tonic::transport::server::{Connected as _, UdsConnectInfo};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use v1::build_service_client::BuildServiceClient;
@@ -28,6 +31,8 @@ use v1::input_service_client::InputServiceClient;
 
 use crate::compose::{self, RunError};
 use crate::config::Config;
+use crate::listen::Peer;
+use crate::remote::Door;
 use crate::services::Gate;
 use crate::tasks::{self, Task};
 use fakes::{APP, Site};
@@ -150,6 +155,7 @@ impl Daemon {
         let request = v1::SubmitBuildRequest {
             request_id: request.to_owned(),
             spec: Some(spec),
+            project: String::new(),
         };
         Ok(self
             .builds()
@@ -229,6 +235,15 @@ fn digest(object: ObjectId) -> reapi::Digest {
     }
 }
 
+/// The message of a directory with a link in it, which depends on nothing else.
+fn tree() -> Vec<u8> {
+    let link = SymlinkNode {
+        name: Name::new("link").unwrap(),
+        target: SymlinkTarget::new("target").unwrap(),
+    };
+    Directory::new(vec![], vec![], vec![link]).unwrap().encode()
+}
+
 async fn site() -> (tempfile::TempDir, Site) {
     let directory = tempfile::tempdir().unwrap();
     let site = Site::start(directory.path());
@@ -240,7 +255,7 @@ async fn from_upload_to_evidence() {
     let (_directory, site) = site().await;
     let daemon = start(&site, "").await;
     let content: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
-    let (big, root) = (ObjectId::of(&content), ObjectId::of(b"a tree"));
+    let (big, root) = (ObjectId::of(&content), ObjectId::of(&tree()));
     let asked = reapi::FindMissingBlobsRequest {
         blob_digests: vec![digest(big), digest(root)],
         ..reapi::FindMissingBlobsRequest::default()
@@ -259,7 +274,7 @@ async fn from_upload_to_evidence() {
     let batch = reapi::BatchUpdateBlobsRequest {
         requests: vec![reapi::batch_update_blobs_request::Request {
             digest: Some(digest(root)),
-            data: b"a tree".to_vec(),
+            data: tree(),
             compressor: 0,
         }],
         ..reapi::BatchUpdateBlobsRequest::default()
@@ -338,8 +353,8 @@ async fn from_upload_to_evidence() {
 async fn a_restart_finds_what_was_there() {
     let (_directory, site) = site().await;
     let daemon = start(&site, "").await;
-    let root = ObjectId::of(b"tree");
-    daemon.write(root, b"tree", 10).await.unwrap();
+    let root = ObjectId::of(&tree());
+    daemon.write(root, &tree(), 10).await.unwrap();
     site.script.lock().unwrap().runs_on = true;
     let build = daemon.submit("r1", spec(root)).await.unwrap();
     while site.script.lock().unwrap().staged.is_empty() {
@@ -367,8 +382,8 @@ async fn a_spawner_that_hangs_up_costs_an_attempt() {
     let (_directory, site) = site().await;
     site.script.lock().unwrap().hangs_up = 1;
     let daemon = start(&site, "").await;
-    let root = ObjectId::of(b"tree");
-    daemon.write(root, b"tree", 10).await.unwrap();
+    let root = ObjectId::of(&tree());
+    daemon.write(root, &tree(), 10).await.unwrap();
     let build = daemon.submit("r1", spec(root)).await.unwrap();
     let (states, logs) = daemon.watch(&build).await;
     let last = states.last().unwrap();
@@ -385,8 +400,8 @@ async fn cancelling_ends_a_build_that_runs() {
     let (_directory, site) = site().await;
     site.script.lock().unwrap().runs_on = true;
     let daemon = start(&site, "").await;
-    let root = ObjectId::of(b"tree");
-    daemon.write(root, b"tree", 10).await.unwrap();
+    let root = ObjectId::of(&tree());
+    daemon.write(root, &tree(), 10).await.unwrap();
     let build = daemon.submit("r1", spec(root)).await.unwrap();
     let name = belljar_wire::build_name(&build.id);
     loop {
@@ -436,7 +451,7 @@ fn field(status: &Status) -> String {
 async fn submissions_are_refused_by_field() {
     let (_directory, site) = site().await;
     let daemon = start(&site, "[caps]\npids = 64").await;
-    let root = ObjectId::of(b"tree");
+    let root = ObjectId::of(&tree());
     let absent = daemon.submit("r1", greedy(root, 10)).await.unwrap_err();
     assert_eq!(
         Problem::from_status(&absent).reason,
@@ -444,7 +459,7 @@ async fn submissions_are_refused_by_field() {
         "{absent:?}"
     );
     assert!(absent.message().contains(&root.digest.to_hex()));
-    daemon.write(root, b"tree", 10).await.unwrap();
+    daemon.write(root, &tree(), 10).await.unwrap();
     let denied = daemon.submit("r1", greedy(root, 65)).await.unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied);
     assert!(
@@ -467,6 +482,7 @@ async fn submissions_are_refused_by_field() {
     let nothing = v1::SubmitBuildRequest {
         request_id: "r1".to_owned(),
         spec: None,
+        project: String::new(),
     };
     assert_eq!(
         field(&daemon.builds().submit_build(nothing).await.unwrap_err()),
@@ -523,15 +539,14 @@ async fn blobs_are_refused_by_reason() {
     daemon.write(object, b"content", 4).await.unwrap();
     let whole = format!("blobs/{}/7", object.digest.to_hex());
     assert_eq!(daemon.read_named(whole.clone(), 3).await.unwrap(), b"tent");
-    assert_eq!(
-        field(
-            &daemon
-                .read_named(format!("main/{whole}"), 0)
-                .await
-                .unwrap_err()
-        ),
-        "resource_name"
-    );
+    let elsewhere = daemon.read_named(format!("main/{whole}"), 0).await;
+    assert_eq!(elsewhere.unwrap_err().code(), Code::NotFound);
+    let named = daemon.read_named(format!("default/{whole}"), 0).await;
+    assert_eq!(named.unwrap(), b"content");
+    for bad in ["Main", "..", ""] {
+        let refused = daemon.read_named(format!("{bad}/{whole}"), 0).await;
+        assert_eq!(field(&refused.unwrap_err()), "resource_name");
+    }
     let gap = stream::WriteRequest {
         resource_name: format!(
             "uploads/u/blobs/{}/9",
@@ -667,7 +682,7 @@ async fn the_server_tells_what_it_is_and_refuses_what_the_host_cannot_hold() {
     assert!(!info.can_build && info.key_id == "SHA256:key" && info.slots == 2);
     assert_eq!(info.layers[0].hint, "boot a newer kernel");
     let refused = daemon
-        .submit("r1", spec(ObjectId::of(b"tree")))
+        .submit("r1", spec(ObjectId::of(&tree())))
         .await
         .unwrap_err();
     let problem = Problem::from_status(&refused);
@@ -690,26 +705,31 @@ async fn the_server_tells_what_it_is_and_refuses_what_the_host_cannot_hold() {
 
 #[tokio::test]
 async fn who_is_not_listed_is_turned_away() {
-    let own = belljar_sys::process::effective_uid();
-    let (stream, _other) = UnixStream::pair().unwrap();
-    let request = |info: Option<UdsConnectInfo>| {
+    let request = |peer: Option<Peer>| {
         let mut request = Request::new(());
-        info.map(|info| request.extensions_mut().insert(info));
+        peer.map(|peer| request.extensions_mut().insert(peer));
         request
     };
-    let gate = |uid| {
-        Gate::new(Arc::new(
-            Policy::new([uid], [ImageKind::Host], belljar_core::Limits::CEILING).unwrap(),
-        ))
-    };
-    assert!(gate(own).call(request(Some(stream.connect_info()))).is_ok());
-    let refused = gate(own + 1)
-        .call(request(Some(stream.connect_info())))
-        .unwrap_err();
-    assert_eq!(refused.code(), Code::PermissionDenied);
-    // Whoever is not known is nobody.
-    assert_eq!(
-        gate(own).call(request(None)).unwrap_err().code(),
-        Code::PermissionDenied
-    );
+    let somebody = |text: &str| Peer(Some(Arc::new(text.parse().unwrap())));
+    let access = Access::of_users([7]).unwrap();
+    let policy = Policy::new(access, [ImageKind::Host], belljar_core::Limits::CEILING).unwrap();
+    let mut gate = Gate::new(Arc::new(policy), Door::default());
+    assert!(gate.call(request(Some(somebody("unix:uid=7")))).is_ok());
+    // Whoever is not known is nobody, and so is who is not listed, also one whom a certificate vouches for.
+    for peer in [
+        None,
+        Some(Peer(None)),
+        Some(somebody("unix:uid=8")),
+        Some(somebody("x509:CN=unix:uid\\=7")),
+        Some(somebody("spiffe://td/unix")),
+    ] {
+        let refused = gate.call(request(peer.clone())).unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{peer:?}");
+    }
+    // What a caller says of itself in headers counts for nothing.
+    let mut forged = request(Some(somebody("unix:uid=8")));
+    forged
+        .metadata_mut()
+        .insert("x-belljar-principal", "unix:uid=7".parse().unwrap());
+    assert!(gate.call(forged).is_err());
 }

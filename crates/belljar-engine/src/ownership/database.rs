@@ -1,0 +1,205 @@
+use std::path::Path;
+use std::time::Duration;
+
+use belljar_core::{Digest, ProjectId};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+
+use super::OwnershipError;
+use crate::writer::Transactional;
+
+/// `BJOW`, in the header of every index (sqlite.org, "application_id").
+const APPLICATION_ID: i32 = 0x424a_4f57;
+/// The layout below.
+const LAYOUT: i32 = 1;
+
+// Digests are spread evenly: each table is one tree by project and digest, without a row id beside it.
+const TABLES: &str = "
+    CREATE TABLE projects (
+        number INTEGER PRIMARY KEY,
+        id     TEXT NOT NULL UNIQUE
+    ) STRICT;
+    CREATE TABLE objects (
+        project INTEGER NOT NULL REFERENCES projects (number),
+        digest  BLOB NOT NULL,
+        PRIMARY KEY (project, digest)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE trees (
+        project INTEGER NOT NULL REFERENCES projects (number),
+        digest  BLOB NOT NULL,
+        PRIMARY KEY (project, digest)
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// The connection that writes. Only its own thread touches it.
+pub(super) struct Writer(Connection);
+
+/// The connection that reads; it sees what was committed.
+#[derive(Debug)]
+pub(super) struct Reader(Connection);
+
+impl Writer {
+    /// Also says whether the file was made just now.
+    pub(super) fn open(path: &Path) -> Result<(Self, bool), OwnershipError> {
+        let failed = |source| OwnershipError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        let connection = Connection::open(path).map_err(failed)?;
+        let (application, layout, objects) = look(&connection).map_err(failed)?;
+        let new = (application, layout, objects) == (0, 0, 0);
+        let foreign = |what: String| OwnershipError::Foreign {
+            path: path.to_owned(),
+            what,
+        };
+        if !new && application != APPLICATION_ID {
+            return Err(foreign(
+                "not Belljar's index of objects by project".to_owned(),
+            ));
+        }
+        if !new && layout != LAYOUT {
+            return Err(foreign(format!(
+                "the index of objects has layout {layout}, this belljard knows layout {LAYOUT}"
+            )));
+        }
+        prepare(&connection, new).map_err(failed)?;
+        Ok((Self(connection), new))
+    }
+
+    pub(super) fn grant(
+        &mut self,
+        project: &ProjectId,
+        objects: &[Digest],
+    ) -> Result<(), OwnershipError> {
+        self.insert(
+            "INSERT OR IGNORE INTO objects (project, digest) VALUES (?1, ?2)",
+            project,
+            objects,
+        )
+    }
+
+    pub(super) fn grant_tree(
+        &mut self,
+        project: &ProjectId,
+        root: Digest,
+    ) -> Result<(), OwnershipError> {
+        self.insert(
+            "INSERT OR IGNORE INTO trees (project, digest) VALUES (?1, ?2)",
+            project,
+            &[root],
+        )
+    }
+
+    fn insert(
+        &mut self,
+        sql: &str,
+        project: &ProjectId,
+        digests: &[Digest],
+    ) -> Result<(), OwnershipError> {
+        // Several jobs share a transaction: what this one began must not stay if it fails in the middle.
+        let savepoint = self.0.savepoint()?;
+        savepoint
+            .prepare_cached("INSERT OR IGNORE INTO projects (id) VALUES (?1)")?
+            .execute(params![project.as_str()])?;
+        if let Some(number) = number(&savepoint, project)? {
+            let mut statement = savepoint.prepare_cached(sql)?;
+            for digest in digests {
+                statement.execute(params![number, digest.as_bytes()])?;
+            }
+        }
+        Ok(savepoint.commit()?)
+    }
+}
+
+impl Transactional for Writer {
+    fn begin(&mut self) -> rusqlite::Result<()> {
+        self.0.execute_batch("BEGIN IMMEDIATE")
+    }
+
+    fn commit(&mut self) -> rusqlite::Result<()> {
+        self.0.execute_batch("COMMIT")
+    }
+
+    fn roll_back(&mut self) {
+        // SQLite may have rolled back already; then this fails, and there is nothing to do.
+        if let Err(error) = self.0.execute_batch("ROLLBACK") {
+            tracing::debug!(%error, "no transaction to roll back");
+        }
+    }
+}
+
+impl Reader {
+    pub(super) fn open(path: &Path) -> Result<Self, OwnershipError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let opened = Connection::open_with_flags(path, flags)
+            .and_then(|connection| connection.busy_timeout(PATIENCE).map(|()| connection));
+        opened.map(Self).map_err(|source| OwnershipError::Open {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    pub(super) fn owns(
+        &self,
+        project: &ProjectId,
+        objects: &[Digest],
+    ) -> Result<Vec<bool>, OwnershipError> {
+        let sql = "SELECT 1 FROM objects WHERE project = ?1 AND digest = ?2";
+        self.are_there(sql, project, objects)
+    }
+
+    pub(super) fn owns_tree(
+        &self,
+        project: &ProjectId,
+        root: Digest,
+    ) -> Result<bool, OwnershipError> {
+        let sql = "SELECT 1 FROM trees WHERE project = ?1 AND digest = ?2";
+        Ok(self.are_there(sql, project, &[root])?.contains(&true))
+    }
+
+    fn are_there(
+        &self,
+        sql: &str,
+        project: &ProjectId,
+        digests: &[Digest],
+    ) -> Result<Vec<bool>, OwnershipError> {
+        // One snapshot, taken once, for all of them.
+        let snapshot = self.0.unchecked_transaction()?;
+        let Some(number) = number(&snapshot, project)? else {
+            return Ok(vec![false; digests.len()]);
+        };
+        let mut statement = snapshot.prepare_cached(sql)?;
+        let found = digests
+            .iter()
+            .map(|digest| statement.exists(params![number, digest.as_bytes()]));
+        Ok(found.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn number(connection: &Connection, project: &ProjectId) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT number FROM projects WHERE id = ?1")?
+        .query_row(params![project.as_str()], |row| row.get(0))
+        .optional()
+}
+
+fn look(connection: &Connection) -> rusqlite::Result<(i32, i32, i64)> {
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let objects =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok((pragma("application_id")?, pragma("user_version")?, objects))
+}
+
+fn prepare(connection: &Connection, new: bool) -> rusqlite::Result<()> {
+    connection.busy_timeout(PATIENCE)?;
+    connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    if new {
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {LAYOUT}; COMMIT"
+        ))?;
+    }
+    Ok(())
+}

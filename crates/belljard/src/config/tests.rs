@@ -1,0 +1,180 @@
+use super::*;
+use belljar_core::ProjectId;
+use belljar_policy::{Right, Rights};
+
+const GOOD: &str = r#"
+    socket = "/s/run/belljard/belljard.sock"
+    store_socket = "/s/run/store/store.sock"
+    spawner_socket = "/s/run/spawner/spawner.sock"
+    signer_socket = "/s/run/signer/signer.sock"
+    store_root = "/s/store"
+    receipts = "/s/receipts"
+    evidence = "/s/evidence"
+    state = "/s/daemon"
+    slots = 2
+    allowed_uids = [0]
+"#;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(Path::new("b.toml"), text).map_err(|e| crate::tasks::chain(&e))
+}
+
+#[test]
+fn what_is_left_out_has_a_default() {
+    let config = parse(GOOD).unwrap();
+    assert_eq!(config.policy.caps(), &Limits::CEILING);
+    let config = parse(&format!("{GOOD}\n[caps]\npids = 64")).unwrap();
+    assert_eq!(config.policy.caps().get().pids, 64);
+    assert_eq!(config.defaults.get().pids, 64, "no default beyond its cap");
+    let more = "[caps]\npids = 64\n[defaults]\npids = 32\ngrace_seconds = 1";
+    let config = parse(&format!("{GOOD}\n{more}")).unwrap();
+    let defaults = config.defaults.get();
+    assert_eq!((defaults.pids, defaults.grace_seconds), (32, 1));
+    assert_eq!(defaults.wall_seconds, Limits::DEFAULT.get().wall_seconds);
+    assert!(config.tls.is_none());
+    let config = parse(&GOOD.replace("[0]", "[1000]")).unwrap();
+    assert_eq!(
+        [0, 1000, 7].map(|uid| rights(&config, &format!("unix:uid={uid}"), "default")),
+        [Rights::ALL, Rights::ALL, Rights::NONE]
+    );
+    let config = parse(&GOOD.replace("allowed_uids = [0]", "")).unwrap();
+    assert_eq!(rights(&config, "unix:uid=0", "default"), Rights::ALL);
+}
+
+fn rights(config: &Config, who: &str, project: &str) -> Rights {
+    let grants = config.policy.grants(&who.parse().unwrap());
+    grants.with(&ProjectId::new(project).unwrap())
+}
+
+const TLS: &str = r#"
+    [[project]]
+    name = "web"
+    [[project.member]]
+    principal = "spiffe://td/web/*"
+    rights = ["read", "submit"]
+    [[project]]
+    name = "default"
+    [[project.member]]
+    principal = "x509:CN=ops"
+    rights = ["administer"]
+    [tls]
+    listen = "[::1]:8980"
+    certificate = "/t/cert"
+    key = "/t/key"
+    client_ca = "/t/ca"
+"#;
+
+#[test]
+fn projects_and_their_members() {
+    let config = parse(&format!("{GOOD}{TLS}")).unwrap();
+    assert_eq!(config.tls.as_ref().unwrap().listen.port(), 8980);
+    for (who, project, due) in [
+        ("spiffe://td/web/ci", "web", vec!["submit", "read"]),
+        ("spiffe://td/web/ci", "default", vec![]),
+        ("x509:CN=ops", "default", vec!["administer"]),
+        (
+            "unix:uid=0",
+            "default",
+            vec!["submit", "cancel", "read", "administer"],
+        ),
+        ("unix:uid=0", "web", vec![]),
+    ] {
+        let due: Rights = due
+            .into_iter()
+            .map(|name| Right::named(name).unwrap())
+            .collect();
+        assert_eq!(rights(&config, who, project), due, "{who} {project}");
+    }
+}
+
+#[test]
+fn mistakes_in_projects_and_tls_name_their_field() {
+    for (from, to, due) in [
+        ("\"web\"", "\"Web\"", "project[0].name"),
+        ("\"web\"", "\"blobs\"", "project[0].name"),
+        (
+            "\"web\"",
+            "\"default\"",
+            "project[1]: the project `default` is there twice",
+        ),
+        (
+            "spiffe://td/web/*",
+            "spiffe://td/*/web",
+            "project[0].member[0].principal",
+        ),
+        (
+            "spiffe://td/web/*",
+            "nobody",
+            "project[0].member[0].principal",
+        ),
+        (
+            "\"submit\"]",
+            "\"submit\", \"all\"]",
+            "project[0].member[0].rights",
+        ),
+        (
+            "\"submit\"]",
+            "\"submit\", \"read\"]",
+            "project[0].member[0].rights",
+        ),
+        (
+            "[\"administer\"]",
+            "[]",
+            "project[1]: project `default`: `x509:CN=ops` has no right",
+        ),
+        (
+            "x509:CN=ops",
+            "unix:uid=0",
+            "project[1]: project `default`: `unix:uid=0` is named twice",
+        ),
+        ("rights =", "right =", "right"),
+        ("[::1]:8980", "localhost:8980", "tls.listen"),
+        ("/t/key", "key", "tls.key"),
+        ("client_ca", "client_cas", "client_cas"),
+        ("client_ca = \"/t/ca\"", "", "client_ca"),
+    ] {
+        let error = parse(&format!("{GOOD}{}", TLS.replacen(from, to, 1))).unwrap_err();
+        assert!(error.contains(due), "{to}: {error}");
+    }
+}
+
+#[test]
+fn every_refusal_names_file_and_field() {
+    let with = |from: &str, to: &str| parse(&GOOD.replace(from, to)).unwrap_err();
+    for (error, due) in [
+        (
+            with("/s/run/belljard/belljard.sock", "127.0.0.1:8080"),
+            "TCP comes with mutual TLS",
+        ),
+        (
+            with("/s/run/belljard/belljard.sock", "tcp://0.0.0.0:1"),
+            "TCP comes with mutual TLS",
+        ),
+        (
+            with("/s/run/belljard/belljard.sock", "localhost:1"),
+            "TCP comes with mutual TLS",
+        ),
+        (with("slots", "listen = \"0.0.0.0:1\"\nslots"), "listen"),
+        (with("/s/daemon", "daemon"), "state"),
+        (with("slots = 2", "slots = 65"), "slots"),
+        (with("slots", "slot"), "slot"),
+        (
+            with("allowed_uids = [0]", "allowed_uids = [0]\n[caps]\npids = 0"),
+            "caps.pids",
+        ),
+        (
+            with("allowed_uids = [0]", "allowed_uids = [0]\n[caps]\nfoo = 0"),
+            "foo",
+        ),
+        (
+            with(
+                "allowed_uids = [0]",
+                "allowed_uids = [0]\n[caps]\npids = 9\n[defaults]\npids = 10",
+            ),
+            "defaults.pids: 10 is beyond the cap of 9",
+        ),
+    ] {
+        assert!(error.starts_with("b.toml"), "{error}");
+        assert!(error.contains(due), "{error}");
+    }
+}

@@ -1,0 +1,206 @@
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use belljar_core::{Invalid, bounds};
+use belljar_policy::Identity;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::server::TlsStream;
+
+use super::principal::{Holder, holder};
+use super::{Certificates, Door, Refusal};
+use crate::tasks::{self, Task};
+
+/// How long a handshake may take, and then the first byte after it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait when no connection can be taken, for want of descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+/// No connection lives longer, whatever its certificate says.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Connections of callers from elsewhere, each after its handshake.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    connections: mpsc::Receiver<RemoteStream>,
+    _accepting: Task,
+}
+
+/// One such connection. It ends with its certificate, or when nothing comes after the handshake.
+#[derive(Debug)]
+pub(crate) struct RemoteStream {
+    stream: TlsStream<TcpStream>,
+    identity: Arc<Identity>,
+    address: SocketAddr,
+    deadline: Pin<Box<Sleep>>,
+    /// When the certificate expires; none once that is the deadline.
+    expires: Option<Instant>,
+    _slot: OwnedSemaphorePermit,
+}
+
+/// Why a connection was not let in.
+#[derive(Debug, thiserror::Error)]
+enum Unfit {
+    #[error("the handshake was not finished in {} s", PATIENCE.as_secs())]
+    Slow,
+    #[error("{0}")]
+    Tls(io::Error),
+    #[error("no HTTP/2 was agreed on (ALPN)")]
+    Protocol,
+    #[error("{0}")]
+    Identity(Invalid),
+}
+
+/// Listens at the address of `certificates`.
+pub(crate) async fn listen(certificates: Certificates, door: Door) -> io::Result<Remote> {
+    let listener = TcpListener::bind(certificates.address()).await?;
+    let (sender, connections) = mpsc::channel(bounds::HANDSHAKES);
+    let accepting = tasks::start("accept", accept(listener, certificates, door, sender));
+    Ok(Remote {
+        connections,
+        _accepting: accepting,
+    })
+}
+
+/// Takes connections and lets each prove who it is, many at once: one that is slow holds up nobody else.
+async fn accept(
+    listener: TcpListener,
+    certificates: Certificates,
+    door: Door,
+    sender: mpsc::Sender<RemoteStream>,
+) {
+    let slots = Arc::new(Semaphore::new(bounds::REMOTE_CONNECTIONS));
+    let mut handshakes = JoinSet::new();
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be taken");
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        while handshakes.try_join_next().is_some() {}
+        let slot = match slots.clone().try_acquire_owned() {
+            Ok(slot) if handshakes.len() < bounds::HANDSHAKES => slot,
+            _ => {
+                door.refused(Refusal::Busy, &address, &"too many connections");
+                continue;
+            }
+        };
+        let (config, door, sender) = (certificates.config(), door.clone(), sender.clone());
+        handshakes.spawn(async move {
+            match admit(stream, address, config, slot).await {
+                // The daemon is about to end if nobody takes it.
+                Ok(connection) => drop(sender.send(connection).await),
+                Err(unfit @ Unfit::Identity(_)) => {
+                    door.refused(Refusal::Identity, &address, &unfit)
+                }
+                Err(unfit) => door.refused(Refusal::Handshake, &address, &unfit),
+            }
+        });
+    }
+}
+
+async fn admit(
+    stream: TcpStream,
+    address: SocketAddr,
+    config: Arc<ServerConfig>,
+    slot: OwnedSemaphorePermit,
+) -> Result<RemoteStream, Unfit> {
+    stream.set_nodelay(true).map_err(Unfit::Tls)?;
+    let stream = timeout(PATIENCE, TlsAcceptor::from(config).accept(stream)).await;
+    let stream = stream.map_err(|_| Unfit::Slow)?.map_err(Unfit::Tls)?;
+    let (_, session) = stream.get_ref();
+    if session.alpn_protocol() != Some(b"h2") {
+        return Err(Unfit::Protocol);
+    }
+    let certificate = session.peer_certificates().and_then(<[_]>::first);
+    let certificate = certificate
+        .ok_or_else(|| Unfit::Identity(Invalid::new("there is no client certificate")))?;
+    let Holder { identity, expires } = holder(certificate).map_err(Unfit::Identity)?;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let life = expires.saturating_sub(now).min(LONGEST);
+    tracing::info!(%identity, %address, "a caller from elsewhere");
+    Ok(RemoteStream {
+        stream,
+        identity: Arc::new(identity),
+        address,
+        deadline: Box::pin(sleep(PATIENCE)),
+        expires: Some(Instant::now() + life),
+        _slot: slot,
+    })
+}
+
+impl Remote {
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<RemoteStream>> {
+        self.connections.poll_recv(context)
+    }
+}
+
+impl RemoteStream {
+    pub(crate) fn identity(&self) -> Arc<Identity> {
+        self.identity.clone()
+    }
+
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        let over = self.deadline.as_mut().poll(context).is_ready();
+        if over {
+            let early = self.expires.is_some();
+            tracing::info!(identity = %self.identity, address = %self.address, early, "a connection is over");
+        }
+        over
+    }
+}
+
+impl AsyncRead for RemoteStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.is_over(context) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        if buffer.filled().len() > before
+            && let Some(expires) = self.expires.take()
+        {
+            self.deadline = Box::pin(sleep_until(expires));
+            // Registers the new deadline with whoever reads.
+            if self.is_over(context) {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for RemoteStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

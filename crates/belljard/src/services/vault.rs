@@ -1,0 +1,118 @@
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use belljar_cas::{BlobSource, ReadError};
+use belljar_core::{Digest, ObjectId, ProjectId};
+use belljar_engine::ownership::{Ownership, OwnershipError};
+use tonic::Status;
+
+use super::internal;
+
+/// The store's objects, each to be had by its own projects only. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Vault {
+    source: Arc<dyn BlobSource>,
+    ownership: Ownership,
+}
+
+/// The objects of one project: as a source of objects it has no others.
+#[derive(Clone)]
+pub(crate) struct Share {
+    vault: Vault,
+    project: ProjectId,
+}
+
+impl Vault {
+    pub(crate) fn new(source: Arc<dyn BlobSource>, ownership: Ownership) -> Self {
+        Self { source, ownership }
+    }
+
+    /// What belongs to this project.
+    pub(super) fn of(&self, project: ProjectId) -> Share {
+        Share {
+            vault: self.clone(),
+            project,
+        }
+    }
+}
+
+impl Share {
+    pub(super) fn project(&self) -> &ProjectId {
+        &self.project
+    }
+
+    /// For each of these objects, whether the project has it and it is there. Blocks on the disk.
+    pub(super) fn has(&self, objects: &[ObjectId]) -> Result<Vec<bool>, ReadError> {
+        let owned = self.owns(objects)?;
+        let there = objects.iter().zip(owned);
+        there
+            .map(|(object, owned)| Ok(owned && self.vault.source.contains(*object)?))
+            .collect()
+    }
+
+    /// For each of these objects, whether the project has it. Blocks on the disk.
+    pub(super) fn owns(&self, objects: &[ObjectId]) -> Result<Vec<bool>, ReadError> {
+        let digests: Vec<Digest> = objects.iter().map(|object| object.digest).collect();
+        let owned = self.vault.ownership.owns(&self.project, &digests);
+        let mut owned = owned.map_err(|error| unknown(objects.first().copied(), error))?;
+        // Everybody has the blob of no bytes (REAPI, "the empty blob").
+        let nothing = Digest::of(b"");
+        for (digest, owned) in digests.iter().zip(&mut owned) {
+            *owned |= *digest == nothing;
+        }
+        Ok(owned)
+    }
+
+    /// Whether the whole tree with this root was given to the project. Blocks on the disk.
+    pub(super) fn owns_tree(&self, root: ObjectId) -> Result<bool, ReadError> {
+        let owned = self.vault.ownership.owns_tree(&self.project, root.digest);
+        owned.map_err(|error| unknown(Some(root), error))
+    }
+
+    /// A record of the store's own, of which the project need not know anything. Blocks on the disk.
+    pub(super) fn record(&self, object: ObjectId) -> Result<Box<dyn Read + Send>, ReadError> {
+        self.vault.source.read(object)
+    }
+
+    /// Gives the project a tree that was made for it of what it has, and the record of that: it may build on
+    /// all of the tree, and see what its root is. Durable when this returns.
+    pub(super) async fn take_tree(&self, tree: ObjectId, record: ObjectId) -> Result<(), Status> {
+        self.take(&[record, tree]).await?;
+        let granted = self.vault.ownership.grant_tree(&self.project, tree.digest);
+        let granted = granted.await;
+        granted.map_err(|e| {
+            internal(
+                "the tree that was made could not be noted for the project",
+                &e,
+            )
+        })
+    }
+
+    /// Gives the project what it has sent: to send it is to have it. Durable when this returns.
+    pub(super) async fn take(&self, objects: &[ObjectId]) -> Result<(), Status> {
+        let digests = objects.iter().map(|object| object.digest).collect();
+        let granted = self.vault.ownership.grant(&self.project, digests).await;
+        granted.map_err(|e| internal("what came could not be noted for the project", &e))
+    }
+}
+
+impl BlobSource for Share {
+    fn read(&self, object: ObjectId) -> Result<Box<dyn Read + Send>, ReadError> {
+        if self.owns(&[object])? == [true] {
+            self.vault.source.read(object)
+        } else {
+            Err(ReadError::Missing(object))
+        }
+    }
+
+    fn contains(&self, object: ObjectId) -> Result<bool, ReadError> {
+        Ok(self.has(&[object])? == [true])
+    }
+}
+
+fn unknown(object: Option<ObjectId>, error: OwnershipError) -> ReadError {
+    ReadError::Io {
+        object: object.unwrap_or_else(|| ObjectId::of(b"")),
+        source: io::Error::other(error),
+    }
+}

@@ -1,0 +1,201 @@
+//! Certificates, and a client that has one.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use hyper_util::rt::TokioIo;
+use rcgen::string::Ia5String;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    SanType, date_time_ymd,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tonic::transport::{Channel, Endpoint};
+
+/// An authority.
+pub(super) struct Authority {
+    pub(super) pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate and its key, in PEM.
+#[derive(Clone)]
+pub(super) struct Pair {
+    pub(super) certificate: String,
+    pub(super) key: String,
+}
+
+impl Authority {
+    pub(super) fn new(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = named(name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self {
+            pem,
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    pub(super) fn server(&self, name: &str) -> Pair {
+        let mut params = named(name);
+        let host = Ia5String::try_from("localhost").unwrap();
+        params.subject_alt_names.push(SanType::DnsName(host));
+        self.sign(&params)
+    }
+
+    /// A client by its subject.
+    pub(super) fn subject(&self, name: &str) -> Pair {
+        self.client(name, &[], |_| ())
+    }
+
+    /// A client by its URI.
+    pub(super) fn spiffe(&self, uri: &str) -> Pair {
+        self.client("workload", &[uri], |_| ())
+    }
+
+    pub(super) fn client(
+        &self,
+        name: &str,
+        uris: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Pair {
+        let mut params = named(name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        for uri in uris {
+            let uri = Ia5String::try_from(*uri).unwrap();
+            params.subject_alt_names.push(SanType::URI(uri));
+        }
+        change(&mut params);
+        self.sign(&params)
+    }
+
+    fn sign(&self, params: &CertificateParams) -> Pair {
+        let key = KeyPair::generate().unwrap();
+        Pair {
+            certificate: params.signed_by(&key, &self.issuer).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
+    }
+}
+
+fn named(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    if !name.is_empty() {
+        params.distinguished_name.push(DnType::CommonName, name);
+    }
+    params
+}
+
+pub(super) fn expired(params: &mut CertificateParams) {
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(2020, 1, 2);
+}
+
+/// What the daemon listens with.
+pub(super) struct Served {
+    pub(super) authority: Authority,
+    pub(super) clients: Authority,
+    pub(super) address: SocketAddr,
+}
+
+impl Served {
+    /// Authorities, and the server's files below `directory`.
+    pub(super) fn new(directory: &Path) -> Self {
+        let (authority, clients) = (Authority::new("servers"), Authority::new("clients"));
+        write(directory, "ca", &clients.pem);
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let this = Self {
+            authority,
+            clients,
+            address: free.local_addr().unwrap(),
+        };
+        this.renew(directory, "first");
+        this
+    }
+
+    /// Another certificate for the server.
+    pub(super) fn renew(&self, directory: &Path, name: &str) {
+        let pair = self.authority.server(name);
+        write(directory, "key", &pair.key);
+        write(directory, "cert", &pair.certificate);
+    }
+
+    /// The table `[tls]`.
+    pub(super) fn table(&self, directory: &Path) -> String {
+        let at = directory.display();
+        format!(
+            "\n[tls]\nlisten = \"{}\"\ncertificate = \"{at}/cert\"\nkey = \"{at}/key\"\nclient_ca = \"{at}/ca\"\n",
+            self.address
+        )
+    }
+
+    pub(super) async fn connect(&self, pair: &Pair) -> Result<Channel, tonic::transport::Error> {
+        self.connect_as(Some(pair), &[b"h2"]).await
+    }
+
+    pub(super) async fn connect_as(
+        &self,
+        pair: Option<&Pair>,
+        protocols: &[&[u8]],
+    ) -> Result<Channel, tonic::transport::Error> {
+        let (connector, address) = (
+            TlsConnector::from(self.config(pair, protocols)),
+            self.address,
+        );
+        let connect = tower::service_fn(move |_| {
+            let connector = connector.clone();
+            async move {
+                let stream = TcpStream::connect(address).await?;
+                let host = ServerName::try_from("localhost").unwrap();
+                connector.connect(host, stream).await.map(TokioIo::new)
+            }
+        });
+        Endpoint::from_static("http://localhost")
+            .connect_with_connector(connect)
+            .await
+    }
+
+    /// The name in the certificate that the server shows now.
+    pub(super) async fn shown(&self, pair: &Pair) -> CertificateDer<'static> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let host = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(self.config(Some(pair), &[b"h2"]));
+        let stream = connector.connect(host, stream).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].clone()
+    }
+
+    fn config(&self, pair: Option<&Pair>, protocols: &[&[u8]]) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        let authority = CertificateDer::from_pem_slice(self.authority.pem.as_bytes()).unwrap();
+        roots.add(authority).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match pair {
+            Some(pair) => {
+                let chain = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap();
+                let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+                builder.with_client_auth_cert(vec![chain], key).unwrap()
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        Arc::new(config)
+    }
+}
+
+pub(super) fn write(directory: &Path, name: &str, text: &str) {
+    let path = directory.join(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
