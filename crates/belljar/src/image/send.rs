@@ -100,7 +100,6 @@ pub(crate) async fn missing(client: &Client, objects: &[ObjectId]) -> Result<Vec
             instance_name: client.instance(),
             blob_digests: asked.iter().copied().map(reapi_digest).collect(),
             digest_function: sha256(),
-            ..Default::default()
         };
         let answer = client.blobs.clone().find_missing_blobs(call(request)).await;
         let answer = answer.map_err(|status| client::Error::call(ASKING, &status))?;
