@@ -118,6 +118,7 @@ pub(crate) fn receipt() -> Receipt {
             unchanged: Some(true),
         },
         inputs: Inputs::default(),
+        derivations: Vec::new(),
         enforcement: Some(enforcement()),
         self_probes: ["bpf", "keyctl", "mount", "ptrace", "unshare"]
             .map(|name| SelfProbe {

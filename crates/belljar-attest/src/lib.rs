@@ -32,6 +32,7 @@
 mod account;
 mod builder;
 mod bundle;
+mod derivations;
 mod dsse;
 #[cfg(test)]
 mod fixture;

@@ -4,6 +4,8 @@ use belljar_core::{BuildSpec, Digest, RelPath, bounds};
 use belljar_plan::signer::Asserted;
 use belljar_plan::{EnforcementReport, LogRecord, OutputKind, Plan, Receipt, RootFsRecord};
 
+use crate::derivations;
+
 /// What a statement needs beside its arguments, once nothing speaks against it.
 pub(crate) struct Attestable<'a> {
     pub(crate) spec: Digest,
@@ -58,6 +60,9 @@ pub(crate) fn check<'a>(
     }
     ending(&plan, receipt, &mut against);
     outputs(&plan, receipt, &mut against);
+    for reason in derivations::mismatches(spec, receipt) {
+        against.add(reason);
+    }
     texts(receipt, asserted, &mut against);
 
     let digests = (spec.digest(), plan.digest(), receipt.canonical());

@@ -3,6 +3,7 @@ use belljar_plan::signer::Asserted;
 use belljar_plan::{OutputKind, Plan, Receipt, RootFsRecord};
 use serde_json::{Map, Value, json};
 
+use crate::derivations;
 use crate::objections::{self, Attestable};
 use crate::statement::{PREDICATE_TYPE, STATEMENT_TYPE};
 use crate::{BuilderConfig, Mode, Statement};
@@ -42,7 +43,7 @@ impl Statement {
                     "buildType": builder.build_type(),
                     "externalParameters": spec,
                     "internalParameters": internal_parameters(spec, receipt, asserted, &facts),
-                    "resolvedDependencies": dependencies(receipt, builder),
+                    "resolvedDependencies": dependencies(spec, receipt, builder),
                 },
                 "runDetails": {
                     "builder": {
@@ -126,7 +127,7 @@ fn internal_parameters(
 }
 
 /// Everything that the build could read: complete, unless the root file system is the host's.
-fn dependencies(receipt: &Receipt, builder: &BuilderConfig) -> Vec<Value> {
+fn dependencies(spec: &BuildSpec, receipt: &Receipt, builder: &BuilderConfig) -> Vec<Value> {
     let mut all = vec![
         tree(SOURCE, receipt.input.tree, None),
         rootfs(receipt, builder),
@@ -135,6 +136,7 @@ fn dependencies(receipt: &Receipt, builder: &BuilderConfig) -> Vec<Value> {
     all.extend(
         inputs.map(|(name, input)| tree(&format!("{INPUTS}{name}"), input.tree, input.derivation)),
     );
+    all.extend(derivations::packages(spec, receipt));
     all
 }
 

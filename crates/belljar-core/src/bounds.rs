@@ -22,6 +22,10 @@ pub const SCRIPT_BYTES: usize = 64 * 1024;
 pub const INPUTS: usize = 16;
 /// Most trees of one attempt: sources, root file system, further inputs.
 pub const ATTEMPT_TREES: usize = 2 + INPUTS;
+/// Largest lock file of a package manager, in bytes.
+pub const LOCK_BYTES: usize = 16 * 1024 * 1024;
+/// Most packages in one lock file.
+pub const LOCK_PACKAGES: usize = 10_000;
 /// Most declared outputs of one build.
 pub const DECLARED_OUTPUTS: usize = 256;
 /// Most declared outputs of one build that are patterns.
@@ -112,8 +116,11 @@ pub const WATCHERS: usize = 256;
 pub const WATCH_LAG: usize = 1024;
 /// Log bytes in one `WatchBuild` message.
 pub const LOG_CHUNK_BYTES: usize = 32 * 1024;
-/// Largest receipt, in bytes: ten thousand outputs with all their names fit.
-pub const RECEIPT_BYTES: usize = 16 * 1024 * 1024;
+/// Largest receipt, in bytes: ten thousand outputs with all their names, and the records of derivations, fit.
+pub const RECEIPT_BYTES: usize = 32 * 1024 * 1024;
+/// Most bytes of records of derivations in one receipt: with what a statement says about each package they fit
+/// a bundle.
+pub const RECEIPT_DERIVATION_BYTES: usize = 10 * 1024 * 1024;
 /// Longest all paths and link targets of one build's outputs may be together, in bytes: with the most
 /// entries and every byte escaped they fit a receipt.
 pub const OUTPUT_NAMES_BYTES: usize = 4 * 1024 * 1024;
@@ -172,13 +179,13 @@ pub const WAITING_PIECES: usize = 2;
 pub const DERIVATIONS: usize = 4;
 /// Longest that one derivation may take, in seconds.
 pub const DERIVATION_SECONDS: u64 = 600;
-/// Largest record of a derivation, in bytes.
-pub const DERIVATION_BYTES: usize = 4 * 1024 * 1024;
+/// Largest record of a derivation, in bytes: one of the most packages that a lock file may name fits.
+pub const DERIVATION_BYTES: usize = 8 * 1024 * 1024;
 /// Most objects that one derivation reads.
 pub const DERIVATION_OBJECTS: usize = 20_000;
 /// Longest all facts of one derivation may be together, in bytes of JSON: with the objects that were read
 /// they fit its record.
-pub const FACT_BYTES: usize = 1024 * 1024;
+pub const FACT_BYTES: usize = 5 * 1024 * 1024;
 /// Longest all paths and link targets that come out of one derivation may be together, in bytes.
 pub const UNPACKED_NAMES_BYTES: usize = 64 * 1024 * 1024;
 /// Most entries that may come out of one derivation, with those that later ones replace.

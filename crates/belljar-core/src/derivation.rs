@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Invalid, ObjectId, bounds, canonical_json};
+use crate::{Invalid, ObjectId, Sha512Digest, bounds, canonical_json};
 
 /// How the store shall make a tree out of objects that it has. The same recipe gives the same tree and
 /// the same record.
@@ -22,6 +22,23 @@ pub enum Recipe {
         index: ObjectId,
         /// Which of its images.
         platform: Platform,
+    },
+    /// The packages that a `Cargo.lock` names, as a directory source with the configuration that points to
+    /// it.
+    CargoLock {
+        /// The lock file.
+        lock: ObjectId,
+        /// A `Directory` message (REAPI v2) with the archives of all packages in it. Which is which is told by
+        /// their digests, not by their names.
+        packages: ObjectId,
+    },
+    /// The packages that a `package-lock.json` or `npm-shrinkwrap.json` names, as a cache of npm's. Optional
+    /// ones that are for some systems only may be missing.
+    NpmLock {
+        /// The lock file.
+        lock: ObjectId,
+        /// As for [`Recipe::CargoLock`].
+        packages: ObjectId,
     },
 }
 
@@ -66,6 +83,22 @@ pub enum Fact {
         config: ObjectId,
         /// Its layers, the lowest first.
         layers: Vec<ObjectId>,
+    },
+    /// A package of a lock file, whose archive had the digest that stands there.
+    Package {
+        /// Its package URL (ECMA-427).
+        purl: String,
+        /// Its archive.
+        archive: ObjectId,
+        /// The archive's SHA-512, where the lock file has that.
+        sha512: Option<Sha512Digest>,
+        /// Where the lock file says that it was; nobody has looked.
+        location: String,
+    },
+    /// A package of a lock file that was not given and is not needed on every system.
+    LeftOut {
+        /// Its package URL.
+        purl: String,
     },
 }
 

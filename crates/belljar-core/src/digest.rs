@@ -13,7 +13,7 @@ pub struct Digest([u8; 32]);
 
 /// A SHA-512 digest: the second digest that provenance gives for each subject.
 /// Written `sha512:` and 128 lower-case hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Sha512Digest([u8; 64]);
 

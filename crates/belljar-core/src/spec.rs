@@ -169,6 +169,9 @@ impl fmt::Display for ImageKind {
 }
 
 impl Inputs {
+    /// The directory below which a build sees them.
+    pub const DIR: &'static str = "/deps";
+
     /// Takes `inputs` if there are not too many.
     ///
     /// # Errors

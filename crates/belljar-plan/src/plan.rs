@@ -12,7 +12,7 @@ use crate::store::StagedTree;
 /// names none below it.
 pub const WORKDIR: &str = "/build";
 /// Where further inputs are mounted, each read-only at its name.
-pub const INPUTS_DIR: &str = "/deps";
+pub const INPUTS_DIR: &str = Inputs::DIR;
 /// The build user's home directory, empty at the start.
 pub const HOME: &str = "/home/build";
 /// The build user's name.

@@ -1,6 +1,6 @@
 use belljar_core::{
-    AttemptId, CanonicalError, Digest, Image, Inputs, Invalid, ObjectId, Outcome, RelPath,
-    Sha512Digest, Timestamp, bounds, canonical_json,
+    AttemptId, CanonicalError, Derivation, Digest, Image, Inputs, Invalid, ObjectId, Outcome,
+    RelPath, Sha512Digest, Timestamp, bounds, canonical_json,
 };
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,8 @@ pub struct Receipt {
     pub input: InputRecord,
     /// The further trees that were mounted, by name.
     pub inputs: Inputs,
+    /// The store's own records of how it made trees that the build saw, each once, sorted by their digests.
+    pub derivations: Vec<Derivation>,
     /// What was read back at the barrier; none if the attempt ended before.
     pub enforcement: Option<EnforcementReport>,
     /// What was tried from inside, and had to fail; empty if the attempt ended before.

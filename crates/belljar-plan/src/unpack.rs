@@ -48,6 +48,13 @@ pub enum Said {
     },
     /// The file that was begun is complete.
     FileEnd {},
+    /// A file that is not executable, with the content of an object that was given before.
+    Given {
+        /// Where.
+        path: RelPath,
+        /// The object.
+        object: ObjectId,
+    },
     /// A symbolic link. It takes the place of another file or link.
     Symlink {
         /// Where.

@@ -170,6 +170,7 @@ mod tests {
                 unchanged: None,
             },
             inputs: Inputs::default(),
+            derivations: Vec::new(),
             enforcement: None,
             self_probes: Vec::new(),
             steps: Vec::new(),

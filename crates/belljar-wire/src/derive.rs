@@ -4,7 +4,7 @@ use belljar_core::{Dropped, Input, Invalid, ObjectId, Recipe};
 
 use crate::numbers::{required, signed, unsigned};
 use crate::v1;
-use v1::derive_tree_request::{Oci, Recipe as Wire, Tar};
+use v1::derive_tree_request::{CargoLock, NpmLock, Oci, Recipe as Wire, Tar};
 
 /// A tree that was made: the parsed form of `belljar.v1.DeriveTreeResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,14 @@ impl TryFrom<v1::DeriveTreeRequest> for Recipe {
                     .parse()
                     .map_err(|e: Invalid| e.within("oci.platform"))?,
             }),
+            Wire::CargoLock(CargoLock { lock, packages }) => Ok(Self::CargoLock {
+                lock: object("cargo_lock.lock", lock)?,
+                packages: object("cargo_lock.packages", packages)?,
+            }),
+            Wire::NpmLock(NpmLock { lock, packages }) => Ok(Self::NpmLock {
+                lock: object("npm_lock.lock", lock)?,
+                packages: object("npm_lock.packages", packages)?,
+            }),
         }
     }
 }
@@ -46,6 +54,14 @@ impl From<&Recipe> for v1::DeriveTreeRequest {
             Recipe::Oci { index, platform } => Wire::Oci(Oci {
                 index: Some((*index).into()),
                 platform: platform.to_string(),
+            }),
+            Recipe::CargoLock { lock, packages } => Wire::CargoLock(CargoLock {
+                lock: Some((*lock).into()),
+                packages: Some((*packages).into()),
+            }),
+            Recipe::NpmLock { lock, packages } => Wire::NpmLock(NpmLock {
+                lock: Some((*lock).into()),
+                packages: Some((*packages).into()),
             }),
         };
         Self {

@@ -7,7 +7,7 @@ use belljar_core::{BuildId, Digest, Invalid};
 use belljar_wire::{BuildState, Layer, LayerVerdict, Reason, build_name};
 
 use crate::watch::doing;
-use crate::{client, embedded, exit, fetch, log, manifest, source, upload, watch};
+use crate::{client, deps, embedded, exit, fetch, log, manifest, source, upload, watch};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,9 @@ pub(crate) enum Error {
     /// The sources.
     #[error(transparent)]
     Source(#[from] source::Error),
+    /// Lock files and their packages.
+    #[error(transparent)]
+    Deps(#[from] deps::Error),
     /// Embedded mode.
     #[error("{whom}{source}", whom = if *looked { "no daemon answers, and " } else { "" })]
     Embedded {
@@ -125,6 +128,8 @@ impl Error {
         match self {
             Self::Usage(_) | Self::Manifest(_) | Self::NoImage { .. } => exit::USAGE,
             Self::Source(error) | Self::Upload(upload::Error::Source(error)) => of_source(error),
+            Self::Deps(error) if error.is_usage() => exit::USAGE,
+            Self::Deps(_) => exit::LOCAL_FILE,
             Self::Embedded { source, .. } => of_embedded(source),
             Self::Client(error)
             | Self::Upload(upload::Error::Daemon(error))
@@ -168,6 +173,7 @@ impl Error {
                 Some("it is made by the first: belljar image import FILE --name NAME")
             }
             Self::Source(error) | Self::Upload(upload::Error::Source(error)) => error.hint(),
+            Self::Deps(error) => error.hint(),
             Self::Embedded { source, .. } => source.hint(),
             Self::Client(client::Error::Connect { .. }) => {
                 Some("start the daemon, or name another one by --socket or --server")

@@ -1,7 +1,7 @@
 //! The command line of Belljar: submits builds, brings artifacts and evidence home, verifies them.
 //!
-//! * [`run`] is the whole way of one build: [`manifest`] → [`source`] → [`target`] → [`submission`] → [`watch`]
-//!   → [`home`].
+//! * [`run`] is the whole way of one build: [`manifest`] → [`source`] → [`deps`] → [`target`] → [`submission`] →
+//!   [`watch`] → [`home`].
 //! * [`image`] takes root file systems into the store and names them in a `belljar.lock`.
 //! * [`verbs`] are parts of that way for builds of a daemon, [`audit`] tells a build's story.
 //! * [`embedded`] starts all processes where no daemon runs.
@@ -11,6 +11,7 @@ mod address;
 mod audit;
 mod cli;
 mod client;
+mod deps;
 mod doctor;
 mod embedded;
 mod error;

@@ -1,12 +1,14 @@
 //! From a source directory to a build that a daemon has accepted.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use belljar_core::{Invalid, RelPath, RequestId};
+use belljar_core::{Inputs, Invalid, RelPath, RequestId};
 use belljar_wire::{BuildRecord, Layer, LayerVerdict, ServerInfo};
 
 use crate::client::{self, Client};
+use crate::deps::{self, Supply};
 use crate::error::Error;
 use crate::image;
 use crate::manifest::Manifest;
@@ -23,6 +25,7 @@ pub(crate) struct Prepared<'a> {
     manifest: Manifest,
     /// What is in it.
     pub(crate) sources: Arc<Sources>,
+    supplies: Vec<Supply>,
 }
 
 /// Reads and hashes what is to be built; `output` is no source.
@@ -45,15 +48,18 @@ pub(crate) fn prepare<'a>(
     let how = match sources.listed_by {
         ListedBy::Git => "as git lists them",
         ListedBy::Walk => "everything that is there",
+        ListedBy::Lock => "as a lock file names them",
     };
     terminal.phase(&format!(
         "source files: {} ({how}), tree {}",
         sources.files.len(),
         sources.tree.digest
     ));
+    let supplies = deps::supply(dir, manifest.deps(), &sources, terminal)?;
     Ok(Prepared {
         dir,
         manifest,
+        supplies,
         sources: Arc::new(sources),
     })
 }
@@ -131,9 +137,10 @@ pub(crate) async fn submit(
         "uploaded {} of {} blobs ({} bytes); the rest was there",
         uploaded.blobs, uploaded.of, uploaded.bytes
     ));
+    let inputs = inputs(client, &prepared.supplies, terminal).await?;
     let manifest = prepared.manifest.clone();
     let spec = manifest
-        .spec(prepared.sources.tree, &server.default_limits)
+        .spec(prepared.sources.tree, inputs, &server.default_limits)
         .map_err(|e| client::Error::answer("reading the server's limits", e))?;
     let request_id = match request_id {
         Some(given) => given.clone(),
@@ -150,6 +157,34 @@ pub(crate) async fn submit(
         return Err(client::Error::answer("submitting the build", invalid).into());
     }
     Ok((server, submitted))
+}
+
+/// Sends what the daemon lacks of the packages of lock files, and has inputs made of them.
+async fn inputs(
+    client: &Client,
+    supplies: &[Supply],
+    terminal: &mut Terminal,
+) -> Result<Inputs, Error> {
+    let unusable = |invalid| client::Error::answer("making a tree", invalid);
+    let mut inputs = BTreeMap::new();
+    for supply in supplies {
+        let uploaded = upload::upload(client, &supply.packages).await?;
+        terminal.phase(&format!(
+            "{}: uploaded {} of {} blobs ({} bytes); having its packages laid out",
+            supply.file.path, uploaded.blobs, uploaded.of, uploaded.bytes
+        ));
+        let made = client.derive(&supply.recipe()).await?;
+        let name = supply.file.input().map_err(unusable)?;
+        terminal.phase(&format!(
+            "{}: {} entries for {}/{name}, tree {}",
+            supply.file.path,
+            made.entries,
+            Inputs::DIR,
+            made.input.tree.digest
+        ));
+        inputs.insert(name, made.input);
+    }
+    Ok(Inputs::new(inputs).map_err(unusable)?)
 }
 
 #[cfg(test)]

@@ -48,6 +48,12 @@ const NEEDS: &[Need] = &[
         is_there: || Ok(shell::find("mmdebstrap").is_some()),
     },
     Need {
+        what: "npm and Node.js (bring the packages of the tests' lock files)",
+        packages: &["nodejs", "npm"],
+        steps: &[Step::Test],
+        is_there: || Ok(shell::find("npm").is_some() && shell::find("node").is_some()),
+    },
+    Need {
         what: "openssl (verifies signatures independently)",
         packages: &["openssl"],
         steps: &[Step::Test],

@@ -17,6 +17,7 @@ pub(crate) const ARROWS: &[(&str, Allowed)] = &[
     ("belljar-core", Allowed::Only(&[])),
     ("belljar-sys", Allowed::Only(&[])),
     ("belljar-tree", Allowed::Only(&["belljar-core"])),
+    ("belljar-lock", Allowed::Only(&["belljar-core"])),
     ("belljar-plan", Allowed::Only(&["belljar-core"])),
     ("belljar-policy", Allowed::Only(&["belljar-core"])),
     ("belljar-wire", Allowed::Only(&["belljar-core"])),
@@ -34,6 +35,7 @@ pub(crate) const ARROWS: &[(&str, Allowed)] = &[
         Allowed::Only(&[
             "belljar-core",
             "belljar-tree",
+            "belljar-lock",
             "belljar-plan",
             "belljar-sys",
             "belljar-cas",
@@ -84,6 +86,7 @@ pub(crate) const ARROWS: &[(&str, Allowed)] = &[
         Allowed::Only(&[
             "belljar-core",
             "belljar-tree",
+            "belljar-lock",
             "belljar-wire",
             "belljar-attest",
             "belljar-audit",

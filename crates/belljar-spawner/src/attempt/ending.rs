@@ -10,6 +10,7 @@ use belljar_plan::store::{self, Refusal, Request};
 use belljar_sys::files;
 use belljar_sys::poll::{Event, Interest};
 
+use super::store::Heard;
 use super::{Attempt, ENDING_TIME, Phase, in_time};
 use crate::site::Site;
 use crate::{collector, staging};
@@ -203,8 +204,9 @@ impl Attempt {
     }
 
     fn on_store(&mut self, site: &mut Site, out: &mut Vec<Message>) {
-        let answer = match self.store.answer() {
-            Ok(answer) => answer,
+        let answer = match self.store.hear() {
+            Ok(Heard::Answer(answer)) => answer,
+            Ok(Heard::Content(piece)) => return self.on_content(&piece, site, out),
             Err(error) => return self.store_failed(&error.to_string(), site, out),
         };
         match (&self.phase, answer) {

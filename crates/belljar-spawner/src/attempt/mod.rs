@@ -13,6 +13,7 @@
 mod ending;
 mod mounting;
 mod receipt;
+mod records;
 mod running;
 mod steps;
 mod store;
@@ -32,6 +33,7 @@ use crate::rootfs::TreeRootFs;
 use crate::staging::Places;
 use crate::trees::Inputs;
 
+use records::Records;
 use store::Session;
 
 pub use ending::Source;
@@ -75,6 +77,7 @@ pub struct Attempt {
     image: Option<TreeRootFs>,
     /// Whether the store has seen all trees.
     staged: bool,
+    records: Records,
     /// Whether the conversation with the store has broken off.
     store_lost: bool,
     /// Whether the store was asked to read a log.

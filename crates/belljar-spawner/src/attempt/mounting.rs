@@ -4,6 +4,7 @@ use std::io;
 
 use belljar_core::Outcome;
 use belljar_plan::spawner::{Answer, Message};
+use belljar_plan::store::Request;
 
 use super::{Attempt, Phase};
 use crate::rootfs::TreeRootFs;
@@ -12,9 +13,38 @@ use crate::staging::{self, Order};
 use crate::trees::Inputs;
 
 impl Attempt {
-    /// The store has images of its trees.
-    pub(super) fn on_staged(&mut self, site: &mut Site, out: &mut Vec<Message>) {
-        self.staged = true;
+    /// Asks for the next record of how a tree was made; it is mounted when there are all.
+    pub(super) fn go_on_staging(&mut self, site: &mut Site, out: &mut Vec<Message>) {
+        if let Some(record) = self.records.next() {
+            if let Err(error) = self.store.ask(&Request::Derivation { record }) {
+                let why = format!("the store: {error}");
+                self.kill(Outcome::retryable("stage", why), out);
+            }
+            return;
+        }
+        self.on_staged(site, out);
+    }
+
+    /// The store has sent a piece of a record.
+    pub(super) fn on_content(&mut self, piece: &[u8], site: &mut Site, out: &mut Vec<Message>) {
+        let taken = match self.phase {
+            Phase::Staging if self.staged => self.records.take(piece),
+            // It was on its way when the attempt was ended.
+            Phase::Ended | Phase::Done => return,
+            _ => Err("content came that nobody asked for".to_owned()),
+        };
+        match taken {
+            Ok(false) => {}
+            Ok(true) => self.go_on_staging(site, out),
+            Err(why) => {
+                let why = format!("the store: {why}");
+                self.kill(Outcome::retryable("stage", why), out);
+            }
+        }
+    }
+
+    /// The store has images of its trees, and their records are here.
+    fn on_staged(&mut self, site: &mut Site, out: &mut Vec<Message>) {
         match self.mount(site) {
             Ok(()) => {
                 self.phase = Phase::Staged;

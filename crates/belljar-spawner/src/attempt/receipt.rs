@@ -50,6 +50,7 @@ impl Attempt {
                 unchanged: self.unchanged,
             },
             inputs: self.plan.inputs.clone(),
+            derivations: self.records.complete.clone(),
             enforcement: launched.and_then(|launched| launched.enforcement.clone()),
             self_probes: launched
                 .map(|launched| launched.self_probes.clone())

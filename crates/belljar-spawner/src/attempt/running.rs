@@ -11,6 +11,7 @@ use belljar_plan::store::{self, Request};
 use belljar_plan::{CleanRoom, Plan, Usage};
 use belljar_sys::files;
 
+use super::records::Records;
 use super::store::Session;
 use super::{
     Attempt, DYING_LOOK, DYING_TIME, LAUNCH_TIME, Phase, STAGING_TIME, Step, in_time, now,
@@ -41,16 +42,17 @@ impl Attempt {
             .within(&site.config.caps)
             .map_err(|e| refused(e.within("limits").to_string()))?;
         let plan_digest = plan.digest().map_err(|e| refused(e.to_string()))?;
+        let records = Records::of(&plan).map_err(refused)?;
         let store = ask_for_trees(&id, &plan, site)
             .map_err(|e| Outcome::retryable("stage", format!("the store: {e}")))?;
-        let number_of_slot = u32::try_from(slot).unwrap_or(u32::MAX);
         Ok(Self {
             id,
             spec,
+            records,
             plan,
             plan_digest,
             slot,
-            ids: site.ids.pair(number_of_slot),
+            ids: site.ids.pair(u32::try_from(slot).unwrap_or(u32::MAX)),
             places: Places::new(&site.mounts, slot),
             phase: Phase::Staging,
             pending: Some(number),
@@ -241,7 +243,11 @@ impl Attempt {
         out: &mut Vec<Message>,
     ) {
         match (&self.phase, answer) {
-            (Phase::Staging, store::Answer::Staged { .. }) => self.on_staged(site, out),
+            (Phase::Staging, store::Answer::Staged { .. }) => {
+                self.staged = true;
+                self.go_on_staging(site, out);
+            }
+            (Phase::Staging, store::Answer::Derivation {}) => {}
             (_, store::Answer::LogOpen) if self.launched.is_some() => {}
             (_, store::Answer::LogMarked(mark)) if self.launched.is_some() => {
                 self.on_mark(mark, out);

@@ -19,6 +19,14 @@ pub(super) struct Session {
     buffer: Vec<u8>,
 }
 
+/// What the store says.
+pub(super) enum Heard {
+    /// An answer.
+    Answer(Answer),
+    /// A piece of a record.
+    Content(Vec<u8>),
+}
+
 impl Session {
     /// Connects, and checks that it is the store that listens.
     pub(super) fn connect(socket: &Path, store_uid: u32) -> io::Result<Self> {
@@ -49,15 +57,18 @@ impl Session {
         )
     }
 
-    /// Takes the next answer, which must be there.
-    pub(super) fn answer(&mut self) -> io::Result<Answer> {
+    /// Takes what the store says next, which must be there.
+    pub(super) fn hear(&mut self) -> io::Result<Heard> {
         let received = self.connection.receive(&mut self.buffer)?;
         let length = received
             .ok_or_else(|| io::Error::other("the store has hung up"))?
             .length;
         match frame::parse(&self.buffer[..length]).map_err(io::Error::other)? {
-            Frame::Control(control) => frame::decode(control).map_err(io::Error::other),
-            Frame::Data(_) => Err(io::Error::other("the store has sent content")),
+            Frame::Control(control) => {
+                let answer = frame::decode(control).map_err(io::Error::other)?;
+                Ok(Heard::Answer(answer))
+            }
+            Frame::Data(piece) => Ok(Heard::Content(piece.to_vec())),
         }
     }
 

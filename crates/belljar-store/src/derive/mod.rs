@@ -292,7 +292,25 @@ impl Work<'_> {
                 "there is more to record than a record may hold".to_owned(),
             ));
         }
+        if let Fact::Package { archive, .. } = &fact
+            && !self.from.contains(archive)
+        {
+            return Err(foreign(Invalid::new("a package that was not given")));
+        }
         self.facts.push(fact);
+        Ok(())
+    }
+
+    /// An object that was fed before is what its name says, unless the derivation fails for it.
+    fn given(&mut self, object: ObjectId) -> Result<(), Stopped> {
+        if !self.from.contains(&object) {
+            return Err(foreign(Invalid::new("a file that was not given")));
+        }
+        self.unpacked = self.unpacked.saturating_add(object.size);
+        if self.unpacked > bounds::TREE_BYTES {
+            let why = "more bytes come together than a tree may have";
+            return Err(Stopped::Refused(why.to_owned()));
+        }
         Ok(())
     }
 
@@ -307,6 +325,11 @@ impl Work<'_> {
             Said::FileEnd {} => {
                 let object = self.spool.finish()?;
                 self.assembly.end_file(object)
+            }
+            Said::Given { path, object } => {
+                self.given(object)?;
+                let begun = self.assembly.begin_file(path, false);
+                begun.and_then(|()| self.assembly.end_file(object))
             }
             Said::Symlink { path, target } => self.assembly.symlink(path, target),
             Said::HardLink { path, target } => self.assembly.hard_link(path, &target),

@@ -87,7 +87,7 @@ impl Tar {
 }
 
 impl Rig {
-    fn derive(&self, recipe: Recipe) -> Answer {
+    pub(super) fn derive(&self, recipe: Recipe) -> Answer {
         self.connect(Role::Client)
             .reply(&Request::Derive { recipe })
     }

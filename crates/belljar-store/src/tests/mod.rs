@@ -4,6 +4,7 @@
 mod collecting;
 mod deriving;
 mod hostile;
+mod locks;
 mod logging;
 mod putting;
 mod refusing;

@@ -14,6 +14,14 @@ fn recipes_survive_the_wire() {
             index: ObjectId::of(b"index"),
             platform: Platform::LinuxArm64,
         },
+        Recipe::CargoLock {
+            lock: ObjectId::of(b"lock"),
+            packages: ObjectId::of(b"packages"),
+        },
+        Recipe::NpmLock {
+            lock: ObjectId::of(b"lock"),
+            packages: ObjectId::of(b"packages"),
+        },
     ] {
         let request = v1::DeriveTreeRequest::from(&recipe);
         assert_eq!(Recipe::try_from(request), Ok(recipe));
@@ -22,8 +30,9 @@ fn recipes_survive_the_wire() {
 
 #[test]
 fn bad_recipes_are_refused_by_field() {
-    use v1::derive_tree_request::{Oci, Recipe as Wire, Tar};
-    let index = Some(ObjectId::of(b"").into());
+    use v1::derive_tree_request::{CargoLock, NpmLock, Oci, Recipe as Wire, Tar};
+    let index_of = |content: &[u8]| Some(ObjectId::of(content).into());
+    let index = index_of(b"");
     let bad_digest = Some(v1::Digest {
         hash: "x".to_owned(),
         size_bytes: 1,
@@ -51,6 +60,20 @@ fn bad_recipes_are_refused_by_field() {
                 platform: "linux".to_owned(),
             })),
             "oci.platform",
+        ),
+        (
+            Some(Wire::CargoLock(CargoLock {
+                lock: index_of(b"lock"),
+                packages: None,
+            })),
+            "cargo_lock.packages",
+        ),
+        (
+            Some(Wire::NpmLock(NpmLock {
+                lock: None,
+                packages: index_of(b"packages"),
+            })),
+            "npm_lock.lock",
         ),
     ];
     for (recipe, field) in cases {

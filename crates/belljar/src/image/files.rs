@@ -32,6 +32,7 @@ impl Parcel {
         match self.recipe {
             Recipe::Tar { archive } => archive,
             Recipe::Oci { index, .. } => index,
+            Recipe::CargoLock { lock, .. } | Recipe::NpmLock { lock, .. } => lock,
         }
     }
 

@@ -5,6 +5,7 @@
 //! run = ["make", "make check"]     # required; each a script for `sh -eu -c`
 //! outputs = ["app", "doc/*.html"]  # required; files, directories or patterns below the source directory
 //! working_directory = "sub"        # optional; where the commands run, below the source directory
+//! deps = ["Cargo.lock"]            # optional; lock files whose packages the build gets
 //! source_date_epoch = 1700000000   # optional; seconds since 1970
 //!
 //! [env]                            # optional
@@ -28,6 +29,7 @@ use belljar_core::{
     ObjectId, Outputs, PartialLimits, RelPath, Steps, bounds,
 };
 
+use crate::deps::LockFile;
 use crate::image::lock::{self, Lock};
 
 pub(crate) use place::Place;
@@ -42,6 +44,7 @@ pub(crate) struct Manifest {
     named: Option<Named>,
     run: Steps,
     outputs: Outputs,
+    deps: Vec<LockFile>,
     env: BTreeMap<EnvName, EnvValue>,
     working_directory: Option<RelPath>,
     /// What it asks for; the rest is the daemon's default.
@@ -120,15 +123,26 @@ impl Manifest {
         }
     }
 
-    /// The specification of a build of the tree `source`, where the daemon's default limits are `defaults`.
+    /// The lock files whose packages the build gets, one for each package manager.
+    pub(crate) fn deps(&self) -> &[LockFile] {
+        &self.deps
+    }
+
+    /// The specification of a build of the tree `source` with further `inputs`, where the daemon's default limits
+    /// are `defaults`.
     ///
     /// # Errors
     /// When these are none.
-    pub(crate) fn spec(self, source: ObjectId, defaults: &Limits) -> Result<BuildSpec, Invalid> {
+    pub(crate) fn spec(
+        self,
+        source: ObjectId,
+        inputs: Inputs,
+        defaults: &Limits,
+    ) -> Result<BuildSpec, Invalid> {
         Ok(BuildSpec {
             image: self.image,
             source,
-            inputs: Inputs::default(),
+            inputs,
             working_directory: self.working_directory,
             run: self.run,
             env: self.env,

@@ -7,16 +7,20 @@ use belljar_core::{
     RelPath, Script, Steps, bounds,
 };
 
+use belljar_lock::Ecosystem;
+
 use super::values::{Refusal, Value, elements, number, refuse, required, string, subtable, table};
 use super::{Manifest, Named};
+use crate::deps::LockFile;
 use crate::evidence;
 use crate::image::lock::{Lock, image_name};
 
 /// Every field with how its absence is taken. What is not here is refused.
-const FIELDS: [&str; 7] = [
+const FIELDS: [&str; 8] = [
     "image",
     "run",
     "outputs",
+    "deps",
     "env",
     "limits",
     "working_directory",
@@ -24,13 +28,7 @@ const FIELDS: [&str; 7] = [
 ];
 
 /// Fields of the format that are not there yet.
-const LATER: [(&str, &str); 2] = [
-    (
-        "deps",
-        "not supported yet: put what the build needs into the source tree",
-    ),
-    ("network", "not supported yet: a build reaches no network"),
-];
+const LATER: [(&str, &str); 1] = [("network", "not supported yet: a build reaches no network")];
 
 /// Reads a whole `belljar.toml`, whose image is in `lock` unless it is the host's.
 pub(super) fn manifest(text: &str, lock: &Lock) -> Result<Manifest, Refusal> {
@@ -49,12 +47,21 @@ pub(super) fn manifest(text: &str, lock: &Lock) -> Result<Manifest, Refusal> {
         ));
     }
     let (image, named) = image(required(table, "image")?, lock)?;
+    let deps = table.get("deps").map_or(Ok(Vec::new()), lock_files)?;
+    let mut env = table.get("env").map_or(Ok(BTreeMap::new()), environment)?;
+    for file in &deps {
+        // What the user sets himself stays.
+        for (name, value) in file.environment().map_err(|e| (0, e.within("deps")))? {
+            env.entry(name).or_insert(value);
+        }
+    }
     Ok(Manifest {
         image,
         named,
         run: steps(required(table, "run")?)?,
         outputs: outputs(required(table, "outputs")?)?,
-        env: table.get("env").map_or(Ok(BTreeMap::new()), environment)?,
+        deps,
+        env,
         limits: table
             .get("limits")
             .map_or(Ok(PartialLimits::default()), limits)?,
@@ -111,6 +118,22 @@ fn outputs(value: &Value<'_>) -> Result<Outputs, Refusal> {
     }
     evidence::are_apart(&plain).map_err(|e| refuse(value, e.within("outputs")))?;
     Outputs::new(paths).map_err(|e| refuse(value, e.within("outputs")))
+}
+
+fn lock_files(value: &Value<'_>) -> Result<Vec<LockFile>, Refusal> {
+    let mut files: Vec<LockFile> = Vec::new();
+    for (index, element) in elements("deps", value)?.iter().enumerate() {
+        let field = format!("deps[{index}]");
+        let refused = |e: Invalid| refuse(element, e.within(&field));
+        let path = RelPath::new(string(&field, element)?).map_err(refused)?;
+        let ecosystem = Ecosystem::of_file_name(path.file_name()).map_err(refused)?;
+        if files.iter().any(|other| other.ecosystem == ecosystem) {
+            let reason = format!("`{path}` is a second lock file of {ecosystem}; one is supported");
+            return Err(refused(Invalid::new(reason)));
+        }
+        files.push(LockFile { path, ecosystem });
+    }
+    Ok(files)
 }
 
 fn environment(value: &Value<'_>) -> Result<BTreeMap<EnvName, EnvValue>, Refusal> {

@@ -30,13 +30,37 @@ fn the_documented_example_is_read() {
         .map(|line| format!("{}\n", line.trim_start_matches("//!").trim()))
         .collect();
     let manifest = load(example.as_bytes()).unwrap();
-    let spec = manifest.spec(ObjectId::of(b""), &Limits::DEFAULT).unwrap();
+    let spec = manifest
+        .spec(ObjectId::of(b""), Inputs::default(), &Limits::DEFAULT)
+        .unwrap();
     assert_eq!(spec.run.iter().len(), 2);
     assert_eq!(spec.source_date_epoch, 1_700_000_000);
     assert_eq!(spec.limits.get().wall_seconds, 600);
     assert_eq!(spec.limits.get().pids, Limits::DEFAULT.get().pids);
-    assert_eq!(spec.env.len(), 1);
+    let names: Vec<&str> = spec.env.keys().map(EnvName::as_str).collect();
+    assert_eq!(names, ["CARGO_HOME", "CFLAGS"]);
     assert_eq!(spec.working_directory, RelPath::new("sub").ok());
+}
+
+#[test]
+fn lock_files_bring_variables_that_may_be_overridden() {
+    let with = |more: &str| {
+        let text = format!("{GOOD}deps = [\"package-lock.json\", \"a/Cargo.lock\"]\n{more}");
+        let manifest = load(text.as_bytes()).unwrap();
+        let files = manifest.deps().iter();
+        let paths: Vec<&str> = files.map(|file| file.path.as_str()).collect();
+        assert_eq!(paths, ["package-lock.json", "a/Cargo.lock"]);
+        let spec = manifest.spec(ObjectId::of(b""), Inputs::default(), &Limits::DEFAULT);
+        spec.unwrap().env
+    };
+    let value = |env: &BTreeMap<EnvName, EnvValue>, name: &str| {
+        env[&EnvName::new(name).unwrap()].as_str().to_owned()
+    };
+    let env = with("");
+    assert_eq!(value(&env, "CARGO_HOME"), "/deps/cargo/home");
+    assert_eq!(value(&env, "npm_config_cache"), "/deps/npm");
+    let own = with("env = { CARGO_HOME = \"/own\" }");
+    assert_eq!(value(&own, "CARGO_HOME"), "/own");
 }
 
 #[test]
@@ -67,7 +91,7 @@ fn an_image_is_looked_up_in_the_lock_beside_it() {
     assert_eq!(
         manifest
             .clone()
-            .spec(ObjectId::of(b""), &Limits::DEFAULT)
+            .spec(ObjectId::of(b""), Inputs::default(), &Limits::DEFAULT)
             .unwrap()
             .image,
         Image::Tree(input)
@@ -93,7 +117,9 @@ fn little_is_enough() {
     figures.pids = 5;
     let defaults = Limits::new(figures).unwrap();
     let manifest = load(GOOD.as_bytes()).unwrap();
-    let spec = manifest.spec(ObjectId::of(b"x"), &defaults).unwrap();
+    let spec = manifest
+        .spec(ObjectId::of(b"x"), Inputs::default(), &defaults)
+        .unwrap();
     assert_eq!(spec.limits, defaults, "the daemon's defaults");
     assert_eq!(spec.source_date_epoch, BuildSpec::DEFAULT_EPOCH);
     assert_eq!(spec.source, ObjectId::of(b"x"));
@@ -103,7 +129,7 @@ fn little_is_enough() {
 fn what_is_wrong_is_told_with_line_column_and_field() {
     let with = |more: &str| refusal(&format!("{GOOD}{more}"));
     let instead = |old: &str, new: &str| refusal(&GOOD.replace(old, new));
-    let cases: [(String, &str); 28] = [
+    let cases: [(String, &str); 30] = [
         (
             refusal("image = \"host\"\nrun = [\"make\"\n"),
             "2:14: unclosed array",
@@ -166,8 +192,16 @@ fn what_is_wrong_is_told_with_line_column_and_field() {
             "5:17: limits.grace_seconds: 301 is beyond the cap of 300",
         ),
         (
-            with("deps = [\"Cargo.lock\"]"),
-            "4:1: deps: not supported yet",
+            with("deps = [\"go.sum\"]"),
+            "4:9: deps[0]: lock files of Go (`go.sum`) are not supported yet",
+        ),
+        (
+            with("deps = [\"Cargo.lock\", \"sub/Cargo.lock\"]"),
+            "4:23: deps[1]: `sub/Cargo.lock` is a second lock file of cargo",
+        ),
+        (
+            with("deps = [\"../Cargo.lock\"]"),
+            "4:9: deps[0]: `../Cargo.lock` has a `.` or `..`",
         ),
         (
             with("network = \"none\""),

@@ -172,6 +172,7 @@ impl<'a> Run<'a> {
                 listed_by: match sources.listed_by {
                     ListedBy::Git => "git",
                     ListedBy::Walk => "walk",
+                    ListedBy::Lock => "lock",
                 },
                 files: sources.files.len(),
                 bytes: sources.files.iter().map(|file| file.object.size).sum(),

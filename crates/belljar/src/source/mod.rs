@@ -46,6 +46,16 @@ pub(crate) enum ListedBy {
     Git,
     /// Everything that is there, but [`IGNORED`].
     Walk,
+    /// A lock file.
+    Lock,
+}
+
+/// Files of one directory of this host, hashed, that go into a tree under other names.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    /// The files, in the order in which they were named.
+    pub(crate) files: Vec<SourceFile>,
+    root: Root,
 }
 
 /// One regular file of a source tree.
@@ -245,6 +255,59 @@ impl Sources {
     /// [`Error::Changed`].
     pub(crate) fn unchanged(&self, file: &SourceFile, opened: &File) -> Result<(), Error> {
         file.fingerprint.check(&file.path, opened)
+    }
+}
+
+impl Gathered {
+    /// Hashes regular files below `dir`, which are reached without a symbolic link.
+    ///
+    /// # Errors
+    /// When one of them cannot be read, or is changed meanwhile.
+    pub(crate) fn hash(dir: &Path, paths: Vec<RelPath>) -> Result<Self, Error> {
+        let root = Root::at(dir)?;
+        let files = hash::all(&root, paths)?;
+        Ok(Self { files, root })
+    }
+
+    /// Opens one of the files again.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] if it is not the file that was hashed.
+    pub(crate) fn open(&self, file: &SourceFile) -> Result<File, Error> {
+        let opened = self.root.open(&file.path)?;
+        file.fingerprint.check(&file.path, &opened)?;
+        Ok(opened)
+    }
+
+    /// That one of the files could not be read.
+    pub(crate) fn unreadable(&self, file: &SourceFile, source: std::io::Error) -> Error {
+        self.root.unreadable(&file.path, source)
+    }
+
+    /// The tree of those files that `name` has a name for.
+    ///
+    /// # Errors
+    /// When two have the same.
+    pub(crate) fn into_tree(
+        self,
+        mut name: impl FnMut(&SourceFile) -> Option<RelPath>,
+    ) -> Result<Sources, Error> {
+        let (mut files, mut leaves) = (Vec::new(), Vec::new());
+        for file in self.files {
+            if let Some(name) = name(&file) {
+                let (object, executable) = (file.object, false);
+                leaves.push((name, Leaf::File { object, executable }));
+                files.push(file);
+            }
+        }
+        let built = belljar_tree::build(leaves).map_err(Error::Tree)?;
+        Ok(Sources {
+            tree: built.root,
+            directories: built.directories,
+            files,
+            listed_by: ListedBy::Lock,
+            root: self.root,
+        })
     }
 }
 

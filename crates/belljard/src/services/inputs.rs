@@ -118,6 +118,9 @@ fn named_by(recipe: &Recipe) -> Vec<ObjectId> {
     match recipe {
         Recipe::Tar { archive } => vec![*archive],
         Recipe::Oci { index, .. } => vec![*index],
+        Recipe::CargoLock { lock, packages } | Recipe::NpmLock { lock, packages } => {
+            vec![*lock, *packages]
+        }
     }
 }
 

@@ -367,6 +367,7 @@ fn receipt(attempt: &AttemptId, spec: Digest, plan: &Plan, outcome: Outcome) -> 
             unchanged: Some(true),
         },
         inputs: Inputs::default(),
+        derivations: Vec::new(),
         enforcement: None,
         self_probes: vec![],
         steps: vec![],

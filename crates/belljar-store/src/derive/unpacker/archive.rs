@@ -20,9 +20,16 @@ impl Counts {
 
 /// What names in an archive mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Style {
+pub(super) enum Style<'a> {
     /// What they say.
     Plain,
+    /// Everything is below one directory, which gets another path, and nothing is a link.
+    Package {
+        /// Name of the directory.
+        directory: &'a str,
+        /// Its path in the tree.
+        at: &'a RelPath,
+    },
     /// `.wh.name` takes away what lower layers have (OCI image-spec, layer).
     Layer,
 }
@@ -40,7 +47,7 @@ pub(super) fn unpack(
     outlet: &Outlet<'_>,
     content: impl Read,
     packed: u64,
-    style: Style,
+    style: Style<'_>,
     dropped: &mut Counts,
 ) -> Result<(), Stop> {
     let mut stream = Stream::open(content, packed)?;
@@ -114,7 +121,7 @@ pub(super) fn place(name: &str) -> Result<Option<RelPath>, String> {
 /// Reads one entry.
 struct Reader<'a, 'c> {
     outlet: &'a Outlet<'c>,
-    style: Style,
+    style: Style<'a>,
     dropped: &'a mut Counts,
     name: String,
 }
@@ -166,6 +173,7 @@ impl Reader<'_, '_> {
                 Err(self.refused("is no directory, and has no name"))
             };
         };
+        let path = self.styled(path, is_file || is_directory)?;
         match kind {
             _ if is_directory => {
                 self.metadata(entry, true);
@@ -198,6 +206,25 @@ impl Reader<'_, '_> {
         let target = self.place(target)?;
         let target = target.ok_or_else(|| self.refused("is a hard link to the root"))?;
         Ok(self.outlet.say(&Said::HardLink { path, target })?)
+    }
+
+    /// Where an entry stands in the tree.
+    fn styled(&self, path: RelPath, plain: bool) -> Result<RelPath, Stop> {
+        match self.style {
+            Style::Plain | Style::Layer => Ok(path),
+            Style::Package { directory, at } if plain => self.moved(&path, directory, at),
+            Style::Package { .. } => Err(self.refused("is neither a file nor a directory")),
+        }
+    }
+
+    /// The path of an entry that has to be below `directory`, which stands at `at`.
+    fn moved(&self, path: &RelPath, directory: &str, at: &RelPath) -> Result<RelPath, Stop> {
+        let mut names = path.components();
+        if names.next() != Some(directory) {
+            return Err(self.refused(format!("is outside of the directory `{directory}`")));
+        }
+        let moved = names.try_fold(at.clone(), |at, name| at.join(name));
+        moved.map_err(|e| self.refused(format!("cannot be taken: {e}")))
     }
 
     fn target(&self, entry: &Entry<'_, impl Read>) -> Result<Vec<u8>, Stop> {

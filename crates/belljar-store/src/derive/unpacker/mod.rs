@@ -6,6 +6,7 @@
 mod archive;
 mod oci;
 mod outlet;
+mod packages;
 mod stream;
 
 use std::io;
@@ -82,6 +83,10 @@ fn unpack(outlet: &Outlet<'_>, recipe: Recipe) -> Result<(), Stop> {
             oci::unpack(outlet, index, platform, &mut dropped)
                 .map_err(|stop| stop.within("the image"))?;
         }
+        Recipe::CargoLock { lock, packages } => {
+            packages::of_cargo(outlet, lock, packages, &mut dropped)?;
+        }
+        Recipe::NpmLock { lock, packages } => packages::of_npm(outlet, lock, packages)?,
     }
     for (what, count) in dropped.0 {
         outlet.say(&Said::Dropped { what, count })?;
