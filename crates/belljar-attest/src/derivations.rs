@@ -6,15 +6,17 @@ use belljar_core::{BuildSpec, Derivation, Fact, Image, Input, ObjectId};
 use belljar_plan::Receipt;
 use serde_json::{Map, Value, json};
 
+use crate::provenance::{INPUTS, ROOTFS};
+
 /// Every tree of a specification that the store is said to have made: by the record, and the name of the
 /// resolved dependency.
 fn made(spec: &BuildSpec) -> Vec<(ObjectId, ObjectId, String)> {
     let image = match spec.image {
         Image::Host => None,
-        Image::Tree(input) => Some(("rootfs".to_owned(), input)),
+        Image::Tree(input) => Some((ROOTFS.to_owned(), input)),
     };
     let inputs = spec.inputs.iter();
-    let inputs = inputs.map(|(name, input)| (format!("deps/{name}"), *input));
+    let inputs = inputs.map(|(name, input)| (format!("{INPUTS}{name}"), *input));
     let all = image.into_iter().chain(inputs);
     let with_record = |(name, Input { tree, derivation })| Some((derivation?, tree, name));
     all.filter_map(with_record).collect()

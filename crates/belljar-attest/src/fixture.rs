@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use belljar_core::{
-    AttemptId, BuildSpec, Digest, EnvName, EnvValue, Image, Input, InputName, Inputs, Limits,
-    Network, ObjectId, Outcome, Outputs, ProjectId, RelPath, Script, Sha512Digest, Steps,
-    Timestamp,
+    AttemptId, BuildSpec, Derivation, Digest, EnvName, EnvValue, Image, Input, InputName, Inputs,
+    Limits, Network, ObjectId, Outcome, Outputs, ProjectId, Recipe, RelPath, Script, Sha512Digest,
+    Steps, Timestamp,
 };
 use belljar_plan::signer::Asserted;
 use belljar_plan::{
@@ -156,9 +156,10 @@ pub(crate) fn receipt() -> Receipt {
 pub(crate) fn hermetic() -> (BuildSpec, Receipt) {
     let input = |text: &str| Input {
         tree: ObjectId::of(text.as_bytes()),
-        derivation: Some(ObjectId::of(format!("{text}: record").as_bytes())),
+        derivation: Some(ObjectId::of(&derivation(text).canonical().unwrap())),
     };
     let (mut spec, mut receipt) = (spec(), receipt());
+    receipt.derivations = ["image", "crates"].map(derivation).into();
     let image = input("image");
     spec.image = Image::Tree(image);
     spec.inputs = Inputs::new(BTreeMap::from([(
@@ -181,6 +182,21 @@ pub(crate) fn hermetic() -> (BuildSpec, Receipt) {
         });
     }
     (spec, receipt)
+}
+
+/// The store's record of how it made the tree `text`.
+pub(crate) fn derivation(text: &str) -> Derivation {
+    let archive = ObjectId::of(format!("{text}.tar").as_bytes());
+    Derivation {
+        schema: Derivation::SCHEMA.to_owned(),
+        recipe: Recipe::Tar { archive },
+        from: [archive].into(),
+        tree: ObjectId::of(text.as_bytes()),
+        entries: 1,
+        bytes: 1,
+        dropped: BTreeMap::new(),
+        facts: Vec::new(),
+    }
 }
 
 fn enforcement() -> EnforcementReport {

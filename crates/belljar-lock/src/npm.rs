@@ -1,4 +1,4 @@
-//! `package-lock.json` and `npm-shrinkwrap.json` (docs.npmjs.com, "package-lock.json"), and the cache that
+//! `package-lock.json` and `npm-shrinkwrap.json` (npm-package-lock-json(5)), and the cache that
 //! serves their packages to `npm ci --offline`.
 //!
 //! The tree that is laid out is a cache directory of npm's with nothing in it but content by digest

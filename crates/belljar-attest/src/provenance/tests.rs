@@ -3,7 +3,9 @@ use belljar_plan::{CgroupFloor, Receipt, RootFsRecord};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::fixture::{asserted, directory, file, hermetic, path, receipt, spec, symlink};
+use crate::fixture::{
+    asserted, derivation, directory, file, hermetic, path, receipt, spec, symlink,
+};
 use crate::{BuilderConfig, Statement};
 
 fn builder() -> BuilderConfig {
@@ -113,7 +115,8 @@ fn a_run_on_trees_is_hermetic_and_names_each_by_digest() {
         let found = &dependencies[index];
         assert_eq!(found["digest"]["sha256"], hex(text));
         let record = &found["annotations"]["belljar_derivation"];
-        assert_eq!(*record, hex(&format!("{text}: record")));
+        let due = derivation(text).canonical().unwrap();
+        assert_eq!(*record, Digest::of(&due).to_hex());
     }
     let id = |receipt: &Receipt| attest(receipt)["runDetails"]["builder"]["id"].clone();
     let base = "https://builds.acme.example/builders";
