@@ -10,7 +10,7 @@ use belljar_audit::AuditEvent;
 use belljar_core::{AttemptId, BuildId};
 use belljar_plan::signer::Asserted;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::{JoinError, JoinHandle, JoinSet, spawn_blocking};
 use tracing::Instrument as _;
 
 use crate::driver::RETRY;
@@ -212,7 +212,7 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
         let (directory, id) = (self.shared.audit.clone(), self.record.build.id.clone());
         let trail = loop {
             let (directory, id) = (directory.clone(), id.clone());
-            match spawn_blocking(move || TrailFile::open(&directory, &id)).await {
+            match finished(spawn_blocking(move || TrailFile::open(&directory, &id))).await {
                 Ok(Ok(trail)) => break trail,
                 Ok(Err(error @ TrailError::Io { .. })) => {
                     log("the audit trail cannot be opened", &error)
@@ -322,7 +322,7 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
                 let result = again(&mut trail);
                 (trail, result)
             });
-            let (trail, result) = done.await.map_err(|e| broken(&e))?;
+            let (trail, result) = finished(done).await.map_err(|e| broken(&e))?;
             match result {
                 Ok(result) => {
                     self.trail = Some(trail);
@@ -336,6 +336,15 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
             }
             tokio::time::sleep(RETRY).await;
         }
+    }
+}
+
+/// What work on a thread that may block came to. Such work is cancelled only while the daemon ends: that is
+/// no outcome of a build, and whoever waits for it ends with the daemon.
+async fn finished<T>(work: JoinHandle<T>) -> Result<T, JoinError> {
+    match work.await {
+        Err(error) if error.is_cancelled() => std::future::pending().await,
+        done => done,
     }
 }
 

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_stream::Stream;
 use tracing::Instrument as _;
 
@@ -21,6 +21,15 @@ pub(crate) fn start(name: &'static str, work: impl Future<Output = ()> + Send + 
     let mut set = JoinSet::new();
     set.spawn(work.instrument(tracing::info_span!("task", name)));
     Task { _set: set }
+}
+
+/// What work on a thread that may block came to. Such work is cancelled only while the daemon ends: that is no
+/// failure of whatever a build needed, and whoever waits for it ends with the daemon.
+pub(crate) async fn finished<T>(work: JoinHandle<T>) -> Result<T, JoinError> {
+    match work.await {
+        Err(error) if error.is_cancelled() => std::future::pending().await,
+        done => done,
+    }
 }
 
 /// A stream of what a task sends. The task ends with the stream.

@@ -11,6 +11,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixDatagram;
 use tokio::task::spawn_blocking;
 
+use crate::tasks::finished;
+
 /// A connection to another process of Belljar, for tasks that must not block.
 ///
 /// tokio has no type for `SOCK_SEQPACKET`. Its datagram socket does what is needed on a connected one:
@@ -55,7 +57,7 @@ impl Channel {
             let peer = connection.peer()?;
             Ok((connection, peer.uid, owner))
         });
-        let (connection, found, due) = match connected.await {
+        let (connection, found, due) = match finished(connected).await {
             Ok(Ok(connected)) => connected,
             Ok(Err(source)) => return Err(failed(source)),
             Err(error) => return Err(failed(error.into())),

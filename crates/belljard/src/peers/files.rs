@@ -9,6 +9,8 @@ use belljar_engine::ports::Trouble;
 use belljar_sys::durable::{open_directory, open_regular};
 use tokio::task::spawn_blocking;
 
+use crate::tasks::finished;
+
 /// Reads a whole file that another process left in `directory`, of at most `limit` bytes.
 pub(super) async fn read(directory: &Path, name: String, limit: usize) -> Result<Vec<u8>, Trouble> {
     let directory = directory.to_owned();
@@ -27,8 +29,8 @@ pub(super) async fn read(directory: &Path, name: String, limit: usize) -> Result
             false => Ok(bytes),
         }
     });
-    read.await
-        .unwrap_or_else(|error| Err(Trouble(error.to_string())))
+    let read = finished(read).await;
+    read.unwrap_or_else(|error| Err(Trouble(error.to_string())))
 }
 
 /// The logs of attempts, as the store writes them.
