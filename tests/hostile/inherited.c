@@ -71,6 +71,16 @@ static int core_dumps(void)
     return limit.rlim_cur <= 1 && limit.rlim_max <= 1 ? REFUSED : SUCCEEDED;
 }
 
+/* What is in the bounding set could come back by a program. */
+static int bounding_set(void)
+{
+    for (int capability = 0; capability < 64; capability++)
+        if (prctl(PR_CAPBSET_READ, capability, 0, 0, 0) == 1)
+            return SUCCEEDED;
+    errno = 0;
+    return REFUSED;
+}
+
 static int identity(void)
 {
     return getuid() == 1000 && geteuid() == 1000 && getgid() == 1000 && getgroups(0, NULL) == 0 ? REFUSED : SUCCEEDED;
@@ -85,6 +95,7 @@ const struct probe PROBES[] = {
     {"session-of-outside", session},
     {"signals-of-outside", signals},
     {"core-dumps", core_dumps},
+    {"bounding-set", bounding_set},
     {"identity-of-outside", identity},
     {NULL, NULL},
 };

@@ -112,9 +112,8 @@ impl Instance {
                 self.end_part(Part::Spawner);
             }
             self.start_part(Part::Spawner);
-            let left = residue::of(self.state.path(), &self.blocks);
-            let own = |left: &String| left.starts_with("process") || left.contains("a mount that");
-            left.iter().all(own).then_some(())
+            let left = residue::cgroups(self.state.path(), &self.blocks);
+            left.is_empty().then_some(())
         });
     }
 

@@ -81,7 +81,7 @@ fn processes(state: &Path) -> Vec<String> {
 }
 
 /// Cgroups of its builds, and those of its spawners unless another spawner has got their ids by now.
-fn cgroups(state: &Path, blocks: &BTreeSet<u32>) -> Vec<String> {
+pub(crate) fn cgroups(state: &Path, blocks: &BTreeSet<u32>) -> Vec<String> {
     let builds = builds(state);
     let mut left = Vec::new();
     let mut to_see = vec![PathBuf::from("/sys/fs/cgroup")];

@@ -185,6 +185,7 @@ pub const CASES: &[Case] = &[
     case("session-of-outside", "is in the session of whoever made the sandbox", NoEffect),
     case("signals-of-outside", "cannot be ended by SIGPIPE or SIGTERM", NoEffect),
     case("core-dumps", "may have its core dumped", NoEffect),
+    case("bounding-set", "has capabilities in its bounding set", NoEffect),
     case("identity-of-outside", "is not the build's user and group", NoEffect),
 ];
 
