@@ -58,7 +58,12 @@ time.sleep(600)
     instance.wait_until_logged("ready");
     running.signal(Signal::INT);
     let run = instance.finish(running);
-    run.assert_ended(6, json!({"kind": "cancelled", "by": "unix:uid=0"}));
+    let due = json!({
+        "kind": "cancelled",
+        "by": "unix:uid=0",
+        "reason": "interrupted at the command line",
+    });
+    run.assert_ended(6, due);
     assert!(run.log.ends_with("tidied\n"), "{run}");
     assert!(begun.elapsed().as_secs() < 200, "the grace was not used up");
     assert_eq!(run.json["steps"][0]["signal"], 15, "{run}");

@@ -160,7 +160,12 @@ fn a_build_is_cancelled() {
     installed.wait_until_logged(&mut running, "to be cancelled");
     running.signal(Signal::INT);
     let run = installed.finish(running);
-    run.assert_ended(6, json!({"kind": "cancelled", "by": "unix:uid=0"}));
+    let due = json!({
+        "kind": "cancelled",
+        "by": "unix:uid=0",
+        "reason": "interrupted at the command line",
+    });
+    run.assert_ended(6, due);
     installed.assert_nothing_left();
 }
 

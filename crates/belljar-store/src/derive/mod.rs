@@ -217,13 +217,10 @@ impl Work<'_> {
             }
             match self.connection.receive(buffer) {
                 Ok(Some(received)) => return Ok(received.length),
-                Ok(None) => {
-                    return Err(Failed::internal(
-                        "unpacking",
-                        &io::Error::other(
-                            "the unpacker ended early: it was killed, or needed too much memory or time",
-                        ),
-                    ));
+                Ok(None) => return Err(ended_early()),
+                // It had not read all that it was told.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Err(ended_early());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(Failed::internal("hearing an unpacker", &error)),
@@ -396,4 +393,9 @@ fn foreign(invalid: Invalid) -> Stopped {
     Stopped::Failed(Failed::refused(format!(
         "an unpacker said what it may not: {invalid}"
     )))
+}
+
+fn ended_early() -> Failed {
+    let why = "the unpacker ended early: it was killed, or needed too much memory or time";
+    Failed::internal("unpacking", &io::Error::other(why))
 }
