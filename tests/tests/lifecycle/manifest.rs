@@ -45,11 +45,11 @@ const WRONG: [Case; 33] = [
         "unknown field",
     ),
     (
-        "a field of later",
+        "no lock file",
         "+deps = [\"gcc\"]",
-        (4, 1),
-        "deps",
-        "not supported yet",
+        (4, 9),
+        "deps[0]",
+        "no lock file that is known",
     ),
     (
         "network",

@@ -219,9 +219,7 @@ impl Work<'_> {
                 Ok(Some(received)) => return Ok(received.length),
                 Ok(None) => return Err(ended_early()),
                 // It had not read all that it was told.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Err(ended_early());
-                }
+                Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Err(ended_early()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(Failed::internal("hearing an unpacker", &error)),
             }
