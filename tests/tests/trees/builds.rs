@@ -129,7 +129,7 @@ fn what_cannot_be_a_root_file_system_is_refused_in_words() {
             on(plain.clone(), many.upload(&client)),
             "entries at its top",
         ),
-        (derived, "has made no record"),
+        (derived, "is no record of a derivation that this store made"),
     ];
     for (number, (spec, words)) in cases.into_iter().enumerate() {
         let build = run(&client, &format!("r{number}"), &spec);

@@ -155,9 +155,10 @@ fn every_state_and_outcome_survives_the_wire() {
         Outcome::retryable("stage", "disk full"),
         Outcome::permanent("attest", "refused"),
     ];
+    let outcomes: Vec<Outcome> = outcomes.into_iter().chain(limits).collect();
     let kinds: std::collections::BTreeSet<_> = outcomes.iter().map(Outcome::kind).collect();
     assert_eq!(kinds, Outcome::KINDS.into());
-    for outcome in outcomes.into_iter().chain(limits) {
+    for outcome in outcomes {
         let message = v1::Outcome::from(&outcome);
         assert_eq!(message.text, outcome.to_string());
         assert_eq!(Outcome::try_from(message), Ok(outcome));
