@@ -99,7 +99,9 @@ fn red(without: &[&str]) -> (BTreeSet<String>, String) {
 /// What is looked at from outside while a build runs, and after its spawner was killed.
 fn from_outside(instance: &mut Instance) -> Vec<String> {
     let mut red = Vec::new();
-    let project = Project::script("echo neighbour-lives; sleep 60");
+    let script = "echo neighbour-lives; sleep 60";
+    let limits = "[limits]\nwall_seconds = 90\ngrace_seconds = 1";
+    let project = Project::of(&[script], &["out"], limits);
     let running = instance.begin(&project);
     instance.wait_until_logged("neighbour-lives");
     let init = wait_for("init", Duration::from_secs(20), || init_of(instance));
