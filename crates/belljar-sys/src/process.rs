@@ -61,13 +61,34 @@ const CLONE_NEWIPC: u64 = 0x800_0000;
 const CLONE_NEWUSER: u64 = 0x1000_0000;
 const CLONE_NEWPID: u64 = 0x2000_0000;
 
+/// A clone by the older call: `RestrictNamespaces=` (systemd.exec(5)) answers clone3(2) with ENOSYS, whose flags
+/// a filter cannot see.
+fn clone_plainly(pidfd: &mut libc::c_int) -> libc::c_long {
+    let flags = CLONE_PIDFD | libc::SIGCHLD as u64;
+    let none: libc::c_ulong = 0;
+    // WHY: neither std, nix nor rustix offers a clone with a pidfd that returns in the child.
+    // SAFETY: without CLONE_VM and with a null stack the child is a copy of this process, as by fork; the
+    // only caller has seen that it has one thread. With CLONE_PIDFD the third argument, on every
+    // architecture, is where the descriptor goes, and `pidfd` outlives the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_clone,
+            flags,
+            none,
+            std::ptr::from_mut(pidfd),
+            none,
+            none,
+        )
+    }
+}
+
 /// Clones this process; the child runs `body` and exits with what it returns (101 after a panic).
 ///
 /// The caller must have one thread: a child of a process with several could find a lock held for ever.
 /// `cgroup` is the directory of a v2 cgroup in which the child begins (`CLONE_INTO_CGROUP`).
 ///
 /// # Errors
-/// What clone3(2) says; `InvalidInput` when this process has other threads.
+/// What clone3(2) says, or clone(2) where neither namespaces nor a cgroup are asked for; `InvalidInput` when this process has other threads.
 pub fn clone_child(
     namespaces: NewNamespaces,
     cgroup: Option<BorrowedFd<'_>>,
@@ -96,11 +117,15 @@ pub fn clone_child(
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::try_from(cgroup.as_raw_fd()).map_err(io::Error::other)?;
     }
-    // WHY: neither std, nix nor rustix offers clone3 with a cgroup and a pidfd.
-    // SAFETY: without CLONE_VM and with a null stack the child is a copy of this process, as by fork; the
-    // check above makes it the copy of the only thread, so no lock is held by a thread that is not there.
-    // `args` is as large as told, and `pidfd` outlives the call.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    let pid = if args.flags == CLONE_PIDFD {
+        clone_plainly(&mut pidfd)
+    } else {
+        // WHY: neither std, nix nor rustix offers clone3 with a cgroup and a pidfd.
+        // SAFETY: without CLONE_VM and with a null stack the child is a copy of this process, as by fork; the
+        // check above makes it the copy of the only thread, so no lock is held by a thread that is not there.
+        // `args` is as large as told, and `pidfd` outlives the call.
+        unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) }
+    };
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => {
