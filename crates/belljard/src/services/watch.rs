@@ -35,7 +35,13 @@ pub(super) struct Seen {
 struct Over;
 
 /// Tells everything until the build has ended.
-pub(super) async fn tell(mut follow: Follow, view: View, logs: Logs, seen: Seen, sender: Sender) {
+pub(super) async fn tell(
+    mut follow: Follow,
+    view: View,
+    logs: Logs,
+    mut seen: Seen,
+    sender: Sender,
+) {
     let mut tail = Tail {
         logs,
         start: seen.log,
@@ -52,7 +58,7 @@ pub(super) async fn tell(mut follow: Follow, view: View, logs: Logs, seen: Seen,
     loop {
         let step = tokio::select! {
             record = follow.next() => match record {
-                Some(record) => tell_state(&mut tail, &view, seen, &record).await,
+                Some(record) => tell_state(&mut tail, &view, &mut seen, &record).await,
                 None => return,
             },
             _ = ticks.tick(), if tail.attempt.is_some() => tail.catch_up().await,
@@ -64,7 +70,12 @@ pub(super) async fn tell(mut follow: Follow, view: View, logs: Logs, seen: Seen,
     }
 }
 
-async fn tell_state(tail: &mut Tail, view: &View, seen: Seen, record: &Record) -> Result<(), Over> {
+async fn tell_state(
+    tail: &mut Tail,
+    view: &View,
+    seen: &mut Seen,
+    record: &Record,
+) -> Result<(), Over> {
     let build = &record.build;
     // What an attempt wrote is told before that it is over.
     if tail.attempt.is_some() && tail.attempt != build.attempt {
@@ -93,6 +104,8 @@ async fn tell_state(tail: &mut Tail, view: &View, seen: Seen, record: &Record) -
             return Err(Over);
         }
     }
+    // A change may come both with the first look and as news.
+    seen.sequence = build.sequence;
     if ended { Err(Over) } else { Ok(()) }
 }
 
