@@ -88,7 +88,8 @@ fn clone_plainly(pidfd: &mut libc::c_int) -> libc::c_long {
 /// `cgroup` is the directory of a v2 cgroup in which the child begins (`CLONE_INTO_CGROUP`).
 ///
 /// # Errors
-/// What clone3(2) says, or clone(2) where neither namespaces nor a cgroup are asked for; `InvalidInput` when this process has other threads.
+/// What clone3(2) says, or clone(2) where neither namespaces nor a cgroup are asked for; `InvalidInput` when
+/// this process has other threads.
 pub fn clone_child(
     namespaces: NewNamespaces,
     cgroup: Option<BorrowedFd<'_>>,

@@ -27,8 +27,8 @@ pub(crate) struct Session<'a> {
     pub(crate) terminal: &'a mut Terminal,
 }
 
-/// Has `work` done with the daemon `target`, for `project` if one is named; processes of our own end afterwards, unless another run uses
-/// them. To be called from the main thread, see [`crate::embedded::Embedded::start`].
+/// Has `work` done with the daemon `target`, for `project` if one is named; processes of our own end afterwards,
+/// unless another run uses them. To be called from the main thread, see [`crate::embedded::Embedded::start`].
 ///
 /// # Errors
 /// When the daemon cannot be reached, and what `work` says.
