@@ -70,7 +70,9 @@ fn processes(state: &Path) -> Vec<String> {
         if line.contains(state) {
             left.push(format!("process {pid}: {line}"));
         }
-        if builds.iter().any(|build| groups.contains(build)) {
+        // A zombie is its parent's business, which is pid 1 where the spawner was killed.
+        let is_zombie = read("stat").contains(") Z ");
+        if !is_zombie && builds.iter().any(|build| groups.contains(build)) {
             left.push(format!("process {pid} ({line}) in a cgroup of a build"));
         }
         if read("mountinfo").contains(state) {

@@ -196,7 +196,7 @@ fn host_name() -> String {
     name.nodename().to_str().unwrap().to_owned()
 }
 
+/// 0 if the session's leader is of another pid namespace, as it can be in a container (getsid(2)).
 fn session() -> i32 {
-    let session = rustix::process::getsid(None).unwrap();
-    session.as_raw_nonzero().get()
+    nix::unistd::getsid(None).unwrap().as_raw()
 }
