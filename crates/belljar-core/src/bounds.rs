@@ -104,7 +104,8 @@ pub const PEER_CONNECTIONS: usize = 256;
 pub const REMOTE_CONNECTIONS: usize = 256;
 /// Most of these that are in their handshake at once, and most that wait to be served.
 pub const HANDSHAKES: usize = 64;
-/// Most lines in ten seconds that the log tells of callers whom no certificate vouches for.
+/// Most lines in ten seconds that the log of a process tells of what it has refused: to its peers, and to
+/// callers whom no certificate vouches for.
 pub const REFUSALS_LOGGED: u32 = 20;
 /// Longest headers of one call together, in bytes.
 pub const HEADER_BYTES: u32 = 16 * 1024;

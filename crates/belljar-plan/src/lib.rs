@@ -6,7 +6,8 @@
 //! * [`Receipt`] is what the spawner observed of one attempt. [`Receipt::fully_enforced`] is the one place
 //!   that decides whether what was read back is what the plan demands.
 //! * [`spawner`], [`store`] and [`signer`] hold the messages of each process, [`unpack`] those between the
-//!   store and its disposable unpackers; [`frame`] their encoding.
+//!   store and its disposable unpackers; [`frame`] their encoding. [`Refusals`] bounds what is recorded of
+//!   what was refused.
 
 mod enforcement;
 pub mod frame;
@@ -14,6 +15,7 @@ mod mounts;
 mod plan;
 mod probe;
 mod receipt;
+mod refusals;
 pub mod signer;
 pub mod spawner;
 pub mod store;
@@ -29,3 +31,4 @@ pub use receipt::{
     Binaries, CleanRoom, InputRecord, LogRecord, OutputEntry, OutputKind, Receipt, RootFsRecord,
     SelfProbe, StepRecord, Usage,
 };
+pub use refusals::Refusals;

@@ -223,6 +223,42 @@ pub enum Answer {
     },
 }
 
+impl Request {
+    /// The `kind` of its serialised form.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Put { .. } => "put",
+            Self::PutMany { .. } => "put_many",
+            Self::Upload { .. } => "upload",
+            Self::Uploaded { .. } => "uploaded",
+            Self::Derive { .. } => "derive",
+            Self::Derivation { .. } => "derivation",
+            Self::Stage { .. } => "stage",
+            Self::OpenLog { .. } => "open_log",
+            Self::MarkLog { .. } => "mark_log",
+            Self::FinishLog => "finish_log",
+            Self::VerifyInputs => "verify_inputs",
+            Self::Collect { .. } => "collect",
+        }
+    }
+}
+
+impl Answer {
+    /// Why something was refused or failed, if this says so.
+    pub fn refusal(&self) -> Option<String> {
+        match self {
+            Self::Failed { why, .. } | Self::DerivationRefused { why } => Some(why.clone()),
+            Self::DerivationLacks { object } => Some(format!("{object} is not in the store")),
+            Self::DerivationsBusy {} => Some("too many trees are being made".to_owned()),
+            Self::OutputsRefused { why } => Some(format!("the outputs: {why:?}")),
+            Self::Kept { refused } if !refused.is_empty() => {
+                Some(format!("{} of the blobs were not kept", refused.len()))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// One of many blobs that was not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -22,6 +22,7 @@ mod evidence;
 mod fixture;
 mod key_file;
 mod receipts;
+mod refused;
 mod service;
 mod session;
 

@@ -2,10 +2,12 @@ use std::sync::{Mutex, PoisonError};
 
 use belljar_attest::{BuilderConfig, Bundle, Key, Statement};
 use belljar_core::{AttemptId, BuildSpec, Digest, bounds};
+use belljar_plan::Refusals;
 use belljar_plan::signer::{Answer, Asserted, Request};
 
 use crate::evidence::Evidence;
 use crate::receipts::Receipts;
+use crate::refused::Refused;
 
 /// Everything that an answer depends on.
 pub(crate) struct Service {
@@ -15,14 +17,14 @@ pub(crate) struct Service {
     evidence: Evidence,
     /// One attestation at a time: looking for an earlier bundle and keeping a new one are one step.
     turn: Mutex<()>,
+    /// What it has not signed.
+    pub(crate) refused: Refused,
 }
 
 /// A refusal that fits a frame, whatever its reasons quote.
-pub(crate) fn refused(retryable: bool, mut reasons: Vec<String>) -> Answer {
-    reasons.truncate(bounds::REASONS);
-    for reason in &mut reasons {
-        reason.truncate(reason.floor_char_boundary(bounds::REASON_BYTES));
-    }
+pub(crate) fn refused(retryable: bool, reasons: Vec<String>) -> Answer {
+    let first = reasons.into_iter().take(bounds::REASONS);
+    let reasons = first.map(Refusals::cut).collect();
     Answer::Refused { retryable, reasons }
 }
 
@@ -62,6 +64,7 @@ impl Service {
             receipts,
             evidence,
             turn: Mutex::new(()),
+            refused: Refused::default(),
         }
     }
 
@@ -83,9 +86,9 @@ impl Service {
                     Answer::Attested { bundle, size }
                 }
                 Err(Refusal { retryable, reasons }) => {
-                    let answer = refused(retryable, reasons);
-                    tracing::warn!(%attempt, ?answer, "refused to attest");
-                    answer
+                    let what = format_args!("attest {attempt}");
+                    self.refused.note("belljard", what, reasons.join("; "));
+                    refused(retryable, reasons)
                 }
             },
         }

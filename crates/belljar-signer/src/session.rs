@@ -33,8 +33,9 @@ pub(crate) fn listen(socket: &Path, client_uid: u32, service: &Arc<Service>) -> 
         };
         if open.fetch_add(1, Ordering::SeqCst) >= bounds::PEER_CONNECTIONS {
             open.fetch_sub(1, Ordering::SeqCst);
-            tracing::warn!("too many connections; one was refused");
-            refuse(&connection, true, "the signer has too many connections");
+            let why = "the signer has too many connections";
+            service.refused.note("one more", "connection", why);
+            refuse(&connection, true, why);
             continue;
         }
         let (service, counted) = (Arc::clone(service), Count(Arc::clone(&open)));
@@ -64,12 +65,18 @@ fn admit(connection: &Connection, client_uid: u32, service: &Service) {
     match connection.peer() {
         Ok(peer) if peer.uid == client_uid => {
             if let Err(error) = serve(connection, service) {
-                tracing::warn!(%error, "a connection was ended");
+                service
+                    .refused
+                    .note("belljard", "connection", error.to_string());
             }
         }
         Ok(peer) => {
-            tracing::warn!(uid = peer.uid, pid = peer.pid, "a stranger was refused");
-            refuse(connection, false, "the signer serves belljard only");
+            let (who, why) = (
+                format_args!("uid {} (pid {})", peer.uid, peer.pid),
+                "the signer serves belljard only",
+            );
+            service.refused.note(who, "connection", why);
+            refuse(connection, false, why);
         }
         Err(error) => tracing::warn!(%error, "a peer could not be told"),
     }
@@ -81,6 +88,11 @@ fn serve(connection: &Connection, service: &Service) -> io::Result<()> {
     let mut buffer = vec![0; bounds::FRAME_BYTES];
     loop {
         let length = match connection.receive(&mut buffer) {
+            Ok(Some(received)) if received.descriptor.is_some() => {
+                let why = "a descriptor came; none is taken";
+                refuse(connection, false, why);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
             Ok(Some(received)) => received.length,
             Ok(None) => return Ok(()),
             // Nothing was asked for a while; that is a client's right.
@@ -91,10 +103,7 @@ fn serve(connection: &Connection, service: &Service) -> io::Result<()> {
             Ok(request) => send(connection, &service.answer(&request))?,
             Err(invalid) => {
                 refuse(connection, false, &invalid.to_string());
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "what came was no request",
-                ));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, invalid));
             }
         }
     }

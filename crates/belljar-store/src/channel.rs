@@ -1,5 +1,6 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use belljar_core::{Invalid, bounds};
@@ -8,6 +9,7 @@ use belljar_plan::store::{Answer, Collected, Request};
 use belljar_sys::seqpacket::Connection;
 
 use crate::failed::Failed;
+use crate::refused::Refused;
 
 /// How long the other end may leave its messages unread, or content that it announced unsent.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -16,6 +18,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Channel {
     connection: Connection,
     buffer: Vec<u8>,
+    /// Who is at the other end.
+    who: String,
+    /// What it has asked for last.
+    asked: &'static str,
+    refused: Arc<Refused>,
 }
 
 /// A second handle that only sends.
@@ -49,12 +56,19 @@ pub(crate) enum WhileCollecting<'a> {
 }
 
 impl Channel {
-    /// Takes over a connection.
-    pub(crate) fn new(connection: Connection) -> io::Result<Self> {
+    /// Takes over a connection from `who`, and keeps a record of what it refuses.
+    pub(crate) fn new(
+        connection: Connection,
+        who: String,
+        refused: Arc<Refused>,
+    ) -> io::Result<Self> {
         connection.set_timeout(Some(PATIENCE))?;
         Ok(Self {
             connection,
             buffer: vec![0; bounds::FRAME_BYTES],
+            who,
+            asked: "connection",
+            refused,
         })
     }
 
@@ -63,8 +77,11 @@ impl Channel {
         self.connection.try_clone().map(Sender)
     }
 
-    /// Sends one answer.
+    /// Sends one answer. A refusal is recorded before.
     pub(crate) fn answer(&self, answer: &Answer) -> Result<(), Broken> {
+        if let Some(why) = answer.refusal() {
+            self.refused.note(&self.who, self.asked, why);
+        }
         send(&self.connection, answer)
     }
 
@@ -82,7 +99,9 @@ impl Channel {
         match self.receive(Wait::ForEver)? {
             None => Ok(None),
             Some((Frame::Control(rest), descriptor)) => {
-                Ok(Some((frame::decode(rest)?, descriptor)))
+                let request: Request = frame::decode(rest)?;
+                self.asked = request.name();
+                Ok(Some((request, descriptor)))
             }
             Some((Frame::Data(_), _)) => Err(Broken::Refused(Failed::refused(
                 "content came that nobody announced",

@@ -18,6 +18,7 @@ mod log;
 mod many;
 mod partial;
 mod put;
+mod refused;
 mod server;
 mod session;
 mod stage;
@@ -110,6 +111,7 @@ fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
         images,
         logs: config.root.join(LOGS),
         derivations,
+        refused: Arc::default(),
     });
     process::confine_service().map_err(system("confining this process"))?;
     let backlog = i32::try_from(bounds::PEER_CONNECTIONS).unwrap_or(i32::MAX);

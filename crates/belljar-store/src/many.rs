@@ -25,10 +25,6 @@ pub(crate) fn put_many(
         taking.take(piece)?;
     }
     let refused = taking.finish()?;
-    if !refused.is_empty() {
-        let count = refused.len();
-        tracing::warn!(count, "some blobs of many were not kept");
-    }
     channel.answer(&Answer::Kept { refused })
 }
 

@@ -40,9 +40,6 @@ pub(crate) fn put(
     }
     match pending.and_then(|blob| blob.finish().map_err(Failed::from)) {
         Ok(_) => channel.answer(&Answer::Stored),
-        Err(failed) => {
-            tracing::warn!(%object, why = failed.why, "an object was not kept");
-            channel.answer(&failed.into())
-        }
+        Err(failed) => channel.answer(&failed.into()),
     }
 }

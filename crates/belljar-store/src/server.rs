@@ -101,26 +101,21 @@ fn admit(connection: Connection, store: &Arc<Store>, access: Access, slots: &Arc
             return;
         }
     };
+    let who = format!("uid {} (pid {})", peer.uid, peer.pid);
     let Some(role) = access.role(peer) else {
-        tracing::warn!(pid = peer.pid, uid = peer.uid, "a stranger was turned away");
-        turn_away(
-            connection,
-            Failed::refused(format!("user {} may not ask the store anything", peer.uid)),
-        );
+        let why = format!("user {} may not ask the store anything", peer.uid);
+        store.refused.note(&who, "connection", why.as_str());
+        turn_away(connection, Failed::refused(why));
         return;
     };
     let Some(slot) = slots.claim(role) else {
-        tracing::warn!(
-            pid = peer.pid,
-            uid = peer.uid,
-            "one connection too many was turned away"
-        );
         let why = "too many connections are open; close one, or try again later".to_owned();
+        store.refused.note(&who, "connection", why.as_str());
         let class = Failure::Internal;
         turn_away(connection, Failed { class, why });
         return;
     };
-    let session = Channel::new(connection)
+    let session = Channel::new(connection, who, Arc::clone(&store.refused))
         .map(|channel| Session::new(Arc::clone(store), role, channel, Arc::new(slot)));
     let name = format!("{role:?}-{}", peer.pid);
     let started = session.and_then(|session| {

@@ -16,6 +16,7 @@ use crate::log::{KeptLog, LogSink, OpenLog};
 use crate::many::put_many;
 use crate::partial::Partials;
 use crate::put::put;
+use crate::refused::Refused;
 use crate::server::Slot;
 use crate::stage::Staged;
 use crate::upload::{Asked as AskedUpload, upload};
@@ -29,6 +30,7 @@ pub(crate) struct Store {
     /// Where logs lie.
     pub(crate) logs: PathBuf,
     pub(crate) derivations: Derivations,
+    pub(crate) refused: Arc<Refused>,
 }
 
 /// One connection and what it has asked for so far.
@@ -75,7 +77,6 @@ impl Session {
                 tracing::warn!(role = ?self.role, %error, "a connection broke")
             }
             Err(Broken::Refused(failed)) => {
-                tracing::warn!(role = ?self.role, why = failed.why, "a connection was closed");
                 // The other end may be gone already; then nobody needs to be told.
                 let _ = self.channel.answer(&failed.into());
             }
@@ -163,11 +164,7 @@ impl Session {
             Request::FinishLog => self.finish_log()?,
             Request::VerifyInputs => self.verify_inputs(),
         };
-        let answer = result.unwrap_or_else(|failed| {
-            tracing::warn!(attempt = self.shown(), class = ?failed.class, why = failed.why, "a request failed");
-            failed.into()
-        });
-        self.channel.answer(&answer)?;
+        self.channel.answer(&result.unwrap_or_else(Answer::from))?;
         Ok(None)
     }
 
@@ -326,6 +323,10 @@ impl Session {
         let store = Arc::clone(&self.store);
         let staged = &self.attempt()?.staged;
         let unchanged = staged.are_unchanged(&store.images, &*store.source)?;
+        if !unchanged {
+            let why = "a staged tree was changed while the build ran";
+            store.refused.note("the build", "inputs", why);
+        }
         Ok(Answer::Inputs { unchanged })
     }
 
@@ -366,11 +367,5 @@ impl Session {
         self.attempt
             .as_mut()
             .ok_or_else(|| Failed::refused("nothing was staged on this connection"))
-    }
-
-    fn shown(&self) -> String {
-        self.attempt
-            .as_ref()
-            .map_or_else(|| "none".to_owned(), |attempt| attempt.id.to_string())
     }
 }

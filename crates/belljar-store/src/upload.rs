@@ -68,9 +68,6 @@ pub(crate) fn upload(
     }
     match open.finish() {
         Ok(()) => channel.answer(&Answer::Stored),
-        Err(failed) => {
-            tracing::warn!(object = %asked.object, why = failed.why, "an upload was not kept");
-            channel.answer(&failed.into())
-        }
+        Err(failed) => channel.answer(&failed.into()),
     }
 }

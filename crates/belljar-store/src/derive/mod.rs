@@ -136,11 +136,7 @@ impl Derivations {
                     dropped: record.dropped,
                 }
             }
-            Err(stopped) => {
-                let answer = stopped.into();
-                tracing::warn!(?answer, "no tree was made");
-                answer
-            }
+            Err(stopped) => stopped.into(),
         }
     }
 

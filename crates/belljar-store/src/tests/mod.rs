@@ -76,6 +76,7 @@ impl Rig {
             partials: Partials::new(MOST),
             images: crate::stage::open(directory.path()).unwrap(),
             logs: directory.path().join(LOGS),
+            refused: Arc::default(),
         };
         Self {
             memory,
@@ -94,7 +95,7 @@ impl Rig {
         let session = Session::new(
             Arc::clone(&self.store),
             role,
-            Channel::new(theirs).unwrap(),
+            Channel::new(theirs, format!("{role:?}"), Arc::clone(&self.store.refused)).unwrap(),
             slot,
         );
         Peer {

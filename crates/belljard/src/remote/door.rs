@@ -1,9 +1,9 @@
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use belljar_core::bounds;
+use belljar_plan::Refusals as Spoken;
 use belljar_wire::Refusals;
 
 /// Why somebody was turned away.
@@ -30,16 +30,8 @@ pub(crate) struct Door(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     counts: [AtomicU64; Refusal::ALL.len()],
+    /// What was logged about callers that nobody knows.
     spoken: Mutex<Spoken>,
-}
-
-/// What was logged about callers that nobody knows. They may come as often as they like; the log may not
-/// grow with them.
-#[derive(Debug, Default)]
-struct Spoken {
-    since: Option<Instant>,
-    lines: u32,
-    left_out: u64,
 }
 
 impl Refusal {
@@ -94,19 +86,7 @@ impl Door {
     /// Whether one more line may be written, and how many were not since the last.
     fn speak(&self, now: Instant) -> Option<u64> {
         let mut spoken = self.0.spoken.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = spoken
-            .since
-            .is_none_or(|since| now.duration_since(since) >= PERIOD);
-        if fresh {
-            spoken.since = Some(now);
-            spoken.lines = 0;
-        }
-        if spoken.lines >= bounds::REFUSALS_LOGGED {
-            spoken.left_out += 1;
-            return None;
-        }
-        spoken.lines += 1;
-        Some(std::mem::take(&mut spoken.left_out))
+        spoken.one_more(now)
     }
 
     /// How often for each reason, since the start.
@@ -119,11 +99,10 @@ impl Door {
     }
 }
 
-const PERIOD: Duration = Duration::from_secs(10);
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use belljar_core::bounds;
 
     #[test]
     fn every_refusal_counts_and_few_of_nobodys_are_logged() {
@@ -138,6 +117,6 @@ mod tests {
         let spoken = (0..1000).filter(|_| door.speak(start).is_some()).count();
         assert_eq!(spoken, bounds::REFUSALS_LOGGED as usize);
         let left_out = 1000 - u64::from(bounds::REFUSALS_LOGGED);
-        assert_eq!(door.speak(start + PERIOD), Some(left_out));
+        assert_eq!(door.speak(start + Spoken::PERIOD), Some(left_out));
     }
 }
