@@ -45,7 +45,8 @@ pub enum Operation {
     Kill {
         /// A known attempt.
         attempt: AttemptId,
-        /// Who asked.
+        /// Who asked: the receipt says so, in belljard's words. At most
+        /// [`PRINCIPAL_BYTES`](belljar_core::bounds::PRINCIPAL_BYTES) without control characters.
         by: String,
     },
     /// What has it used so far?
@@ -64,6 +65,22 @@ pub enum Operation {
         /// The attempt.
         attempt: AttemptId,
     },
+}
+
+impl Operation {
+    /// The `kind` of its serialised form.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Probe => "probe",
+            Self::List => "list",
+            Self::Stage { .. } => "stage",
+            Self::Launch { .. } => "launch",
+            Self::Kill { .. } => "kill",
+            Self::Usage { .. } => "usage",
+            Self::Collect { .. } => "collect",
+            Self::Destroy { .. } => "destroy",
+        }
+    }
 }
 
 /// What the spawner sends.

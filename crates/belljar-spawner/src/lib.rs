@@ -8,6 +8,7 @@
 
 mod attempt;
 mod cgroup;
+mod client;
 mod collector;
 mod config;
 mod containment;
@@ -16,6 +17,7 @@ mod ids;
 mod init;
 mod receipts;
 mod record;
+mod refused;
 mod rootfs;
 mod site;
 mod staging;

@@ -1,23 +1,23 @@
 //! The event loop: one thread that serves belljard and watches all attempts, and never waits for one of
 //! them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use belljar_core::{AttemptId, Digest, Outcome, bounds};
-use belljar_plan::frame::{self, Frame};
+use belljar_plan::frame;
 use belljar_plan::spawner::{Answer, Message, Operation, Request};
 use belljar_plan::{HostReport, Plan};
 use belljar_sys::poll::{self, Event, Interest};
-use belljar_sys::seqpacket::{Connection, Listener};
+use belljar_sys::seqpacket::Listener;
 
 use crate::attempt::{Attempt, Source};
+use crate::client::{Client, Heard};
+use crate::refused::Refused;
 use crate::site::Site;
 
-/// Messages that wait for belljard to read; one more, and the connection is given up.
-const OUTBOX: usize = 4096;
 /// How often the loop looks up when nothing happens.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -31,13 +31,11 @@ pub struct Supervisor {
     attempts: BTreeMap<AttemptId, Attempt>,
     /// Slots whose last user was not seen to be gone entirely: never used again.
     poisoned: Vec<usize>,
+    refused: Refused,
 }
 
-/// The one connection from belljard.
-struct Client {
-    connection: Connection,
-    outbox: VecDeque<Vec<u8>>,
-}
+/// Whose requests come over the one connection.
+const BELLJARD: &str = "belljard";
 
 /// What happened on which descriptor.
 enum Happened {
@@ -58,6 +56,7 @@ impl Supervisor {
             client: None,
             attempts: BTreeMap::new(),
             poisoned: Vec::new(),
+            refused: Refused::default(),
         }
     }
 
@@ -97,10 +96,10 @@ impl Supervisor {
             happened.push(Happened::Client);
             interests.push(Interest {
                 descriptor: client.connection.as_fd(),
-                event: if client.outbox.is_empty() {
-                    Event::Readable
-                } else {
+                event: if client.is_behind() {
                     Event::ReadableOrWritable
+                } else {
+                    Event::Readable
                 },
             });
         }
@@ -144,18 +143,15 @@ impl Supervisor {
         };
         match connection.peer() {
             Ok(peer) if peer.uid == self.site.config.client_uid => {
-                if connection.set_nonblocking(true).is_ok() {
+                if let Ok(client) = Client::new(connection) {
                     // A restarted belljard connects anew; the old connection is of no use to anybody.
-                    self.client = Some(Client {
-                        connection,
-                        outbox: VecDeque::new(),
-                    });
+                    self.client = Some(client);
                 }
             }
-            Ok(peer) => tracing::warn!(
-                uid = peer.uid,
-                pid = peer.pid,
-                "refused a connection: not belljard's user"
+            Ok(peer) => self.refused.note(
+                format_args!("uid {} (pid {})", peer.uid, peer.pid),
+                "connection",
+                "not belljard's user",
             ),
             Err(error) => tracing::warn!(%error, "refused a connection: its peer is unknown"),
         }
@@ -169,28 +165,20 @@ impl Supervisor {
             self.client = None;
             return;
         }
-        let mut buffer = vec![0; bounds::FRAME_BYTES];
-        match client.connection.receive(&mut buffer) {
-            Ok(Some(received)) => match read(&buffer[..received.length]) {
-                Ok(request) => self.on_request(request),
-                Err(why) => {
-                    tracing::warn!(
-                        why,
-                        "belljard sent what is not a request; the connection is closed"
-                    );
-                    self.client = None;
-                }
-            },
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Ok(None) => self.client = None,
-            Err(error) => {
-                tracing::warn!(%error, "the connection to belljard is closed");
+        match client.hear() {
+            Heard::Request(request) => self.on_request(request),
+            Heard::Nothing => {}
+            Heard::Over(why) => {
                 self.client = None;
+                if let Some(why) = why {
+                    self.refused.note(BELLJARD, "connection", why);
+                }
             }
         }
     }
 
     fn on_request(&mut self, Request { number, operation }: Request) {
+        let what = operation.name();
         let answer = match operation {
             Operation::Probe => Answer::Host(self.host.clone()),
             Operation::List => Answer::Attempts {
@@ -212,15 +200,9 @@ impl Supervisor {
                     None => unknown(&attempt),
                 }
             }
+            Operation::Kill { by, .. } if !is_principal(&by) => refused(NO_PRINCIPAL),
             Operation::Kill { attempt, by } => {
-                let cause = Outcome::Cancelled { by, reason: None };
-                // Answered before what it leads to.
-                self.send(&Message::Answer {
-                    number,
-                    answer: Answer::Killing,
-                });
-                self.with(&attempt, |attempt, _, out| attempt.stop(cause, out));
-                return;
+                return self.cancel(number, &attempt, by);
             }
             Operation::Usage { attempt } => match self.attempts.get(&attempt).map(Attempt::usage) {
                 Some(Ok(usage)) => Answer::Used(usage),
@@ -246,7 +228,18 @@ impl Supervisor {
                 }
             }
         };
+        if let Answer::Failed { outcome } = &answer {
+            self.refused.note(BELLJARD, what, outcome);
+        }
         self.send(&Message::Answer { number, answer });
+    }
+
+    fn cancel(&mut self, number: u64, id: &AttemptId, by: String) {
+        let cause = Outcome::Cancelled { by, reason: None };
+        // Answered before what it leads to.
+        let answer = Answer::Killing;
+        self.send(&Message::Answer { number, answer });
+        self.with(id, |attempt, _, out| attempt.stop(cause, out));
     }
 
     fn stage(
@@ -306,6 +299,13 @@ impl Supervisor {
             self.attempts.remove(id);
         }
         for message in out {
+            if let Message::Answer {
+                answer: Answer::Failed { outcome },
+                ..
+            } = &message
+            {
+                self.refused.note(BELLJARD, id, outcome);
+            }
             tracing::debug!(attempt = %id, ?message, "tells belljard");
             self.send(&message);
         }
@@ -326,27 +326,6 @@ impl Supervisor {
     }
 }
 
-impl Client {
-    fn send(&mut self, message: Vec<u8>) -> io::Result<()> {
-        if self.outbox.len() == OUTBOX {
-            return Err(io::Error::other("belljard does not read"));
-        }
-        self.outbox.push_back(message);
-        self.flush()
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        while let Some(message) = self.outbox.front() {
-            match self.connection.send(message) {
-                Ok(()) => self.outbox.pop_front(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            };
-        }
-        Ok(())
-    }
-}
-
 fn readable(descriptor: std::os::fd::BorrowedFd<'_>) -> Interest<'_> {
     Interest {
         descriptor,
@@ -354,10 +333,17 @@ fn readable(descriptor: std::os::fd::BorrowedFd<'_>) -> Interest<'_> {
     }
 }
 
-fn read(bytes: &[u8]) -> Result<Request, String> {
-    match frame::parse(bytes).map_err(|e| e.to_string())? {
-        Frame::Control(control) => frame::decode(control).map_err(|e| e.to_string()),
-        Frame::Data(_) => Err("content".to_owned()),
+/// Why a name is refused that would stand in a receipt.
+const NO_PRINCIPAL: &str = "by: a name of a principal is due, without control characters";
+
+fn is_principal(by: &str) -> bool {
+    (1..=bounds::PRINCIPAL_BYTES).contains(&by.len()) && !by.chars().any(char::is_control)
+}
+
+fn refused(reason: &str) -> Answer {
+    let reasons = vec![reason.to_owned()];
+    Answer::Failed {
+        outcome: Outcome::Refused { reasons },
     }
 }
 

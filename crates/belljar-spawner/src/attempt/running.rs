@@ -92,8 +92,8 @@ impl Attempt {
         match self.phase {
             Phase::Staged => {}
             _ => {
-                let outcome = self.outcome.clone();
-                let outcome = outcome
+                let failed = self.outcome.clone().filter(|ended| !ended.is_success());
+                let outcome = failed
                     .unwrap_or_else(|| Outcome::permanent("launch", "the attempt is not staged"));
                 return self.answer(Answer::Failed { outcome }, out);
             }
