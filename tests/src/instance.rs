@@ -1,8 +1,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -11,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::Process;
-use crate::{Client, GROUP, Part, Project, Run, STRANGER, Told, program, residue, wait_for};
+use crate::{Client, Part, Project, Run, Told, liar, program, residue, wait_for};
 
 /// Where state directories are made: not on overlayfs, and root's all the way up.
 const BASE: &str = "/var/tmp";
@@ -229,19 +227,10 @@ impl Instance {
     /// # Errors
     /// When that user cannot connect.
     pub fn ask(&self, part: Part, uid: u32, message: &Value) -> Result<Value, String> {
-        // The checkout may be closed to others.
-        let dir = tempfile::tempdir().expect("a directory");
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
-        let peer = dir.path().join("peer");
-        fs::copy(program("belljar-test-peer"), &peer).expect("a copy");
-        let gid = if uid == STRANGER { STRANGER } else { GROUP };
-        let output = Command::new(&peer)
+        let peer = liar::peer();
+        let output = liar::command_as(uid, peer.path().join("peer"))
             .arg(part.socket(self.state()))
             .arg(message.to_string())
-            .env_clear()
-            .current_dir("/")
-            .uid(uid)
-            .gid(gid)
             .output()
             .expect("the peer");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

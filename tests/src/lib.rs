@@ -4,6 +4,7 @@
 //! * An [`Instance`] is a Belljar of its own: a state directory, and the real programs on it. [`Instance::run`]
 //!   sends a project through `belljar run`; unless [`Instance::start`] was called before, that starts and ends
 //!   all processes for this one build.
+//! * A [`Liar`] is a connection to one of its processes from somebody who need not keep to the rules.
 //! * [`Installed`] is the daemon that systemd runs on this machine.
 //! * A [`Run`] is what came of it: exit status, report, log, artifacts, receipt.
 //!
@@ -22,6 +23,7 @@ mod client;
 mod image;
 mod installed;
 mod instance;
+mod liar;
 mod process;
 mod programs;
 mod project;
@@ -35,6 +37,7 @@ pub use client::Client;
 pub use image::{TreeOf, overwrite};
 pub use installed::Installed;
 pub use instance::{Instance, Running};
+pub use liar::Liar;
 pub use process::Part;
 pub use programs::program;
 pub use project::Project;

@@ -5,6 +5,7 @@
 //! * [`statement`]: the statement says what was submitted, done and recorded.
 //! * [`signer`]: what the signer does not sign.
 //! * [`doors`]: who may ask which process what.
+//! * [`lies`]: a belljard that was taken over, against the real other three.
 
 // Helpers of tests may stop at the first surprise too; clippy's exemption is for the tests themselves.
 #![allow(
@@ -16,6 +17,7 @@
 
 mod bundle;
 mod doors;
+mod lies;
 mod signer;
 mod statement;
 mod verifiers;
