@@ -52,17 +52,19 @@ pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
         objects: state.path().join("store/objects/sha256"),
         owner: state.ids("store")?,
     };
+    let small = Tree::put(&store, 10_000)?;
+    let large = Tree::put(&store, 100_000)?;
+    // Else the first image to be made durable would wait for all of it.
+    shell::run(&mut Command::new("sync"))?;
+    // Dropped before the state is, in reverse order.
+    let _running = state.start(&["store", "spawner"])?;
+    // One client for all: each counts its attempts from the first on, and the spawner knows an attempt once.
+    let mut client = Client::start(&state)?;
     let mut rows = Vec::new();
-    for (count, slow, bars) in [
-        (10_000, SLOW_RUNS, Bars::of(1.0, Some(0.02), 0.5)),
-        (100_000, SLOW_RUNS_LARGE, Bars::of(1.5, None, 0.25)),
+    for (tree, slow, bars) in [
+        (small, SLOW_RUNS, Bars::of(1.0, Some(0.02), 0.5)),
+        (large, SLOW_RUNS_LARGE, Bars::of(1.5, None, 0.25)),
     ] {
-        let tree = Tree::put(&store, count)?;
-        // Else the first image to be made durable would wait for all of it.
-        shell::run(&mut Command::new("sync"))?;
-        // Dropped before the state is, in reverse order.
-        let _running = state.start(&["store", "spawner"])?;
-        let mut client = Client::start(&state)?;
         rows.extend(contest(args.runs, slow, &state, &mut client, &tree, &bars)?);
     }
     Ok(rows)
