@@ -10,6 +10,7 @@
 )]
 
 mod bench;
+mod debian;
 mod run;
 mod shell;
 mod test;

@@ -2,6 +2,7 @@
 //!
 //! * [`verifiers`]: one bundle before four verifiers, only one of which is ours; and before the same with a byte
 //!   flipped somewhere.
+//! * [`foreign`]: good and forged bundles before five verifiers.
 //! * [`statement`]: the statement says what was submitted, done and recorded.
 //! * [`signer`]: what the signer does not sign.
 //! * [`doors`]: who may ask which process what.
@@ -17,6 +18,7 @@
 
 mod bundle;
 mod doors;
+mod foreign;
 mod lies;
 mod signer;
 mod statement;

@@ -11,12 +11,12 @@ use crate::bundle::Bundle;
 const PYTHON: &str = "BELLJAR_TEST_PYTHON";
 
 /// Files before the verifiers.
-struct Case {
+pub(crate) struct Case {
     dir: tempfile::TempDir,
 }
 
 impl Case {
-    fn new(artifact: &[u8], bundle: &[u8], key: &[u8]) -> Self {
+    pub(crate) fn new(artifact: &[u8], bundle: &[u8], key: &[u8]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let bundle_of = Bundle::parse(bundle);
         let files = [
@@ -32,12 +32,12 @@ impl Case {
         Self { dir }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// openssl's exit status and words for the signature over the PAE.
-    fn openssl(&self) -> (i32, String) {
+    pub(crate) fn openssl(&self) -> (i32, String) {
         let mut command = Command::new("openssl");
         command
             .args(["dgst", "-sha256", "-verify"])
@@ -50,7 +50,7 @@ impl Case {
     }
 
     /// Whether openssl finds the artifact's digest to be a subject's.
-    fn is_subject(&self) -> bool {
+    pub(crate) fn is_subject(&self) -> bool {
         let mut command = Command::new("openssl");
         let (code, said) = said(
             command
@@ -67,7 +67,7 @@ impl Case {
     }
 
     /// What securesystemslib and in-toto-attestation say, by exit status and word.
-    fn python(&self) -> (i32, String) {
+    pub(crate) fn python(&self) -> (i32, String) {
         let python = std::env::var_os(PYTHON).unwrap_or_else(|| {
             panic!(
                 "{PYTHON} is not set: it has to name a Python with securesystemslib[crypto]==1.6.0 and \
@@ -81,7 +81,7 @@ impl Case {
     }
 
     /// `belljar verify`: exit status, and what `--json` says.
-    fn belljar(&self, more: &[&str]) -> (i32, Value) {
+    pub(crate) fn belljar(&self, more: &[&str]) -> (i32, Value) {
         let output = Command::new(program("belljar"))
             .arg("verify")
             .arg(self.path("artifact"))
@@ -105,7 +105,7 @@ fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
 
-fn said(command: &mut Command) -> (i32, String) {
+pub(crate) fn said(command: &mut Command) -> (i32, String) {
     let output = command
         .output()
         .unwrap_or_else(|e| panic!("{command:?}: {e}"));
@@ -117,7 +117,7 @@ fn said(command: &mut Command) -> (i32, String) {
     (code(&output), stdout)
 }
 
-fn build() -> (Instance, Run) {
+pub(crate) fn build() -> (Instance, Run) {
     let mut instance = Instance::new();
     let run = instance.run(&Project::script("head -c 4096 /dev/urandom > out"));
     run.assert_succeeded();
@@ -125,7 +125,7 @@ fn build() -> (Instance, Run) {
 }
 
 /// With one bit changed at `at`.
-fn flipped(bytes: &[u8], at: usize) -> Vec<u8> {
+pub(crate) fn flipped(bytes: &[u8], at: usize) -> Vec<u8> {
     let mut other = bytes.to_vec();
     other[at] ^= 1;
     other

