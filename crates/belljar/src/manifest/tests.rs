@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 
 const GOOD: &str = r#"image = "host"
 run = ["make"]
@@ -269,4 +270,29 @@ fn what_is_no_text_or_too_large_is_refused() {
 fn columns_count_characters() {
     assert_eq!(Place::at("ä = ö\nü", "ä = ö\nü".len()).to_string(), "2:2");
     assert_eq!(Place::at("x", 99).to_string(), "1:2");
+}
+
+proptest! {
+    #[test]
+    fn hostile_bytes_are_refused_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = load(&bytes);
+    }
+
+    /// A good file with bytes of it gone, put in or replaced.
+    #[test]
+    fn a_changed_file_is_read_or_refused_with_a_place(
+        at in any::<prop::sample::Index>(),
+        gone in 0_usize..8,
+        new in "[\"\\[\\]{}=.,#'\n\\\\a-z0-9é-]{0,8}",
+    ) {
+        let text = format!("{GOOD}working_directory = \"src\"\nsource_date_epoch = 7\n[env]\nA = \"b\"\n[limits]\npids = 7\n");
+        prop_assert!(load(text.as_bytes()).is_ok());
+        let start = at.index(text.len());
+        let end = (start + gone).min(text.len());
+        let changed = format!("{}{new}{}", &text[..start], &text[end..]);
+        if let Err(error) = load(changed.as_bytes()) {
+            let placed = matches!(error, Error::Wrong(_));
+            prop_assert!(placed, "{error:?}");
+        }
+    }
 }

@@ -1,0 +1,198 @@
+//! Where changes begin: a few good values of each kind.
+
+use belljar_audit::{AuditEvent, Trail};
+use belljar_core::{ObjectId, RelPath, Timestamp};
+use belljar_plan::store::StepMark;
+use belljar_plan::{Plan, frame, signer, spawner, store};
+use belljar_tree::{Directory, Leaf, SymlinkTarget, Tree, build};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::json;
+use std::io::Write;
+
+#[path = "../../../crates/belljar-attest/src/fixture.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the tests of belljar-attest, which use more of it"
+)]
+mod fixture;
+
+/// The seeds of each target.
+pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let ((spec, receipt), plain) = (fixture::hermetic(), fixture::receipt());
+    let text = |text: &str| text.as_bytes().to_vec();
+    let record = fixture::derivation("image").canonical().unwrap();
+    let specs = [fixture::spec(), spec].map(|spec| spec.canonical().unwrap());
+    let receipts = [plain, receipt].map(|receipt| receipt.canonical().unwrap());
+    let (tree, directories) = tree();
+    vec![
+        ("archive", archives()),
+        ("bundle", vec![bundle()]),
+        ("cargo_lock", vec![text(CARGO)]),
+        ("derivation", vec![record]),
+        ("directory", directories),
+        (
+            "filter",
+            vec![
+                text(
+                    "state = ENDED AND outcome != succeeded AND create_time >= 2026-11-01T00:00:00Z",
+                ),
+                text("submitter = \"unix:uid=0\""),
+            ],
+        ),
+        ("frame", frames()),
+        (
+            "names",
+            ["a/b.c", "target/**/*.[a-z]?", "[!a]b", "cargo-1"]
+                .map(text)
+                .into(),
+        ),
+        ("npm_lock", vec![text(NPM)]),
+        ("receipt", receipts.into()),
+        ("spec", specs.into()),
+        ("steps", vec![steps()]),
+        ("trail", vec![trail()]),
+        ("tree", vec![tree]),
+    ]
+}
+
+const CARGO: &str = r#"version = 4
+
+[[package]]
+name = "app"
+version = "0.1.0"
+dependencies = ["itoa"]
+
+[[package]]
+name = "itoa"
+version = "1.0.19"
+source = "registry+https://github.com/rust-lang/crates.io-index"
+checksum = "3bd1574e617a9a6c1f8f8181bd7e841e1f20e4277607ef28945765188d6284d4"
+"#;
+
+const NPM: &str = r#"{"name": "app", "lockfileVersion": 3, "packages": {"": {"name": "app"}, "node_modules/one": {"version": "1.0.0", "resolved": "https://r.example/one/-/one-1.0.0.tgz", "integrity": "sha512-1SDgH6ZSPTlggy1yI6+Dbkiz8xzpHJEVAlF/AM1tHPLsf5STom9rwtjE4hKAF20FfXXNTFqEYXyJNWh1GiZedQ=="}}}"#;
+
+/// A bundle whose signature nobody has made: reading is not verifying.
+fn bundle() -> Vec<u8> {
+    let key = "SHA256:CjbdlCy/FTJQXlSTkMaLSXgU+YX2w2OInSVjN709Fks";
+    let bundle = json!({
+        "mediaType": belljar_attest::MEDIA_TYPE,
+        "verificationMaterial": {"publicKey": {"hint": key}, "tlogEntries": []},
+        "dsseEnvelope": {
+            "payload": "e30=",
+            "payloadType": belljar_attest::PAYLOAD_TYPE,
+            "signatures": [{"sig": "MEUCIQDh", "keyid": key}],
+        },
+    });
+    serde_json::to_vec(&bundle).unwrap()
+}
+
+fn frames() -> Vec<Vec<u8>> {
+    let (spec, attempt) = (fixture::spec(), fixture::attempt());
+    let stage = spawner::Request {
+        number: 7,
+        operation: spawner::Operation::Stage {
+            attempt: attempt.clone(),
+            spec: spec.digest().unwrap(),
+            plan: Box::new(Plan::compile(&spec)),
+        },
+    };
+    let kill = spawner::Request {
+        number: 8,
+        operation: spawner::Operation::Kill {
+            attempt: attempt.clone(),
+            by: "unix:uid=0".to_owned(),
+        },
+    };
+    let attest = signer::Request::Attest {
+        attempt,
+        spec: String::from_utf8(spec.canonical().unwrap()).unwrap(),
+        asserted: fixture::asserted(),
+    };
+    let put = store::Request::PutMany {
+        objects: vec![ObjectId::of(b"one"), ObjectId::of(b"other")],
+    };
+    vec![
+        frame::encode(&stage).unwrap(),
+        frame::encode(&kill).unwrap(),
+        frame::encode(&attest).unwrap(),
+        frame::encode(&put).unwrap(),
+        frame::data(b"content").unwrap(),
+    ]
+}
+
+fn tree() -> (Vec<u8>, Vec<Vec<u8>>) {
+    let path = |text: &str| RelPath::new(text).unwrap();
+    let file = Leaf::File {
+        object: ObjectId::of(b"content"),
+        executable: true,
+    };
+    let target = SymlinkTarget::new("../a").unwrap();
+    let leaves = [
+        (path("a"), file.clone()),
+        (path("d/b"), file),
+        (path("d/l"), Leaf::Symlink { target }),
+        (path("e"), Leaf::EmptyDirectory),
+    ];
+    let built = build(leaves).unwrap();
+    let directories: Vec<Vec<u8>> = built
+        .directories
+        .into_iter()
+        .map(|(_, bytes)| bytes)
+        .collect();
+    let (root, children): (Vec<_>, Vec<_>) = directories
+        .iter()
+        .map(|bytes| Directory::decode(bytes).unwrap())
+        .partition(|directory| directory.object_id() == built.root);
+    let tree = Tree::new(root.into_iter().next().unwrap(), children).unwrap();
+    (tree.encode(), directories)
+}
+
+fn steps() -> Vec<u8> {
+    let marks = [(0, 0), (1, 7)].map(|(step, offset)| StepMark { step, offset });
+    let lines = marks.map(|mark| serde_json::to_string(&mark).unwrap() + "\n");
+    lines.concat().into_bytes()
+}
+
+fn trail() -> Vec<u8> {
+    let attempt = fixture::attempt();
+    let mut trail = Trail::new(attempt.build().clone());
+    let events = [
+        AuditEvent::Submitted {
+            by: "unix:uid=0".to_owned(),
+            authenticated_by: "SO_PEERCRED".to_owned(),
+            request_id: None,
+            project: None,
+            spec: fixture::spec().digest().unwrap(),
+        },
+        AuditEvent::AttemptStarted { attempt },
+    ];
+    let lines = events.map(|event| trail.append(Timestamp::from_millis(1_763_771_400_000), event));
+    lines.map(Result::unwrap).concat()
+}
+
+/// A tar archive, plain and by gzip; and what the other compressions begin with.
+fn archives() -> Vec<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let header = |kind: tar::EntryType, size: u64| {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_size(size);
+        header.set_mode(0o755);
+        header
+    };
+    let mut directory = header(tar::EntryType::Directory, 0);
+    tar.append_data(&mut directory, "d/", &b""[..]).unwrap();
+    let mut file = header(tar::EntryType::Regular, 7);
+    tar.append_data(&mut file, "d/f", &b"content"[..]).unwrap();
+    for (kind, name) in [(tar::EntryType::Symlink, "l"), (tar::EntryType::Link, "h")] {
+        tar.append_link(&mut header(kind, 0), name, "d/f").unwrap();
+    }
+    let plain = tar.into_inner().unwrap();
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::new(6));
+    gzip.write_all(&plain).unwrap();
+    let mut zstd = b"\x28\xb5\x2f\xfd\x00\x58\x39\x00\x00".to_vec();
+    zstd.extend_from_slice(b"content");
+    let xz = b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4\x46".to_vec();
+    vec![plain, gzip.finish().unwrap(), zstd, xz]
+}
