@@ -2,8 +2,10 @@
 #include "probe.h"
 
 #include <linux/bpf.h>
+#include <linux/filter.h>
 #include <linux/perf_event.h>
 #include <linux/quota.h>
+#include <linux/seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/klog.h>
 #include <sys/personality.h>
@@ -175,6 +177,32 @@ static int tiocsti_high_bits(void)
     return type_into_terminal((1UL << 32) | TIOCSTI);
 }
 
+/* A line discipline is kernel code behind every terminal, also one's own, and may be loaded for the asking. */
+static int line_discipline(void)
+{
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    int none = 27; /* N_NULL of linux/tty.h */
+    if (terminal == -1)
+        return not_tried("ptmx");
+    return judge(ioctl(terminal, TIOCSETD, &none));
+}
+
+static int filter_calls(void)
+{
+    struct sock_filter allow = {.code = BPF_RET | BPF_K, .k = SECCOMP_RET_ALLOW};
+    struct sock_fprog program = {.len = 1, .filter = &allow};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    return judge(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
+}
+
+static int filter_calls_by_prctl(void)
+{
+    struct sock_filter allow = {.code = BPF_RET | BPF_K, .k = SECCOMP_RET_ALLOW};
+    struct sock_fprog program = {.len = 1, .filter = &allow};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    return judge(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+}
+
 static int core_limit(void)
 {
     struct rlimit limit = {.rlim_cur = 1 << 20, .rlim_max = 1 << 20};
@@ -226,6 +254,16 @@ static int symbols(void)
 static int keys(void)
 {
     return open_for("/proc/keys", O_RDONLY);
+}
+
+static int locks(void)
+{
+    return open_for("/proc/locks", O_RDONLY);
+}
+
+static int disks(void)
+{
+    return open_for("/proc/diskstats", O_RDONLY);
 }
 
 static int messages(void)
@@ -295,6 +333,9 @@ const struct probe PROBES[] = {
     {"move-pages", move_pages},
     {"tiocsti", tiocsti},
     {"tiocsti-high-bits", tiocsti_high_bits},
+    {"line-discipline", line_discipline},
+    {"seccomp-filter", filter_calls},
+    {"seccomp-filter-prctl", filter_calls_by_prctl},
     {"core-limit", core_limit},
     {"real-time", real_time},
     {"nice", nicer},
@@ -303,6 +344,8 @@ const struct probe PROBES[] = {
     {"core-pattern-read", read_core_pattern},
     {"proc-kallsyms", symbols},
     {"proc-keys", keys},
+    {"proc-locks", locks},
+    {"proc-diskstats", disks},
     {"dev-kmsg", messages},
     {"proc-slabinfo", slabs},
     {"proc-cmdline", kernel_command_line},

@@ -3,6 +3,7 @@
 #include "probe.h"
 
 #include <arpa/inet.h>
+#include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/netlink.h>
 #include <net/if.h>
@@ -44,6 +45,30 @@ static int raw(void)
 static int raw6(void)
 {
     return made(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6);
+}
+
+static int socket_filter(void)
+{
+    struct sock_filter all = {.code = BPF_RET | BPF_K, .k = 0xffff};
+    struct sock_fprog program = {.len = 1, .filter = &all};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd == -1)
+        return not_tried("socket");
+    return judge(setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program));
+}
+
+static int receive_buffer(void)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), before = 0, after = 0, more;
+    socklen_t length = sizeof before;
+    if (fd == -1 || getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &before, &length) == -1)
+        return not_tried("socket");
+    more = before; /* The kernel doubles it. */
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &more, sizeof more) == -1)
+        return REFUSED;
+    getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &after, &length);
+    errno = 0;
+    return after > before ? SUCCEEDED : REFUSED;
 }
 
 static const char *told(const char *name)
@@ -167,6 +192,8 @@ const struct probe PROBES[] = {
     {"socket-netlink-netfilter", netfilter},
     {"socket-raw", raw},
     {"socket-raw6", raw6},
+    {"socket-filter", socket_filter},
+    {"receive-buffer", receive_buffer},
     {"tcp-host-loopback", tcp},
     {"tcp6-host-loopback", tcp6},
     {"udp-host-loopback", udp},

@@ -112,8 +112,8 @@ fn privileges() -> LayerReport {
 
 fn namespaces() -> LayerReport {
     let most = fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
-    let made =
-        namespace::user("0 1879048192 1\n", "0 1879048192 1\n").and_then(|_| namespace::network());
+    let made = namespace::user(1_879_048_192, "0 1879048192 1\n", "0 1879048192 1\n")
+        .and_then(|_| namespace::network());
     let found = match &made {
         Ok(_) => format!(
             "user and network namespaces can be made (at most {})",
@@ -189,7 +189,7 @@ fn smallest_image() -> [u8; 4096] {
 fn id_mapping() -> LayerReport {
     let mapped = (|| {
         let clone = mount::clone_tree(Path::new("/usr"), false)?;
-        let namespace = namespace::user("0 1879048192 1\n", "0 1879048192 1\n")?;
+        let namespace = namespace::user(1_879_048_192, "0 1879048192 1\n", "0 1879048192 1\n")?;
         mount::set_attributes(
             clone.as_fd(),
             Attributes::default(),

@@ -20,6 +20,7 @@ mod record;
 mod refused;
 mod rootfs;
 mod site;
+mod sockets;
 mod staging;
 mod supervisor;
 mod trees;

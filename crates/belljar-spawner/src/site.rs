@@ -69,7 +69,7 @@ impl Owners {
     fn of(ids: Pair) -> io::Result<Self> {
         let one = |id: u32| {
             let map = format!("0 {id} 1\n");
-            namespace::user(&map, &map)
+            namespace::user(id, &map, &map)
         };
         Ok(Self {
             image: one(ids.image)?,

@@ -6,58 +6,80 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
+use crate::privilege;
 use crate::process::{NewNamespaces, clone_child};
 
 /// Makes a user namespace with these complete id maps (user_namespaces(7)), in which no further user
 /// namespace can be made, and gives a descriptor of it. It lives as long as the descriptor.
 ///
+/// The host user `owner` owns it, which nobody may be: what is counted by user (inotify instances and watches,
+/// pending signals, locked memory, message queues) the kernel counts for the users inside and for the owner of
+/// their namespace, too, and so root, or two builds, must not be the same owner.
+///
 /// # Errors
-/// What clone3(2) or the writes to the maps say.
-pub fn user(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
+/// What the clone, the change of user, or the writes to the maps say.
+pub fn user(owner: u32, uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
     let (wait, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let (result, report) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let (mut wait, mut go) = (File::from(wait), File::from(go));
     let (mut result, mut report) = (File::from(result), File::from(report));
-    let namespaces = NewNamespaces {
-        user: true,
-        ..NewNamespaces::default()
-    };
-    // The limit on nested user namespaces belongs to the namespace of whoever opens the file, so only a
-    // process inside can set it.
-    let child = clone_child(namespaces, None, || {
-        let mut forbid = || -> io::Result<()> {
-            wait.read_exact(&mut [0])?;
-            let limit = "/proc/sys/user/max_user_namespaces";
-            std::fs::write(limit, "0\n")?;
-            match std::fs::read_to_string(limit)?.trim() {
-                "0" => Ok(()),
-                other => Err(io::Error::other(format!("{limit} is {other}"))),
-            }
+    let child = clone_child(NewNamespaces::default(), None, || {
+        let mut tell = |done: io::Result<()>| {
+            let errno = done
+                .err()
+                .map_or(0, |e| e.raw_os_error().unwrap_or(libc::EIO));
+            report.write_all(&errno.to_ne_bytes()).is_ok() && errno == 0
         };
-        let errno = forbid()
-            .err()
-            .map_or(0, |e| e.raw_os_error().unwrap_or(libc::EIO));
-        let told = report.write_all(&errno.to_ne_bytes());
-        // Stay until the parent has opened the namespace; it ends the wait by killing.
-        while told.is_ok() {
-            std::thread::park();
+        if tell(own_user_namespace(owner))
+            && wait.read_exact(&mut [0]).is_ok()
+            && tell(forbid_user_namespaces())
+        {
+            // Stay until the parent has opened the namespace; it ends the wait by killing.
+            loop {
+                std::thread::park();
+            }
         }
         1
     })?;
-    let made = (|| {
-        std::fs::write(format!("/proc/{}/uid_map", child.pid), uid_map)?;
-        std::fs::write(format!("/proc/{}/gid_map", child.pid), gid_map)?;
-        go.write_all(&[0])?;
+    let mut told = || -> io::Result<()> {
         let mut errno = [0; 4];
         result.read_exact(&mut errno)?;
         match i32::from_ne_bytes(errno) {
-            0 => Ok(File::open(format!("/proc/{}/ns/user", child.pid))?.into()),
+            0 => Ok(()),
             errno => Err(io::Error::from_raw_os_error(errno)),
         }
+    };
+    let made = (|| {
+        told()?;
+        std::fs::write(format!("/proc/{}/uid_map", child.pid), uid_map)?;
+        std::fs::write(format!("/proc/{}/gid_map", child.pid), gid_map)?;
+        go.write_all(&[0])?;
+        told()?;
+        Ok(File::open(format!("/proc/{}/ns/user", child.pid))?.into())
     })();
     child.kill()?;
     child.wait()?;
     made
+}
+
+/// Leaves for a user namespace that `owner` owns. The capabilities of the host are kept until then: there are
+/// hosts where only who has some may make a user namespace.
+fn own_user_namespace(owner: u32) -> io::Result<()> {
+    privilege::lock_secure_bits()?;
+    let owner = rustix::process::Uid::from_raw(owner);
+    rustix::thread::set_thread_res_uid(owner, owner, owner)?;
+    Ok(unshare(CloneFlags::CLONE_NEWUSER)?)
+}
+
+/// The limit on nested user namespaces belongs to the namespace of whoever opens the file, so only a process
+/// inside can set it.
+fn forbid_user_namespaces() -> io::Result<()> {
+    let limit = "/proc/sys/user/max_user_namespaces";
+    std::fs::write(limit, "0\n")?;
+    match std::fs::read_to_string(limit)?.trim() {
+        "0" => Ok(()),
+        other => Err(io::Error::other(format!("{limit} is {other}"))),
+    }
 }
 
 /// Makes a network namespace with nothing but a loopback device that is up. Whoever owns the caller's

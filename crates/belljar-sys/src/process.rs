@@ -32,8 +32,6 @@ pub struct NewNamespaces {
     /// Mounts, process ids, System V IPC and host name. The initial user namespace owns them, because no
     /// user namespace is made in the same call.
     pub sandbox: bool,
-    /// A user namespace.
-    pub user: bool,
 }
 
 /// `struct clone_args` of clone3(2), as of Linux 5.7.
@@ -58,7 +56,6 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const CLONE_NEWNS: u64 = 0x2_0000;
 const CLONE_NEWUTS: u64 = 0x400_0000;
 const CLONE_NEWIPC: u64 = 0x800_0000;
-const CLONE_NEWUSER: u64 = 0x1000_0000;
 const CLONE_NEWPID: u64 = 0x2000_0000;
 
 /// A clone by the older call: `RestrictNamespaces=` (systemd.exec(5)) answers clone3(2) with ENOSYS, whose flags
@@ -110,9 +107,6 @@ pub fn clone_child(
     };
     if namespaces.sandbox {
         args.flags |= CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
-    }
-    if namespaces.user {
-        args.flags |= CLONE_NEWUSER;
     }
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;

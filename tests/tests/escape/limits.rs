@@ -250,3 +250,54 @@ int main(void)
     run.assert_succeeded();
     assert_eq!(run.file("out"), b"-1 38\n");
 }
+
+#[test]
+fn sockets_count_as_memory() {
+    // Each may hold more than 208 KiB: 484 at least are too many for 128 MiB, 100 are not.
+    let script = "python3 -c 'import socket, time
+kept = [socket.socket() for _ in range(COUNT)]
+time.sleep(2)
+print(len(kept), \"kept\")'; echo done > out";
+    let run = |count: u32| {
+        let script = script.replace("COUNT", &count.to_string());
+        Instance::new().run(&limited(&script, "memory_bytes = 134217728"))
+    };
+    let few = run(100);
+    few.assert_succeeded();
+    assert_eq!(few.log, "100 kept\n", "{few}");
+    let many = run(1000);
+    assert_eq!(many.log, "", "{many}");
+    many.assert_limit_exceeded("memory", 134_217_728);
+}
+
+#[test]
+fn what_waits_in_tcp_counts_as_memory() {
+    // Little of it would be seen by its sockets alone: they are few, and their buffers grow.
+    let fill = "import socket, time
+listening = socket.create_server((\"127.0.0.1\", 0))
+kept, sent = [listening], 0
+for _ in range(100):
+    a = socket.create_connection(listening.getsockname())
+    b, _ = listening.accept()
+    a.setblocking(False)
+    kept += [a, b]
+    try:
+        while sent < 256 << 20:
+            sent += a.send(bytes(65536))
+    except BlockingIOError:
+        pass
+print(sent)
+";
+    let outside = Command::new("python3").args(["-c", fill]).output().unwrap();
+    let sent = |log: &str| log.trim().parse::<u64>().unwrap_or(0);
+    let outside = sent(&String::from_utf8_lossy(&outside.stdout));
+    assert!(outside >= 128 << 20, "{outside} bytes outside");
+
+    let project = limited(
+        "python3 fill.py; echo done > out",
+        "memory_bytes = 134217728",
+    );
+    project.write("fill.py", fill);
+    let run = Instance::new().run(&project);
+    assert!(sent(&run.log) < 128 << 20, "{run}");
+}

@@ -26,12 +26,12 @@ impl Attempt {
             return;
         }
         self.look = in_time(LOOK);
-        match self.look_at_usage() {
-            Ok(()) => {
-                if let Some(beyond) = self.beyond_cpu_time() {
-                    self.kill(beyond, out);
-                }
-            }
+        let looked = self
+            .look_at_usage()
+            .and_then(|()| Ok(self.beyond_cpu_time().or(self.beyond_sockets()?)));
+        match looked {
+            Ok(Some(beyond)) => self.kill(beyond, out),
+            Ok(None) => {}
             Err(error) => self.kill(unreadable(&error), out),
         }
     }
@@ -107,6 +107,21 @@ impl Attempt {
             figure,
             used: used.div_ceil(SECOND),
         })
+    }
+
+    /// Sockets hold memory that the cgroup does not count: they may hold as much as all the rest.
+    fn beyond_sockets(&self) -> io::Result<Option<Outcome>> {
+        let sockets = self.launched.as_ref().and_then(|it| it.sockets.as_ref());
+        let Some(sockets) = sockets else {
+            return Ok(None);
+        };
+        let figure = self.plan.limits.get().memory_bytes;
+        let used = sockets.held()?;
+        Ok((used > figure).then_some(Outcome::LimitExceeded {
+            limit: LimitKind::Memory,
+            figure,
+            used,
+        }))
     }
 
     /// The limit that the step that failed has met, if it has met one.

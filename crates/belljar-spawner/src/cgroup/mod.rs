@@ -63,6 +63,12 @@ impl Group {
             "memory.memsw.limit_in_bytes",
             &figures.memory_bytes.to_string(),
         )?;
+        // Of TCP and UDP, which v1 counts apart.
+        self.set_if_there(
+            "memory",
+            "memory.kmem.tcp.limit_in_bytes",
+            &figures.memory_bytes.to_string(),
+        )?;
         self.set("pids", "pids.max", &figures.pids.to_string())?;
         self.set("cpu", "cpu.cfs_period_us", &PERIOD.to_string())?;
         self.set("cpu", "cpu.cfs_quota_us", &quota.to_string())?;

@@ -16,6 +16,7 @@ use crate::ids::Pair;
 use crate::init::{self, Init};
 use crate::record::Record;
 use crate::rootfs::RootFs;
+use crate::sockets::Sockets;
 use crate::staging::Places;
 
 /// What the first steps need and make.
@@ -39,6 +40,8 @@ pub struct Launched {
     pub self_probes: Vec<SelfProbe>,
     /// What was read back; none before the barrier.
     pub enforcement: Option<EnforcementReport>,
+    /// Its sockets; none before the barrier.
+    pub sockets: Option<Sockets>,
     /// The list by which it is made.
     pub steps: &'static [Step],
     pub(super) plan: Plan,
@@ -111,6 +114,7 @@ impl<'a> Launch<'a> {
             user_namespace,
             self_probes: Vec::new(),
             enforcement: None,
+            sockets: None,
             steps: self.given.steps,
             plan: self.given.plan.clone(),
             filter: Digest::of(&self.given.filter.bytes()),
@@ -145,17 +149,14 @@ pub(super) fn clone_init(launch: &mut Launch<'_>) -> io::Result<()> {
         "0 {} 1\n1000 {} 1\n",
         launch.given.ids.image, launch.given.ids.build
     );
-    let user_namespace = namespace::user(&map, &map)?;
+    let user_namespace = namespace::user(launch.given.ids.image, &map, &map)?;
     let host_owners = launch.given.image_owner.try_clone_to_owned()?;
     let (socket, inner) = Connection::pair()?;
     let cgroup = match &launch.group {
         Some(group) => group.open()?,
         None => return Err(io::Error::other("there is no cgroup to begin in")),
     };
-    let namespaces = NewNamespaces {
-        sandbox: true,
-        user: false,
-    };
+    let namespaces = NewNamespaces { sandbox: true };
     let (log, network) = (
         launch.given.log.try_clone()?,
         launch.given.network.try_clone()?,
@@ -216,6 +217,7 @@ impl Launched {
                 run(self).map_err(|e| io::Error::new(e.kind(), step.failed(&e)))?;
             }
         }
+        self.sockets = Some(Sockets::of(self.init.pid)?);
         Record::Go.send(&self.socket)
     }
 }

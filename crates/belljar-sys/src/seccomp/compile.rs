@@ -163,16 +163,17 @@ fn leaf(rule: Rule) -> Vec<libc::sock_filter> {
             answer(Verdict::Errno(errno)),
             answer(Verdict::Allow),
         ],
-        Rule::RefuseValue {
+        Rule::When {
             argument,
             value,
+            then,
             otherwise,
         } => {
-            let mut code = vec![
-                load(low_half(argument)),
-                branch(IF_EQUAL, value, 0, 1),
-                answer(Verdict::Errno(libc::EPERM)),
-            ];
+            let then = leaf(*then);
+            // The rules of one call are a few instructions; `then` too long to be jumped over would not compile.
+            let past = u8::try_from(then.len()).unwrap_or(u8::MAX);
+            let mut code = vec![load(low_half(argument)), branch(IF_EQUAL, value, 0, past)];
+            code.extend(then);
             code.extend(leaf(*otherwise));
             code
         }
@@ -406,6 +407,47 @@ mod tests {
             );
         }
         assert_eq!(asked(libc::SYS_prlimit64, [2, files, 4096, 0, 0, 0]), ALLOW);
+    }
+
+    #[test]
+    fn nothing_that_no_cgroup_counts_can_be_asked_for() {
+        let of = |value: i32| u64::from(value.unsigned_abs());
+        let option = |level, name| asked(libc::SYS_setsockopt, [3, of(level), of(name), 1, 4, 0]);
+        for filter in [
+            libc::SO_ATTACH_FILTER,
+            libc::SO_ATTACH_BPF,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            libc::SO_ATTACH_REUSEPORT_EBPF,
+        ] {
+            assert_eq!(option(libc::SOL_SOCKET, filter), errno(libc::EPERM));
+        }
+        assert_eq!(option(libc::SOL_SOCKET, libc::SO_RCVBUF), errno(0));
+        assert_eq!(option(libc::SOL_SOCKET, libc::SO_REUSEADDR), ALLOW);
+        // The same number at another level.
+        assert_eq!(libc::IPV6_V6ONLY, libc::SO_ATTACH_FILTER);
+        assert_eq!(option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY), ALLOW);
+
+        assert_eq!(
+            asked(libc::SYS_prctl, [of(libc::PR_SET_SECCOMP), 2, 0, 0, 0, 0]),
+            errno(libc::EINVAL)
+        );
+        assert_eq!(
+            asked(libc::SYS_prctl, [of(libc::PR_SET_NAME), 0, 0, 0, 0, 0]),
+            ALLOW
+        );
+        let filter = u64::from(libc::SECCOMP_SET_MODE_FILTER);
+        assert_eq!(
+            asked(libc::SYS_seccomp, [filter, 0, 0, 0, 0, 0]),
+            errno(libc::EINVAL)
+        );
+
+        let huge = of(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB);
+        let map = |flags| asked(libc::SYS_mmap, [0, 4096, 3, flags, 0, 0]);
+        assert_eq!(map(huge), errno(libc::ENOMEM));
+        assert_eq!(map(of(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS)), ALLOW);
+        let memory = |flags: u32| asked(libc::SYS_memfd_create, [0, u64::from(flags), 0, 0, 0, 0]);
+        assert_eq!(memory(libc::MFD_HUGETLB), errno(libc::ENOSYS));
+        assert_eq!(memory(libc::MFD_CLOEXEC), ALLOW);
     }
 
     #[test]

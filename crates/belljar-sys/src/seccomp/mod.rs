@@ -6,6 +6,7 @@ mod compile;
 mod legacy;
 mod service;
 mod table;
+mod uncounted;
 
 use std::io;
 
@@ -48,12 +49,14 @@ pub enum Rule {
         /// Error number for them.
         errno: i32,
     },
-    /// Refused with EPERM when the low 32 bits of an argument are `value`; else by the rule `otherwise`.
-    RefuseValue {
+    /// By the low 32 bits of an argument: one rule when they are `value`, another when not.
+    When {
         /// Which argument, from 0.
         argument: u32,
         /// The value.
         value: u32,
+        /// What decides about it.
+        then: &'static Rule,
         /// What decides about any other.
         otherwise: &'static Rule,
     },

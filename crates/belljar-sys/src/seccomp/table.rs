@@ -1,10 +1,12 @@
 use super::Verdict::{Allow, Errno};
 use super::legacy::LEGACY;
-use super::{Filter, Rule};
+use super::{Filter, Rule, uncounted};
 
 pub(super) const PERMITTED: Rule = Rule::Always(Allow);
 /// For calls that a program may well try, and handles when they fail.
 pub(super) const FORBIDDEN: Rule = Rule::Always(Errno(libc::EPERM));
+/// For calls that succeed as if they had been carried out.
+pub(super) const WITHOUT_EFFECT: Rule = Rule::Always(Errno(0));
 
 /// Every flag that asks for a new namespace. 0x80 is CLONE_NEWTIME, which only unshare(2) takes so.
 const NEW_NAMESPACES: u32 = 0x7e02_0000;
@@ -39,8 +41,9 @@ const COMMON: &[(libc::c_long, Rule)] = &[
     (libc::SYS_fsync, PERMITTED),
     (libc::SYS_fdatasync, PERMITTED),
     (libc::SYS_sync_file_range, PERMITTED),
-    (libc::SYS_sync, PERMITTED),
-    (libc::SYS_syncfs, PERMITTED),
+    // Nothing of a build's lies on a disk.
+    (libc::SYS_sync, WITHOUT_EFFECT),
+    (libc::SYS_syncfs, WITHOUT_EFFECT),
     (libc::SYS_ftruncate, PERMITTED),
     (libc::SYS_fallocate, PERMITTED),
     (libc::SYS_fadvise64, PERMITTED),
@@ -56,7 +59,7 @@ const COMMON: &[(libc::c_long, Rule)] = &[
     (libc::SYS_fchown, PERMITTED),
     (libc::SYS_fchdir, PERMITTED),
     (libc::SYS_getdents64, PERMITTED),
-    (libc::SYS_memfd_create, PERMITTED),
+    (libc::SYS_memfd_create, uncounted::MEMFD_CREATE),
     // Files by path. Landlock and the mounts decide what a path may be.
     (libc::SYS_openat, PERMITTED),
     (libc::SYS_openat2, PERMITTED),
@@ -109,7 +112,7 @@ const COMMON: &[(libc::c_long, Rule)] = &[
     (libc::SYS_timerfd_gettime, PERMITTED),
     (libc::SYS_pipe2, PERMITTED),
     // Memory.
-    (libc::SYS_mmap, PERMITTED),
+    (libc::SYS_mmap, uncounted::MMAP),
     (libc::SYS_munmap, PERMITTED),
     (libc::SYS_mremap, PERMITTED),
     (libc::SYS_mprotect, PERMITTED),
@@ -176,8 +179,8 @@ const COMMON: &[(libc::c_long, Rule)] = &[
     (libc::SYS_futex, PERMITTED),
     (libc::SYS_futex_waitv, PERMITTED),
     (libc::SYS_restart_syscall, PERMITTED),
-    (libc::SYS_prctl, PERMITTED),
-    (libc::SYS_seccomp, PERMITTED), // a further filter only narrows
+    (libc::SYS_prctl, uncounted::PRCTL),
+    (libc::SYS_seccomp, uncounted::SECCOMP),
     (libc::SYS_capget, PERMITTED),
     (libc::SYS_capset, PERMITTED), // there are none to set
     // Confined by the pid namespace and by init not being dumpable; sanitizers and debuggers need it.
@@ -240,9 +243,10 @@ const COMMON: &[(libc::c_long, Rule)] = &[
     (
         libc::SYS_prlimit64,
         // Init has the build's user id, and without descriptors it would fail as if the machine had.
-        Rule::RefuseValue {
+        Rule::When {
             argument: 0,
             value: 1,
+            then: &FORBIDDEN,
             otherwise: &Rule::IgnoreWhen {
                 argument: 1,
                 value: libc::RLIMIT_CORE,
@@ -305,7 +309,7 @@ const COMMON: &[(libc::c_long, Rule)] = &[
     (libc::SYS_getsockname, PERMITTED),
     (libc::SYS_getpeername, PERMITTED),
     (libc::SYS_getsockopt, PERMITTED),
-    (libc::SYS_setsockopt, PERMITTED),
+    (libc::SYS_setsockopt, uncounted::SETSOCKOPT),
     (libc::SYS_shutdown, PERMITTED),
     (libc::SYS_sendto, PERMITTED),
     (libc::SYS_recvfrom, PERMITTED),
@@ -332,12 +336,13 @@ const COMMON: &[(libc::c_long, Rule)] = &[
     (libc::SYS_mq_timedreceive, PERMITTED),
     (libc::SYS_mq_notify, PERMITTED),
     (libc::SYS_mq_getsetattr, PERMITTED),
-    // Devices: no request that types into a terminal or drives a console.
+    // Devices: no request that types into a terminal, drives a console, or has the kernel load a line
+    // discipline.
     (
         libc::SYS_ioctl,
         Rule::ByValue {
             argument: 1,
-            values: &[TIOCSTI, TIOCLINUX, TIOCCONS],
+            values: &[TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD],
             listed: Errno(libc::EPERM),
             other: Allow,
         },
@@ -392,3 +397,4 @@ const COMMON: &[(libc::c_long, Rule)] = &[
 const TIOCSTI: u32 = 0x5412;
 const TIOCLINUX: u32 = 0x541c;
 const TIOCCONS: u32 = 0x541d;
+const TIOCSETD: u32 = 0x5423;
