@@ -97,6 +97,27 @@ impl Places {
         Ok(options)
     }
 
+    /// Options for an overlay of layers that have nothing to do with the store.
+    ///
+    /// # Errors
+    /// As [`Places::overlay`].
+    pub fn plain_overlay(
+        &self,
+        layers: &[PathBuf],
+    ) -> io::Result<Vec<(&'static str, Option<String>)>> {
+        let mut options = Vec::new();
+        for layer in layers {
+            options.push(("lowerdir+", Some(self.relative(layer)?)));
+        }
+        options.extend([
+            ("metacopy", Some("off".to_owned())),
+            ("redirect_dir", Some("nofollow".to_owned())),
+            ("index", Some("off".to_owned())),
+            ("xino", Some("off".to_owned())),
+        ]);
+        Ok(options)
+    }
+
     fn relative(&self, path: &Path) -> io::Result<String> {
         let relative = path.strip_prefix(&self.mounts).ok().and_then(Path::to_str);
         let relative = relative.map(str::to_owned);

@@ -17,7 +17,7 @@ use rustix::mount::{
 pub struct Attributes {
     /// No writing.
     pub read_only: bool,
-    /// Device nodes work. Only for the binds of single device nodes.
+    /// Device nodes work. Only for the binds of single device nodes, and what they are taken from.
     pub devices: bool,
     /// No program can be started from it.
     pub no_exec: bool,

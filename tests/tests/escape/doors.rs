@@ -22,6 +22,7 @@ const ENOENT: By = Errno(2);
 const ESRCH: By = Errno(3);
 const EBADF: By = Errno(9);
 const EACCES: By = Errno(13);
+const EINVAL: By = Errno(22);
 const EROFS: By = Errno(30);
 const ENOSYS: By = Errno(38);
 const EAFNOSUPPORT: By = Errno(97);
@@ -92,6 +93,9 @@ pub const CASES: &[Case] = &[
     case("move-pages", "moves pages between nodes", EPERM),
     case("tiocsti", "types into its terminal", EPERM),
     case("tiocsti-high-bits", "does so with further bits set that the kernel ignores", EPERM),
+    case("line-discipline", "takes another line discipline for a terminal", EPERM),
+    case("seccomp-filter", "has a filter compiled into memory that is bounded for the whole machine", EINVAL),
+    case("seccomp-filter-prctl", "does so by prctl(2)", EINVAL),
     case("core-limit", "raises its limit on core dumps", NoEffect),
     case("real-time", "asks for real-time priority", EPERM),
     case("nice", "asks for a better nice value", EACCES),
@@ -100,6 +104,8 @@ pub const CASES: &[Case] = &[
     case("core-pattern-read", "opens core_pattern for reading", ENOENT),
     case("proc-kallsyms", "reads the kernel's symbols", EACCES),
     case("proc-keys", "reads /proc/keys", EACCES),
+    case("proc-locks", "reads which files others have locked", EACCES),
+    case("proc-diskstats", "reads how much others read and write", EACCES),
     case("dev-kmsg", "reads the kernel's log by its device", ENOENT),
     case("proc-slabinfo", "reads the kernel's allocations", EACCES),
     case("proc-cmdline", "reads the host's kernel command line", EACCES),
@@ -141,8 +147,8 @@ pub const CASES: &[Case] = &[
     case("create-in-etc", "makes a file in /etc", EROFS),
     case("create-in-dev", "makes a file in /dev", EROFS),
     case("tmpfile-in-usr", "makes a file without a name in /usr", EROFS),
-    case("write-setuid-program", "opens a set-user-id program for writing", EACCES),
-    case("append-to-program", "opens a program of the host for appending", EACCES),
+    case("write-setuid-program", "opens a set-user-id program for writing", EROFS),
+    case("append-to-program", "opens a program of the host for appending", EROFS),
     case("utimes-in-usr", "sets times of a file of the host", EROFS),
     case("chmod-in-usr", "sets the mode of a file of the host", EROFS),
     case("chown-to-another", "gives a file to another user", EPERM),
@@ -166,6 +172,8 @@ pub const CASES: &[Case] = &[
     case("socket-netlink-netfilter", "speaks to netfilter", EAFNOSUPPORT),
     case("socket-raw", "makes a raw IPv4 socket", EPERM),
     case("socket-raw6", "makes a raw IPv6 socket", EPERM),
+    case("socket-filter", "has a filter compiled for a socket, into memory as for seccomp-filter", EPERM),
+    case("receive-buffer", "has a socket hold more, which its cgroup does not count", NoEffect),
     case("tcp-host-loopback", "connects to a service on the host's 127.0.0.1", ECONNREFUSED),
     case("tcp6-host-loopback", "connects to a service on the host's ::1", ECONNREFUSED),
     case("udp-host-loopback", "gets a datagram from a service on the host", ECONNREFUSED),

@@ -129,6 +129,138 @@ fn times(run: &Run) -> (f64, f64) {
     (lines.next().unwrap(), lines.next().unwrap())
 }
 
+/// Takes every inotify instance that is to be had, up to 512, and keeps them for a while.
+const TAKE_ALL: &str = "import ctypes, time
+libc = ctypes.CDLL(None)
+taken = 0
+while taken < 512 and libc.inotify_init1(0) >= 0:
+    taken += 1
+time.sleep(3)
+print(taken)
+";
+
+#[test]
+fn one_build_cannot_take_what_is_counted_by_user_from_another() {
+    let limit = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").unwrap();
+    let limit: u32 = limit.trim().parse().unwrap();
+    // The control: of one user two cannot have all of it.
+    let start = || {
+        Command::new("setpriv")
+            .args([
+                "--reuid=1870000001",
+                "--clear-groups",
+                "/usr/bin/python3",
+                "-c",
+            ])
+            .arg(TAKE_ALL)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let taken = [start(), start()].map(|child| {
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.trim().parse::<u32>().unwrap()
+    });
+    let all = limit.min(512);
+    if limit < 512 {
+        assert!(taken.iter().sum::<u32>() <= limit, "{taken:?} of {limit}");
+    }
+
+    let mut instance = Instance::started();
+    let project = || {
+        let project = Project::script("date +%s.%N > out; python3 take.py; date +%s.%N >> out");
+        project.write("take.py", TAKE_ALL);
+        project
+    };
+    let projects = [project(), project()];
+    let both = projects.each_ref().map(|project| instance.begin(project));
+    let runs = both.map(|running| instance.finish(running));
+    for run in &runs {
+        run.assert_succeeded();
+        assert_eq!(run.log, format!("{all}\n"), "{run}");
+    }
+    let [a, b] = runs.each_ref().map(times);
+    assert!(
+        a.0 < b.1 && b.0 < a.1,
+        "they did not run at once: {a:?} {b:?}"
+    );
+}
+
+/// One locks files that everybody has and looks who opens them, the other opens them and looks for locks.
+const SHARED_FILES: &str = r#"
+import ctypes, fcntl, os, select, struct, sys, time
+files = ['/usr/bin/env', '/dev/null']
+end, seen = time.time() + 4, set()
+if sys.argv[1] == 'a':
+    kept = [open(file, 'rb') for file in files]
+    for file in kept:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    libc = ctypes.CDLL(None, use_errno=True)
+    watch = libc.inotify_init1(os.O_NONBLOCK)
+    names = {libc.inotify_add_watch(watch, file.encode(), 0x20): file for file in files}
+    while time.time() < end:
+        if select.select([watch], [], [], 0.1)[0]:
+            events = os.read(watch, 65536)
+            for at in range(0, len(events), 16):
+                seen.add('opened ' + names[struct.unpack_from('i', events, at)[0]])
+else:
+    while time.time() < end:
+        for file in files:
+            with open(file, 'rb') as opened:
+                try:
+                    fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    seen.add('locked ' + file)
+        try:
+            os.utime('/dev/null')
+            seen.add('times of /dev/null')
+        except OSError:
+            pass
+        time.sleep(0.02)
+print('seen:', *sorted(seen), sep='\n')
+"#;
+
+#[test]
+fn files_of_the_host_carry_no_locks_and_no_events() {
+    let start = |me: &str| {
+        Command::new("/usr/bin/python3")
+            .args(["-c", SHARED_FILES, me])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let both = ["a", "b"].map(start);
+    let [a, b] =
+        both.map(|child| String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap());
+    assert_eq!(a, "seen:\nopened /dev/null\nopened /usr/bin/env\n");
+    assert_eq!(
+        b,
+        "seen:\nlocked /dev/null\nlocked /usr/bin/env\ntimes of /dev/null\n"
+    );
+
+    let mut instance = Instance::started();
+    let project = |me: &str| {
+        let project = Project::script(&format!(
+            "date +%s.%N > out; python3 shared.py {me}; date +%s.%N >> out"
+        ));
+        project.write("shared.py", SHARED_FILES);
+        project
+    };
+    let projects = [project("a"), project("b")];
+    let both = projects.each_ref().map(|project| instance.begin(project));
+    let runs = both.map(|running| instance.finish(running));
+    for run in &runs {
+        run.assert_succeeded();
+        assert_eq!(run.log, "seen:\n", "{run}");
+    }
+    let [a, b] = runs.each_ref().map(times);
+    assert!(
+        a.0 < b.1 && b.0 < a.1,
+        "they did not run at once: {a:?} {b:?}"
+    );
+}
+
 #[test]
 fn nothing_is_left_for_the_next_build() {
     let mut instance = Instance::started();

@@ -2,11 +2,12 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use belljar_plan::{BUILD_ID, HOME, HOSTNAME, INPUTS_DIR, USER, WORKDIR};
+use belljar_sys::files::{self, Kind};
 use belljar_sys::forbidden::UNCOVERED_FILE;
 use belljar_sys::mount::{self, Attributes};
 
@@ -28,8 +29,13 @@ const MASK: Attributes = Attributes {
 /// Device nodes of the host that every build has.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 
-/// What is masked in `/proc`, where it is there: the kernel's settings, and what tells of the host or
-/// of keys. Init's own directory too: it shows the spawner's command line, with paths of the host.
+/// An empty directory: what masks a directory, and the upper layer of what has no other.
+const EMPTY: &str = ".masked/directory";
+/// Where a directory of the host is looked into for something in it.
+const AT_HAND: &str = ".masked/at-hand";
+
+/// What is masked in `/proc`, where it is there: the kernel's settings, and what tells of the host, of others'
+/// work on it, or of keys. Init's own directory too: it shows the spawner's command line, with paths of the host.
 const MASKED_DIRECTORIES: &[&str] = &[
     "1",
     "sys",
@@ -48,6 +54,9 @@ const MASKED_FILES: &[&str] = &[
     "keys",
     "key-users",
     "config.gz",
+    "cgroups",
+    "diskstats",
+    "interrupts",
     "kcore",
     "kmsg",
     "kpagecount",
@@ -57,7 +66,12 @@ const MASKED_FILES: &[&str] = &[
     "timer_list",
     "sched_debug",
     "latency_stats",
+    "locks",
     "modules",
+    "partitions",
+    "schedstat",
+    "softirqs",
+    "swaps",
     "vmallocinfo",
     "slabinfo",
     "pagetypeinfo",
@@ -89,7 +103,8 @@ pub(super) fn root(init: &mut Init<'_>) -> io::Result<()> {
         "var",
         "run",
         ".masked",
-        ".masked/directory",
+        EMPTY,
+        AT_HAND,
     ] {
         init.directory(path)?;
     }
@@ -153,33 +168,57 @@ fn identity_files(init: &Init<'_>) -> io::Result<()> {
     )
 }
 
-/// A listed path of the host: what host root owns appears as inside 0's, by an id-mapped clone. What others
-/// own is nobody's inside: above all, host user 1000 is not the build.
+/// A listed path of the host.
 fn host_path(init: &Init<'_>, path: &HostPath) -> io::Result<()> {
-    let (source, is_directory) = match path {
-        HostPath::Directory(source) => (source, true),
-        HostPath::File(source) => (source, false),
+    let owners = Some(init.host_owners.as_fd());
+    match path {
+        HostPath::Directory(source) => {
+            let target = init.inside(source);
+            init.parents(&target)?;
+            DirBuilder::new().mode(0o755).create(&target)?;
+            own_view(init, source, &target, READ_ONLY, owners)
+        }
+        HostPath::File(source) => {
+            let target = init.inside(source);
+            init.parents(&target)?;
+            fs::write(&target, "")?;
+            let (Some(parent), Some(name)) = (source.parent(), source.file_name()) else {
+                return Err(io::Error::other("it has no name"));
+            };
+            let at_hand = init.inside(&Path::new("/").join(AT_HAND));
+            own_view(init, parent, &at_hand, READ_ONLY, owners)?;
+            let clone = mount::clone_tree(&at_hand.join(name), false)?;
+            mount::attach(clone, &target)?;
+            mount::detach(&at_hand)
+        }
         HostPath::Symlink(at, target) => {
             let at = init.inside(at);
             init.parents(&at)?;
-            return symlink(target, at);
+            symlink(target, at)
         }
-    };
-    let target = init.inside(source);
-    init.parents(&target)?;
-    if is_directory {
-        DirBuilder::new().mode(0o755).create(&target)?;
-    } else {
-        fs::write(&target, "")?;
     }
+}
+
+/// Mounts a directory of the host at `target`, which `attributes` hold read-only, under an overlay of its own: on
+/// the host's own inodes a build could hold locks, and see by inotify what the host and other builds open.
+///
+/// With `owners`, what host root owns appears as inside 0's. What others own is nobody's inside: above all,
+/// host user 1000 is not the build.
+fn own_view(
+    init: &Init<'_>,
+    source: &Path,
+    target: &Path,
+    attributes: Attributes,
+    owners: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
     let clone = mount::clone_tree(source, false)?;
-    mount::set_attributes(
-        clone.as_fd(),
-        READ_ONLY,
-        Some(init.host_owners.as_fd()),
-        false,
-    )?;
-    mount::attach(clone, &target)
+    mount::set_attributes(clone.as_fd(), READ_ONLY, owners, false)?;
+    mount::attach(clone, target)?;
+    let layers = [init.inside(&Path::new("/").join(EMPTY)), target.to_owned()];
+    let over = staging::overlay(&init.places.plain_overlay(&layers)?, attributes)?;
+    // The overlay holds its layers by mounts of its own.
+    mount::detach(target)?;
+    mount::attach(over, target)
 }
 
 pub(super) fn devices(init: &mut Init<'_>) -> io::Result<()> {
@@ -195,17 +234,7 @@ pub(super) fn devices(init: &mut Init<'_>) -> io::Result<()> {
     let dev = init.inside(Path::new("/dev"));
     mount::attach(mount::make("tmpfs", &options, no_exec)?, &dev)?;
     init.own(&dev)?;
-    let device = Attributes {
-        read_only: false,
-        devices: true,
-        no_exec: true,
-    };
-    for name in DEVICES {
-        init.file(&format!("dev/{name}"), "", 0o000)?;
-        let clone = mount::clone_tree(&Path::new("/dev").join(name), false)?;
-        mount::set_attributes(clone.as_fd(), device, None, false)?;
-        mount::attach(clone, &dev.join(name))?;
-    }
+    device_nodes(init, &dev)?;
     init.directory("dev/shm")?;
     init.directory("dev/pts")?;
     // Every devpts mount is an instance of its own since Linux 4.7.
@@ -214,7 +243,13 @@ pub(super) fn devices(init: &mut Init<'_>) -> io::Result<()> {
         ("mode", Some("0620")),
         ("max", Some("256")),
     ];
-    mount::attach(mount::make("devpts", &options, device)?, &dev.join("pts"))?;
+    let terminals = Attributes {
+        read_only: false,
+        devices: true,
+        no_exec: true,
+    };
+    let pts = mount::make("devpts", &options, terminals)?;
+    mount::attach(pts, &dev.join("pts"))?;
     for (name, target) in [
         ("ptmx", "pts/ptmx"),
         ("fd", "/proc/self/fd"),
@@ -225,6 +260,29 @@ pub(super) fn devices(init: &mut Init<'_>) -> io::Result<()> {
         symlink(target, dev.join(name))?;
     }
     Ok(())
+}
+
+/// The host's device nodes, as inodes of the sandbox's own: whoever may write to a node may also set its times.
+fn device_nodes(init: &Init<'_>, dev: &Path) -> io::Result<()> {
+    let at_hand = init.inside(&Path::new("/").join(AT_HAND));
+    let device = Attributes {
+        read_only: true,
+        devices: true,
+        no_exec: true,
+    };
+    own_view(init, Path::new("/dev"), &at_hand, device, None)?;
+    for name in DEVICES {
+        init.file(&format!("dev/{name}"), "", 0o000)?;
+        let clone = mount::clone_tree(&at_hand.join(name), false)?;
+        if files::kind(clone.as_fd())? != Kind::Device {
+            // Something is mounted over it, which an overlay does not see.
+            return Err(io::Error::other(format!(
+                "/dev/{name} of the host is no device node"
+            )));
+        }
+        mount::attach(clone, &dev.join(name))?;
+    }
+    mount::detach(&at_hand)
 }
 
 pub(super) fn work_space(init: &mut Init<'_>) -> io::Result<()> {
@@ -260,10 +318,7 @@ pub(super) fn proc(init: &mut Init<'_>) -> io::Result<()> {
     };
     let mounted = mount::make("proc", &[], no_exec)?;
     mount::attach(mounted.as_fd(), &proc)?;
-    for (names, mask) in [
-        (MASKED_DIRECTORIES, ".masked/directory"),
-        (MASKED_FILES, ".masked/file"),
-    ] {
+    for (names, mask) in [(MASKED_DIRECTORIES, EMPTY), (MASKED_FILES, ".masked/file")] {
         for name in names {
             let target = proc.join(name);
             if !target.exists() {
