@@ -24,7 +24,8 @@ const REACHING: [&str; 6] = [
 ];
 /// What tells of this host or of where the packages came from: the same packages shall give the same tree.
 const FORGOTTEN: &str = "rm -rf \"$1\"/etc/apt/sources.list \"$1\"/etc/apt/sources.list.d/* \
-     \"$1\"/etc/apt/apt.conf.d/99mmdebstrap \"$1\"/etc/hostname \"$1\"/etc/resolv.conf \
+     \"$1\"/etc/apt/apt.conf.d/99mmdebstrap \"$1\"/etc/dpkg/dpkg.cfg.d/99mmdebstrap \
+     \"$1\"/etc/hostname \"$1\"/etc/resolv.conf \
      \"$1\"/etc/machine-id \"$1\"/var/lib/dbus/machine-id";
 
 /// A root file system that was made; removed when this is dropped, unless somebody wants the archive.
@@ -86,6 +87,8 @@ pub(super) fn build(arguments: &BuildDebian, terminal: &mut Terminal) -> Result<
     }
     command.args(apt_options()?.iter().map(|line| format!("--aptopt={line}")));
     command
+        // What is cut short here is made anew, so dpkg need not wait for the disk.
+        .arg("--dpkgopt=force-unsafe-io")
         .arg(format!("--customize-hook={FORGOTTEN}"))
         .arg("--quiet")
         .args([&suite])
