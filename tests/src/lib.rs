@@ -6,6 +6,7 @@
 //!   all processes for this one build.
 //! * A [`Liar`] is a connection to one of its processes from somebody who need not keep to the rules.
 //! * [`Installed`] is the daemon that systemd runs on this machine.
+//! * [`Real`] has projects that others wrote, and [`Images`] what they are built on.
 //! * A [`Run`] is what came of it: exit status, report, log, artifacts, receipt.
 //!
 //! When an instance goes, it ends its processes, and the test fails if anything is left of it: a process, a
@@ -27,10 +28,14 @@ mod liar;
 mod process;
 mod programs;
 mod project;
+mod real;
 mod residue;
 mod run;
 mod told;
+mod toolchain;
 
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub use client::Client;
@@ -41,8 +46,10 @@ pub use liar::Liar;
 pub use process::Part;
 pub use programs::program;
 pub use project::Project;
+pub use real::{Extent, Real};
 pub use run::Run;
 pub use told::Told;
+pub use toolchain::Images;
 
 /// belljard's user id in embedded mode.
 pub const BELLJARD_UID: u32 = 1_879_047_937;
@@ -71,4 +78,22 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option
         );
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Runs a program that has to succeed, in a directory. Gives what it printed.
+///
+/// # Panics
+/// When it does not.
+pub fn tool(dir: &Path, program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(dir)
+        .output()
+        .unwrap_or_else(|e| panic!("this test needs {program}: {e}"));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("what it printed is text")
 }

@@ -1,8 +1,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::program;
 
 /// Names the cgroup floor by which every build must have been limited: `v2` or `hybrid`.
 const FLOOR_VARIABLE: &str = "BELLJAR_TEST_FLOOR";
@@ -73,6 +78,29 @@ impl Run {
     /// How it ended, such as `{"kind": "failed", "step": 0, "exit_code": 3}`.
     pub fn outcome(&self) -> &Value {
         &self.json["outcome"]
+    }
+
+    /// What was signed about an artifact.
+    pub fn statement(&self, artifact: &str) -> Value {
+        let bundle = self.file(&format!("{artifact}.sigstore.json"));
+        let bundle: Value = serde_json::from_slice(&bundle).expect("a bundle is JSON");
+        let payload = bundle["dsseEnvelope"]["payload"]
+            .as_str()
+            .expect("a payload");
+        let payload = STANDARD.decode(payload).expect("base 64");
+        serde_json::from_slice(&payload).expect("a statement is JSON")
+    }
+
+    /// Fails the test unless `belljar verify` finds the provenance of an artifact genuine.
+    pub fn assert_verified(&self, artifact: &str) {
+        let verified = Command::new(program("belljar"))
+            .arg("verify")
+            .arg(self.output().join(artifact))
+            .arg("--key")
+            .arg(self.output().join("builder.pub"))
+            .output();
+        let verified = verified.expect("belljar");
+        assert!(verified.status.success(), "{verified:?}");
     }
 
     /// The last attempt, such as `01jd8q6z8r4x7j2m5t9v0w3y6b-1`.

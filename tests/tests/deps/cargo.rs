@@ -3,10 +3,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use belljar_tests::{Instance, Part, Project};
+use belljar_tests::{Instance, Part, Project, tool};
 use tempfile::TempDir;
 
-use crate::{packages, statement, tool, verify};
+use crate::packages;
 
 const MANIFEST: &str = r#"[package]
 name = "demo"
@@ -119,7 +119,7 @@ fn a_program_with_dependencies_is_built_without_a_network_and_names_them_all() {
     tool(project.path(), "cargo", &["generate-lockfile"]);
     let run = instance.run(&project);
     run.assert_succeeded();
-    verify(&run, "demo");
+    run.assert_verified("demo");
     let said = Command::new(run.output().join("demo")).output().unwrap();
     assert_eq!(
         String::from_utf8(said.stdout).unwrap(),
@@ -129,7 +129,7 @@ fn a_program_with_dependencies_is_built_without_a_network_and_names_them_all() {
     let lock = fs::read_to_string(project.path().join("Cargo.lock")).unwrap();
     let due = locked_packages(&lock);
     assert!(due.len() >= 10, "{due:?}");
-    let statement = statement(&run, "demo");
+    let statement = run.statement("demo");
     assert_eq!(packages(&statement, "sha256"), due);
     let parameters = &statement["predicate"]["buildDefinition"]["externalParameters"];
     assert_eq!(parameters["env"]["CARGO_HOME"], "/deps/cargo/home");

@@ -19,20 +19,9 @@ mod refused;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use belljar_tests::{Instance, Project, Run, program};
+use belljar_tests::{Instance, Project};
 use serde_json::Value;
-
-/// What was signed about an artifact.
-fn statement(run: &Run, artifact: &str) -> Value {
-    let bundle: Value =
-        serde_json::from_slice(&run.file(&format!("{artifact}.sigstore.json"))).unwrap();
-    let payload = bundle["dsseEnvelope"]["payload"].as_str().unwrap();
-    serde_json::from_slice(&STANDARD.decode(payload).unwrap()).unwrap()
-}
 
 /// Package URL and digest of each package among the resolved dependencies.
 fn packages(statement: &Value, algorithm: &str) -> BTreeSet<(String, String)> {
@@ -47,34 +36,6 @@ fn packages(statement: &Value, algorithm: &str) -> BTreeSet<(String, String)> {
         })
         .map(|one| (text(&one["uri"]), text(&one["digest"][algorithm])))
         .collect()
-}
-
-/// `belljar verify` on an artifact that came home.
-fn verify(run: &Run, artifact: &str) {
-    let output = run.output();
-    let verified = Command::new(program("belljar"))
-        .arg("verify")
-        .arg(output.join(artifact))
-        .arg("--key")
-        .arg(output.join("builder.pub"))
-        .output()
-        .unwrap();
-    assert!(verified.status.success(), "{verified:?}");
-}
-
-/// Runs a program that has to succeed, in a directory.
-fn tool(dir: &Path, program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(arguments)
-        .current_dir(dir)
-        .output()
-        .unwrap_or_else(|e| panic!("this test needs {program}: {e}"));
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// The error of a `belljar run` that comes to nothing, with its exit status.

@@ -3,10 +3,10 @@ use std::fs;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use belljar_tests::{Instance, Project};
+use belljar_tests::{Instance, Project, tool};
 use serde_json::Value;
 
-use crate::{error, packages, statement, tool, verify};
+use crate::{error, packages};
 
 const MANIFEST: &str = r#"{
   "name": "demo",
@@ -90,7 +90,7 @@ fn a_bundle_of_packages_is_made_without_a_network_and_names_them_all() {
     let project = project();
     let run = instance.run(&project);
     run.assert_succeeded();
-    verify(&run, "bundle.js");
+    run.assert_verified("bundle.js");
     assert_eq!(run.file("out.txt"), b"\x1b[31m7 1.3.0\x1b[39m\n");
     let said = tool(run.output(), "node", &["bundle.js"]);
     assert_eq!(said.as_bytes(), run.file("out.txt"));
@@ -100,7 +100,7 @@ fn a_bundle_of_packages_is_made_without_a_network_and_names_them_all() {
     assert!(due.len() >= 10, "{due:?}");
     let all = lock["packages"].as_object().unwrap().len();
     assert!(due.len() < all, "nothing was for other systems");
-    let statement = statement(&run, "bundle.js");
+    let statement = run.statement("bundle.js");
     assert_eq!(packages(&statement, "sha512"), due);
     let parameters = &statement["predicate"]["buildDefinition"]["externalParameters"];
     assert_eq!(parameters["env"]["npm_config_cache"], "/deps/npm");

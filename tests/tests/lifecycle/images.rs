@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use belljar_core::{Derivation, ObjectId, Recipe};
-use belljar_tests::{Instance, Part, Project, STORE_UID, program, wait_for};
+use belljar_tests::{Images, Instance, Part, Project, STORE_UID, wait_for};
 use belljar_tree::Directory;
 use belljar_wire::Reason;
 use serde_json::{Value, json};
@@ -344,38 +344,9 @@ fn what_is_missing_is_named_and_says_what_to_do() {
     assert!(hint.contains("import it again, from `image.tar`"), "{run}");
 }
 
-/// A root file system of the packages that this host uses too, with a C compiler. Made once by
-/// `belljar image build-debian`, and kept in the target directory: that takes minutes.
+/// A root file system of the packages that this host uses too, with a C compiler.
 fn debian(workshop: &Workshop) -> PathBuf {
-    let target = program("belljar");
-    let target = target.ancestors().nth(2).unwrap();
-    let kept = target.join("test-images");
-    fs::create_dir_all(&kept).unwrap();
-    let lock = fs::File::create(kept.join("lock")).unwrap();
-    lock.lock().unwrap();
-    let archive = kept.join("debian-gcc.tar");
-    if !archive.exists() {
-        let new = kept.join("new.tar");
-        let output = workshop
-            .instance
-            .command("image build-debian")
-            .args(["--include", "gcc,libc6-dev", "--name", "debian", "--json"])
-            .arg("--archive")
-            .arg(&new)
-            .arg("--lock")
-            .arg(workshop.lock())
-            .output()
-            .unwrap();
-        let (code, json) = ended(&output);
-        assert_eq!(code, 0, "{json}");
-        let from = json["source"]["file"].as_str().unwrap();
-        assert!(
-            from.starts_with("mmdebstrap --include=gcc,libc6-dev "),
-            "{from}"
-        );
-        fs::rename(new, &archive).unwrap();
-    }
-    archive
+    Images::of_tests().debian(workshop.instance.command("image build-debian"))
 }
 
 #[test]
