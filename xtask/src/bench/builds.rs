@@ -41,7 +41,7 @@ pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
         .enable_all()
         .build()
         .context("an event loop")?;
-    runtime.block_on(measure_at(state.socket("belljard"), args.runs))
+    runtime.block_on(measure_at(state.socket("belljard"), args.runs()))
 }
 
 async fn measure_at(socket: PathBuf, runs: u16) -> Result<Vec<Row>> {
@@ -294,9 +294,10 @@ mod tests {
         let args = Args {
             name: crate::bench::Name::Builds,
             json: false,
-            runs: 10,
+            runs: Some(10),
             peers_only: true,
             programs: None,
+            project: None,
         };
         assert!(measure(&args).unwrap_err().to_string().contains("no peer"));
     }

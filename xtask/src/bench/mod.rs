@@ -7,6 +7,7 @@ mod client;
 mod filter;
 mod peers;
 mod processes;
+mod projects;
 mod sandbox;
 mod stage;
 mod stats;
@@ -31,16 +32,29 @@ pub(crate) struct Args {
     /// Print rows as JSON instead of a table.
     #[arg(long)]
     json: bool,
-    /// How many times each contender runs.
-    #[arg(long, default_value_t = 100, value_name = "N")]
-    runs: u16,
+    /// How many times each contender runs: 100, and 3 for real projects.
+    #[arg(long, value_name = "N")]
+    runs: Option<u16>,
     /// Measure only the public tools, not Belljar: what a machine can do at all.
     #[arg(long)]
     peers_only: bool,
     /// Measure the programs in this folder instead of building the release binaries of these sources.
     #[arg(long, value_name = "FOLDER", conflicts_with = "peers_only")]
     programs: Option<PathBuf>,
+    /// Of the real projects, build only this one.
+    #[arg(long, value_name = "PROJECT")]
+    project: Option<projects::Which>,
 }
+
+impl Args {
+    /// How many times each contender runs.
+    fn runs(&self) -> u16 {
+        self.runs.unwrap_or(RUNS)
+    }
+}
+
+/// How many times a contender runs, unless something else is asked for.
+const RUNS: u16 = 100;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Name {
@@ -48,6 +62,8 @@ enum Name {
     Sandbox,
     /// Trivial builds through a running daemon.
     Builds,
+    /// Real projects, against the same commands in bubblewrap.
+    Projects,
     /// Content on its way into the store, against disk and hash.
     Store,
     /// Trees of many files made ready for a build, against hard links and copies.
@@ -98,13 +114,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         );
     }
     anyhow::ensure!(
-        args.runs >= 10,
+        args.name == Name::Projects || args.runs() >= 10,
         "fewer than 10 runs say nothing about a 99th percentile"
     );
+    anyhow::ensure!(
+        args.project.is_none() || args.name == Name::Projects,
+        "--project is for `bench projects`"
+    );
+    anyhow::ensure!(args.runs() > 0, "without a run nothing is measured");
     let before = load()?;
     let mut rows = match args.name {
         Name::Sandbox => sandbox::measure(args)?,
         Name::Builds => builds::measure(args)?,
+        Name::Projects => projects::measure(args)?,
         Name::Store => store::measure(args)?,
         Name::Stage => stage::measure(args)?,
     };

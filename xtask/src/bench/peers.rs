@@ -1,11 +1,12 @@
 //! Public tools that are measured beside Belljar.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use belljar_core::BuildSpec;
 
 use super::Row;
 use super::filter;
@@ -81,26 +82,45 @@ impl Bubblewrap {
         )
     }
 
+    /// The steps of a build, one after the other in one sandbox, in the place and environment that they have in
+    /// Belljar's.
+    pub(super) fn build(&self, place: &Place<'_>, steps: &[String]) -> Result<Command> {
+        let mut command = self.confined()?;
+        command.args(["--hostname", "belljar"]);
+        command.arg("--ro-bind").arg(place.root).arg("/");
+        command.args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]);
+        command.args(["--tmpfs", "/home/build"]);
+        command.arg("--ro-bind").arg(place.deps).arg("/deps");
+        command.arg("--bind").arg(place.sources).arg("/build");
+        command.args(["--chdir", "/build"]);
+        let epoch = BuildSpec::DEFAULT_EPOCH.to_string();
+        let fixed = [
+            (
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            ),
+            ("LANG", "C.UTF-8"),
+            ("TZ", "UTC"),
+            ("TERM", "dumb"),
+            ("HOME", "/home/build"),
+            ("USER", "build"),
+            ("SOURCE_DATE_EPOCH", &epoch),
+        ];
+        for (name, value) in fixed {
+            command.args(["--setenv", name, value]);
+        }
+        for (name, value) in place.environment {
+            command.args(["--setenv", name, value]);
+        }
+        let each = "for step; do /bin/sh -eu -c \"$step\" </dev/null || exit; done";
+        command.args(["--seccomp", "0", "--", "/bin/sh", "-c", each, "sh"]);
+        command.args(steps);
+        Ok(command)
+    }
+
     fn command(&self, payload: &[&str]) -> Result<Command> {
-        // The filter comes in as standard input: the one descriptor that can be handed over without more.
-        let filter = File::open(self.filter.path()).context("opening the filter")?;
-        let mut command = Command::new(&self.program);
-        command.stdin(filter).args([
-            "--unshare-all",
-            "--die-with-parent",
-            "--new-session",
-            "--clearenv",
-        ]);
-        command.args([
-            "--uid",
-            "1000",
-            "--gid",
-            "1000",
-            "--hostname",
-            "build",
-            "--cap-drop",
-            "ALL",
-        ]);
+        let mut command = self.confined()?;
+        command.args(["--hostname", "build"]);
         for path in ["/usr", "/bin", "/lib", "/lib64", "/etc"] {
             command.args(["--ro-bind-try", path, path]);
         }
@@ -119,6 +139,33 @@ impl Bubblewrap {
             .args(payload);
         Ok(command)
     }
+
+    /// Everything but what it sees and runs.
+    fn confined(&self) -> Result<Command> {
+        // The filter comes in as standard input: the one descriptor that can be handed over without more.
+        let filter = File::open(self.filter.path()).context("opening the filter")?;
+        let mut command = Command::new(&self.program);
+        command.stdin(filter).args([
+            "--unshare-all",
+            "--die-with-parent",
+            "--new-session",
+            "--clearenv",
+        ]);
+        command.args(["--uid", "1000", "--gid", "1000", "--cap-drop", "ALL"]);
+        Ok(command)
+    }
+}
+
+/// What a whole build is given.
+pub(super) struct Place<'a> {
+    /// The root file system, with the directories that are mounted over in it.
+    pub(super) root: &'a Path,
+    /// The sources, which the build may change.
+    pub(super) sources: &'a Path,
+    /// Further inputs.
+    pub(super) deps: &'a Path,
+    /// Variables beside those that every build has.
+    pub(super) environment: &'a [(String, String)],
 }
 
 /// The floor: the payload alone, started and reaped.

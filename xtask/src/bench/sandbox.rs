@@ -23,7 +23,7 @@ use super::{Args, Row};
 
 /// Belljar and the peers, interleaved.
 pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
-    let runs = args.runs;
+    let runs = args.runs();
     let bubblewrap = Bubblewrap::find()?;
     if args.peers_only {
         let samples = interleave(runs, &mut contenders(&bubblewrap))?;

@@ -65,7 +65,14 @@ pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
         (small, SLOW_RUNS, Bars::of(1.0, Some(0.02), 0.5)),
         (large, SLOW_RUNS_LARGE, Bars::of(1.5, None, 0.25)),
     ] {
-        rows.extend(contest(args.runs, slow, &state, &mut client, &tree, &bars)?);
+        rows.extend(contest(
+            args.runs(),
+            slow,
+            &state,
+            &mut client,
+            &tree,
+            &bars,
+        )?);
     }
     Ok(rows)
 }
