@@ -8,7 +8,7 @@ use super::{Finding, Member};
 pub(crate) enum Allowed {
     /// These and no others.
     Only(&'static [&'static str]),
-    /// Any of them; in return nothing may depend on this one.
+    /// Any of them; in return nothing may depend on this one but what is no part of the product either.
     Anything,
 }
 
@@ -127,7 +127,8 @@ pub(crate) fn check(table: &[(&str, Allowed)], members: &[Member]) -> Vec<Findin
             }
         }
         for dep in member.deps.iter().chain(&member.dev_deps) {
-            if find(table, dep) == Some(Allowed::Anything) {
+            let is_product = find(table, &member.name) != Some(Allowed::Anything);
+            if is_product && find(table, dep) == Some(Allowed::Anything) {
                 findings.push(Finding::new(
                     &member.manifest,
                     format!("nothing may depend on {dep}"),
@@ -316,6 +317,14 @@ mod tests {
                 "nothing may depend on xtask"
             )]
         );
+    }
+
+    #[test]
+    fn chores_may_lean_on_each_other() {
+        const TABLE: &[(&str, Allowed)] =
+            &[("tests", Allowed::Anything), ("xtask", Allowed::Anything)];
+        let members = [member("tests", &[], &[]), member("xtask", &["tests"], &[])];
+        assert_eq!(check(TABLE, &members), []);
     }
 
     #[test]

@@ -87,10 +87,9 @@ pub(super) fn build(arguments: &BuildDebian, terminal: &mut Terminal) -> Result<
     }
     command.args(apt_options()?.iter().map(|line| format!("--aptopt={line}")));
     command
-        // What is cut short here is made anew, so dpkg need not wait for the disk.
-        .arg("--dpkgopt=force-unsafe-io")
         .arg(format!("--customize-hook={FORGOTTEN}"))
-        .arg("--quiet")
+        // What is cut short here is made anew, so dpkg need not wait for the disk.
+        .args(["--dpkgopt=force-unsafe-io", "--quiet"])
         .args([&suite])
         .arg(&path)
         .args(&sources)
