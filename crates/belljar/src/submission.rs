@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use belljar_core::{Inputs, Invalid, RelPath, RequestId};
 use belljar_wire::{BuildRecord, Layer, LayerVerdict, ServerInfo};
@@ -13,7 +14,7 @@ use crate::error::Error;
 use crate::image;
 use crate::manifest::Manifest;
 use crate::random;
-use crate::source::{ListedBy, Selection, Sources};
+use crate::source::{self, ListedBy, Memory, Selection, Sources};
 use crate::target::Target;
 use crate::terminal::Terminal;
 use crate::upload;
@@ -40,10 +41,16 @@ pub(crate) fn prepare<'a>(
     terminal: &mut Terminal,
 ) -> Result<Prepared<'a>, Error> {
     let below = place_of(output, dir)?;
+    let caches = source::caches();
+    let memory = caches.as_deref().map(|home| Memory {
+        home,
+        now: SystemTime::now(),
+    });
     let sources = Sources::collect(Selection {
         dir,
         output: below.as_ref(),
         ask_git: !no_git,
+        memory,
     })?;
     let how = match sources.listed_by {
         ListedBy::Git => "as git lists them",
@@ -51,8 +58,9 @@ pub(crate) fn prepare<'a>(
         ListedBy::Lock => "as a lock file names them",
     };
     terminal.phase(&format!(
-        "source files: {} ({how}), tree {}",
+        "source files: {} ({how}; {} of them read), tree {}",
         sources.files.len(),
+        sources.read(),
         sources.tree.digest
     ));
     let supplies = deps::supply(dir, manifest.deps(), &sources, terminal)?;

@@ -220,6 +220,9 @@ fn read_batch(sources: &Sources, blobs: &[(ObjectId, Place)]) -> Result<Vec<Blob
                     .read_to_end(&mut data)
                     .map_err(|e| sources.unreadable(file, e))?;
                 sources.unchanged(file, &opened)?;
+                if file.remembered && ObjectId::of(&data) != *object {
+                    return Err(sources.misremembered(file));
+                }
                 data
             }
         };
@@ -362,6 +365,7 @@ mod tests {
             dir,
             output: None,
             ask_git: false,
+            memory: None,
         };
         Arc::new(Sources::collect(selection).unwrap())
     }

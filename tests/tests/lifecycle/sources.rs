@@ -219,3 +219,55 @@ fn the_output_directory_is_no_part_of_the_sources() {
     let log = std::fs::read_to_string(project.path().join("belljar-out/build.log")).unwrap();
     assert_eq!(log, "");
 }
+
+#[test]
+fn what_did_not_change_is_not_read_again_and_what_did_is() {
+    let instance = Instance::started();
+    let home = tempfile::tempdir().unwrap();
+    let project = Project::script("cat a b > out");
+    let (a, b) = (project.write("a", "one"), project.write("b", "two"));
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(1000);
+    let age = |path: &Path| {
+        let file = std::fs::File::options().append(true).open(path).unwrap();
+        file.set_modified(long_ago).unwrap();
+    };
+    let run = |read: usize, out: &str| {
+        let mut command = instance.command("run");
+        command
+            .env("XDG_CACHE_HOME", home.path())
+            .arg(project.path());
+        let output = tempfile::tempdir().unwrap();
+        let ended = command
+            .arg("--output")
+            .arg(output.path())
+            .arg("--json")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success(), "{said}");
+        let json: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+        assert_eq!(json["source"]["files"], 3);
+        assert_eq!(json["source"]["read"], read, "{said}");
+        assert_eq!(
+            std::fs::read_to_string(output.path().join("out")).unwrap(),
+            out
+        );
+    };
+    age(&a);
+    age(&b);
+    // All of them have just been made, and could be changed once more at the same time.
+    run(3, "onetwo");
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    run(3, "onetwo");
+    run(0, "onetwo");
+    std::fs::write(&a, "eno").unwrap();
+    age(&a);
+    run(1, "enotwo");
+    std::fs::rename(&a, &b).unwrap();
+    std::fs::write(&a, "two").unwrap();
+    age(&a);
+    run(2, "twoeno");
+    // Somebody else's memory is none.
+    std::os::unix::fs::chown(home.path().join("belljar"), Some(65_534), None).unwrap();
+    run(3, "twoeno");
+}

@@ -15,6 +15,7 @@ fn a_lock_file_is_the_one_among_the_sources() {
         dir: dir.path(),
         output: None,
         ask_git: false,
+        memory: None,
     })
     .unwrap();
     let (object, bytes) = content(&file("Cargo.lock", Ecosystem::Cargo), &sources).unwrap();

@@ -84,6 +84,8 @@ struct Source<'a> {
     listed_by: &'static str,
     files: usize,
     bytes: u64,
+    /// How many of the files were read; the others look as they did when they were.
+    read: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -176,6 +178,7 @@ impl<'a> Run<'a> {
                 },
                 files: sources.files.len(),
                 bytes: sources.files.iter().map(|file| file.object.size).sum(),
+                read: sources.read(),
             }),
             steps: steps::report(&build.spec, &build.steps),
             artifacts: build.artifacts.iter().map(Into::into).collect(),

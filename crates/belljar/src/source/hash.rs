@@ -1,54 +1,14 @@
-use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use belljar_core::{Hasher, ObjectId, RelPath, bounds};
 
+use super::fingerprint::Fingerprint;
 use super::root::Root;
 use super::{Error, SourceFile};
 
 /// Most threads that hash at once.
 const THREADS: usize = 8;
-
-/// What tells one state of a file from another, without reading it: device, inode, size, and the times of
-/// the last change to its content and to its inode, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fingerprint {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Fingerprint {
-    fn of(path: &RelPath, root: &Root, file: &File) -> Result<Self, Error> {
-        let metadata = file.metadata().map_err(|e| root.unreadable(path, e))?;
-        if !metadata.is_file() {
-            return Err(Error::Changed(path.clone()));
-        }
-        Ok(Self::from(&metadata))
-    }
-
-    fn from(metadata: &std::fs::Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-
-    /// Whether `file` is still as it was.
-    pub(super) fn check(&self, path: &RelPath, file: &File) -> Result<(), Error> {
-        match file.metadata() {
-            Ok(metadata) if Self::from(&metadata) == *self => Ok(()),
-            _ => Err(Error::Changed(path.clone())),
-        }
-    }
-}
 
 /// Hashes the files at `paths`, several at once. The order stays.
 pub(super) fn all(root: &Root, paths: Vec<RelPath>) -> Result<Vec<SourceFile>, Error> {
@@ -123,5 +83,6 @@ fn one(root: &Root, path: &RelPath) -> Result<SourceFile, Error> {
         path: path.clone(),
         object,
         fingerprint,
+        remembered: false,
     })
 }

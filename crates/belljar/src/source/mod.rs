@@ -4,8 +4,10 @@
 //! lists it, since nothing else knows the exact meaning of a user's own ignore rules. Elsewhere:
 //! everything but [`IGNORED`]. In both cases never the `--output` directory.
 
+mod fingerprint;
 mod git;
 mod hash;
+mod remembered;
 mod root;
 #[cfg(test)]
 mod tests;
@@ -17,8 +19,11 @@ use std::path::{Path, PathBuf};
 use belljar_core::{Invalid, ObjectId, RelPath, bounds};
 use belljar_tree::{Leaf, SymlinkTarget};
 
-use hash::Fingerprint;
-use root::{Kind, Root};
+use fingerprint::Fingerprint;
+use remembered::Remembered;
+use root::{Kind, Look, Root};
+
+pub(crate) use remembered::{Memory, home as caches};
 
 /// Names of directories and files that are left out everywhere when there is no git to ask: what version
 /// control systems keep about a tree, which is not part of it.
@@ -37,6 +42,7 @@ pub(crate) struct Sources {
     /// Who said what belongs to it.
     pub(crate) listed_by: ListedBy,
     root: Root,
+    remembered: Option<Remembered>,
 }
 
 /// Who said what belongs to a source tree.
@@ -66,6 +72,8 @@ pub(crate) struct SourceFile {
     /// Its content.
     pub(crate) object: ObjectId,
     fingerprint: Fingerprint,
+    /// Whether that is remembered from an earlier time, and was not read now.
+    pub(crate) remembered: bool,
 }
 
 /// What to collect.
@@ -77,6 +85,8 @@ pub(crate) struct Selection<'a> {
     pub(crate) output: Option<&'a RelPath>,
     /// Whether git is asked where there is a work tree.
     pub(crate) ask_git: bool,
+    /// Where digests are remembered, if they are.
+    pub(crate) memory: Option<Memory<'a>>,
 }
 
 /// Why a source tree cannot be taken.
@@ -191,9 +201,12 @@ impl Sources {
     /// See [`Error`]; what stands in the way is named.
     pub(crate) fn collect(selection: Selection<'_>) -> Result<Self, Error> {
         let root = Root::at(selection.dir)?;
+        let remembered = selection
+            .memory
+            .and_then(|memory| Remembered::open(memory, selection.dir, &root));
         let (listed, listed_by) = list(&root, selection)?;
-        let mut leaves = Vec::new();
-        let mut files = Vec::new();
+        let (mut leaves, mut found) = (Vec::new(), Vec::new());
+        let mut look = Look::at(&root);
         for path in listed {
             if selection
                 .output
@@ -201,18 +214,17 @@ impl Sources {
             {
                 continue;
             }
-            match root.look(&path)? {
+            match look.look(&path)? {
                 // Tracked, and deleted in the work tree.
                 None => {}
-                Some(Kind::File { executable }) => files.push((path, executable)),
+                Some(Kind::File(fingerprint)) => found.push((path, fingerprint)),
                 Some(Kind::Symlink { target }) => leaves.push((path, Leaf::Symlink { target })),
                 // git lists no directories: a tracked file was replaced by one, and so deleted.
                 Some(Kind::Directory) if listed_by == ListedBy::Git => {}
                 Some(Kind::Directory) => leaves.push((path, Leaf::EmptyDirectory)),
             }
         }
-        let (paths, executable): (Vec<RelPath>, Vec<bool>) = files.into_iter().unzip();
-        let files = hash::all(&root, paths)?;
+        let files = contents(&root, remembered.as_ref(), found)?;
         let total: u64 = files.iter().map(|file| file.object.size).sum();
         if total > bounds::TREE_BYTES {
             return Err(Error::TooLarge(format!(
@@ -220,8 +232,8 @@ impl Sources {
                 bounds::TREE_BYTES
             )));
         }
-        for (file, executable) in files.iter().zip(executable) {
-            let object = file.object;
+        for file in &files {
+            let (object, executable) = (file.object, file.fingerprint.executable());
             leaves.push((file.path.clone(), Leaf::File { object, executable }));
         }
         let built = belljar_tree::build(leaves).map_err(Error::Tree)?;
@@ -231,7 +243,13 @@ impl Sources {
             files,
             listed_by,
             root,
+            remembered,
         })
+    }
+
+    /// How many files were read, and not remembered.
+    pub(crate) fn read(&self) -> usize {
+        self.files.iter().filter(|file| !file.remembered).count()
     }
 
     /// Opens a file of the tree again.
@@ -255,6 +273,14 @@ impl Sources {
     /// [`Error::Changed`].
     pub(crate) fn unchanged(&self, file: &SourceFile, opened: &File) -> Result<(), Error> {
         file.fingerprint.check(&file.path, opened)
+    }
+
+    /// That a file has other content than was remembered: nothing that is remembered counts any more.
+    pub(crate) fn misremembered(&self, file: &SourceFile) -> Error {
+        if let Some(remembered) = &self.remembered {
+            remembered.forget();
+        }
+        Error::Changed(file.path.clone())
     }
 }
 
@@ -307,8 +333,35 @@ impl Gathered {
             files,
             listed_by: ListedBy::Lock,
             root: self.root,
+            remembered: None,
         })
     }
+}
+
+/// The files with their contents: as remembered where they look as they did, else read.
+fn contents(
+    root: &Root,
+    remembered: Option<&Remembered>,
+    found: Vec<(RelPath, Fingerprint)>,
+) -> Result<Vec<SourceFile>, Error> {
+    let (mut files, mut unknown) = (Vec::with_capacity(found.len()), Vec::new());
+    for (path, fingerprint) in found {
+        match remembered.and_then(|known| known.content(path.as_str(), &fingerprint)) {
+            Some(object) => files.push(SourceFile {
+                path,
+                object,
+                fingerprint,
+                remembered: true,
+            }),
+            None => unknown.push(path),
+        }
+    }
+    files.extend(hash::all(root, unknown)?);
+    files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    if let Some(remembered) = remembered {
+        remembered.keep(&files);
+    }
+    Ok(files)
 }
 
 /// Paths of a tree: of files and links, and of directories that would else be lost; none twice.

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 
 use belljar_core::RelPath;
 use belljar_tree::SymlinkTarget;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, readlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, openat, openat2, readlinkat, statat,
+};
 use rustix::io::Errno;
 
+use super::fingerprint::Fingerprint;
 use super::{Error, link_target};
 
 /// The source directory. Everything below it is opened relative to it, never through a symbolic link, so
@@ -20,9 +23,16 @@ pub(super) struct Root {
 
 /// What stands at a path.
 pub(super) enum Kind {
-    File { executable: bool },
+    File(Fingerprint),
     Symlink { target: SymlinkTarget },
     Directory,
+}
+
+/// Looks at one path after the other. The directory of the last one stays open: paths of one directory come together.
+pub(super) struct Look<'a> {
+    root: &'a Root,
+    /// None if nothing stands there.
+    parent: Option<(String, Option<OwnedFd>)>,
 }
 
 impl Root {
@@ -36,39 +46,6 @@ impl Root {
             directory,
             path: path.to_owned(),
         })
-    }
-
-    /// What stands at `path`; none if nothing does, or only by way of a symbolic link.
-    pub(super) fn look(&self, path: &RelPath) -> Result<Option<Kind>, Error> {
-        let found = match self.resolve(path, OFlags::PATH | OFlags::NOFOLLOW) {
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
-            found => found.map_err(|e| self.unreadable(path, e.into()))?,
-        };
-        let stat = fstat(&found).map_err(|e| self.unreadable(path, e.into()))?;
-        Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Kind::File {
-                executable: Mode::from_raw_mode(stat.st_mode).contains(Mode::XUSR),
-            },
-            FileType::Directory => Kind::Directory,
-            FileType::Symlink => {
-                let target = readlinkat(&found, "", Vec::new())
-                    .map_err(|e| self.unreadable(path, e.into()))?;
-                let target = link_target(path, target.as_bytes())?;
-                Kind::Symlink { target }
-            }
-            other => {
-                let kind = match other {
-                    FileType::Fifo => "a named pipe",
-                    FileType::Socket => "a socket",
-                    FileType::CharacterDevice | FileType::BlockDevice => "a device",
-                    _ => "of an unknown kind",
-                };
-                return Err(Error::Special {
-                    path: path.clone(),
-                    kind,
-                });
-            }
-        }))
     }
 
     /// Opens the regular file at `path` for reading.
@@ -121,6 +98,59 @@ impl Root {
                 other => return other,
             }
         }
+    }
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn at(root: &'a Root) -> Self {
+        Self { root, parent: None }
+    }
+
+    /// What stands at `path`; none if nothing does, or only by way of a symbolic link.
+    pub(super) fn look(&mut self, path: &RelPath) -> Result<Option<Kind>, Error> {
+        let unreadable = |e: Errno| self.root.unreadable(path, e.into());
+        let (parent, name) = path
+            .as_str()
+            .rsplit_once('/')
+            .unwrap_or((".", path.as_str()));
+        if self.parent.as_ref().is_none_or(|(open, _)| open != parent) {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+            let opened = match self.root.resolve_name(parent, flags) {
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => None,
+                opened => Some(opened.map_err(unreadable)?),
+            };
+            self.parent = Some((parent.to_owned(), opened));
+        }
+        let Some((_, Some(parent))) = &self.parent else {
+            return Ok(None);
+        };
+        let stat = match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(None),
+            found => found.map_err(unreadable)?,
+        };
+        Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::File(Fingerprint::from(&stat)),
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => match readlinkat(parent, name, Vec::new()) {
+                // It has just been replaced by something else.
+                Err(Errno::NOENT | Errno::INVAL) => return Err(Error::Changed(path.clone())),
+                target => Kind::Symlink {
+                    target: link_target(path, target.map_err(unreadable)?.as_bytes())?,
+                },
+            },
+            other => {
+                let kind = match other {
+                    FileType::Fifo => "a named pipe",
+                    FileType::Socket => "a socket",
+                    FileType::CharacterDevice | FileType::BlockDevice => "a device",
+                    _ => "of an unknown kind",
+                };
+                return Err(Error::Special {
+                    path: path.clone(),
+                    kind,
+                });
+            }
+        }))
     }
 }
 

@@ -8,6 +8,7 @@ fn collect(dir: &Path) -> Result<Sources, Error> {
         dir,
         output: None,
         ask_git: true,
+        memory: None,
     })
 }
 
@@ -83,6 +84,7 @@ fn without_git_everything_but_the_ignore_list_is_taken() {
         dir: dir.path(),
         output: Some(&output),
         ask_git: true,
+        memory: None,
     };
     let sources = Sources::collect(selection).unwrap();
     assert_eq!(sources.listed_by, ListedBy::Walk);
@@ -148,6 +150,7 @@ fn git_says_what_is_taken() {
         dir: dir.path(),
         output: None,
         ask_git: false,
+        memory: None,
     });
     assert_eq!(paths(&everything.unwrap()).len(), 7);
 }
