@@ -20,6 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::address::Address;
+use crate::patience::answered;
 
 /// How long a call may take that is answered at once. Streams have no such bound.
 const CALL: Duration = Duration::from_secs(60);
@@ -167,29 +168,29 @@ impl Client {
     /// What the daemon is and can do.
     pub(crate) async fn server_info(&self) -> Result<ServerInfo, Error> {
         let doing = "asking the daemon what it is";
-        let answer = self
-            .builds
-            .clone()
-            .get_server_info(call(v1::GetServerInfoRequest {}))
-            .await;
-        let info = answer
-            .map_err(|status| Error::call(doing, &status))?
-            .into_inner();
-        info.try_into()
+        let info = answered(doing, || {
+            let request = call(v1::GetServerInfoRequest {});
+            let mut client = self.builds.clone();
+            async move { client.get_server_info(request).await }
+        });
+        info.await?
+            .try_into()
             .map_err(|invalid| Error::answer(doing, invalid))
     }
 
     /// Has a tree made.
     pub(crate) async fn derive(&self, recipe: &Recipe) -> Result<DerivedTree, Error> {
         let doing = "making a tree";
-        let mut request = Request::new(v1::DeriveTreeRequest {
-            project: self.project.as_ref().map(project_name).unwrap_or_default(),
-            ..recipe.into()
+        let derived = answered(doing, || {
+            let mut request = Request::new(v1::DeriveTreeRequest {
+                project: self.project.as_ref().map(project_name).unwrap_or_default(),
+                ..recipe.into()
+            });
+            request.set_timeout(DERIVATION);
+            let mut client = self.inputs.clone();
+            async move { client.derive_tree(request).await }
         });
-        request.set_timeout(DERIVATION);
-        let answer = self.inputs.clone().derive_tree(request).await;
-        let derived = answer.map_err(|status| Error::call(doing, &status))?;
-        let derived = derived.into_inner().try_into();
+        let derived = derived.await?.try_into();
         derived.map_err(|invalid| Error::answer(doing, invalid))
     }
 
@@ -205,13 +206,13 @@ impl Client {
             spec: Some(spec.into()),
             project: self.project.as_ref().map(project_name).unwrap_or_default(),
         };
-        let answer = self.builds.clone().submit_build(call(request)).await;
-        record(
-            doing,
-            answer
-                .map_err(|status| Error::call(doing, &status))?
-                .into_inner(),
-        )
+        // The same request id is the same build.
+        let answer = answered(doing, || {
+            let request = call(request.clone());
+            let mut client = self.builds.clone();
+            async move { client.submit_build(request).await }
+        });
+        record(doing, answer.await?)
     }
 
     /// Asks for the end of a build.
@@ -246,9 +247,12 @@ impl Client {
         let doing = "asking for the build";
         let name = build_name(build);
         let request = v1::GetBuildRequest { name };
-        let answer = self.builds.clone().get_build(call(request)).await;
-        let answer = answer.map_err(|status| Error::call(doing, &status))?;
-        record(doing, answer.into_inner())
+        let answer = answered(doing, || {
+            let request = call(request.clone());
+            let mut client = self.builds.clone();
+            async move { client.get_build(request).await }
+        });
+        record(doing, answer.await?)
     }
 
     /// A page of the list of builds, and the token for the next one.
@@ -257,10 +261,12 @@ impl Client {
         request: v1::ListBuildsRequest,
     ) -> Result<(Vec<BuildSummary>, String), Error> {
         let doing = "listing builds";
-        let answer = self.builds.clone().list_builds(call(request)).await;
-        let page = answer
-            .map_err(|status| Error::call(doing, &status))?
-            .into_inner();
+        let page = answered(doing, || {
+            let request = call(request.clone());
+            let mut client = self.builds.clone();
+            async move { client.list_builds(request).await }
+        });
+        let page = page.await?;
         let builds = page.builds.into_iter().map(BuildSummary::try_from);
         let builds = builds.collect::<Result<_, _>>();
         let builds = builds.map_err(|invalid| Error::answer(doing, invalid))?;
@@ -279,12 +285,14 @@ impl Client {
     /// What is on record about a build.
     pub(crate) async fn evidence(&self, build: &BuildId) -> Result<Evidence, Error> {
         let doing = "asking for the evidence";
-        let request = v1::GetEvidenceRequest {
-            name: evidence_name(build),
-        };
-        let answer = self.evidence.clone().get_evidence(call(request)).await;
-        let answer = answer.map_err(|status| Error::call(doing, &status))?;
-        let evidence = BuildEvidence::try_from(answer.into_inner());
+        let answer = answered(doing, || {
+            let request = call(v1::GetEvidenceRequest {
+                name: evidence_name(build),
+            });
+            let mut client = self.evidence.clone();
+            async move { client.get_evidence(request).await }
+        });
+        let evidence = BuildEvidence::try_from(answer.await?);
         let evidence = evidence.map_err(|invalid| Error::answer(doing, invalid))?;
         Ok(evidence.evidence)
     }
@@ -299,11 +307,12 @@ impl Client {
                 offset: i64::try_from(trail.len()).unwrap_or(i64::MAX),
                 limit: 0,
             };
-            let answer = self.evidence.clone().read_audit_trail(call(request)).await;
-            let piece = answer
-                .map_err(|status| Error::call(doing, &status))?
-                .into_inner()
-                .data;
+            let answer = answered(doing, || {
+                let request = call(request.clone());
+                let mut client = self.evidence.clone();
+                async move { client.read_audit_trail(request).await }
+            });
+            let piece = answer.await?.data;
             if piece.is_empty() {
                 return Ok(trail);
             }

@@ -36,7 +36,18 @@ pub(crate) struct State {
     pub(crate) scripts: VecDeque<Script>,
     /// What `WatchBuild` was asked.
     pub(crate) watched: Vec<v1::WatchBuildRequest>,
+    /// How many more streams of blobs break after [`BREAK`] bytes.
+    pub(crate) breaks: usize,
+    /// Where streams of blobs have begun.
+    pub(crate) begun: Vec<usize>,
+    /// Uploads that were broken off.
+    pub(crate) partial: BTreeMap<String, Vec<u8>>,
+    /// How many more questions about them are answered with less than is there: it was still on its way.
+    pub(crate) late: usize,
 }
+
+/// See [`State::breaks`].
+pub(crate) const BREAK: usize = 300_000;
 
 /// A running daemon; ends when it is dropped.
 pub(crate) struct Daemon {
@@ -281,20 +292,30 @@ impl ByteStream for Service {
         &self,
         request: Request<bytestream::ReadRequest>,
     ) -> Result<Response<Self::ReadStream>, Status> {
-        let object = named(&request.into_inner().resource_name);
-        let state = self.0.lock().unwrap();
+        let request = request.into_inner();
+        let object = named(&request.resource_name);
+        let mut state = self.0.lock().unwrap();
+        let offset = usize::try_from(request.read_offset).unwrap();
+        state.begun.push(offset);
+        let broken = state.breaks > 0;
+        state.breaks = state.breaks.saturating_sub(1);
         let blob = state
             .blobs
             .get(&object)
             .ok_or_else(|| Status::not_found("not here"))?;
-        let pieces = blob.chunks(100_000).map(|piece| {
-            Ok(bytestream::ReadResponse {
-                data: piece.to_vec(),
+        let mut pieces: Vec<_> = blob[offset..]
+            .chunks(100_000)
+            .map(|piece| {
+                Ok(bytestream::ReadResponse {
+                    data: piece.to_vec(),
+                })
             })
-        });
-        Ok(Response::new(tokio_stream::iter(
-            pieces.collect::<Vec<_>>(),
-        )))
+            .collect();
+        if broken {
+            pieces.truncate(BREAK / 100_000);
+            pieces.push(Err(Status::unavailable("gone")));
+        }
+        Ok(Response::new(tokio_stream::iter(pieces)))
     }
 
     async fn write(
@@ -302,14 +323,32 @@ impl ByteStream for Service {
         request: Request<Streaming<bytestream::WriteRequest>>,
     ) -> Result<Response<bytestream::WriteResponse>, Status> {
         let mut stream = request.into_inner();
-        let (mut name, mut content, mut finished) = (String::new(), Vec::new(), false);
-        while let Some(piece) = stream.message().await? {
-            if content.is_empty() {
-                name = piece.resource_name;
-            }
+        let first = stream.message().await?.unwrap();
+        let name = first.resource_name.clone();
+        let offset = usize::try_from(first.write_offset).unwrap();
+        let (mut content, broken) = {
+            let mut state = self.0.lock().unwrap();
+            state.begun.push(offset);
+            let broken = state.breaks > 0;
+            state.breaks = state.breaks.saturating_sub(1);
+            (state.partial.remove(&name).unwrap_or_default(), broken)
+        };
+        if offset != content.len() {
+            let why = format!("{offset} where {} is due", content.len());
+            self.0.lock().unwrap().partial.insert(name, content);
+            let invalid = belljar_core::Invalid::field("write_offset", why);
+            return Err(belljar_wire::Problem::invalid(invalid).into());
+        }
+        let (mut next, mut finished) = (Some(first), false);
+        while let Some(piece) = next {
             assert_eq!(usize::try_from(piece.write_offset).unwrap(), content.len());
             content.extend_from_slice(&piece.data);
+            if broken && content.len() >= offset + BREAK {
+                self.0.lock().unwrap().partial.insert(name, content);
+                return Err(Status::unavailable("gone"));
+            }
             finished = piece.finish_write;
+            next = stream.message().await?;
         }
         let object = named(&name);
         if !finished || ObjectId::of(&content) != object {
@@ -325,8 +364,17 @@ impl ByteStream for Service {
 
     async fn query_write_status(
         &self,
-        _: Request<bytestream::QueryWriteStatusRequest>,
+        request: Request<bytestream::QueryWriteStatusRequest>,
     ) -> Result<Response<bytestream::QueryWriteStatusResponse>, Status> {
-        unused()
+        let name = request.into_inner().resource_name;
+        let mut state = self.0.lock().unwrap();
+        let less = if state.late > 0 { 100_000 } else { 0 };
+        state.late = state.late.saturating_sub(1);
+        let partial = state.partial.get(&name).map_or(0, Vec::len) - less;
+        let complete = state.blobs.get(&named(&name)).map(Vec::len);
+        Ok(Response::new(bytestream::QueryWriteStatusResponse {
+            committed_size: i64::try_from(complete.unwrap_or(partial)).unwrap(),
+            complete: complete.is_some(),
+        }))
     }
 }

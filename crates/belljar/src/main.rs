@@ -25,6 +25,7 @@ mod image;
 mod key;
 mod log;
 mod manifest;
+mod patience;
 mod random;
 mod report;
 mod run;
@@ -39,6 +40,7 @@ mod upload;
 mod verbs;
 mod verify;
 mod watch;
+mod write;
 
 use std::process::ExitCode;
 

@@ -3,25 +3,23 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::build::bazel::remote::execution::v2::batch_update_blobs_request::Request as Blob;
-use bazel_remote_apis::google::bytestream::WriteRequest;
-use belljar_core::{Invalid, ObjectId, bounds};
-use tokio::sync::mpsc;
+use belljar_core::{Hasher, Invalid, ObjectId, bounds};
 use tokio::task::{JoinError, JoinSet};
-use tokio_stream::wrappers::ReceiverStream;
 
 use crate::client::{self, Client, call, object_id, reapi_digest, sha256};
+use crate::patience::answered;
 use crate::source::{self, SourceFile, Sources};
+use crate::write::{Content, Pieces, write};
 
 /// Batches and streams under way at once.
 const AT_ONCE: usize = 8;
 /// Blobs in one batch: as many as go to the store together, which makes them durable together.
 const BATCH: usize = bounds::DIGESTS_PER_FRAME;
-/// Pieces of a file that wait to be sent.
-const PIECES: usize = 4;
 
 const ASKING: &str = "asking which inputs are missing";
 const SENDING: &str = "uploading the inputs";
@@ -103,7 +101,14 @@ pub(crate) async fn upload(client: &Client, sources: &Arc<Sources>) -> Result<Up
         tasks.spawn(async move {
             match portion {
                 Portion::Batch(blobs) => batch(client, sources, blobs).await,
-                Portion::Stream(object, place) => stream(client, sources, object, place).await,
+                Portion::Stream(object, place) => {
+                    let large = Large {
+                        sources,
+                        object,
+                        place,
+                    };
+                    write(&client, SENDING, object, large).await
+                }
             }
         });
     }
@@ -126,10 +131,12 @@ async fn missing(
             digest_function: sha256(),
             instance_name: client.instance(),
         };
-        let answer = client.blobs.clone().find_missing_blobs(call(request)).await;
-        let answer = answer
-            .map_err(|status| client::Error::call(ASKING, &status))?
-            .into_inner();
+        let answer = answered(ASKING, || {
+            let request = call(request.clone());
+            let mut client = client.blobs.clone();
+            async move { client.find_missing_blobs(request).await }
+        });
+        let answer = answer.await?;
         for digest in answer.missing_blob_digests {
             let object = object_id(ASKING, Some(digest))?;
             let place = blobs.get(&object).ok_or_else(|| {
@@ -187,10 +194,12 @@ async fn batch(
         digest_function: sha256(),
         instance_name: client.instance(),
     };
-    let answer = client.blobs.clone().batch_update_blobs(call(request)).await;
-    let answer = answer
-        .map_err(|status| client::Error::call(SENDING, &status))?
-        .into_inner();
+    let answer = answered(SENDING, || {
+        let request = call(request.clone());
+        let mut client = client.blobs.clone();
+        async move { client.batch_update_blobs(request).await }
+    });
+    let answer = answer.await?;
     if answer.responses.len() != sent {
         let reason = format!("{} blobs were answered of {sent}", answer.responses.len());
         return Err(client::Error::answer(SENDING, Invalid::new(reason)).into());
@@ -235,130 +244,129 @@ fn read_batch(sources: &Sources, blobs: &[(ObjectId, Place)]) -> Result<Vec<Blob
     blobs.iter().map(read).collect()
 }
 
-async fn stream(
-    client: Client,
+/// One large blob, which is sent by itself.
+struct Large {
     sources: Arc<Sources>,
     object: ObjectId,
     place: Place,
-) -> Result<(), Error> {
-    let (sender, receiver) = mpsc::channel(PIECES);
-    let name = client.resource(&format!(
-        "uploads/{}/blobs/{}/{}",
-        crate::random::uuid(),
-        object.digest.to_hex(),
-        object.size
-    ));
-    let reading =
-        tokio::task::spawn_blocking(move || send(&sources, object, place, &name, &sender));
-    let answer = client
-        .streams
-        .clone()
-        .write(ReceiverStream::new(receiver))
-        .await;
-    // A file that changed is the better explanation of a stream that the daemon refused.
-    reading.await??;
-    let committed = answer
-        .map_err(|status| client::Error::call(SENDING, &status))?
-        .into_inner()
-        .committed_size;
-    if u64::try_from(committed) != Ok(object.size) {
-        let reason = format!("{committed} bytes of {object} were taken");
-        return Err(client::Error::answer(SENDING, Invalid::new(reason)).into());
-    }
-    Ok(())
 }
 
-/// Sends a blob piece by piece; stops without an error when the daemon does not want more.
-fn send(
-    sources: &Sources,
-    object: ObjectId,
-    place: Place,
-    name: &str,
-    sender: &mpsc::Sender<WriteRequest>,
-) -> Result<(), source::Error> {
-    let mut content = Content::open(sources, place)?;
-    let mut offset = 0_u64;
-    loop {
-        let data = content.next()?;
-        let end = offset + data.len() as u64;
-        let last = end >= object.size;
-        if last || data.is_empty() {
-            // Before the last piece, so that what changed meanwhile is never committed.
-            content.check(end == object.size)?;
-        }
-        let request = WriteRequest {
-            resource_name: if offset == 0 {
-                name.to_owned()
-            } else {
-                String::new()
+impl Content for Large {
+    type Error = Error;
+
+    fn pieces(&self, offset: u64) -> Result<impl Pieces<Error = Error>, Error> {
+        let mut begun = Begun {
+            sources: &self.sources,
+            object: self.object,
+            from: match self.place {
+                Place::Directory(at) => Origin::Directory(&self.sources.directories[at].1),
+                Place::File(at) => {
+                    let file = &self.sources.files[at];
+                    Origin::File(file, self.sources.open(file)?)
+                }
             },
-            write_offset: i64::try_from(offset).unwrap_or(i64::MAX),
-            finish_write: last,
-            data,
+            offset,
+            seen: None,
         };
-        if sender.blocking_send(request).is_err() || last {
-            return Ok(());
-        }
-        offset = end;
+        begun.look_back()?;
+        Ok(begun)
+    }
+
+    fn lost(error: JoinError) -> Error {
+        Error::Lost(error)
     }
 }
 
 /// A blob that is being read.
-enum Content<'a> {
-    Directory(std::slice::Chunks<'a, u8>),
-    File(&'a Sources, &'a SourceFile, File),
+struct Begun<'a> {
+    sources: &'a Sources,
+    object: ObjectId,
+    from: Origin<'a>,
+    offset: u64,
+    /// Of a file whose content is remembered: what was read of it, from its beginning on.
+    seen: Option<Hasher>,
 }
 
-impl<'a> Content<'a> {
-    fn open(sources: &'a Sources, place: Place) -> Result<Self, source::Error> {
-        Ok(match place {
-            Place::Directory(at) => {
-                Self::Directory(sources.directories[at].1.chunks(bounds::CHUNK_BYTES))
+enum Origin<'a> {
+    Directory(&'a [u8]),
+    File(&'a SourceFile, File),
+}
+
+impl Begun<'_> {
+    /// Where content is remembered, also what went up before is looked at: a digest is of the whole.
+    fn look_back(&mut self) -> Result<(), Error> {
+        let Origin::File(file, _) = &self.from else {
+            return Ok(());
+        };
+        if !file.remembered {
+            return Ok(());
+        }
+        self.seen = Some(Hasher::new());
+        let until = std::mem::take(&mut self.offset);
+        while self.offset < until {
+            let most = usize::try_from(until - self.offset).unwrap_or(usize::MAX);
+            if self.read(most)?.is_empty() {
+                break;
             }
-            Place::File(at) => {
-                let file = &sources.files[at];
-                Self::File(sources, file, sources.open(file)?)
-            }
-        })
+        }
+        Ok(())
     }
 
-    /// The next piece; empty at the end.
-    fn next(&mut self) -> Result<Vec<u8>, source::Error> {
-        match self {
-            Self::Directory(chunks) => Ok(chunks.next().unwrap_or_default().to_vec()),
-            Self::File(sources, file, opened) => {
-                let mut data = vec![0; bounds::CHUNK_BYTES];
+    fn read(&mut self, most: usize) -> Result<Vec<u8>, Error> {
+        let most = most.min(bounds::CHUNK_BYTES);
+        let data = match &self.from {
+            Origin::Directory(bytes) => {
+                let at = usize::try_from(self.offset).unwrap_or(usize::MAX);
+                let rest = bytes.get(at..).unwrap_or_default();
+                rest[..rest.len().min(most)].to_vec()
+            }
+            Origin::File(file, opened) => {
+                let mut data = vec![0; most];
                 let read = opened
-                    .read(&mut data)
-                    .map_err(|e| sources.unreadable(file, e))?;
+                    .read_at(&mut data, self.offset)
+                    .map_err(|e| self.sources.unreadable(file, e))?;
                 data.truncate(read);
-                Ok(data)
+                data
             }
+        };
+        self.offset += data.len() as u64;
+        if let Some(seen) = &mut self.seen {
+            seen.update(&data);
         }
+        Ok(data)
+    }
+}
+
+impl Pieces for Begun<'_> {
+    type Error = Error;
+
+    fn next(&mut self) -> Result<Vec<u8>, Error> {
+        self.read(bounds::CHUNK_BYTES)
     }
 
-    /// Whether it is still what was hashed, seen from its end.
-    fn check(&self, whole: bool) -> Result<(), source::Error> {
-        match self {
-            Self::Directory(_) => Ok(()),
-            Self::File(sources, file, opened) => {
-                sources.unchanged(file, opened)?;
-                if whole {
-                    Ok(())
-                } else {
-                    Err(source::Error::Changed(file.path.clone()))
-                }
-            }
+    fn check(&mut self, whole: bool) -> Result<(), Error> {
+        let Origin::File(file, opened) = &self.from else {
+            return Ok(());
+        };
+        self.sources.unchanged(file, opened)?;
+        if !whole {
+            return Err(source::Error::Changed(file.path.clone()).into());
         }
+        let seen = self.seen.take().map(Hasher::finish);
+        if seen.is_some_and(|seen| seen != self.object.digest) {
+            return Err(self.sources.misremembered(file).into());
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::Daemon;
+    use crate::fake::{BREAK, Daemon};
     use crate::source::Selection;
     use std::path::Path;
+    use std::time::{Duration, SystemTime};
 
     fn collect(dir: &Path) -> Arc<Sources> {
         let selection = Selection {
@@ -436,6 +444,78 @@ mod tests {
                     .blobs
                     .contains_key(&sources.files[0].object)
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broken_upload_goes_on_where_it_broke() {
+        let dir = tempfile::tempdir().unwrap();
+        let large: Vec<u8> = (0..=250).cycle().take(1_500_000).collect();
+        std::fs::write(dir.path().join("large"), &large).unwrap();
+        let pieces = BREAK.next_multiple_of(bounds::CHUNK_BYTES);
+        for (breaks, late, begun) in [
+            (2, 0, vec![0, pieces, 2 * pieces]),
+            // What was on its way when it was asked for has come meanwhile.
+            (1, 1, vec![0, pieces - 100_000, pieces]),
+        ] {
+            let daemon = Daemon::start().await;
+            {
+                let mut state = daemon.state.lock().unwrap();
+                (state.breaks, state.late) = (breaks, late);
+            }
+            upload(&daemon.client, &collect(dir.path())).await.unwrap();
+            let state = daemon.state.lock().unwrap();
+            assert_eq!(state.begun, begun);
+            assert_eq!(state.blobs[&ObjectId::of(&large)], large);
+        }
+    }
+
+    /// Collects with a memory in `home`, in which everything has come to rest.
+    fn remember(dir: &Path, home: &Path) -> Sources {
+        let now = SystemTime::now() + Duration::from_secs(60);
+        Sources::collect(Selection {
+            dir,
+            output: None,
+            ask_git: false,
+            memory: Some(source::Memory { home, now }),
+        })
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn content_that_is_not_what_was_remembered_is_told_and_forgotten() {
+        for size in [5, bounds::BATCH_BYTES] {
+            let (dir, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            std::fs::write(dir.path().join("file"), vec![1; size]).unwrap();
+            let right = remember(dir.path(), home.path()).files[0].object;
+            // A record that is sound in itself, of a digest that is not the file's.
+            let shelf = std::fs::read_dir(home.path().join("belljar")).unwrap();
+            let kept = shelf.map(|entry| entry.unwrap().path()).next().unwrap();
+            let mut record = std::fs::read(&kept).unwrap();
+            record.truncate(record.len() - 32);
+            let at = record.len() - 32;
+            record[at..].fill(7);
+            record.extend(belljar_core::Digest::of(&record).as_bytes());
+            std::fs::write(&kept, record).unwrap();
+            let sources = Arc::new(remember(dir.path(), home.path()));
+            assert!(sources.files[0].remembered && sources.files[0].object != right);
+            for breaks in [0, 1] {
+                let daemon = Daemon::start().await;
+                daemon.state.lock().unwrap().breaks = breaks;
+                let refused = upload(&daemon.client, &sources).await.unwrap_err();
+                let changed = matches!(refused, Error::Source(source::Error::Changed(_)));
+                assert!(changed, "{refused}");
+                assert!(
+                    !daemon
+                        .state
+                        .lock()
+                        .unwrap()
+                        .blobs
+                        .contains_key(&sources.files[0].object)
+                );
+            }
+            let sources = remember(dir.path(), home.path());
+            assert!(!sources.files[0].remembered && sources.files[0].object == right);
         }
     }
 }

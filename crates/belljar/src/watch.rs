@@ -1,7 +1,5 @@
 //! Following a build to its end: states, the live log, and a person's wish to stop.
 
-use std::time::Duration;
-
 use belljar_core::{BuildId, Invalid, bounds};
 use belljar_wire::v1::watch_build_response::Event;
 use belljar_wire::{BuildRecord, BuildState, Problem, Reason, build_name, v1};
@@ -10,15 +8,12 @@ use tonic::{Code, Status};
 
 use crate::client::{self, Client, record};
 use crate::log::{self, Log};
+use crate::patience::{PAUSE, RECONNECT, is_lost};
 use crate::signals::Signals;
 use crate::steps::{self, Told};
 use crate::terminal::Terminal;
 
 const WATCHING: &str = "following the build";
-/// How long a lost daemon may be away: it continues its builds when it comes back.
-pub(crate) const RECONNECT: Duration = Duration::from_secs(30);
-/// Between two attempts to reach it.
-pub(crate) const PAUSE: Duration = Duration::from_millis(250);
 
 /// Why a build could not be followed to its end.
 #[derive(Debug, thiserror::Error)]
@@ -233,19 +228,10 @@ async fn cancel(client: &Client, build: &BuildId) -> Result<(), Error> {
     }
 }
 
-/// Whether a stream that failed like this is worth another try. A connection that breaks in the middle shows
-/// as one of these codes.
+/// Whether a stream that failed like this is worth another try.
 pub(crate) fn passing(status: &Status) -> bool {
-    match Problem::from_status(status).reason {
-        Reason::Unavailable => true,
-        Reason::Foreign(code) => matches!(
-            code,
-            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
-        ),
-        // A watcher that lagged behind is told to come again.
-        Reason::Exhausted => true,
-        _ => false,
-    }
+    // A watcher that lagged behind is told to come again.
+    is_lost(status) || Problem::from_status(status).reason == Reason::Exhausted
 }
 
 /// Where a build stands, in words.

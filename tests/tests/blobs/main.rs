@@ -1,6 +1,7 @@
 //! Blobs over the Remote Execution API against the real processes, as any client could send them.
 //!
 //! * [`resume`]: uploads that break off, and who goes on with them.
+//! * [`cut`]: the command line over a connection that is cut.
 //! * [`pace`]: clients that are slow on purpose, and memory under large blobs.
 //! * [`zstd`]: packed content, with the reference implementation at the other end.
 //! * [`raw`]: the client.
@@ -8,6 +9,7 @@
 // Helpers of tests may stop at the first surprise too; clippy's exemption is for the tests themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod cut;
 mod pace;
 mod raw;
 mod resume;

@@ -11,9 +11,11 @@ use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::google::bytestream::ReadRequest;
 use belljar_core::{Hasher, Invalid, ObjectId, Outputs, RelPath, bounds};
 use belljar_wire::{Artifact, ArtifactKind};
+use tonic::Status;
 
 use crate::client::{self, Client, call, object_id, reapi_digest, sha256};
 use crate::evidence;
+use crate::patience::{Patience, answered};
 
 pub(crate) use output::{Output, Staged};
 use tree::{Laid, Pending, Tree};
@@ -180,10 +182,12 @@ async fn batch(
         instance_name: client.instance(),
         ..Default::default()
     };
-    let answer = client.blobs.clone().batch_read_blobs(call(request)).await;
-    let answer = answer
-        .map_err(|status| client::Error::call(READING, &status))?
-        .into_inner();
+    let answer = answered(READING, || {
+        let request = call(request.clone());
+        let mut client = client.blobs.clone();
+        async move { client.batch_read_blobs(request).await }
+    });
+    let answer = answer.await?;
     for response in answer.responses {
         let object = object_id(READING, response.digest)?;
         if let Some(status) = response.status.filter(|status| status.code != 0) {
@@ -220,42 +224,68 @@ async fn batch(
     }
 }
 
-/// Fetches one object piece by piece, and checks that it is the one that was asked for.
+/// Fetches one object piece by piece, and checks that it is the one that was asked for. After a broken connection
+/// it goes on with what has not come yet.
 async fn stream(
     client: &Client,
     object: ObjectId,
     mut take: impl FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
+    let mut patience = Patience::new();
+    let mut hasher = Hasher::new();
+    let mut size = 0_u64;
+    loop {
+        let begin = size;
+        let ended = rest(client, object, begin, |data| {
+            size += data.len() as u64;
+            if size > object.size {
+                return Err(Error::Content { wanted: object });
+            }
+            hasher.update(data);
+            take(data)
+        });
+        let Err(status) = ended.await? else {
+            break;
+        };
+        if size > begin {
+            patience.renew();
+        }
+        let waited = patience.wait(status).await;
+        waited.map_err(|status| client::Error::call(READING, &status))?;
+    }
+    if size != object.size || hasher.finish() != object.digest {
+        return Err(Error::Content { wanted: object });
+    }
+    Ok(())
+}
+
+/// Takes what comes of an object from `offset` on. Gives how that ended.
+async fn rest(
+    client: &Client,
+    object: ObjectId,
+    offset: u64,
+    mut take: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<Result<(), Status>, Error> {
     let request = ReadRequest {
         resource_name: client.resource(&format!(
             "blobs/{}/{}",
             object.digest.to_hex(),
             object.size
         )),
+        read_offset: i64::try_from(offset).unwrap_or(i64::MAX),
         ..Default::default()
     };
-    let failed = |status: tonic::Status| client::Error::call(READING, &status);
-    let mut stream = client
-        .streams
-        .clone()
-        .read(request)
-        .await
-        .map_err(failed)?
-        .into_inner();
-    let mut hasher = Hasher::new();
-    let mut size = 0_u64;
-    while let Some(message) = stream.message().await.map_err(failed)? {
-        size += message.data.len() as u64;
-        if size > object.size {
-            return Err(Error::Content { wanted: object });
+    let mut stream = match client.streams.clone().read(request).await {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => return Ok(Err(status)),
+    };
+    loop {
+        match stream.message().await {
+            Ok(Some(message)) => take(&message.data)?,
+            Ok(None) => return Ok(Ok(())),
+            Err(status) => return Ok(Err(status)),
         }
-        hasher.update(&message.data);
-        take(&message.data)?;
     }
-    if size != object.size || hasher.finish() != object.digest {
-        return Err(Error::Content { wanted: object });
-    }
-    Ok(())
 }
 
 /// Fetches one object into a file below `output`.
@@ -309,7 +339,7 @@ pub(crate) fn files(artifacts: &[Artifact]) -> impl Iterator<Item = (&RelPath, O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::Daemon;
+    use crate::fake::{BREAK, Daemon};
     use std::os::unix::fs::PermissionsExt;
 
     fn path(text: &str) -> RelPath {
@@ -435,6 +465,24 @@ mod tests {
             drop(output);
             assert!(!dir.path().join(spoilt).exists());
         }
+    }
+
+    #[tokio::test]
+    async fn a_broken_download_goes_on_where_it_broke() {
+        let content: Vec<u8> = (0..=250).cycle().take(1_000_000).collect();
+        let object = ObjectId::of(&content);
+        let daemon = Daemon::start().await;
+        {
+            let mut state = daemon.state.lock().unwrap();
+            state.blobs.insert(object, content.clone());
+            state.breaks = 3;
+        }
+        let fetched = super::object(&daemon.client, object, content.len())
+            .await
+            .unwrap();
+        assert_eq!(fetched, content);
+        let begun = daemon.state.lock().unwrap().begun.clone();
+        assert_eq!(begun, [0, BREAK, 2 * BREAK, 3 * BREAK]);
     }
 
     #[tokio::test]

@@ -6,16 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
-use bazel_remote_apis::google::bytestream::WriteRequest;
 use belljar_core::{Invalid, ObjectId, bounds};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::task::JoinError;
 
 use crate::client::{self, Client, call, object_id, reapi_digest, sha256};
 use crate::error::Error;
+use crate::patience::answered;
+use crate::write::{Content, Pieces, write};
 
-/// Pieces that wait to be sent.
-const PIECES: usize = 4;
 const ASKING: &str = "asking which blobs are missing";
 const SENDING: &str = "uploading";
 
@@ -82,7 +80,7 @@ pub(crate) async fn send(client: &Client, spans: &[Span]) -> Result<Sent, Error>
             let why = format!("{object} is missing, which was not asked about");
             client::Error::answer(ASKING, Invalid::new(why))
         })?;
-        stream(client, span.clone()).await?;
+        write(client, SENDING, object, span.clone()).await?;
         sent.blobs += 1;
         sent.bytes += object.size;
     }
@@ -101,64 +99,53 @@ pub(crate) async fn missing(client: &Client, objects: &[ObjectId]) -> Result<Vec
             blob_digests: asked.iter().copied().map(reapi_digest).collect(),
             digest_function: sha256(),
         };
-        let answer = client.blobs.clone().find_missing_blobs(call(request)).await;
-        let answer = answer.map_err(|status| client::Error::call(ASKING, &status))?;
-        for digest in answer.into_inner().missing_blob_digests {
+        let answer = answered(ASKING, || {
+            let request = call(request.clone());
+            let mut client = client.blobs.clone();
+            async move { client.find_missing_blobs(request).await }
+        });
+        for digest in answer.await?.missing_blob_digests {
             missing.push(object_id(ASKING, Some(digest))?);
         }
     }
     Ok(missing)
 }
 
-async fn stream(client: &Client, span: Span) -> Result<(), Error> {
-    let object = span.object;
-    let (sender, receiver) = mpsc::channel(PIECES);
-    let name = client.resource(&format!(
-        "uploads/{}/blobs/{}/{}",
-        crate::random::uuid(),
-        object.digest.to_hex(),
-        object.size
-    ));
-    let reading = tokio::task::spawn_blocking(move || feed(&span, &name, &sender));
-    let requests = ReceiverStream::new(receiver);
-    let answer = client.streams.clone().write(requests).await;
-    // A file that changed is the better explanation of a stream that the daemon refused.
-    let read = reading.await;
-    read.map_err(|e| Error::Process("read a file", e.into()))??;
-    let answer = answer.map_err(|status| client::Error::call(SENDING, &status))?;
-    let committed = answer.into_inner().committed_size;
-    if u64::try_from(committed) != Ok(object.size) {
-        let why = format!("{committed} bytes of {object} were taken");
-        return Err(client::Error::answer(SENDING, Invalid::new(why)).into());
+impl Content for Span {
+    type Error = Error;
+
+    fn pieces(&self, offset: u64) -> Result<impl Pieces<Error = Error>, Error> {
+        Ok(Begun { span: self, offset })
     }
-    Ok(())
+
+    fn lost(error: JoinError) -> Error {
+        Error::Process("read a file", error.into())
+    }
 }
 
-/// Reads piece by piece; stops without an error when the daemon does not want more.
-fn feed(span: &Span, name: &str, sender: &mpsc::Sender<WriteRequest>) -> Result<(), Error> {
-    let (object, opened) = (span.object, &span.file);
-    let mut offset = 0;
-    loop {
-        let left = object.size - offset;
+/// A span that is being read. What it turns out to be, the store looks.
+struct Begun<'a> {
+    span: &'a Span,
+    offset: u64,
+}
+
+impl Pieces for Begun<'_> {
+    type Error = Error;
+
+    fn next(&mut self) -> Result<Vec<u8>, Error> {
+        let (span, opened) = (self.span, &self.span.file);
+        let left = span.object.size.saturating_sub(self.offset);
         let most = usize::try_from(left).unwrap_or(usize::MAX);
         let mut data = vec![0; most.min(bounds::CHUNK_BYTES)];
-        let read = opened.file.read_exact_at(&mut data, span.offset + offset);
+        let read = opened
+            .file
+            .read_exact_at(&mut data, span.offset + self.offset);
         read.map_err(|e| unreadable(&opened.path, e))?;
-        let begin = offset;
-        offset += data.len() as u64;
-        let last = offset == object.size;
-        let request = WriteRequest {
-            resource_name: if begin == 0 {
-                name.to_owned()
-            } else {
-                String::new()
-            },
-            write_offset: i64::try_from(begin).unwrap_or(i64::MAX),
-            finish_write: last,
-            data,
-        };
-        if sender.blocking_send(request).is_err() || last {
-            return Ok(());
-        }
+        self.offset += data.len() as u64;
+        Ok(data)
+    }
+
+    fn check(&mut self, _whole: bool) -> Result<(), Error> {
+        Ok(())
     }
 }

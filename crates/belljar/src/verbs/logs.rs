@@ -7,10 +7,11 @@ use tokio::time::{Instant, sleep};
 use super::print;
 use crate::client::{self, Client};
 use crate::error::Error;
+use crate::patience::{PAUSE, RECONNECT};
 use crate::report::LogPiece;
 use crate::session;
 use crate::terminal::{Bytes, Terminal};
-use crate::watch::{PAUSE, RECONNECT, passing};
+use crate::watch::passing;
 use crate::{cli, exit};
 
 const DOING: &str = "reading the build's log";
