@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         Chore::Run(args) => run::run(&args),
         Chore::Bench(args) => bench::run(&args),
         Chore::BenchClient(args) => bench::serve(&args),
-        Chore::BenchBlobs(args) => bench::upload(&args),
+        Chore::BenchBlobs(args) => bench::send(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

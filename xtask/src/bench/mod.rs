@@ -12,6 +12,7 @@ mod sandbox;
 mod stage;
 mod stats;
 mod store;
+mod upload;
 
 use std::path::PathBuf;
 
@@ -21,7 +22,7 @@ use serde::Serialize;
 
 use crate::shell;
 
-pub(crate) use blobs::{Args as BlobsArgs, run as upload};
+pub(crate) use blobs::{Args as BlobsArgs, run as send};
 pub(crate) use client::{Args as ClientArgs, run as serve};
 
 /// What to measure and how to print it.
@@ -68,6 +69,8 @@ enum Name {
     Store,
     /// Trees of many files made ready for a build, against hard links and copies.
     Stage,
+    /// The command line with a tree of many files: new, unchanged, one file changed.
+    Upload,
 }
 
 /// One measured figure.
@@ -129,6 +132,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Name::Projects => projects::measure(args)?,
         Name::Store => store::measure(args)?,
         Name::Stage => stage::measure(args)?,
+        Name::Upload => upload::measure(args)?,
     };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     for (when, load) in [("before", before), ("after", load()?)] {

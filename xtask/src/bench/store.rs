@@ -1,12 +1,9 @@
-//! `bench store`: how fast content comes in, against what the disk and one core can do in the same run;
-//! and how long the command line takes for a tree of which nothing is new.
+//! `bench store`: how fast content comes in, against what the disk and one core can do in the same run.
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use super::blobs::{LARGE, Lap, SMALL, SMALL_BYTES};
 use super::processes::State;
@@ -16,14 +13,10 @@ use crate::shell;
 
 /// Rounds of everything: each writes more than 2 GiB.
 const ROUNDS: u64 = 3;
-/// Uploads of the unchanged tree.
-const UPLOADS: usize = 10;
 /// Small blobs together may take this part of what one fsync(2) each takes: a fifth.
 const BATCH_BAR: f64 = 0.2;
 /// A large blob may take this much of what the slower of hash and disk takes: 1 / 0.7.
 const STREAM_BAR: f64 = 1.43;
-/// A tree of which nothing is new, in milliseconds.
-const UNCHANGED_BAR: f64 = 300.0;
 
 /// Upload, beside what the machine can do.
 pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
@@ -36,9 +29,7 @@ pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
     let laps: Vec<Lap> = (1..=ROUNDS)
         .map(|seed| lap(&state, seed))
         .collect::<Result<_>>()?;
-    let mut rows = rows(&laps)?;
-    rows.push(unchanged(&state)?);
-    Ok(rows)
+    rows(&laps)
 }
 
 fn lap(state: &State, seed: u64) -> Result<Lap> {
@@ -110,71 +101,6 @@ fn promised(metric: &str, value: f64, unit: &'static str, bar: f64, how: impl In
         holds: Some(value <= bar),
         ..Row::measured(metric, value, unit, how)
     }
-}
-
-/// `belljar run` on a tree of ten thousand files, from its start until it has seen that nothing is missing.
-fn unchanged(state: &State) -> Result<Row> {
-    let project = state.folder().join("tree");
-    for folder in 0..100 {
-        let folder = project.join(format!("d{folder}"));
-        std::fs::create_dir_all(&folder).context("a folder")?;
-        for file in 0..100 {
-            let content = format!("{} {file}\n", folder.display()).repeat(40);
-            std::fs::write(folder.join(format!("f{file}.c")), content).context("a file")?;
-        }
-    }
-    std::fs::write(
-        project.join("belljar.toml"),
-        "image = \"host\"\nrun = [\"true > out\"]\noutputs = [\"out\"]\n",
-    )
-    .context("a project's belljar.toml")?;
-    let first = upload(state, &project)?;
-    ensure!(first.1.contains("uploaded 1"), "{}", first.1);
-    let mut times = Vec::new();
-    for _ in 0..UPLOADS {
-        let (time, told) = upload(state, &project)?;
-        ensure!(told.contains("uploaded 0 of"), "{told}");
-        times.push(time);
-    }
-    let samples = Samples::new(times)?;
-    Ok(promised(
-        "unchanged tree, seen to be there p50",
-        samples.percentile(50),
-        "ms",
-        UNCHANGED_BAR,
-        format!(
-            "`belljar run` of 10000 files of some 2 kB, from its start until it says `uploaded 0`; {} runs",
-            samples.count()
-        ),
-    ))
-}
-
-/// How long it took, and what the program said about it.
-fn upload(state: &State, project: &Path) -> Result<(Duration, String)> {
-    let mut command = Command::new(state.program("belljar"));
-    command.arg("run").arg(project).arg("--no-git");
-    command.arg("--output").arg(state.folder().join("tree-out"));
-    command.arg("--socket").arg(state.socket("belljard"));
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    let start = Instant::now();
-    let mut child = command.spawn().context("starting belljar")?;
-    let mut said = BufReader::new(child.stderr.take().context("its standard error")?).lines();
-    let found = said.find(|line| line.as_ref().map_or(true, |line| line.contains("uploaded")));
-    let time = start.elapsed();
-    let rest: Vec<String> = said.map_while(Result::ok).collect();
-    let status = child.wait().context("waiting for belljar")?;
-    ensure!(
-        status.success(),
-        "belljar ended with {status}: {}",
-        rest.join("\n")
-    );
-    Ok((
-        time,
-        found.context("belljar said nothing about an upload")??,
-    ))
 }
 
 #[cfg(test)]
