@@ -1,6 +1,8 @@
 //! The connection to a daemon: gRPC over a unix socket, or over mutual TLS.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
@@ -37,6 +39,8 @@ pub(crate) struct Client {
     pub(crate) blobs: ContentAddressableStorageClient<Channel>,
     /// Blobs as streams.
     pub(crate) streams: ByteStreamClient<Channel>,
+    /// Whether the daemon has ever answered.
+    pub(crate) heard: Arc<AtomicBool>,
     /// Whose blobs and builds are meant; the caller's only project if none is.
     project: Option<ProjectId>,
 }
@@ -137,6 +141,7 @@ impl Client {
             evidence: EvidenceServiceClient::new(channel.clone()),
             blobs: ContentAddressableStorageClient::new(channel.clone()),
             streams: ByteStreamClient::new(channel),
+            heard: Arc::default(),
             project: project.cloned(),
         })
     }
@@ -168,7 +173,7 @@ impl Client {
     /// What the daemon is and can do.
     pub(crate) async fn server_info(&self) -> Result<ServerInfo, Error> {
         let doing = "asking the daemon what it is";
-        let info = answered(doing, || {
+        let info = answered(&self.heard, doing, || {
             let request = call(v1::GetServerInfoRequest {});
             let mut client = self.builds.clone();
             async move { client.get_server_info(request).await }
@@ -181,7 +186,7 @@ impl Client {
     /// Has a tree made.
     pub(crate) async fn derive(&self, recipe: &Recipe) -> Result<DerivedTree, Error> {
         let doing = "making a tree";
-        let derived = answered(doing, || {
+        let derived = answered(&self.heard, doing, || {
             let mut request = Request::new(v1::DeriveTreeRequest {
                 project: self.project.as_ref().map(project_name).unwrap_or_default(),
                 ..recipe.into()
@@ -207,7 +212,7 @@ impl Client {
             project: self.project.as_ref().map(project_name).unwrap_or_default(),
         };
         // The same request id is the same build.
-        let answer = answered(doing, || {
+        let answer = answered(&self.heard, doing, || {
             let request = call(request.clone());
             let mut client = self.builds.clone();
             async move { client.submit_build(request).await }
@@ -247,7 +252,7 @@ impl Client {
         let doing = "asking for the build";
         let name = build_name(build);
         let request = v1::GetBuildRequest { name };
-        let answer = answered(doing, || {
+        let answer = answered(&self.heard, doing, || {
             let request = call(request.clone());
             let mut client = self.builds.clone();
             async move { client.get_build(request).await }
@@ -261,7 +266,7 @@ impl Client {
         request: v1::ListBuildsRequest,
     ) -> Result<(Vec<BuildSummary>, String), Error> {
         let doing = "listing builds";
-        let page = answered(doing, || {
+        let page = answered(&self.heard, doing, || {
             let request = call(request.clone());
             let mut client = self.builds.clone();
             async move { client.list_builds(request).await }
@@ -285,7 +290,7 @@ impl Client {
     /// What is on record about a build.
     pub(crate) async fn evidence(&self, build: &BuildId) -> Result<Evidence, Error> {
         let doing = "asking for the evidence";
-        let answer = answered(doing, || {
+        let answer = answered(&self.heard, doing, || {
             let request = call(v1::GetEvidenceRequest {
                 name: evidence_name(build),
             });
@@ -307,7 +312,7 @@ impl Client {
                 offset: i64::try_from(trail.len()).unwrap_or(i64::MAX),
                 limit: 0,
             };
-            let answer = answered(doing, || {
+            let answer = answered(&self.heard, doing, || {
                 let request = call(request.clone());
                 let mut client = self.evidence.clone();
                 async move { client.read_audit_trail(request).await }

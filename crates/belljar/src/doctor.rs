@@ -1,5 +1,6 @@
 //! `belljar doctor`: what this host offers for sandboxes, layer by layer.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -15,6 +16,9 @@ use crate::exit;
 use crate::report::{self, verdict};
 use crate::target;
 use crate::terminal::{self, Terminal, tame};
+
+/// Who looks.
+pub(crate) const SPAWNER: &str = "belljar-spawner";
 
 /// What `belljar-spawner --probe --json` prints.
 #[derive(Debug, Deserialize)]
@@ -107,26 +111,40 @@ pub(crate) fn run(arguments: &cli::Doctor, terminal: &mut Terminal) -> Result<u8
 /// Has the spawner look at this host, as embedded mode would run it.
 fn probe(arguments: &cli::Doctor, terminal: &mut Terminal) -> Result<Vec<Layer>, Error> {
     let state = arguments.whom.state();
-    let mut command = embedded::spawner_command(&embedded::program("belljar-spawner")?);
+    if arguments.cgroup_floor.is_none() && embedded::spawner_config(&state).is_file() {
+        return of_state(&state);
+    }
+    let floor = arguments
+        .cgroup_floor
+        .map_or_else(embedded::host_floor, Into::into);
+    terminal.phase(&format!(
+        "no daemon answers; looking at this host with the cgroup floor `{floor}`"
+    ));
+    let (floor, nearest) = (floor.to_string(), nearest(&state));
+    ask(&[
+        "--cgroup-floor".as_ref(),
+        floor.as_ref(),
+        "--state".as_ref(),
+        nearest.as_os_str(),
+    ])
+}
+
+/// Has the spawner look at this host, as the configuration in a state directory has it.
+///
+/// # Errors
+/// When it does not tell.
+pub(crate) fn of_state(state: &Path) -> Result<Vec<Layer>, Error> {
+    let config = embedded::spawner_config(state);
+    ask(&["--config".as_ref(), config.as_os_str()])
+}
+
+fn ask(arguments: &[&OsStr]) -> Result<Vec<Layer>, Error> {
+    let mut command = embedded::spawner_command(&embedded::program(SPAWNER)?);
     command
         .args(["--probe", "--json"])
+        .args(arguments)
         .env_clear()
         .stdin(Stdio::null());
-    let config = embedded::spawner_config(&state);
-    if arguments.cgroup_floor.is_none() && config.is_file() {
-        command.arg("--config").arg(config);
-    } else {
-        let floor = arguments
-            .cgroup_floor
-            .map_or_else(embedded::host_floor, Into::into);
-        terminal.phase(&format!(
-            "no daemon answers; looking at this host with the cgroup floor `{floor}`"
-        ));
-        command
-            .args(["--cgroup-floor", &floor.to_string()])
-            .arg("--state")
-            .arg(nearest(&state));
-    }
     let output = command
         .output()
         .map_err(|e| Error::Process("start belljar-spawner", e))?;

@@ -126,6 +126,7 @@ impl Error {
     /// The exit status.
     pub(crate) fn code(&self) -> u8 {
         match self {
+            Self::Manifest(manifest::Error::Read { .. }) => exit::LOCAL_FILE,
             Self::Usage(_) | Self::Manifest(_) | Self::NoImage { .. } => exit::USAGE,
             Self::Source(error) | Self::Upload(upload::Error::Source(error)) => of_source(error),
             Self::Deps(error) if error.is_usage() => exit::USAGE,
@@ -141,13 +142,12 @@ impl Error {
             | Self::Trail(_)
             | Self::Contradiction(_) => exit::NOT_VERIFIED,
             Self::NoDaemon => exit::NO_DAEMON,
-            Self::Stopped | Self::NotEnded(..) | Self::Watch(watch::Error::Left(_)) => {
-                exit::NOT_ENDED
-            }
-            Self::Interrupted
+            Self::Stopped
             | Self::InterruptedImport
             | Self::InterruptedAfter
-            | Self::Watch(watch::Error::GaveUp(_)) => exit::CANCELLED,
+            | Self::NotEnded(..)
+            | Self::Watch(watch::Error::Left(_)) => exit::NOT_ENDED,
+            Self::Interrupted | Self::Watch(watch::Error::GaveUp(_)) => exit::CANCELLED,
             Self::File { .. }
             | Self::Log(log::Error::Write(_))
             | Self::Watch(watch::Error::Log(log::Error::Write(_)))
@@ -319,6 +319,14 @@ mod tests {
         let cases = [
             (Error::Usage(String::new()), 2),
             (manifest::Error::Missing("x".into()).into(), 2),
+            (
+                manifest::Error::Read {
+                    path: "x".into(),
+                    source: io(),
+                }
+                .into(),
+                12,
+            ),
             (source::Error::AllIgnored("x".into()).into(), 2),
             (embedded::Error::NeedsRoot.into(), 10),
             (
@@ -341,6 +349,8 @@ mod tests {
             (Error::HostLacks(Vec::new()), 11),
             (Error::NotVerified(VerifyError::BadSignature), 9),
             (Error::Interrupted, 6),
+            (Error::InterruptedAfter, 13),
+            (Error::InterruptedImport, 13),
             (fetch::Error::InTheWay("x".into()).into(), 12),
             (log::Error::TooLong(1).into(), 8),
         ];

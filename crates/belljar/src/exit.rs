@@ -73,7 +73,7 @@ pub(crate) const EXIT_CODES: &[(u8, &str)] = &[
     ),
     (
         NOT_ENDED,
-        "the build has not ended: following it was interrupted, or there is nothing to fetch yet",
+        "the build has not ended, or nobody waited: following, fetching or asking was interrupted",
     ),
 ];
 

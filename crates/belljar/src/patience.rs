@@ -1,5 +1,6 @@
 //! How long a daemon that was lost is waited for.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use belljar_wire::{Problem, Reason};
@@ -75,11 +76,13 @@ impl Patience {
     }
 }
 
-/// Asks again as long as the daemon is lost, and there is patience: for calls that may well be made twice.
+/// Asks again as long as the connection is lost, and there is patience: for calls that may well be made twice. Who
+/// has never answered is not waited for.
 ///
 /// # Errors
 /// What the daemon says.
 pub(crate) async fn answered<T, F>(
+    heard: &AtomicBool,
     doing: &'static str,
     mut ask: impl FnMut() -> F,
 ) -> Result<T, Error>
@@ -89,7 +92,13 @@ where
     let mut patience = Patience::new();
     loop {
         match ask().await {
-            Ok(answer) => return Ok(answer.into_inner()),
+            Ok(answer) => {
+                heard.store(true, Ordering::Relaxed);
+                return Ok(answer.into_inner());
+            }
+            Err(status) if !heard.load(Ordering::Relaxed) || !is_broken(&status) => {
+                return Err(Error::call(doing, &status));
+            }
             Err(status) => {
                 let waited = patience.wait(status).await;
                 waited.map_err(|status| Error::call(doing, &status))?;
@@ -98,17 +107,18 @@ where
     }
 }
 
-/// Whether a call that failed like this is worth another try. A connection that breaks in the middle shows as one
-/// of these codes.
+/// Whether a stream that failed like this may well be gone on with.
 pub(crate) fn is_lost(status: &Status) -> bool {
-    match Problem::from_status(status).reason {
-        Reason::Unavailable => true,
-        Reason::Foreign(code) => matches!(
-            code,
-            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
-        ),
-        _ => false,
-    }
+    is_broken(status) || Problem::from_status(status).reason == Reason::Unavailable
+}
+
+/// Whether it was the connection that failed, and not the daemon who said so: one that breaks in the middle shows as
+/// one of these codes.
+fn is_broken(status: &Status) -> bool {
+    matches!(
+        Problem::from_status(status).reason,
+        Reason::Foreign(Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal)
+    )
 }
 
 #[cfg(test)]
@@ -135,8 +145,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_final_and_an_answer_is_taken() {
+        let heard = AtomicBool::new(true);
         let mut asked = 0;
-        let refused = answered("trying", || {
+        let refused = answered(&heard, "trying", || {
             asked += 1;
             ready(Err::<Response<()>, _>(
                 Problem::not_found("builds/x").into(),
@@ -145,7 +156,7 @@ mod tests {
         assert!(refused.await.is_err());
         assert_eq!(asked, 1);
         let mut asked = 0;
-        let found = answered("trying", || {
+        let found = answered(&heard, "trying", || {
             asked += 1;
             ready(match asked {
                 3 => Ok(Response::new(7)),
@@ -153,5 +164,18 @@ mod tests {
             })
         });
         assert_eq!(found.await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn who_has_never_answered_is_not_waited_for() {
+        let heard = AtomicBool::new(false);
+        let lost = answered(&heard, "trying", || {
+            ready(Err::<Response<()>, _>(Status::unavailable("gone")))
+        });
+        assert!(lost.await.is_err());
+        // A refusal is not the answer that is waited for, either: it may be somebody else's.
+        assert!(!heard.load(Ordering::Relaxed));
+        let found = answered(&heard, "trying", || ready(Ok(Response::new(()))));
+        assert!(found.await.is_ok() && heard.load(Ordering::Relaxed));
     }
 }

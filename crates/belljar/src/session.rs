@@ -45,7 +45,12 @@ pub(crate) fn with<T>(
     let runtime = runtime.map_err(|e| Error::Process("start the runtime", e))?;
     let (done, alone) = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(|e| Error::Process("listen for signals", e))?;
-        let done = match Client::connect(&target.address(), project).await {
+        let address = target.address();
+        let connected = tokio::select! {
+            connected = Client::connect(&address, project) => connected.map_err(Error::from),
+            () = signals.next() => Err(Error::Stopped),
+        };
+        let done = match connected {
             Ok(client) => {
                 let mut session = Session {
                     client,
@@ -55,7 +60,7 @@ pub(crate) fn with<T>(
                 };
                 work(&mut session).await
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         };
         Ok::<_, Error>((done, alone(&target, &mut signals, terminal).await))
     })?;

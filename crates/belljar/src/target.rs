@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use belljar_wire::{Layer, LayerVerdict};
+
 use crate::address::{Address, Server};
 use crate::cli::Whom;
+use crate::doctor;
 use crate::embedded::{self, Borrowed, Embedded, Floor, Purpose, Started};
 use crate::error::Error;
 
@@ -69,10 +72,10 @@ impl Target {
             None => match Embedded::start(&whom.state(), purpose) {
                 Ok(Started::Here(embedded)) => Ok(Self::Own(embedded)),
                 Ok(Started::Elsewhere(borrowed)) => Ok(Self::Borrowed(borrowed)),
-                Err(source) => Err(Error::Embedded {
+                Err(source) => Err(lacking(&whom.state(), &source).unwrap_or(Error::Embedded {
                     looked: whom.state.is_none(),
                     source,
-                }),
+                })),
             },
         }
     }
@@ -90,6 +93,22 @@ pub(crate) fn running(whom: &Whom) -> Result<Option<Address>, Error> {
             .map(Address::Socket)
     };
     Ok(installed(whom)?.or_else(own))
+}
+
+/// That the host lacks a layer, if that is why the spawner did not start.
+fn lacking(state: &Path, source: &embedded::Error) -> Option<Error> {
+    let embedded::Error::Died { name, .. } = source else {
+        return None;
+    };
+    if *name != doctor::SPAWNER {
+        return None;
+    }
+    let layers = doctor::of_state(state).ok()?;
+    let missing = |layer: &Layer| layer.verdict == LayerVerdict::Missing;
+    layers
+        .iter()
+        .any(missing)
+        .then_some(Error::HostLacks(layers))
 }
 
 /// Where a daemon is that was named, or that is installed and answers. What the command line names comes

@@ -131,7 +131,7 @@ async fn missing(
             digest_function: sha256(),
             instance_name: client.instance(),
         };
-        let answer = answered(ASKING, || {
+        let answer = answered(&client.heard, ASKING, || {
             let request = call(request.clone());
             let mut client = client.blobs.clone();
             async move { client.find_missing_blobs(request).await }
@@ -194,7 +194,7 @@ async fn batch(
         digest_function: sha256(),
         instance_name: client.instance(),
     };
-    let answer = answered(SENDING, || {
+    let answer = answered(&client.heard, SENDING, || {
         let request = call(request.clone());
         let mut client = client.blobs.clone();
         async move { client.batch_update_blobs(request).await }

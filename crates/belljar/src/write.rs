@@ -111,7 +111,7 @@ async fn once<C: Content>(
 
 /// How much of an upload the daemon has.
 async fn committed(client: &Client, doing: &'static str, name: &str) -> Result<u64, client::Error> {
-    let status = answered(doing, || {
+    let status = answered(&client.heard, doing, || {
         let request = QueryWriteStatusRequest {
             resource_name: name.to_owned(),
         };

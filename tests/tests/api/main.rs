@@ -7,17 +7,20 @@
 //! * [`health`]: health and reflection, behind the gate.
 //! * [`verbs`]: every command about builds, its exit statuses and its JSON.
 //! * [`audit`]: the story of a build, online and offline, and what breaks it.
+//! * [`codes`]: every command with every exit status, and every shape of JSON, as [`page`] has them.
 //! * [`embedded`]: the commands where no daemon runs.
 
 // Helpers of tests may stop at the first surprise too; clippy's exemption is for the tests themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod audit;
+mod codes;
 mod embedded;
 mod evidence;
 mod health;
 mod listing;
 mod logs;
+mod page;
 mod verbs;
 mod watching;
 

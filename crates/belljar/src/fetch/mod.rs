@@ -182,7 +182,7 @@ async fn batch(
         instance_name: client.instance(),
         ..Default::default()
     };
-    let answer = answered(READING, || {
+    let answer = answered(&client.heard, READING, || {
         let request = call(request.clone());
         let mut client = client.blobs.clone();
         async move { client.batch_read_blobs(request).await }

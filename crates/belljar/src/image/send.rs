@@ -99,7 +99,7 @@ pub(crate) async fn missing(client: &Client, objects: &[ObjectId]) -> Result<Vec
             blob_digests: asked.iter().copied().map(reapi_digest).collect(),
             digest_function: sha256(),
         };
-        let answer = answered(ASKING, || {
+        let answer = answered(&client.heard, ASKING, || {
             let request = call(request.clone());
             let mut client = client.blobs.clone();
             async move { client.find_missing_blobs(request).await }

@@ -71,7 +71,10 @@ pub(crate) fn watch(arguments: &cli::Watch, terminal: &mut Terminal) -> Result<u
         arguments.whom.project.as_ref(),
         terminal,
         async |session: &mut Session<'_>| {
-            let now = session.client.get(&arguments.build).await?;
+            let now = tokio::select! {
+                now = session.client.get(&arguments.build) => now?,
+                () = session.signals.next() => return Err(Error::Stopped),
+            };
             let mut log = Log::passing();
             let Session {
                 client,
