@@ -62,11 +62,21 @@ pub const GROUP: u32 = 1_879_047_937;
 /// Somebody who has nothing to do with Belljar (`nobody`).
 pub const STRANGER: u32 = 65_534;
 
+/// How many times longer than here something may take where the tests run, if that is said.
+const SLOWNESS_VARIABLE: &str = "BELLJAR_TEST_SLOWNESS";
+
+/// How long to wait, on this machine, for what takes `limit` at most on others.
+pub fn patience(limit: Duration) -> Duration {
+    let slowness = std::env::var(SLOWNESS_VARIABLE).ok();
+    limit * slowness.map_or(1, |times| times.parse().expect("a whole number of times"))
+}
+
 /// Looks again and again until `look` gives something.
 ///
 /// # Panics
-/// When that takes longer than `limit`; `what` says what was waited for.
+/// When that takes longer than `limit`, as [`patience`] has it; `what` says what was waited for.
 pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let limit = patience(limit);
     let start = Instant::now();
     loop {
         if let Some(found) = look() {

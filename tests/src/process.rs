@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{BELLJARD_UID, GROUP, SIGNER_UID, STORE_UID, program, wait_for};
+use crate::{BELLJARD_UID, GROUP, SIGNER_UID, STORE_UID, patience, program, wait_for};
 
 /// How long a process may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -198,7 +198,7 @@ impl Process {
                     ))
                 };
             }
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > patience(PATIENCE) {
                 let _ = self.child.kill();
                 let _ = self.child.wait();
                 return Err(format!(

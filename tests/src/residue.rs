@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::patience;
+
 /// How long the kernel and init may take to clear away what was killed.
 const GRACE: Duration = Duration::from_secs(5);
 /// Where spawners hold their blocks of ids.
@@ -19,7 +21,7 @@ pub(crate) fn of(state: &Path, blocks: &BTreeSet<u32>) -> Vec<String> {
         let mut left = processes(state);
         left.extend(cgroups(state, blocks));
         left.extend(PASSING.iter().flat_map(|name| files(&state.join(name))));
-        if left.is_empty() || start.elapsed() > GRACE {
+        if left.is_empty() || start.elapsed() > patience(GRACE) {
             return left;
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -41,7 +43,7 @@ pub(crate) fn of_builds(state: &Path) -> Vec<String> {
                 left.push(format!("{} has to do with a build", directory.display()));
             }
         }
-        if left.is_empty() || start.elapsed() > GRACE {
+        if left.is_empty() || start.elapsed() > patience(GRACE) {
             return left;
         }
         std::thread::sleep(Duration::from_millis(20));

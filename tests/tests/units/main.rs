@@ -4,7 +4,7 @@
 // Helpers of tests may stop at the first surprise too; clippy's exemption is for the tests themselves.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use belljar_tests::{Installed, Part, Project, Run, Running};
+use belljar_tests::{Installed, Part, Project, Running};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -81,12 +81,25 @@ fn whoever_is_not_allowed_is_refused() {
     assert_eq!(output.status.code(), Some(7), "{output:?}");
 }
 
-/// Ends at a limit, with the outcome that names it: (script, limit, exit status, outcome).
+/// Runs builds two at a time, which is as many as the machine has CPUs and the spawner slots.
+fn in_pairs<T: Sync>(cases: &[T], run: impl Fn(&T) + Sync) {
+    for pair in cases.chunks(2) {
+        std::thread::scope(|scope| {
+            for case in pair {
+                scope.spawn(|| run(case));
+            }
+        });
+    }
+}
+
+/// A limit of bytes that are written in the log or to outputs, the wall clock, CPU time, memory: reached, the build
+/// is ended, with the outcome that names it. (script, limit, exit status, outcome)
 #[test]
 #[ignore = "needs the installed daemon: cargo xtask test-vm"]
 fn limits_that_end_a_build_end_it() {
     let installed = Installed::here();
     let exceeded = |limit: &str, figure: u64| json!({"kind": "limit_exceeded", "limit": limit, "figure": figure});
+    let outputs = "mkdir out; head -c 600 /dev/zero > out/a; head -c 600 /dev/zero > out/b";
     let cases = [
         (
             "head -c 300000000 /dev/zero | tail -n 1 > /dev/null; echo survived",
@@ -96,31 +109,45 @@ fn limits_that_end_a_build_end_it() {
         ),
         (
             "trap '' TERM INT HUP; while :; do sleep 100 || :; done",
-            "wall_seconds = 2",
+            "wall_seconds = 2\ngrace_seconds = 1",
             3,
             json!({"kind": "timed_out", "wall_seconds": 2}),
         ),
         ("yes; :", "log_bytes = 1000", 4, exceeded("log", 1000)),
         (
-            "head -c 1200 /dev/zero > out",
+            "while :; do :; done",
+            "cpu_seconds = 1",
+            4,
+            exceeded("cpu", 1),
+        ),
+        (
+            outputs,
             "output_bytes = 1199",
             4,
             exceeded("output_bytes", 1199),
         ),
+        (
+            outputs,
+            "output_entries = 2",
+            4,
+            exceeded("output_entries", 2),
+        ),
     ];
-    for (script, limit, exit_code, mut outcome) in cases {
+    in_pairs(&cases, |(script, limit, exit_code, outcome)| {
         let run = installed.run(&limited(script, limit));
+        let mut outcome = outcome.clone();
         // How much was used when it was looked at, nobody can say in advance.
         if let Some(used) = run.outcome()["used"].as_u64() {
             assert!(used >= outcome["figure"].as_u64().unwrap(), "{run}");
             outcome["used"] = used.into();
         }
-        run.assert_ended(exit_code, outcome);
+        run.assert_ended(*exit_code, outcome);
         assert!(!run.log.contains("survived"), "{run}");
-    }
+    });
     installed.assert_nothing_left();
 }
 
+/// Processes, bytes and files in scratch space: reached, the kernel refuses more, and the build fails by it.
 #[test]
 #[ignore = "needs the installed daemon: cargo xtask test-vm"]
 fn limits_that_refuse_a_build_something_refuse_it() {
@@ -149,14 +176,32 @@ for n in range(40):
             "No space left on device",
         ),
     ];
-    for (script, limit, name, said) in cases {
+    in_pairs(&cases, |(script, limit, name, said)| {
         let run = installed.run(&limited(script, limit));
         assert_eq!(run.exit_code, 4, "{limit}: {run}");
         assert_eq!(run.outcome()["kind"], "limit_exceeded", "{limit}: {run}");
-        assert_eq!(run.outcome()["limit"], name, "{limit}: {run}");
+        assert_eq!(run.outcome()["limit"], *name, "{limit}: {run}");
         assert!(run.log.contains(said), "{limit}: {run}");
-    }
+    });
     installed.assert_nothing_left();
+}
+
+/// A tenth of a CPU is a tenth of the time, whoever else works there.
+#[test]
+#[ignore = "needs the installed daemon: cargo xtask test-vm"]
+fn a_build_gets_its_ration_of_the_cpu() {
+    let script = "python3 -c '
+import time
+before, end = time.process_time(), time.monotonic() + 4
+while time.monotonic() < end:
+    pass
+print(int((time.process_time() - before) * 1000))' > out";
+    let run = Installed::here().run(&limited(script, "cpu_millis = 100"));
+    run.assert_succeeded();
+    let used = String::from_utf8(run.file("out")).unwrap();
+    let used: u32 = used.trim().parse().unwrap();
+    // And what the kernel hands out ahead.
+    assert!((50..900).contains(&used), "{used} ms of 400 ms");
 }
 
 #[test]
@@ -178,17 +223,30 @@ fn a_build_is_cancelled() {
     installed.assert_nothing_left();
 }
 
-/// A build in whose middle something happens.
-fn interrupted(installed: &Installed, mark: &str, what: impl FnOnce()) -> Run {
-    let project = Project::script(&format!("echo {mark}; sleep 4; echo done > out"));
-    let mut running: Running = installed.begin(&project);
-    installed.wait_until_logged(&mut running, mark);
-    what();
-    let run = installed.finish(running);
-    run.assert_succeeded();
-    assert_eq!(run.file("out"), b"done\n");
-    installed.assert_nothing_left();
-    run
+/// Builds in whose middle something happens to a process, each one after the other. It takes a moment to reach that:
+/// where a build was over by then, as an attempt too few tells, another one is tried that takes longer.
+fn interrupted(what: &str, happens: impl Fn(&Installed, Part)) {
+    let installed = Installed::here();
+    for (part, attempts) in ATTEMPTS {
+        let tried = [5, 30].into_iter().find_map(|seconds| {
+            let mark = format!("{what}-{}-{seconds}", part.short());
+            let script = format!("echo {mark}; sleep {seconds}; echo done > out");
+            let mut running: Running = installed.begin(&Project::script(&script));
+            installed.wait_until_logged(&mut running, &mark);
+            happens(&installed, part);
+            let run = installed.finish(running);
+            run.assert_succeeded();
+            assert_eq!(run.file("out"), b"done\n");
+            installed.assert_nothing_left();
+            let attempt = run.json["attempt"].as_u64().unwrap();
+            assert!(attempt <= *attempts.end(), "{part:?}: {run}");
+            attempts.contains(&attempt).then_some(())
+        });
+        assert!(
+            tried.is_some(),
+            "{part:?} was {what}, and no attempt was lost"
+        );
+    }
 }
 
 /// At which attempts the build succeeds that a process was taken from. A store that is not back when the second
@@ -203,27 +261,15 @@ const ATTEMPTS: [(Part, std::ops::RangeInclusive<u64>); 4] = [
 #[test]
 #[ignore = "needs the installed daemon: cargo xtask test-vm"]
 fn a_killed_process_is_started_again_and_its_build_ends_well() {
-    let installed = Installed::here();
-    for (part, attempts) in ATTEMPTS {
-        let mark = format!("killed-{}", part.short());
-        let run = interrupted(&installed, &mark, || installed.kill(part));
-        let attempt = run.json["attempt"].as_u64().unwrap();
-        assert!(attempts.contains(&attempt), "{part:?}: {run}");
-    }
+    interrupted("killed", Installed::kill);
 }
 
 #[test]
 #[ignore = "needs the installed daemon: cargo xtask test-vm"]
 fn a_unit_can_be_restarted_in_mid_build() {
-    let installed = Installed::here();
-    for (part, attempts) in ATTEMPTS {
-        let mark = format!("restarted-{}", part.short());
-        let run = interrupted(&installed, &mark, || {
-            installed.systemctl(&["restart"], part);
-        });
-        let attempt = run.json["attempt"].as_u64().unwrap();
-        assert!(attempts.contains(&attempt), "{part:?}: {run}");
-    }
+    interrupted("restarted", |installed, part| {
+        installed.systemctl(&["restart"], part);
+    });
 }
 
 #[test]

@@ -107,11 +107,11 @@ fn watch(console: impl std::io::Read + Send + 'static, patience: Duration) -> Re
     }
 }
 
-/// The command that is the machine: with two CPUs, less urgent than anything else here, and dead with us.
+/// The command that is the machine: with two CPUs, and dead with us.
 fn qemu(root: &Root, payload: &Path, results: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command
-        .args(["--pdeathsig", "KILL", "nice", "-n", "5"])
+        .args(["--pdeathsig", "KILL"])
         // cx16: with it, the emulator of QEMU 7.2 breaks the slab allocator of Debian's kernels.
         .args(["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,-cx16"])
         .args(["-machine", "q35", "-smp", "2", "-m", "3072"])

@@ -1,7 +1,7 @@
 //! What the machine is given: programs, tests, units and README, as one archive on a disk.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use cargo_metadata::Message;
@@ -59,20 +59,19 @@ pub(super) fn pack(folder: &Path, target: &Path, only: Option<&str>) -> Result<P
 
 /// Builds programs and suites. Gives the suites' executables.
 fn build() -> Result<Vec<(&'static str, PathBuf)>> {
-    let mut cargo = shell::cargo();
-    cargo.args(["build", "--workspace", "--bins"]);
-    shell::run(cargo.args(workspace::locked()))?;
+    // Of the whole workspace: with fewer packages, dependencies may have other features, and be built again.
     let mut cargo = shell::cargo();
     cargo
         .args([
-            "test",
-            "--package",
-            "belljar-tests",
-            "--no-run",
+            "build",
+            "--workspace",
+            "--bins",
             "--message-format",
-            "json",
+            "json-render-diagnostics",
         ])
-        .args(workspace::locked());
+        .args(SUITES.iter().flat_map(|(suite, _)| ["--test", *suite]))
+        .args(workspace::locked())
+        .stderr(Stdio::inherit());
     let messages = shell::read(&mut cargo)?;
     let mut found = Vec::new();
     for message in Message::parse_stream(messages.as_bytes()) {

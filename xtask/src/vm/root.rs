@@ -1,5 +1,5 @@
-//! The machine's root file system: Debian with systemd, made once and kept below the target folder, under
-//! the digest of its recipe.
+//! The machine's root file system: Debian with systemd, made once and kept in the user's cache, under the digest
+//! of its recipe.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use belljar_core::Digest;
 
+use super::cache::Cache;
 use crate::{debian, shell};
 
 /// The oldest Debian whose kernel is the supported floor (6.12).
@@ -31,6 +32,8 @@ const LEFT_OUT: &[&str] = &[
     "/usr/share/locale/*",
     "/usr/share/info/*",
 ];
+/// How long making it may take, in seconds: an archive that hangs must not hang the checks.
+const PATIENCE: &str = "1200";
 /// Size of the file system; the file has holes where nothing is.
 const SIZE: &str = "4G";
 /// The machine's identity. With one, it does not take its start for the first.
@@ -95,20 +98,9 @@ impl Root {
     }
 
     /// The one that an earlier run made by the same recipe, or a new one.
-    pub(super) fn provide(cache: &Path) -> Result<Self> {
-        let folder = cache.join(format!("root-{}", &recipe().to_hex()[..16]));
-        if folder.is_dir() {
-            return Ok(Self::below(&folder));
-        }
-        std::fs::create_dir_all(cache).with_context(|| cache.display().to_string())?;
-        let making = tempfile::Builder::new()
-            .prefix("making-")
-            .tempdir_in(cache)
-            .context("a folder to make the root file system in")?;
-        make(making.path())?;
-        // Put in place only when it is whole: one that was cut short is made anew.
-        std::fs::rename(making.path(), &folder).with_context(|| folder.display().to_string())?;
-        Ok(Self::below(&folder))
+    pub(super) fn provide(cache: &Cache) -> Result<Self> {
+        let name = format!("root-{}", &recipe().to_hex()[..16]);
+        Ok(Self::below(&cache.provide(&name, make)?))
     }
 }
 
@@ -123,8 +115,9 @@ fn make(folder: &Path) -> Result<()> {
     let mirror = debian::mirror()?;
     eprintln!("making a root file system: Debian {SUITE} from {mirror}");
     let tree = folder.join("tree");
-    let mut command = Command::new("mmdebstrap");
+    let mut command = Command::new("timeout");
     command
+        .args(["--kill-after=30", PATIENCE, "mmdebstrap"])
         // Read by the script that would make an initial RAM disk.
         .env("INITRD", "No")
         .args(["--mode=root", "--variant=minbase", "--quiet"])

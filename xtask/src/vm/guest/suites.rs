@@ -10,8 +10,10 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::shell;
 use crate::vm::SUITES;
 
-/// An emulated CPU is ten to twenty times slower than the one below it.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// An emulated CPU is ten to twenty times slower than the one below it, and others may use that one, too.
+const PATIENCE: Duration = Duration::from_secs(420);
+/// How many times longer than elsewhere tests wait for something to happen.
+const SLOWNESS: &str = "10";
 /// How much of what a failed test has said is told.
 const TOLD_BYTES: usize = 12_000;
 
@@ -63,6 +65,7 @@ impl Test {
             .current_dir("/")
             // What every build in here must have been limited by.
             .env("BELLJAR_TEST_FLOOR", "v2")
+            .env("BELLJAR_TEST_SLOWNESS", SLOWNESS)
             .stdin(Stdio::null())
             .stdout(file.try_clone().context("the log")?)
             .stderr(file);
