@@ -26,7 +26,7 @@ pub use enforcement::{
     MountReport, NamespaceKind, NamespaceReport, SeccompReport, Shortfall,
 };
 pub use plan::{BUILD_ID, HOME, HOSTNAME, INPUTS_DIR, INPUTS_EPOCH, Plan, Profile, USER, WORKDIR};
-pub use probe::{HostReport, LayerReport, Verdict};
+pub use probe::{ConfinedStep, HostReport, LayerReport, Verdict};
 pub use receipt::{
     Binaries, CleanRoom, InputRecord, LogRecord, OutputEntry, OutputKind, Receipt, RootFsRecord,
     SelfProbe, StepRecord, Usage,

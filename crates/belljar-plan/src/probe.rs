@@ -22,6 +22,17 @@ pub struct LayerReport {
     pub hint: String,
 }
 
+/// What one of Belljar's own processes has done to itself, one step of SECURITY.md's list. It does not run
+/// without all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfinedStep {
+    /// Name of the step.
+    pub name: String,
+    /// What came of it, in a few words.
+    pub found: String,
+}
+
 /// Whether a layer suffices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -32,6 +43,24 @@ pub enum Verdict {
     Lowered,
     /// Not as demanded: builds are refused.
     Missing,
+}
+
+impl LayerReport {
+    /// What the process of that name tells of itself; nothing, if it does not answer.
+    pub fn of_process(name: &str, steps: Option<&[ConfinedStep]>) -> Self {
+        let steps = steps.filter(|steps| !steps.is_empty());
+        let words = |step: &ConfinedStep| format!("{}: {}", step.name, step.found);
+        let found = steps.map(|steps| steps.iter().map(words).collect::<Vec<_>>().join("; "));
+        let hint = "it must run, and confine itself; its log says what keeps it from that";
+        Self {
+            name: format!("process {name}"),
+            verdict: found
+                .as_ref()
+                .map_or(Verdict::Missing, |_| Verdict::Enforced),
+            hint: found.as_ref().map_or(hint, |_| "").to_owned(),
+            found: found.unwrap_or_else(|| "it does not tell".to_owned()),
+        }
+    }
 }
 
 impl HostReport {

@@ -3,12 +3,16 @@
 use belljar_core::{AttemptId, Digest, ProjectId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::ConfinedStep;
+
 /// What belljard asks of the signer. Never bytes to sign: the signer computes the statement itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// The public key.
     PublicKey,
+    /// How the signer has confined itself.
+    Confinement,
     /// Attest one successful attempt. Asked again with the same content it gives the same bundle.
     Attest {
         /// The attempt; its receipt must be there.
@@ -48,6 +52,11 @@ pub enum Answer {
         pem: String,
         /// OpenSSH fingerprint, `SHA256:<base64 without padding>`.
         key_id: String,
+    },
+    /// To `Confinement`.
+    Confinement {
+        /// What was done, in order.
+        steps: Vec<ConfinedStep>,
     },
     /// To `Attest`: the bundle is durable at `<attempt>.sigstore.json` in the signer's evidence
     /// directory, which belljard can read.

@@ -3,7 +3,7 @@
 //! [`Answer::LogExceeded`] comes unasked.
 //!
 //! Who may ask what follows from the peer's uid (SO_PEERCRED, unix(7)): belljard may `Put`, `PutMany`,
-//! `Upload`, ask for `Uploaded`, and `Derive`; the spawner (root) all the rest. A connection of the spawner
+//! `Upload`, ask for `Uploaded`, `Derive`, and ask for `Confinement`; the spawner (root) all the rest. A connection of the spawner
 //! belongs to one attempt, named by `Stage`.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use belljar_core::{AttemptId, Digest, Dropped, Invalid, ObjectId, Outputs, Recipe, RelPath};
 use serde::{Deserialize, Serialize};
 
-use crate::OutputEntry;
+use crate::{ConfinedStep, OutputEntry};
 
 /// A tree that an attempt needs, as something to mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -80,6 +80,8 @@ pub enum Request {
         /// How.
         recipe: Recipe,
     },
+    /// How the store has confined itself. Answered by `Confinement`.
+    Confinement {},
     /// Give the record of a derivation, if the store made it itself. Answered by `Derivation` and exactly
     /// `record.size` bytes of data frames, its canonical encoding ([`belljar_core::Derivation`]); by
     /// `Failed` with class `Missing` where the store has not made this record.
@@ -170,6 +172,11 @@ pub enum Answer {
     },
     /// To `Derive`: too many trees are being made; a later try may succeed.
     DerivationsBusy {},
+    /// To `Confinement`.
+    Confinement {
+        /// What was done, in order.
+        steps: Vec<ConfinedStep>,
+    },
     /// To `Derivation`: the content follows.
     Derivation {},
     /// To `Stage`.

@@ -84,6 +84,7 @@ impl Bench {
             BuilderConfig::new("urn:belljar:embedded").unwrap(),
             receipts,
             evidence,
+            Vec::new(),
         )
     }
 }

@@ -26,12 +26,15 @@ mod refused;
 mod service;
 mod session;
 
-use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use belljar_attest::Key;
+use belljar_plan::ConfinedStep;
+use belljar_sys::confine::{self, Confined, Service as Confinement};
+use belljar_sys::landlock::Allowed;
 use belljar_sys::process;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
@@ -71,9 +74,9 @@ impl Fatal {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let ansi = std::io::stderr().is_terminal();
+    let ansi = io::stderr().is_terminal();
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
         .with_ansi(ansi)
         .with_env_filter(filter)
         .init();
@@ -95,6 +98,8 @@ fn run(arguments: &Arguments) -> Result<(), Fatal> {
         let hint = "hint: start it under the signer's own user id, as its systemd unit does";
         return Err(Fatal::new("the signer does not run as root", hint));
     }
+    // Before the key is read.
+    process::not_dumpable().map_err(|e| Fatal::new("confinement", e))?;
     let config = Config::load(&arguments.config, 0)
         .map_err(|e| Fatal::new(&arguments.config.display().to_string(), e))?;
     let key_file = KeyFile::open(&config.key, uid, config.generate_key)
@@ -103,7 +108,7 @@ fn run(arguments: &Arguments) -> Result<(), Fatal> {
         .read()
         .map_err(|e| Fatal::new(&config.key.display().to_string(), e))?;
     if arguments.public_key {
-        return std::io::stdout()
+        return io::stdout()
             .write_all(key.public().to_pem().as_bytes())
             .map_err(|e| Fatal::new("standard output", e));
     }
@@ -111,11 +116,38 @@ fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let _lock = key_file
         .lock()
         .map_err(|e| Fatal::new(&config.key.display().to_string(), e))?;
-    process::confine_service().map_err(|e| Fatal::new("confinement", e))?;
-    serve(&config, key, uid)
+    let confined = confine(&config).map_err(|e| Fatal::new("confinement", e))?;
+    serve(&config, key, uid, &confined)
 }
 
-fn serve(config: &Config, key: Key, uid: u32) -> Result<(), Fatal> {
+/// Only now: the key must be in memory to be kept there, and its file need not be reached again.
+fn confine(config: &Config) -> io::Result<Confined> {
+    let directory = config.socket.parent().unwrap_or(Path::new("/"));
+    let confined = confine::confine(&Confinement {
+        places: vec![
+            (config.evidence.clone(), Allowed::ReadWrite),
+            (config.receipts.clone(), Allowed::Read),
+            (directory.to_owned(), Allowed::Listen),
+        ],
+        port: None,
+        holds_secret: true,
+    })?;
+    for (step, found) in confined.steps() {
+        tracing::info!(step, found, "confined");
+    }
+    Ok(confined)
+}
+
+/// As belljard may ask for it.
+fn told(confined: &Confined) -> Vec<ConfinedStep> {
+    let told = |(name, found): &(&str, String)| ConfinedStep {
+        name: (*name).to_owned(),
+        found: found.clone(),
+    };
+    confined.steps().iter().map(told).collect()
+}
+
+fn serve(config: &Config, key: Key, uid: u32, confined: &Confined) -> Result<(), Fatal> {
     key.self_test().map_err(|e| Fatal::new("the key", e))?;
     let evidence = Evidence::new(config.evidence.clone(), uid);
     let place = || config.evidence.display().to_string();
@@ -133,6 +165,7 @@ fn serve(config: &Config, key: Key, uid: u32) -> Result<(), Fatal> {
         config.builder.clone(),
         receipts,
         evidence,
+        told(confined),
     ));
     session::listen(&config.socket, config.client_uid, &service)
         .map_err(|e| Fatal::new(&config.socket.display().to_string(), e))

@@ -3,6 +3,7 @@ use std::sync::{Mutex, PoisonError};
 use belljar_attest::{BuilderConfig, Bundle, Key, Statement};
 use belljar_core::{AttemptId, BuildSpec, Digest, bounds};
 use belljar_plan::Refusals;
+use belljar_plan::ConfinedStep;
 use belljar_plan::signer::{Answer, Asserted, Request};
 
 use crate::evidence::Evidence;
@@ -15,6 +16,8 @@ pub(crate) struct Service {
     builder: BuilderConfig,
     receipts: Receipts,
     evidence: Evidence,
+    /// How this process has confined itself.
+    confined: Vec<ConfinedStep>,
     /// One attestation at a time: looking for an earlier bundle and keeping a new one are one step.
     turn: Mutex<()>,
     /// What it has not signed.
@@ -57,12 +60,14 @@ impl Service {
         builder: BuilderConfig,
         receipts: Receipts,
         evidence: Evidence,
+        confined: Vec<ConfinedStep>,
     ) -> Self {
         Self {
             key,
             builder,
             receipts,
             evidence,
+            confined,
             turn: Mutex::new(()),
             refused: Refused::default(),
         }
@@ -74,6 +79,9 @@ impl Service {
             Request::PublicKey => Answer::PublicKey {
                 pem: self.key.public().to_pem(),
                 key_id: self.key.public().key_id(),
+            },
+            Request::Confinement => Answer::Confinement {
+                steps: self.confined.clone(),
             },
             Request::Attest {
                 attempt,

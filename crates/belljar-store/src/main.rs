@@ -26,12 +26,16 @@ mod stage;
 mod tests;
 mod upload;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use belljar_cas::{LOGS, LayoutError, Reader, TMP, Writer};
 use belljar_core::bounds;
+use belljar_plan::ConfinedStep;
+use belljar_sys::confine::{self, Service};
+use belljar_sys::landlock::Allowed;
 use belljar_sys::process;
 use belljar_sys::seqpacket::Listener;
 use clap::Parser;
@@ -70,7 +74,7 @@ enum StartError {
     #[error("{doing} failed")]
     System {
         doing: &'static str,
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
@@ -79,7 +83,7 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
         .with_ansi(false)
         .init();
     let Err(error) = run(&arguments);
@@ -97,7 +101,8 @@ fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
         return Err(StartError::Root);
     }
     let config = Config::read(&arguments.config)?;
-    // Before there are threads, and before this process holds anything.
+    let confined = confine(&config).map_err(system("confining this process"))?;
+    // Before there are threads, and before this process holds anything; confined as this one is.
     let nursery = Nursery::clone_off().map_err(system("making a process to make unpackers"))?;
     let writer = Writer::open(&config.root)?;
     let reader = Reader::new(&config.root)?;
@@ -112,14 +117,33 @@ fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
         logs: config.root.join(LOGS),
         derivations,
         refused: Arc::default(),
+        confined,
     });
-    process::confine_service().map_err(system("confining this process"))?;
     let backlog = i32::try_from(bounds::PEER_CONNECTIONS).unwrap_or(i32::MAX);
     let listener =
         Listener::bind(&config.socket, SOCKET_MODE, backlog).map_err(system("listening"))?;
     server::sweep(Arc::clone(&store.partials)).map_err(system("starting a thread"))?;
     tracing::info!(socket = %config.socket.display(), root = %config.root.display(), "the store listens");
     server::serve(&listener, &store, config.access)
+}
+
+/// Takes from this process what it does not need. Gives what belljard may ask for.
+fn confine(config: &Config) -> io::Result<Vec<ConfinedStep>> {
+    let directory = config.socket.parent().unwrap_or(Path::new("/"));
+    let confined = confine::confine(&Service {
+        places: vec![
+            (config.root.clone(), Allowed::ReadWrite),
+            (directory.to_owned(), Allowed::Listen),
+        ],
+        ..Service::default()
+    })?;
+    let mut told = Vec::new();
+    for (step, found) in confined.steps() {
+        tracing::info!(step, found, "confined");
+        let (name, found) = ((*step).to_owned(), found.clone());
+        told.push(ConfinedStep { name, found });
+    }
+    Ok(told)
 }
 
 /// Peers are judged by their user ids; the group in common lets them reach the socket.

@@ -5,6 +5,7 @@ use std::sync::{Arc, mpsc};
 
 use belljar_cas::{BlobSink, BlobSource, Images};
 use belljar_core::{AttemptId, Derivation, Limits, ObjectId, Outputs};
+use belljar_plan::ConfinedStep;
 use belljar_plan::store::{Answer, Failure, Request, StagedTree};
 
 use crate::channel::{Broken, Channel};
@@ -31,6 +32,8 @@ pub(crate) struct Store {
     pub(crate) logs: PathBuf,
     pub(crate) derivations: Derivations,
     pub(crate) refused: Arc<Refused>,
+    /// How this process has confined itself.
+    pub(crate) confined: Vec<ConfinedStep>,
 }
 
 /// One connection and what it has asked for so far.
@@ -107,6 +110,7 @@ impl Session {
                 | Request::Upload { .. }
                 | Request::Uploaded { .. }
                 | Request::Derive { .. }
+                | Request::Confinement {}
         );
         if clients != (self.role == Role::Client) {
             return Err(Broken::Refused(Failed::refused(
@@ -128,7 +132,8 @@ impl Session {
             | Request::PutMany { .. }
             | Request::Upload { .. }
             | Request::Uploaded { .. }
-            | Request::Derive { .. } => return self.take(request).map(|()| None),
+            | Request::Derive { .. }
+            | Request::Confinement {} => return self.take(request).map(|()| None),
             Request::Derivation { record } => match self.derivation(record) {
                 Ok(bytes) => {
                     self.channel.answer(&Answer::Derivation {})?;
@@ -189,6 +194,9 @@ impl Session {
             Request::Uploaded { key, object } => self.channel.answer(&Answer::Upload {
                 committed: partials.committed(key, object),
                 open: false,
+            }),
+            Request::Confinement {} => self.channel.answer(&Answer::Confinement {
+                steps: self.store.confined.clone(),
             }),
             Request::Derive { recipe } => {
                 let source = &*self.store.source;

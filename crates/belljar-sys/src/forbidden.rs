@@ -63,7 +63,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     },
 ];
 
-fn mount() -> io::Result<()> {
+pub(crate) fn mount() -> io::Result<()> {
     let context = rustix::mount::fsopen("tmpfs", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC);
     match context {
         Ok(_) => Ok(()),
@@ -78,7 +78,7 @@ fn mount() -> io::Result<()> {
     }
 }
 
-fn user_namespace() -> io::Result<()> {
+pub(crate) fn user_namespace() -> io::Result<()> {
     Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER)?)
 }
 
@@ -87,7 +87,7 @@ fn become_root() -> io::Result<()> {
     Ok(rustix::thread::set_thread_res_uid(root, root, root)?)
 }
 
-fn keyring() -> io::Result<()> {
+pub(crate) fn keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
     // WHY: no safe wrapper exists; unlike `program::fresh_session_keyring` every error must show here.
     // SAFETY: a null name asks for an anonymous keyring; no memory is passed.
@@ -100,13 +100,13 @@ fn keyring() -> io::Result<()> {
     })
 }
 
-fn vsock() -> io::Result<()> {
+pub(crate) fn vsock() -> io::Result<()> {
     // WHY: rustix and nix do not make vsock sockets.
     // SAFETY: socket(2) takes numbers only.
     answer(unsafe { libc::syscall(libc::SYS_socket, libc::AF_VSOCK, libc::SOCK_STREAM, 0) })
 }
 
-fn io_uring() -> io::Result<()> {
+pub(crate) fn io_uring() -> io::Result<()> {
     // Larger than `struct io_uring_params` (120 bytes), all zero: a valid request for two entries.
     let mut parameters = [0u64; 32];
     // WHY: no safe wrapper exists in the crates used here.

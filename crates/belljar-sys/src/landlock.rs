@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
 /// What may be done below a path.
@@ -19,6 +19,10 @@ pub enum Allowed {
     ReadWriteExecute,
     /// Read, write and ioctl an existing device node or one below a directory of them.
     Device,
+    /// Read, make, change, rename and remove regular files and directories; nothing else, and nothing is executed.
+    ReadWrite,
+    /// Make and remove sockets in a directory.
+    Listen,
 }
 
 impl Allowed {
@@ -29,6 +33,8 @@ impl Allowed {
             Self::Read => "read",
             Self::ReadWriteExecute => "read-write-execute",
             Self::Device => "device",
+            Self::ReadWrite => "read-write",
+            Self::Listen => "listen",
         }
     }
 
@@ -42,6 +48,12 @@ impl Allowed {
                     & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev)
             }
             Self::Device => read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev,
+            Self::ReadWrite => {
+                let change = AccessFs::WriteFile | AccessFs::Truncate | AccessFs::Refer;
+                let make = AccessFs::MakeReg | AccessFs::MakeDir;
+                read | change | make | AccessFs::RemoveFile | AccessFs::RemoveDir
+            }
+            Self::Listen => AccessFs::MakeSock | AccessFs::RemoveFile,
         };
         if directory {
             rights
@@ -89,23 +101,51 @@ pub fn abi() -> u32 {
 /// # Errors
 /// When anything of it is not fully enforced.
 pub fn restrict(rules: &[Rule<'_>]) -> io::Result<()> {
+    enforce(with_rules(ruleset()?, rules)?)
+}
+
+/// The same, and of TCP nothing is left but to listen at `ports`: connecting to anywhere is refused.
+///
+/// # Errors
+/// As [`restrict`].
+pub fn restrict_with_tcp(rules: &[Rule<'_>], ports: &[u16]) -> io::Result<()> {
     let io = io::Error::other;
-    let mut ruleset = Ruleset::default()
+    let handled = ruleset()?
+        .handle_access(AccessNet::from_all(ABI_DEMANDED))
+        .map_err(io)?;
+    let mut created = with_rules(handled, rules)?;
+    for port in ports {
+        let listen =
+            NetPort::new(*port, AccessNet::BindTcp).set_compatibility(CompatLevel::HardRequirement);
+        created = created.add_rule(listen).map_err(io)?;
+    }
+    enforce(created)
+}
+
+fn ruleset() -> io::Result<Ruleset> {
+    let io = io::Error::other;
+    Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(ABI_DEMANDED))
         .map_err(io)?
         .scope(Scope::from_all(ABI_DEMANDED))
-        .map_err(io)?
-        .create()
-        .map_err(io)?
-        .no_new_privs(false);
+        .map_err(io)
+}
+
+fn with_rules(ruleset: Ruleset, rules: &[Rule<'_>]) -> io::Result<RulesetCreated> {
+    let io = io::Error::other;
+    let mut created = ruleset.create().map_err(io)?.no_new_privs(false);
     for rule in rules {
         let rights = rule.allowed.rights(rule.directory);
         let beneath = PathBeneath::new(rule.path.as_fd(), rights)
             .set_compatibility(CompatLevel::HardRequirement);
-        ruleset = ruleset.add_rule(beneath).map_err(io)?;
+        created = created.add_rule(beneath).map_err(io)?;
     }
-    let status = ruleset.restrict_self().map_err(io)?;
+    Ok(created)
+}
+
+fn enforce(created: RulesetCreated) -> io::Result<()> {
+    let status = created.restrict_self().map_err(io::Error::other)?;
     if status.ruleset == RulesetStatus::FullyEnforced {
         Ok(())
     } else {

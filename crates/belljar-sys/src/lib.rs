@@ -2,6 +2,7 @@
 //! descriptors. What to mount, limit or observe is decided by the callers; the one policy that lives
 //! here is the table of system calls ([`seccomp::SANDBOX`]), because it is written in their numbers.
 
+pub mod confine;
 pub mod durable;
 pub mod files;
 pub mod forbidden;

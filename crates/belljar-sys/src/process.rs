@@ -2,11 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::process::{Signal, WaitIdOptions, WaitOptions};
-
-use crate::seccomp;
 
 /// A child process, held by a descriptor that no other process can take over (pidfd_open(2)).
 #[derive(Debug)]
@@ -165,7 +164,8 @@ pub fn exit_now(status: u8) -> ! {
 /// # Errors
 /// When `/proc` is not there.
 pub fn is_single_threaded() -> io::Result<bool> {
-    Ok(std::fs::read_dir("/proc/self/task")?.count() == 1)
+    // As for any directory, one link for each entry beside its own two; looking in would need a right of Landlock's.
+    Ok(std::fs::metadata("/proc/self/task")?.nlink() == 3)
 }
 
 impl Child {
@@ -290,21 +290,20 @@ pub fn not_dumpable() -> io::Result<()> {
     )?)
 }
 
-/// Confines one of Belljar's own processes that serves others over unix sockets: not dumpable, no new
-/// privileges, and a seccomp filter under which sockets of any family but AF_UNIX, new programs, tracing
-/// and io_uring are refused. To be called before the first thread is started.
-///
-/// # Errors
-/// What prctl(2) or seccomp(2) say.
-pub fn confine_service() -> io::Result<()> {
-    not_dumpable()?;
-    rustix::thread::set_no_new_privs(true)?;
-    seccomp::Program::compile(&seccomp::SERVICE)?.install()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_are_counted() {
+        assert!(!is_single_threaded().unwrap());
+        // The command's first process is a copy of this thread alone.
+        let counted = std::process::Command::new("stat")
+            .args(["--format=%h", "/proc/self/task"])
+            .output()
+            .unwrap();
+        assert_eq!(counted.stdout, b"3\n");
+    }
 
     #[test]
     fn a_process_with_threads_may_not_clone_itself() {

@@ -23,6 +23,7 @@ use belljar_engine::ownership::{Ownership, OwnershipError, RebuildError, rebuild
 use belljar_engine::ports::Ports;
 use belljar_engine::queue::{OpenError, Queue, QueueError};
 use belljar_engine::{Engine, Settings, engine};
+use belljar_plan::ConfinedStep;
 use belljar_wire::v1::build_service_server::BuildServiceServer;
 use belljar_wire::v1::evidence_service_server::EvidenceServiceServer;
 use belljar_wire::v1::input_service_server::InputServiceServer;
@@ -37,8 +38,8 @@ use crate::listen::listen;
 use crate::peers::{Logs, SignerClient, SpawnerClient, StoreClient, SystemClock, Trails};
 use crate::remote::{self, Certificates, Door, Remote, TlsError};
 use crate::services::{
-    Blobs, Builds, ByteStreams, EvidenceRecords, Gate, Host, Objects, ServerCapabilities,
-    TreeMaker, Trees, Vault, View, health,
+    Blobs, Builds, ByteStreams, EvidenceRecords, Gate, Host, Objects, Processes,
+    ServerCapabilities, TreeMaker, Trees, Vault, View, health,
 };
 use crate::tasks::{self, Task};
 
@@ -95,10 +96,7 @@ pub(crate) enum RunError {
 }
 
 /// The daemon: serves until a signal ends it. Running builds are found again at the next start.
-pub(crate) async fn run(config: Config) -> Result<(), RunError> {
-    if belljar_sys::process::effective_uid() == 0 {
-        return Err(RunError::Root);
-    }
+pub(crate) async fn run(config: Config, confined: Vec<ConfinedStep>) -> Result<(), RunError> {
     let mut terminated = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let ended = async move {
@@ -107,11 +105,15 @@ pub(crate) async fn run(config: Config) -> Result<(), RunError> {
             _ = interrupted.recv() => {}
         }
     };
-    serve(config, ended).await
+    serve(config, confined, ended).await
 }
 
 /// Puts everything together and serves until `ended`.
-pub(crate) async fn serve(config: Config, ended: impl Future<Output = ()>) -> Result<(), RunError> {
+pub(crate) async fn serve(
+    config: Config,
+    confined: Vec<ConfinedStep>,
+    ended: impl Future<Output = ()>,
+) -> Result<(), RunError> {
     let audit = config.state.join("audit");
     make_directory(&audit)?;
     let trails = Trails::new(audit.clone());
@@ -150,7 +152,11 @@ pub(crate) async fn serve(config: Config, ended: impl Future<Output = ()>) -> Re
     let socket = config.socket.clone();
     let door = Door::default();
     let (remote, _following) = open_door(certificates.as_ref(), &door).await?;
-    let entrance = Entrance { door, certificates };
+    let entrance = Entrance {
+        door,
+        certificates,
+        confined,
+    };
     let vault = Vault::new(peers.objects.clone(), ownership);
     let (router, _looking) = services(config, engine, peers, vault, entrance).await?;
     let serving = router.serve_with_incoming(listen(&socket, remote)?);
@@ -201,10 +207,11 @@ async fn open_door(
     Ok((Some(remote), Some(following)))
 }
 
-/// Who was turned away, and by what certificates.
+/// Who was turned away, and by what certificates; and what this process has taken from itself.
 struct Entrance {
     door: Door,
     certificates: Option<Certificates>,
+    confined: Vec<ConfinedStep>,
 }
 
 /// The other processes, and what they leave on disk for belljard to read.
@@ -244,6 +251,7 @@ async fn services(
         vault: vault.clone(),
         trees: Trees::default(),
         host: Host::new(peers.spawner.clone()),
+        processes: Processes::new(entrance.confined, peers.store.clone(), peers.signer.clone()),
         signer: peers.signer,
         logs: peers.logs,
         view: View::new(peers.spawner),

@@ -7,6 +7,7 @@
 
 mod compose;
 mod config;
+mod confinement;
 mod listen;
 mod peers;
 mod remote;
@@ -55,12 +56,20 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     if arguments.die_with_parent {
         belljar_sys::process::die_with_parent()?;
     }
+    if belljar_sys::process::effective_uid() == 0 {
+        return Err(compose::RunError::Root.into());
+    }
+    // Before anything secret is read.
     belljar_sys::process::not_dumpable()?;
     let config = config::Config::load(&arguments.config)?;
+    // Where that is written is out of reach afterwards.
+    let workers = std::thread::available_parallelism()?;
+    let confined = confinement::confine(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers.get())
         .enable_all()
         .build()?;
-    let result = runtime.block_on(compose::run(config));
+    let result = runtime.block_on(compose::run(config, confined));
     // A read that hangs on a disk must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     Ok(result?)

@@ -6,6 +6,7 @@
 //! * [`neighbours`]: two builds that want to meet.
 //! * [`outputs`]: what builds leave for the collector.
 //! * [`log`]: what they write.
+//! * [`services`]: what Belljar's own processes keep from themselves.
 
 // Test code may stop at the first surprise, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -17,6 +18,7 @@ mod mutation;
 mod neighbours;
 mod outputs;
 mod outside;
+mod services;
 
 use std::path::PathBuf;
 

@@ -7,19 +7,30 @@ use super::source::SourceFile;
 use super::{Finding, file};
 
 const CONTAINMENT: &str = "crates/belljar-spawner/src/containment/mod.rs";
+const CONFINEMENT: &str = "crates/belljar-sys/src/confine/mod.rs";
 const EXIT_CODES: &str = "crates/belljar/src/exit.rs";
 
 /// SECURITY.md's numbered list between `<!-- containment:begin -->` and `<!-- containment:end -->`,
 /// items `1. **name** – why`, equals `STEPS` in name, reason and order.
 pub(crate) fn check_containment(sources: &[SourceFile], security: &str) -> Vec<Finding> {
-    let code = match steps(sources) {
+    check_steps(sources, security, CONTAINMENT, "containment")
+}
+
+/// The same of what belljard, store and signer take from themselves, between `<!-- confinement:begin -->` and its
+/// end.
+pub(crate) fn check_confinement(sources: &[SourceFile], security: &str) -> Vec<Finding> {
+    check_steps(sources, security, CONFINEMENT, "confinement")
+}
+
+fn check_steps(sources: &[SourceFile], security: &str, place: &str, marker: &str) -> Vec<Finding> {
+    let code = match steps(sources, place) {
         Ok(code) => code,
         Err(finding) => return vec![finding],
     };
-    let Some(lines) = markdown::between(security, "containment") else {
+    let Some(lines) = markdown::between(security, marker) else {
         return vec![Finding::new(
             "SECURITY.md",
-            "lacks the markers containment:begin and containment:end",
+            format!("lacks the markers {marker}:begin and {marker}:end"),
         )];
     };
     let mut findings = Vec::new();
@@ -114,8 +125,8 @@ fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn steps(sources: &[SourceFile]) -> Result<Vec<(String, String)>, Finding> {
-    let (array, source) = constant_array(sources, CONTAINMENT, "STEPS")?;
+fn steps(sources: &[SourceFile], place: &str) -> Result<Vec<(String, String)>, Finding> {
+    let (array, source) = constant_array(sources, place, "STEPS")?;
     let broken = || {
         Finding::new(
             &source.path,

@@ -128,6 +128,10 @@ fn check_all(root: &Path, metadata: &Metadata) -> Result<Vec<(&'static str, Vec<
             "containment list",
             documents::check_containment(&sources, &security),
         ),
+        (
+            "confinement list",
+            documents::check_confinement(&sources, &security),
+        ),
         ("exit codes", documents::check_exit_codes(&sources, &readme)),
         ("bounds are explained", bounds::check(&sources)),
         ("nothing unfinished", words::check(&sources)),

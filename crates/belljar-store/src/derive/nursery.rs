@@ -1,5 +1,5 @@
 //! Where unpackers come from. The store has threads and may not start programs, so neither a fork nor an
-//! exec is open to it. Before it gets its threads and its filter it clones a process with one thread, the
+//! exec is open to it. Before it gets its threads it clones a process with one thread, confined as it is, the
 //! nursery, which does nothing but clone itself again when it is asked.
 
 use std::io;
@@ -125,8 +125,7 @@ fn decode<T: serde::de::DeserializeOwned>(message: &[u8]) -> io::Result<T> {
 fn confine(connection: &Connection) -> io::Result<()> {
     process::die_with_parent()?;
     let error = io::stderr();
-    program::close_others(&[error.as_fd(), connection.as_fd()])?;
-    process::confine_service()
+    program::close_others(&[error.as_fd(), connection.as_fd()])
 }
 
 /// Clones unpackers until the store is gone.

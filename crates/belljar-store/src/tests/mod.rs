@@ -71,6 +71,7 @@ impl Rig {
         let tmp = directory.path().join(TMP);
         let store = Store {
             derivations: Derivations::new(Box::new(deriving::Threads), records, tmp),
+            confined: Vec::new(),
             source: Box::new(memory.clone()),
             sink: Box::new(memory.clone()),
             partials: Partials::new(MOST),

@@ -81,17 +81,22 @@ impl Program {
 /// The whole number line as runs, sorted, the first beginning at zero.
 fn runs(filter: &Filter) -> io::Result<Vec<Run>> {
     let mut rules = Vec::new();
-    for (number, rule) in filter.groups.iter().copied().flatten() {
-        rules.push((u32::try_from(*number).map_err(io::Error::other)?, *rule));
+    for (place, group) in filter.groups.iter().enumerate() {
+        for (number, rule) in *group {
+            let number = u32::try_from(*number).map_err(io::Error::other)?;
+            rules.push((number, place, *rule));
+        }
     }
-    rules.sort_by_key(|(number, _)| *number);
+    rules.sort_by_key(|(number, place, _)| (*number, *place));
+    // Of several groups the first; twice in one group stays, and is found below.
+    rules.dedup_by(|later, first| later.0 == first.0 && later.1 != first.1);
     let default = Rule::Always(filter.default);
     let mut runs = vec![Run {
         first: 0,
         rule: default,
     }];
     let mut next = 0;
-    for (number, rule) in rules {
+    for (number, _, rule) in rules {
         if number < next || number >= BEYOND {
             return Err(io::Error::other(format!(
                 "system call {number} has two rules, or no such number exists"
@@ -266,7 +271,7 @@ fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seccomp::{SANDBOX, SERVICE};
+    use crate::seccomp::{SANDBOX, SERVICE, SERVICE_WITH_TCP};
 
     /// The kernel's interpreter for the few instructions that are used, over one `struct seccomp_data`.
     fn run(program: &Program, architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
@@ -303,7 +308,11 @@ mod tests {
     }
 
     fn asked(number: libc::c_long, arguments: [u64; 6]) -> u32 {
-        let program = Program::compile(&SANDBOX).unwrap();
+        asked_of(&SANDBOX, number, arguments)
+    }
+
+    fn asked_of(filter: &Filter, number: libc::c_long, arguments: [u64; 6]) -> u32 {
+        let program = Program::compile(filter).unwrap();
         run(&program, NATIVE, u32::try_from(number).unwrap(), arguments)
     }
 
@@ -315,7 +324,7 @@ mod tests {
 
     #[test]
     fn the_tree_agrees_with_the_table_for_every_number() {
-        for filter in [&SANDBOX, &SERVICE] {
+        for filter in [&SANDBOX, &SERVICE, &SERVICE_WITH_TCP] {
             let program = Program::compile(filter).unwrap();
             for number in 0..600 {
                 let due = filter
@@ -469,5 +478,51 @@ mod tests {
             ),
             ALLOW
         );
+    }
+
+    #[test]
+    fn a_service_runs_nothing_and_reaches_nobody() {
+        let socket = |filter, family: i32| {
+            let family = u64::from(family.unsigned_abs());
+            asked_of(filter, libc::SYS_socket, [family, 1, 0, 0, 0, 0])
+        };
+        for (filter, tcp) in [(&SERVICE, false), (&SERVICE_WITH_TCP, true)] {
+            for number in [libc::SYS_execve, libc::SYS_execveat, libc::SYS_ptrace] {
+                assert_eq!(asked_of(filter, number, [0; 6]), errno(libc::EPERM));
+            }
+            let executable = u64::from((libc::PROT_EXEC | libc::PROT_READ).unsigned_abs());
+            for number in [libc::SYS_mmap, libc::SYS_mprotect] {
+                let protection = |bits| asked_of(filter, number, [0, 4096, bits, 0, 0, 0]);
+                assert_eq!(protection(executable), errno(libc::EPERM));
+                assert_eq!(protection(1), ALLOW);
+            }
+            assert_eq!(socket(filter, libc::AF_UNIX), ALLOW);
+            let other = if tcp {
+                ALLOW
+            } else {
+                errno(libc::EAFNOSUPPORT)
+            };
+            assert_eq!(socket(filter, libc::AF_INET), other);
+            assert_eq!(socket(filter, libc::AF_INET6), other);
+            assert_eq!(socket(filter, libc::AF_NETLINK), errno(libc::EAFNOSUPPORT));
+        }
+    }
+
+    #[test]
+    fn the_first_groups_rule_counts_and_two_in_one_group_are_an_error() {
+        const FIRST: &[(libc::c_long, Rule)] = &[(7, Rule::Always(Verdict::Errno(5)))];
+        const SECOND: &[(libc::c_long, Rule)] = &[(7, Rule::Always(Verdict::Allow))];
+        const TWICE: &[(libc::c_long, Rule)] = &[
+            (7, Rule::Always(Verdict::Allow)),
+            (7, Rule::Always(Verdict::Errno(5))),
+        ];
+        let filter = |groups| Filter {
+            default: Verdict::Errno(1),
+            groups,
+        };
+        assert_eq!(asked_of(&filter(&[FIRST, SECOND]), 7, [0; 6]), errno(5));
+        assert_eq!(asked_of(&filter(&[SECOND, FIRST]), 7, [0; 6]), ALLOW);
+        assert!(Program::compile(&filter(&[TWICE])).is_err());
+        assert!(Program::compile(&filter(&[FIRST, TWICE])).is_ok());
     }
 }

@@ -11,7 +11,7 @@ mod uncounted;
 use std::io;
 
 pub use compile::Program;
-pub use service::{COLLECTOR, SERVICE, UNPACKER};
+pub use service::{COLLECTOR, SERVICE, SERVICE_WITH_TCP, UNPACKER};
 pub use table::SANDBOX;
 
 /// What a filter does about a call.
@@ -77,7 +77,7 @@ pub enum Rule {
 /// A filter: rules by system call number, and the verdict for every number without one.
 #[derive(Clone, Copy, Debug)]
 pub struct Filter {
-    /// The rules in groups, in any order, each number once.
+    /// The rules in groups, each number once in a group; where several have one, the first group's counts.
     pub groups: &'static [&'static [(libc::c_long, Rule)]],
     /// The verdict for calls that are not in `groups`, also for those that no kernel knows yet.
     pub default: Verdict,

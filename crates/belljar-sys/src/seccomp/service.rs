@@ -1,37 +1,83 @@
 //! Filters of Belljar's own processes.
 
 use super::Verdict::{Allow, Errno};
-use super::table::{FORBIDDEN, PERMITTED};
+use super::legacy::LEGACY;
+use super::table::{COMMON, FORBIDDEN, PERMITTED};
 use super::{Filter, Rule};
 
-/// What Belljar's own confined processes may call: everything but the ways to a network, to another
-/// program and into other processes.
+/// What Belljar's own confined processes may call: of what a build may, whatever is no way to another program, to
+/// new code, into another process or to a network.
 pub const SERVICE: Filter = Filter {
-    default: Allow,
-    groups: &[&[
-        (
-            libc::SYS_socket,
-            Rule::ByValue {
-                argument: 0,
-                values: &[libc::AF_UNIX as u32],
-                listed: Allow,
-                other: Errno(libc::EAFNOSUPPORT),
-            },
-        ),
-        (libc::SYS_execve, FORBIDDEN),
-        (libc::SYS_execveat, FORBIDDEN),
-        (libc::SYS_ptrace, FORBIDDEN),
-        (libc::SYS_process_vm_readv, FORBIDDEN),
-        (libc::SYS_process_vm_writev, FORBIDDEN),
-        (libc::SYS_io_uring_setup, Rule::Always(Errno(libc::ENOSYS))),
-        (libc::SYS_unshare, FORBIDDEN),
-        (libc::SYS_setns, FORBIDDEN),
-        (libc::SYS_mount, FORBIDDEN),
-        (libc::SYS_bpf, FORBIDDEN),
-        (libc::SYS_keyctl, FORBIDDEN),
-        (libc::SYS_userfaultfd, FORBIDDEN),
-    ]],
+    default: Errno(libc::ENOSYS),
+    groups: &[UNIX_ONLY, NARROWER, COMMON, LEGACY],
 };
+
+/// The same for one that serves over TCP: which ports, Landlock decides.
+pub const SERVICE_WITH_TCP: Filter = Filter {
+    default: Errno(libc::ENOSYS),
+    groups: &[UNIX_AND_IP, NARROWER, COMMON, LEGACY],
+};
+
+const UNIX_ONLY: &[(libc::c_long, Rule)] = &[(
+    libc::SYS_socket,
+    Rule::ByValue {
+        argument: 0,
+        values: &[libc::AF_UNIX as u32],
+        listed: Allow,
+        other: Errno(libc::EAFNOSUPPORT),
+    },
+)];
+
+const UNIX_AND_IP: &[(libc::c_long, Rule)] = &[(
+    libc::SYS_socket,
+    Rule::ByValue {
+        argument: 0,
+        values: &[
+            libc::AF_UNIX as u32,
+            libc::AF_INET as u32,
+            libc::AF_INET6 as u32,
+        ],
+        listed: Allow,
+        other: Errno(libc::EAFNOSUPPORT),
+    },
+)];
+
+/// Memory that holds no code can get none.
+const NO_NEW_CODE: Rule = Rule::RefuseFlags {
+    argument: 2,
+    mask: libc::PROT_EXEC as u32,
+    errno: libc::EPERM,
+};
+
+/// What a build may call and a service has no need of; and what confines its children further.
+const NARROWER: &[(libc::c_long, Rule)] = &[
+    (libc::SYS_landlock_create_ruleset, PERMITTED),
+    (libc::SYS_landlock_add_rule, PERMITTED),
+    (libc::SYS_landlock_restrict_self, PERMITTED),
+    (libc::SYS_execve, FORBIDDEN),
+    (libc::SYS_execveat, FORBIDDEN),
+    (libc::SYS_mmap, NO_NEW_CODE),
+    (libc::SYS_mprotect, NO_NEW_CODE),
+    (libc::SYS_pkey_mprotect, NO_NEW_CODE),
+    (libc::SYS_memfd_create, FORBIDDEN),
+    (libc::SYS_personality, FORBIDDEN),
+    (libc::SYS_ptrace, FORBIDDEN),
+    (libc::SYS_process_vm_readv, FORBIDDEN),
+    (libc::SYS_process_vm_writev, FORBIDDEN),
+    (libc::SYS_process_madvise, FORBIDDEN),
+    (libc::SYS_unshare, FORBIDDEN),
+    (libc::SYS_mknodat, FORBIDDEN),
+    (libc::SYS_symlinkat, FORBIDDEN),
+    (libc::SYS_shmget, FORBIDDEN),
+    (libc::SYS_shmat, FORBIDDEN),
+    (libc::SYS_semget, FORBIDDEN),
+    (libc::SYS_msgget, FORBIDDEN),
+    (libc::SYS_mq_open, FORBIDDEN),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, FORBIDDEN),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_symlink, FORBIDDEN),
+];
 
 /// What the collector may call, which reads what a hostile build has left: look up, read, and send over
 /// the one socket that it has.

@@ -19,7 +19,8 @@ pub const SANDBOX: Filter = Filter {
     groups: &[COMMON, LEGACY],
 };
 
-const COMMON: &[(libc::c_long, Rule)] = &[
+/// All of it but what only older architectures have.
+pub(super) const COMMON: &[(libc::c_long, Rule)] = &[
     // Files by descriptor.
     (libc::SYS_read, PERMITTED),
     (libc::SYS_write, PERMITTED),

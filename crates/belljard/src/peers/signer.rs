@@ -4,6 +4,7 @@ use std::time::Duration;
 use belljar_core::{AttemptId, ObjectId, bounds};
 use belljar_engine::life::{Bundle, Collected};
 use belljar_engine::ports::{Refusal, Signer, Trouble};
+use belljar_plan::ConfinedStep;
 use belljar_plan::signer::{Answer, Asserted, Request};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -48,6 +49,15 @@ impl SignerClient {
             ask(&self.socket, &Request::PublicKey).await,
             Ok(Answer::PublicKey { .. })
         )
+    }
+
+    /// How the signer has confined itself.
+    pub(crate) async fn confinement(&self) -> Result<Vec<ConfinedStep>, Trouble> {
+        match ask(&self.socket, &Request::Confinement).await? {
+            Answer::Confinement { steps } => Ok(steps),
+            Answer::Refused { reasons, .. } => Err(Trouble(reasons.join("; "))),
+            other => Err(Trouble(format!("an answer that does not fit: {other:?}"))),
+        }
     }
 
     /// The public key.
@@ -107,7 +117,7 @@ impl Signer for SignerClient {
                 key_id,
             }),
             Answer::Refused { retryable, reasons } => Err(Refusal { retryable, reasons }),
-            other @ Answer::PublicKey { .. } => Err(Refusal {
+            other @ (Answer::PublicKey { .. } | Answer::Confinement { .. }) => Err(Refusal {
                 retryable: false,
                 reasons: vec![format!(
                     "the signer gave an answer that does not fit: {other:?}"

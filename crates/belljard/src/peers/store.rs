@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use belljar_core::{AttemptId, Digest, ObjectId, Recipe, bounds};
 use belljar_engine::ports::{Store, Trouble};
+use belljar_plan::ConfinedStep;
 use belljar_plan::frame;
 use belljar_plan::store::{Answer, Failure, RefusedBlob, Request};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -90,6 +91,18 @@ impl StoreClient {
     /// Whether the store takes connections now.
     pub(crate) async fn answers(&self) -> bool {
         Channel::connect(&self.socket).await.is_ok()
+    }
+
+    /// How the store has confined itself.
+    pub(crate) async fn confinement(&self) -> Result<Vec<ConfinedStep>, PutError> {
+        let talk = self.ask(&self.slots, &Request::Confinement {}).await?;
+        match talk.hear().await? {
+            Answer::Confinement { steps } => {
+                talk.end();
+                Ok(steps)
+            }
+            answer => Err(refusal(answer)),
+        }
     }
 
     /// Begins to give `object` to the store.

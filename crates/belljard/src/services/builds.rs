@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use v1::build_service_server::BuildService;
 
 use super::watch::{self, Seen};
-use super::{Caller, Host, Trees, Vault, View, internal, list, readlog};
+use super::{Caller, Host, Processes, Trees, Vault, View, internal, list, readlog};
 use crate::peers::{Logs, SignerClient, SystemClock};
 use crate::remote::Certificates;
 use crate::tasks::{self, Feed};
@@ -27,6 +27,7 @@ pub(crate) struct Builds {
     pub(crate) vault: Vault,
     pub(crate) trees: Trees,
     pub(crate) host: Host,
+    pub(crate) processes: Processes,
     pub(crate) signer: Arc<SignerClient>,
     pub(crate) logs: Logs,
     pub(crate) view: View,
@@ -202,10 +203,16 @@ impl BuildService for Builds {
             tracing::warn!(%error, "the signer could not be asked for its key");
             Problem::unavailable("the signer does not answer; is belljar-signer running?")
         })?;
+        let processes = self.processes.layers().await;
         let info = ServerInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             can_build: report.suffices(),
-            layers: report.layers.into_iter().map(layer).collect(),
+            layers: report
+                .layers
+                .into_iter()
+                .chain(processes)
+                .map(layer)
+                .collect(),
             public_key_pem: key.pem.clone(),
             key_id: key.key_id.clone(),
             builder_ids: self.builder_ids.clone(),

@@ -13,8 +13,8 @@ use belljar_core::{
 };
 use belljar_plan::frame::{self, Frame};
 use belljar_plan::{
-    Binaries, CleanRoom, HostReport, InputRecord, LayerReport, LogRecord, OutputEntry, OutputKind,
-    Plan, Receipt, RootFsRecord, Usage, Verdict, signer, spawner, store,
+    Binaries, CleanRoom, ConfinedStep, HostReport, InputRecord, LayerReport, LogRecord,
+    OutputEntry, OutputKind, Plan, Receipt, RootFsRecord, Usage, Verdict, signer, spawner, store,
 };
 use belljar_sys::seqpacket::{Connection, Listener};
 
@@ -85,6 +85,11 @@ impl Site {
     }
 }
 
+fn confined() -> Vec<ConfinedStep> {
+    let (name, found) = ("seccomp".to_owned(), "7 instructions".to_owned());
+    vec![ConfinedStep { name, found }]
+}
+
 fn store(site: &Site, connection: &Connection, writer: &Writer) {
     let mut buffer = vec![0; bounds::FRAME_BYTES];
     while let Ok(Some(received)) = connection.receive(&mut buffer) {
@@ -109,6 +114,12 @@ fn store(site: &Site, connection: &Connection, writer: &Writer) {
                     pending.finish().unwrap();
                 }
                 let answer = frame::encode(&answer).unwrap();
+                connection.send(&answer).unwrap();
+                continue;
+            }
+            store::Request::Confinement {} => {
+                let steps = confined();
+                let answer = frame::encode(&store::Answer::Confinement { steps }).unwrap();
                 connection.send(&answer).unwrap();
                 continue;
             }
@@ -224,6 +235,7 @@ fn sign(site: &Site, connection: &Connection) {
                 pem: "-----BEGIN PUBLIC KEY-----".to_owned(),
                 key_id: "SHA256:key".to_owned(),
             },
+            signer::Request::Confinement => signer::Answer::Confinement { steps: confined() },
             signer::Request::Attest { attempt, .. } => {
                 let bundle = format!("bundle of {attempt}").into_bytes();
                 fs::write(

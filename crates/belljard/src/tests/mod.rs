@@ -61,7 +61,7 @@ async fn start(site: &Site, more: &str) -> Daemon {
         let result = loop {
             let config = Config::parse(Path::new("b.toml"), &text).unwrap();
             let ended = async { drop((&mut stopped).await) };
-            match compose::serve(config, ended).await {
+            match compose::serve(config, Vec::new(), ended).await {
                 // Connections of an earlier daemon in this process may not have noticed its end yet.
                 Err(RunError::Queue(OpenError::InUse { .. })) => {
                     tokio::time::sleep(Duration::from_millis(5)).await
@@ -687,6 +687,22 @@ async fn the_server_tells_what_it_is_and_refuses_what_the_host_cannot_hold() {
         .into_inner();
     assert!(!info.can_build && info.key_id == "SHA256:key" && info.slots == 2);
     assert_eq!(info.layers[0].hint, "boot a newer kernel");
+    // The daemon of this test is not confined, and says so.
+    let processes: Vec<_> = info.layers[1..]
+        .iter()
+        .map(|layer| (&*layer.name, &*layer.found, layer.verdict()))
+        .collect();
+    let (missing, enforced) = (v1::layer::Verdict::Missing, v1::layer::Verdict::Enforced);
+    let due = [
+        ("process belljard", "it does not tell", missing),
+        ("process belljar-store", "seccomp: 7 instructions", enforced),
+        (
+            "process belljar-signer",
+            "seccomp: 7 instructions",
+            enforced,
+        ),
+    ];
+    assert_eq!(processes, due);
     let refused = daemon
         .submit("r1", spec(ObjectId::of(&tree())))
         .await

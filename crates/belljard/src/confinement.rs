@@ -1,0 +1,50 @@
+//! What this process takes from itself before it has threads, listens or reads what belongs to others.
+
+use std::io;
+use std::path::Path;
+
+use belljar_plan::ConfinedStep;
+use belljar_sys::confine::{self, Service};
+use belljar_sys::landlock::Allowed;
+
+use crate::config::Config;
+
+/// What SQLite takes its randomness from.
+const RANDOM: &str = "/dev/urandom";
+
+/// Confines this process to what `config` names. Gives what `GetServerInfo` tells of it.
+///
+/// # Errors
+/// When a step of the list fails: then this process must end.
+pub(crate) fn confine(config: &Config) -> io::Result<Vec<ConfinedStep>> {
+    let confined = confine::confine(&service(config))?;
+    let mut told = Vec::new();
+    for (step, found) in confined.steps() {
+        tracing::info!(step, found, "confined");
+        let (name, found) = ((*step).to_owned(), found.clone());
+        told.push(ConfinedStep { name, found });
+    }
+    Ok(told)
+}
+
+fn service(config: &Config) -> Service {
+    let above = |path: &Path| path.parent().unwrap_or(Path::new("/")).to_owned();
+    let mut places = vec![
+        (config.state.clone(), Allowed::ReadWrite),
+        (config.store_root.clone(), Allowed::Read),
+        (config.receipts.clone(), Allowed::Read),
+        (config.evidence.clone(), Allowed::Read),
+        (above(&config.socket), Allowed::Listen),
+        (RANDOM.into(), Allowed::Read),
+    ];
+    if let Some(tls) = &config.tls {
+        // Their directories: new ones come under the same names.
+        let files = [&tls.certificate, &tls.key, &tls.client_ca];
+        places.extend(files.map(|file| (above(file), Allowed::Read)));
+    }
+    Service {
+        places,
+        port: config.tls.as_ref().map(|tls| tls.listen.port()),
+        holds_secret: false,
+    }
+}
