@@ -74,6 +74,20 @@ impl Installed {
         })
     }
 
+    /// Connects to a process as root, and hangs up.
+    ///
+    /// # Panics
+    /// When nobody listens.
+    pub fn connect(&self, part: Part) {
+        let path = format!("/run/belljar/{0}/{0}.sock", part.short());
+        let connected = if part == Part::Belljard {
+            std::os::unix::net::UnixStream::connect(&path).map(drop)
+        } else {
+            belljar_sys::seqpacket::Connection::connect(Path::new(&path)).map(drop)
+        };
+        connected.unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+
     /// Kills the main process of a unit without a warning, and waits until systemd has started it again.
     pub fn kill(&self, part: Part) {
         let before = self.pid_of(part);

@@ -150,6 +150,8 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Driver<S, T, G, C> {
         match command {
             Command::Queued(id) => self.waiting.push_back(id),
             Command::Cancel { id, request } => self.cancel(id, request),
+            // Who has asked may be gone.
+            Command::Hear(reply) => drop(reply.send(())),
         }
     }
 

@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Queued(BuildId),
     /// A build shall end; answered when that is written down.
     Cancel { id: BuildId, request: CancelRequest },
+    /// Answered at once: who asks wants to know whether commands are heard.
+    Hear(oneshot::Sender<()>),
 }
 
 /// A wish for the end of a build. Dropped without an answer if the build changed hands meanwhile.
@@ -105,6 +107,19 @@ impl Engine {
     /// See [`QueueError`].
     pub async fn list(&self, query: Query) -> Result<Page, QueueError> {
         self.queue.list(query).await
+    }
+
+    /// Whether the driver hears what it is told, and the queue answers. Returns when both have.
+    ///
+    /// # Errors
+    /// When the driver is gone, or the queue cannot be read.
+    pub async fn lives(&self) -> Result<(), CancelError> {
+        let (reply, heard) = oneshot::channel();
+        let told = self.commands.send(Command::Hear(reply)).await;
+        told.map_err(|_| CancelError::Closed)?;
+        heard.await.map_err(|_| CancelError::Closed)?;
+        self.queue.waiting().await?;
+        Ok(())
     }
 
     /// Asks for the end of a build, and gives it as it then stands; none if there is no such. That it was

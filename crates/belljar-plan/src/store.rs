@@ -239,6 +239,7 @@ impl Request {
             Self::Upload { .. } => "upload",
             Self::Uploaded { .. } => "uploaded",
             Self::Derive { .. } => "derive",
+            Self::Confinement {} => "confinement",
             Self::Derivation { .. } => "derivation",
             Self::Stage { .. } => "stage",
             Self::OpenLog { .. } => "open_log",

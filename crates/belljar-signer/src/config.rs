@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use belljar_attest::BuilderConfig;
 use belljar_core::{Invalid, bounds};
+use belljar_sys::systemd;
 use serde::Deserialize;
 
 /// `signer.toml` as it is written.
@@ -12,7 +13,8 @@ use serde::Deserialize;
 struct File {
     /// Where to listen for belljard.
     socket: PathBuf,
-    /// The private key, PKCS#8 in DER; the signer's, mode 0600 or 0400.
+    /// The private key, PKCS#8 in DER: a file of the signer's, mode 0600 or 0400; or `$CREDENTIALS_DIRECTORY/NAME`, a
+    /// credential that the service manager gives.
     key: PathBuf,
     /// Directory of the spawner's receipts; root's.
     receipts: PathBuf,
@@ -33,7 +35,7 @@ pub(crate) struct Config {
     /// Where to listen for belljard.
     pub(crate) socket: PathBuf,
     /// The private key.
-    pub(crate) key: PathBuf,
+    pub(crate) key: KeyPlace,
     /// Directory of the spawner's receipts.
     pub(crate) receipts: PathBuf,
     /// Directory for bundles and the public key.
@@ -44,6 +46,23 @@ pub(crate) struct Config {
     pub(crate) builder: BuilderConfig,
     /// Whether to make a key when there is none.
     pub(crate) generate_key: bool,
+}
+
+/// Where the key is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum KeyPlace {
+    /// In a file of the signer's.
+    File(PathBuf),
+    /// In a credential of the service manager's.
+    Credential(PathBuf),
+}
+
+impl KeyPlace {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::File(path) | Self::Credential(path) => path,
+        }
+    }
 }
 
 /// Why the configuration cannot be used.
@@ -94,11 +113,22 @@ impl Config {
         let file: File = toml::from_str(text).map_err(|e| ConfigError::Syntax(e.to_string()))?;
         let builder = BuilderConfig::new(&file.builder_id)
             .map_err(|e| ConfigError::Value(e.within("builder_id")))?;
+        let credential = systemd::credential(&file.key);
+        let credential =
+            credential.map_err(|e| ConfigError::Value(Invalid::field("key", e.to_string())))?;
+        let key = match credential {
+            Some(_) if file.generate_key => {
+                let why = "a credential is given, never made: leave it out, or set it to false";
+                return Err(ConfigError::Value(Invalid::field("generate_key", why)));
+            }
+            Some(path) => KeyPlace::Credential(path),
+            None => KeyPlace::File(file.key),
+        };
         for (field, path) in [
-            ("socket", &file.socket),
-            ("key", &file.key),
-            ("receipts", &file.receipts),
-            ("evidence", &file.evidence),
+            ("socket", file.socket.as_path()),
+            ("key", key.path()),
+            ("receipts", file.receipts.as_path()),
+            ("evidence", file.evidence.as_path()),
         ] {
             if !path.is_absolute() || path.file_name().is_none() {
                 return Err(ConfigError::Value(Invalid::field(
@@ -109,7 +139,7 @@ impl Config {
         }
         Ok(Self {
             socket: file.socket,
-            key: file.key,
+            key,
             receipts: file.receipts,
             evidence: file.evidence,
             client_uid: file.client_uid,
@@ -148,6 +178,9 @@ mod tests {
         };
         assert!(refused("urn:belljar:embedded", "belljar").starts_with("builder_id: "));
         assert!(refused("/var/lib/belljar/receipts", "receipts").starts_with("receipts: "));
+        let credential = "$CREDENTIALS_DIRECTORY/signer-key";
+        let none = refused("/var/lib/belljar/signer/key.pk8", credential);
+        assert!(none.starts_with("key: no credentials"), "{none}");
         assert!(refused("client_uid = 1879047937", "").contains("client_uid"));
         assert!(refused("client_uid", "extra = 1\nclient_uid").contains("extra"));
     }

@@ -1,7 +1,7 @@
-use std::fs::{File, Permissions};
+use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use belljar_core::{AttemptId, bounds};
 use belljar_sys::durable;
@@ -48,6 +48,16 @@ const TEMPORARY: &str = "next.tmp";
 const BUNDLE_MODE: u32 = 0o640;
 /// Permission bits of the public key: it is everybody's.
 const PUBLIC_KEY_MODE: u32 = 0o644;
+
+/// Keeps other signers from this memory of what was signed, for as long as the returned file is open.
+pub(crate) fn claim(directory: &Path) -> io::Result<File> {
+    let directory = durable::open_directory(directory)?;
+    match directory.try_lock() {
+        Ok(()) => Ok(directory),
+        Err(TryLockError::WouldBlock) => Err(io::Error::other("another signer uses it")),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
 
 impl Evidence {
     /// Evidence in `directory`, all of it `owner`'s.

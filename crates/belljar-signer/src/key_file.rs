@@ -5,9 +5,10 @@ use std::path::Path;
 
 use belljar_attest::{Key, KeyError};
 use belljar_sys::durable;
+use zeroize::Zeroizing;
 
 /// Largest key file, in bytes; a P-256 key in PKCS#8 has 138.
-const KEY_BYTES: u64 = 4096;
+const KEY_BYTES: usize = 4096;
 
 /// The file that holds the private key, open, after its owner and mode were checked.
 pub(crate) struct KeyFile(File);
@@ -77,11 +78,29 @@ impl KeyFile {
         Ok(Self(file))
     }
 
+    /// Opens the key that the service manager has put at `path` for `owner`: a file of root's or of `owner`, which
+    /// nobody else may read. (Where an access list lets the owner read a file of root's, its mode shows a group.)
+    pub(crate) fn open_credential(path: &Path, owner: u32) -> Result<Self, KeyFileError> {
+        let parent = path.parent().ok_or(KeyFileError::Path)?;
+        let name = path.file_name().and_then(|name| name.to_str());
+        let directory = durable::open_directory(parent).map_err(KeyFileError::Io)?;
+        let file = durable::open_regular(&directory, name.ok_or(KeyFileError::Path)?);
+        let file = file.map_err(KeyFileError::Io)?;
+        let status = file.metadata().map_err(KeyFileError::Io)?;
+        let (uid, mode) = (status.uid(), status.mode() & 0o7777);
+        let group = mode & 0o040 == 0 || (uid, status.gid()) == (0, 0);
+        if !(uid == 0 || uid == owner) || mode & 0o037 != 0 || !group {
+            return Err(KeyFileError::Unsafe { owner, uid, mode });
+        }
+        Ok(Self(file))
+    }
+
     /// Reads the key.
     pub(crate) fn read(&self) -> Result<Key, KeyFileError> {
-        let mut bytes = Vec::new();
+        // Wiped when it is dropped, and never moved before.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_BYTES));
         (&self.0)
-            .take(KEY_BYTES)
+            .take(KEY_BYTES as u64)
             .read_to_end(&mut bytes)
             .map_err(KeyFileError::Io)?;
         Key::from_pkcs8(&bytes).map_err(KeyFileError::Key)
@@ -154,6 +173,27 @@ mod tests {
         assert!(matches!(open().lock(), Err(KeyFileError::Locked)));
         drop(held);
         assert!(open().lock().is_ok());
+    }
+
+    #[test]
+    fn a_credential_is_for_its_owner_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("signer-key");
+        let uid = effective_uid();
+        assert!(KeyFile::open_credential(&path, uid).is_err());
+        std::fs::write(&path, Key::generate_pkcs8().unwrap()).unwrap();
+        let group = path.metadata().unwrap().gid();
+        for (mode, fine) in [
+            (0o400, true),
+            (0o600, true),
+            (0o440, (uid, group) == (0, 0)),
+            (0o444, false),
+            (0o460, false),
+        ] {
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            let opened = KeyFile::open_credential(&path, uid).map(|file| file.read().unwrap());
+            assert_eq!(opened.is_ok(), fine, "{mode:o}");
+        }
     }
 
     #[test]

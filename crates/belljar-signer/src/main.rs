@@ -36,10 +36,11 @@ use belljar_plan::ConfinedStep;
 use belljar_sys::confine::{self, Confined, Service as Confinement};
 use belljar_sys::landlock::Allowed;
 use belljar_sys::process;
+use belljar_sys::systemd::Manager;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::Config;
+use crate::config::{Config, KeyPlace};
 use crate::evidence::Evidence;
 use crate::key_file::KeyFile;
 use crate::receipts::Receipts;
@@ -102,22 +103,26 @@ fn run(arguments: &Arguments) -> Result<(), Fatal> {
     process::not_dumpable().map_err(|e| Fatal::new("confinement", e))?;
     let config = Config::load(&arguments.config, 0)
         .map_err(|e| Fatal::new(&arguments.config.display().to_string(), e))?;
-    let key_file = KeyFile::open(&config.key, uid, config.generate_key)
-        .map_err(|e| Fatal::new(&config.key.display().to_string(), e))?;
-    let key = key_file
-        .read()
-        .map_err(|e| Fatal::new(&config.key.display().to_string(), e))?;
+    let place = config.key.path().display().to_string();
+    let key_file = match &config.key {
+        KeyPlace::File(path) => KeyFile::open(path, uid, config.generate_key),
+        KeyPlace::Credential(path) => KeyFile::open_credential(path, uid),
+    };
+    let key_file = key_file.map_err(|e| Fatal::new(&place, e))?;
+    let key = key_file.read().map_err(|e| Fatal::new(&place, e))?;
     if arguments.public_key {
         return io::stdout()
             .write_all(key.public().to_pem().as_bytes())
             .map_err(|e| Fatal::new("standard output", e));
     }
-    // Held to the end: one signer per key, hence one that decides what has been signed.
-    let _lock = key_file
-        .lock()
-        .map_err(|e| Fatal::new(&config.key.display().to_string(), e))?;
+    // Held to the end: one signer per key and per memory of what was signed, hence one that decides about it. (Of a
+    // credential each start has a file of its own.)
+    let _lock = key_file.lock().map_err(|e| Fatal::new(&place, e))?;
+    let _memory = evidence::claim(&config.evidence)
+        .map_err(|e| Fatal::new(&config.evidence.display().to_string(), e))?;
+    let manager = Manager::connect().map_err(|e| Fatal::new("the service manager", e))?;
     let confined = confine(&config).map_err(|e| Fatal::new("confinement", e))?;
-    serve(&config, key, uid, &confined)
+    serve(&config, key, uid, &confined, manager)
 }
 
 /// Only now: the key must be in memory to be kept there, and its file need not be reached again.
@@ -147,7 +152,13 @@ fn told(confined: &Confined) -> Vec<ConfinedStep> {
     confined.steps().iter().map(told).collect()
 }
 
-fn serve(config: &Config, key: Key, uid: u32, confined: &Confined) -> Result<(), Fatal> {
+fn serve(
+    config: &Config,
+    key: Key,
+    uid: u32,
+    confined: &Confined,
+    manager: Manager,
+) -> Result<(), Fatal> {
     key.self_test().map_err(|e| Fatal::new("the key", e))?;
     let evidence = Evidence::new(config.evidence.clone(), uid);
     let place = || config.evidence.display().to_string();
@@ -167,6 +178,6 @@ fn serve(config: &Config, key: Key, uid: u32, confined: &Confined) -> Result<(),
         evidence,
         told(confined),
     ));
-    session::listen(&config.socket, config.client_uid, &service)
+    session::listen(&config.socket, config.client_uid, &service, manager)
         .map_err(|e| Fatal::new(&config.socket.display().to_string(), e))
 }

@@ -2,8 +2,8 @@ use std::sync::{Mutex, PoisonError};
 
 use belljar_attest::{BuilderConfig, Bundle, Key, Statement};
 use belljar_core::{AttemptId, BuildSpec, Digest, bounds};
-use belljar_plan::Refusals;
 use belljar_plan::ConfinedStep;
+use belljar_plan::Refusals;
 use belljar_plan::signer::{Answer, Asserted, Request};
 
 use crate::evidence::Evidence;
@@ -71,6 +71,11 @@ impl Service {
             turn: Mutex::new(()),
             refused: Refused::default(),
         }
+    }
+
+    /// Returns when it is the turn of the next attestation: where one hangs, that is never.
+    pub(crate) fn lives(&self) {
+        drop(self.turn.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The answer to one request of belljard's.

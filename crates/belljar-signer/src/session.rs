@@ -8,6 +8,7 @@ use belljar_core::{Invalid, bounds};
 use belljar_plan::frame::{self, Frame};
 use belljar_plan::signer::{Answer, Request};
 use belljar_sys::seqpacket::{Connection, Listener};
+use belljar_sys::systemd::Manager;
 
 use crate::service::{Service, refused};
 
@@ -18,11 +19,24 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Permission bits of the socket. Its directory decides who can reach it at all, SO_PEERCRED who is served.
 const SOCKET_MODE: u32 = 0o660;
 
-/// Listens at `socket` and serves the user `client_uid`, for ever.
-pub(crate) fn listen(socket: &Path, client_uid: u32, service: &Arc<Service>) -> io::Result<()> {
-    let listener = Listener::bind(socket, SOCKET_MODE, 64)?;
+/// Listens at `socket` and serves the user `client_uid`, for ever; and tells `manager` that it does.
+pub(crate) fn listen(
+    socket: &Path,
+    client_uid: u32,
+    service: &Arc<Service>,
+    mut manager: Manager,
+) -> io::Result<()> {
+    let listener = Listener::open(socket, SOCKET_MODE, 64)?;
     let open = Arc::new(AtomicUsize::new(0));
+    manager.ready()?;
     loop {
+        if manager.is_due() {
+            service.lives();
+            manager.alive()?;
+        }
+        if !listener.wait(manager.interval())? {
+            continue;
+        }
         let connection = match listener.accept() {
             Ok(connection) => connection,
             Err(error) => {

@@ -33,6 +33,7 @@ use std::process::ExitCode;
 
 use belljar_plan::{CgroupFloor, HostReport};
 use belljar_sys::seqpacket::Listener;
+use belljar_sys::systemd::Manager;
 use belljar_sys::{process, program};
 use clap::Parser;
 
@@ -140,7 +141,7 @@ fn serve(arguments: &Arguments, steps: &'static [Step]) -> io::Result<()> {
         tracing::warn!(%error, "what another spawner has left cannot be removed");
     }
     let signals = program::termination_signals()?;
-    let listener = Listener::bind(&config.socket, 0o660, 16)?;
+    let listener = Listener::open(&config.socket, 0o660, 16)?;
     chown(&config.socket, None, Some(config.group))?;
     let site = Site::prepare(config, ids, cgroups, steps)?;
     tracing::info!(
@@ -148,7 +149,7 @@ fn serve(arguments: &Arguments, steps: &'static [Step]) -> io::Result<()> {
         first_id = site.ids.first(),
         "ready"
     );
-    Supervisor::new(site, host, listener, signals).serve()
+    Supervisor::new(site, host, listener, signals).serve(Manager::connect()?)
 }
 
 fn shortcomings(host: &HostReport) -> String {

@@ -12,6 +12,7 @@ use belljar_plan::spawner::{Answer, Message, Operation, Request};
 use belljar_plan::{HostReport, Plan};
 use belljar_sys::poll::{self, Event, Interest};
 use belljar_sys::seqpacket::Listener;
+use belljar_sys::systemd::Manager;
 
 use crate::attempt::{Attempt, Source};
 use crate::client::{Client, Heard};
@@ -63,11 +64,16 @@ impl Supervisor {
     /// Serves until a termination signal comes; then every sandbox is killed.
     ///
     /// # Errors
-    /// When waiting itself fails.
-    pub fn serve(mut self) -> io::Result<()> {
+    /// When waiting itself fails, or `manager` cannot be told that the loop goes round.
+    pub fn serve(mut self, mut manager: Manager) -> io::Result<()> {
+        manager.ready()?;
+        let idle = manager
+            .interval()
+            .map_or(IDLE, |interval| interval.min(IDLE));
         loop {
+            manager.alive()?;
             let stocking = self.attempts.is_empty() && self.site.stock_network().unwrap_or(false);
-            for happened in self.wait(stocking)? {
+            for happened in self.wait(stocking, idle)? {
                 match happened {
                     Happened::Signal => {
                         tracing::info!(attempts = self.attempts.len(), "ending by signal");
@@ -86,7 +92,7 @@ impl Supervisor {
         }
     }
 
-    fn wait(&self, stocking: bool) -> io::Result<Vec<Happened>> {
+    fn wait(&self, stocking: bool, idle: Duration) -> io::Result<Vec<Happened>> {
         let mut happened = vec![Happened::Signal, Happened::Connection];
         let mut interests = vec![
             readable(self.signals.as_fd()),
@@ -110,7 +116,8 @@ impl Supervisor {
             }
         }
         let next = self.attempts.values().filter_map(Attempt::next_look).min();
-        let until = next.map_or(IDLE, |next| next.saturating_duration_since(Instant::now()));
+        let until = next.map_or(idle, |next| next.saturating_duration_since(Instant::now()));
+        let until = until.min(idle);
         let ready = poll::wait(
             &interests,
             Some(if stocking { Duration::ZERO } else { until }),

@@ -38,6 +38,7 @@ use belljar_sys::confine::{self, Service};
 use belljar_sys::landlock::Allowed;
 use belljar_sys::process;
 use belljar_sys::seqpacket::Listener;
+use belljar_sys::systemd::Manager;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
@@ -101,6 +102,7 @@ fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
         return Err(StartError::Root);
     }
     let config = Config::read(&arguments.config)?;
+    let manager = Manager::connect().map_err(system("reaching the service manager"))?;
     let confined = confine(&config).map_err(system("confining this process"))?;
     // Before there are threads, and before this process holds anything; confined as this one is.
     let nursery = Nursery::clone_off().map_err(system("making a process to make unpackers"))?;
@@ -121,10 +123,11 @@ fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
     });
     let backlog = i32::try_from(bounds::PEER_CONNECTIONS).unwrap_or(i32::MAX);
     let listener =
-        Listener::bind(&config.socket, SOCKET_MODE, backlog).map_err(system("listening"))?;
+        Listener::open(&config.socket, SOCKET_MODE, backlog).map_err(system("listening"))?;
     server::sweep(Arc::clone(&store.partials)).map_err(system("starting a thread"))?;
     tracing::info!(socket = %config.socket.display(), root = %config.root.display(), "the store listens");
-    server::serve(&listener, &store, config.access)
+    let telling = system("telling the service manager");
+    server::serve(&listener, &store, config.access, manager).map_err(telling)
 }
 
 /// Takes from this process what it does not need. Gives what belljard may ask for.

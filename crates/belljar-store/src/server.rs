@@ -1,9 +1,12 @@
+use std::convert::Infallible;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use belljar_core::bounds;
 use belljar_plan::store::{Answer, Failure};
 use belljar_sys::seqpacket::{Connection, Listener};
+use belljar_sys::systemd::Manager;
 
 use crate::channel::Channel;
 use crate::config::{Access, Role};
@@ -69,7 +72,7 @@ impl Drop for Slot {
 const SWEEP: Duration = Duration::from_secs(60);
 
 /// Drops interrupted uploads when their time is over.
-pub(crate) fn sweep(partials: Arc<Partials>) -> std::io::Result<()> {
+pub(crate) fn sweep(partials: Arc<Partials>) -> io::Result<()> {
     let forever = move || loop {
         std::thread::sleep(SWEEP);
         partials.sweep();
@@ -78,10 +81,25 @@ pub(crate) fn sweep(partials: Arc<Partials>) -> std::io::Result<()> {
     thread.spawn(forever).map(drop)
 }
 
-/// Serves every connection in a thread of its own, for ever.
-pub(crate) fn serve(listener: &Listener, store: &Arc<Store>, access: Access) -> ! {
+/// Serves every connection in a thread of its own, for ever; and tells `manager` that it does, as long as the tables
+/// that all of them need can be had.
+pub(crate) fn serve(
+    listener: &Listener,
+    store: &Arc<Store>,
+    access: Access,
+    mut manager: Manager,
+) -> io::Result<Infallible> {
     let slots = Arc::new(Slots::default());
+    manager.ready()?;
     loop {
+        if manager.is_due() {
+            drop(slots.lock());
+            store.partials.lives();
+            manager.alive()?;
+        }
+        if !listener.wait(manager.interval())? {
+            continue;
+        }
         match listener.accept() {
             Ok(connection) => admit(connection, store, access, &slots),
             Err(error) => {
@@ -132,7 +150,7 @@ fn admit(connection: Connection, store: &Arc<Store>, access: Access, slots: &Arc
 fn turn_away(connection: Connection, failed: Failed) {
     let sent = connection.set_nonblocking(true).and_then(|()| {
         let answer =
-            belljar_plan::frame::encode(&Answer::from(failed)).map_err(std::io::Error::other)?;
+            belljar_plan::frame::encode(&Answer::from(failed)).map_err(io::Error::other)?;
         connection.send(&answer)
     });
     if let Err(error) = sent {

@@ -15,6 +15,7 @@ pub mod process;
 pub mod program;
 pub mod seccomp;
 pub mod seqpacket;
+pub mod systemd;
 
 /// Error numbers (errno(3)) that callers tell apart.
 pub use rustix::io::Errno;

@@ -15,6 +15,9 @@ use rustix::net::{
     accept_with, bind, connect, listen, recvmsg, sendmsg, socket_with, socketpair,
 };
 
+use crate::poll::{self, Event, Interest};
+use crate::systemd;
+
 /// One end of a connection.
 #[derive(Debug)]
 pub struct Connection(OwnedFd);
@@ -64,6 +67,30 @@ impl Listener {
         chmod(path, Mode::from_raw_mode(mode))?;
         listen(&socket, backlog)?;
         Ok(Self(socket))
+    }
+
+    /// The socket that the service manager has opened at `path` for this process, else one that is bound there now:
+    /// the manager's keeps connections waiting while this process is started anew.
+    ///
+    /// # Errors
+    /// As [`Listener::bind`] and [`systemd::listener`].
+    pub fn open(path: &Path, mode: u32, backlog: i32) -> io::Result<Self> {
+        match systemd::listener(systemd::Kind::Messages, path, backlog)? {
+            Some(socket) => Ok(Self(socket)),
+            None => Self::bind(path, mode, backlog),
+        }
+    }
+
+    /// Waits until somebody connects, or `timeout` has passed (none: for ever). Gives whether somebody has.
+    ///
+    /// # Errors
+    /// What poll(2) says.
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
+        let interest = Interest {
+            descriptor: self.0.as_fd(),
+            event: Event::Readable,
+        };
+        Ok(poll::wait(&[interest], timeout)? == [true])
     }
 
     /// Waits for the next connection.

@@ -24,6 +24,7 @@ use belljar_engine::ports::Ports;
 use belljar_engine::queue::{OpenError, Queue, QueueError};
 use belljar_engine::{Engine, Settings, engine};
 use belljar_plan::ConfinedStep;
+use belljar_sys::systemd::Manager;
 use belljar_wire::v1::build_service_server::BuildServiceServer;
 use belljar_wire::v1::evidence_service_server::EvidenceServiceServer;
 use belljar_wire::v1::input_service_server::InputServiceServer;
@@ -34,6 +35,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 
 use crate::config::Config;
+use crate::confinement::Own;
 use crate::listen::listen;
 use crate::peers::{Logs, SignerClient, SpawnerClient, StoreClient, SystemClock, Trails};
 use crate::remote::{self, Certificates, Door, Remote, TlsError};
@@ -83,6 +85,8 @@ pub(crate) enum RunError {
         #[source]
         source: io::Error,
     },
+    #[error("the service manager cannot be told")]
+    Manager(#[source] io::Error),
     #[error("signals cannot be waited for")]
     Signals(#[source] io::Error),
     #[error("the engine stopped")]
@@ -96,7 +100,7 @@ pub(crate) enum RunError {
 }
 
 /// The daemon: serves until a signal ends it. Running builds are found again at the next start.
-pub(crate) async fn run(config: Config, confined: Vec<ConfinedStep>) -> Result<(), RunError> {
+pub(crate) async fn run(config: Config, own: Own) -> Result<(), RunError> {
     let mut terminated = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let ended = async move {
@@ -105,13 +109,13 @@ pub(crate) async fn run(config: Config, confined: Vec<ConfinedStep>) -> Result<(
             _ = interrupted.recv() => {}
         }
     };
-    serve(config, confined, ended).await
+    serve(config, own, ended).await
 }
 
 /// Puts everything together and serves until `ended`.
 pub(crate) async fn serve(
     config: Config,
-    confined: Vec<ConfinedStep>,
+    own: Own,
     ended: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let audit = config.state.join("audit");
@@ -121,20 +125,7 @@ pub(crate) async fn serve(
     // The queue first: that it is open says that there is no other belljard on this state.
     let queue = Queue::open(&config.state.join("queue.sqlite"))?;
     let ownership = Ownership::open(&config.state.join("ownership.sqlite"))?;
-    let peers = Peers {
-        logs: Logs::new(&config.store_root),
-        store: StoreClient::new(config.store_socket.clone(), Logs::new(&config.store_root)),
-        spawner: Arc::new(SpawnerClient::start(
-            config.spawner_socket.clone(),
-            config.receipts.clone(),
-        )),
-        signer: Arc::new(SignerClient::new(
-            config.signer_socket.clone(),
-            config.evidence.clone(),
-        )),
-        objects: Arc::new(Reader::new(&config.store_root)?),
-        trails,
-    };
+    let peers = Peers::reach(&config, trails)?;
     take_over(&queue, &ownership, &peers.spawner).await?;
     let ports = Ports {
         spawner: peers.spawner.clone(),
@@ -152,14 +143,18 @@ pub(crate) async fn serve(
     let socket = config.socket.clone();
     let door = Door::default();
     let (remote, _following) = open_door(certificates.as_ref(), &door).await?;
+    let confined = own.confined;
     let entrance = Entrance {
         door,
         certificates,
         confined,
     };
     let vault = Vault::new(peers.objects.clone(), ownership);
-    let (router, _looking) = services(config, engine, peers, vault, entrance).await?;
-    let serving = router.serve_with_incoming(listen(&socket, remote)?);
+    let (router, _looking) = services(config, engine.clone(), peers, vault, entrance).await?;
+    let incoming = listen(&socket, remote)?;
+    let own_socket = incoming.is_own();
+    let serving = router.serve_with_incoming(incoming);
+    let _telling = tell(own.manager, engine).map_err(RunError::Manager)?;
     tracing::info!(socket = %socket.display(), slots, "belljard serves");
     let result = tokio::select! {
         served = serving => served.map_err(RunError::from),
@@ -170,11 +165,29 @@ pub(crate) async fn serve(
         () = ended => Ok(()),
     };
     // Nobody shall connect to a socket that nobody serves.
-    if let Err(error) = std::fs::remove_file(&socket) {
+    if own_socket && let Err(error) = std::fs::remove_file(&socket) {
         tracing::debug!(%error, "the socket was not removed");
     }
     tracing::info!("belljard ends; builds that run are found again at the next start");
     result
+}
+
+/// Tells the service manager that this daemon serves; and from now on that it lives, each time that the engine has heard and the queue answered: a
+/// runtime that stands still does not come to it, and an engine that hangs is not told of.
+fn tell(mut manager: Manager, engine: Engine) -> io::Result<Option<Task>> {
+    manager.ready()?;
+    Ok(manager.interval().map(|interval| {
+        tasks::start("watchdog", async move {
+            loop {
+                tokio::time::sleep(interval / 2).await;
+                if let Err(error) = engine.lives().await {
+                    tracing::error!(%error, "the engine does not answer");
+                } else if let Err(error) = manager.alive() {
+                    tracing::error!(%error, "the service manager cannot be told");
+                }
+            }
+        })
+    }))
 }
 
 /// Gives what earlier builds left to their projects, if nothing is known of that.
@@ -222,6 +235,26 @@ struct Peers {
     objects: Arc<dyn BlobSource>,
     logs: Logs,
     trails: Trails,
+}
+
+impl Peers {
+    fn reach(config: &Config, trails: Trails) -> Result<Self, RunError> {
+        let logs = || Logs::new(&config.store_root);
+        Ok(Self {
+            logs: logs(),
+            store: StoreClient::new(config.store_socket.clone(), logs()),
+            spawner: Arc::new(SpawnerClient::start(
+                config.spawner_socket.clone(),
+                config.receipts.clone(),
+            )),
+            signer: Arc::new(SignerClient::new(
+                config.signer_socket.clone(),
+                config.evidence.clone(),
+            )),
+            objects: Arc::new(Reader::new(&config.store_root)?),
+            trails,
+        })
+    }
 }
 
 /// The services, each behind the gate, and the task that keeps an eye on the other processes.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use belljar_core::{ImageKind, Invalid, Limits, PartialLimits, bounds};
 use belljar_policy::{Policy, PolicyError};
+use belljar_sys::systemd;
 use serde::Deserialize;
 
 use crate::remote::TlsFiles;
@@ -67,7 +68,8 @@ struct Written {
 struct Tls {
     /// Address and port, such as `0.0.0.0:8980`.
     listen: String,
-    /// The server's certificate and the chain above it, PEM.
+    /// The server's certificate and the chain above it, PEM. This and the next two may be credentials of the service
+    /// manager's, `$CREDENTIALS_DIRECTORY/NAME`.
     certificate: PathBuf,
     /// Its private key, PEM, unencrypted, closed to others.
     key: PathBuf,
@@ -239,21 +241,23 @@ impl Tls {
                 "not an address and a port in figures, such as `0.0.0.0:8980` or `[::1]:8980`";
             Invalid::field("listen", why)
         })?;
-        let paths = [
-            ("certificate", &self.certificate),
-            ("key", &self.key),
-            ("client_ca", &self.client_ca),
-        ];
-        let relative = paths.into_iter().find(|(_, path)| !path.is_absolute());
-        if let Some((field, _)) = relative {
-            let why = "the path is not absolute; write it from `/`";
-            return Err(Invalid::field(field, why));
-        }
+        let file = |field, path: PathBuf| {
+            let credential = systemd::credential(&path);
+            let credential = credential.map_err(|e| Invalid::field(field, e.to_string()))?;
+            match credential {
+                Some(path) => Ok(path),
+                None if path.is_absolute() => Ok(path),
+                None => {
+                    let why = "the path is not absolute; write it from `/`";
+                    Err(Invalid::field(field, why))
+                }
+            }
+        };
         Ok(TlsFiles {
             listen,
-            certificate: self.certificate,
-            key: self.key,
-            client_ca: self.client_ca,
+            certificate: file("certificate", self.certificate)?,
+            key: file("key", self.key)?,
+            client_ca: file("client_ca", self.client_ca)?,
         })
     }
 }

@@ -6,17 +6,27 @@ use std::path::Path;
 use belljar_plan::ConfinedStep;
 use belljar_sys::confine::{self, Service};
 use belljar_sys::landlock::Allowed;
+use belljar_sys::systemd::Manager;
 
 use crate::config::Config;
 
 /// What SQLite takes its randomness from.
 const RANDOM: &str = "/dev/urandom";
 
-/// Confines this process to what `config` names. Gives what `GetServerInfo` tells of it.
+/// What this process is, as far as others may want to know it.
+pub(crate) struct Own {
+    /// What it has taken from itself: what `GetServerInfo` tells.
+    pub(crate) confined: Vec<ConfinedStep>,
+    /// Who wants to hear that it lives.
+    pub(crate) manager: Manager,
+}
+
+/// Confines this process to what `config` names.
 ///
 /// # Errors
-/// When a step of the list fails: then this process must end.
-pub(crate) fn confine(config: &Config) -> io::Result<Vec<ConfinedStep>> {
+/// When a step of the list fails, or the service manager cannot be reached: then this process must end.
+pub(crate) fn confine(config: &Config) -> io::Result<Own> {
+    let manager = Manager::connect()?;
     let confined = confine::confine(&service(config))?;
     let mut told = Vec::new();
     for (step, found) in confined.steps() {
@@ -24,7 +34,10 @@ pub(crate) fn confine(config: &Config) -> io::Result<Vec<ConfinedStep>> {
         let (name, found) = ((*step).to_owned(), found.clone());
         told.push(ConfinedStep { name, found });
     }
-    Ok(told)
+    Ok(Own {
+        confined: told,
+        manager,
+    })
 }
 
 fn service(config: &Config) -> Service {

@@ -1,6 +1,7 @@
 //! Where callers come in: the unix socket of this machine, and the door for those from elsewhere.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::pin::Pin;
@@ -9,6 +10,7 @@ use std::task::{Context, Poll};
 
 use belljar_core::bounds;
 use belljar_policy::Identity;
+use belljar_sys::systemd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,31 +19,58 @@ use tonic::transport::server::Connected;
 use crate::compose::RunError;
 use crate::remote::{Remote, RemoteStream};
 
-/// Listens at `path`, in place of a socket that an earlier daemon left, beside `remote`. Everybody may
-/// connect: who is served is decided by the gate, which tells whom it turns away why.
+/// Listens at `path`, beside `remote`: by the service manager's socket if there is one, else by one in place of what
+/// an earlier daemon left. Everybody may connect: who is served is decided by the gate, which tells whom it turns
+/// away why.
 pub(crate) fn listen(path: &Path, remote: Option<Remote>) -> Result<Incoming, RunError> {
     let failed = |source| RunError::Listen {
         path: path.to_owned(),
         source,
     };
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).map_err(failed)?;
+    let backlog = i32::try_from(bounds::PEER_CONNECTIONS).unwrap_or(i32::MAX);
+    let given = systemd::listener(systemd::Kind::Stream, path, backlog).map_err(failed)?;
+    let own = given.is_none();
+    let listener = match given {
+        Some(socket) => adopt(socket),
+        None => bind(path),
+    };
     Ok(Incoming {
-        listener,
+        listener: listener.map_err(failed)?,
+        own,
         slots: Arc::new(Semaphore::new(bounds::PEER_CONNECTIONS)),
         remote,
     })
 }
 
+fn adopt(socket: OwnedFd) -> io::Result<UnixListener> {
+    let listener = std::os::unix::net::UnixListener::from(socket);
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    Ok(listener)
+}
+
 /// Connections as they come in; at the bound one more is closed at once.
 pub(crate) struct Incoming {
     listener: UnixListener,
+    own: bool,
     slots: Arc<Semaphore>,
     remote: Option<Remote>,
+}
+
+impl Incoming {
+    /// Whether the socket is this process's: the service manager's stays when it ends.
+    pub(crate) fn is_own(&self) -> bool {
+        self.own
+    }
 }
 
 /// A connection, which holds its place as long as it lives.

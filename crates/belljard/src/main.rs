@@ -64,12 +64,12 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let config = config::Config::load(&arguments.config)?;
     // Where that is written is out of reach afterwards.
     let workers = std::thread::available_parallelism()?;
-    let confined = confinement::confine(&config)?;
+    let own = confinement::confine(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers.get())
         .enable_all()
         .build()?;
-    let result = runtime.block_on(compose::run(config, confined));
+    let result = runtime.block_on(compose::run(config, own));
     // A read that hangs on a disk must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     Ok(result?)

@@ -231,7 +231,8 @@ fn interrupted(what: &str, happens: impl Fn(&Installed, Part)) {
         let tried = [5, 30].into_iter().find_map(|seconds| {
             let mark = format!("{what}-{}-{seconds}", part.short());
             let script = format!("echo {mark}; sleep {seconds}; echo done > out");
-            let mut running: Running = installed.begin(&Project::script(&script));
+            let project = Project::script(&script);
+            let mut running: Running = installed.begin(&project);
             installed.wait_until_logged(&mut running, &mark);
             happens(&installed, part);
             let run = installed.finish(running);
@@ -296,4 +297,141 @@ fn no_unit_is_more_exposed_than_promised() {
         println!("{unit} {rating}");
         assert!(rating <= most, "{unit}: {said}");
     }
+}
+
+/// A process in mid-start keeps nobody out: who connects meanwhile waits in the socket, which is systemd's.
+#[test]
+#[ignore = "needs the installed daemon: cargo xtask test-vm"]
+fn a_restart_loses_no_connection() {
+    let installed = Installed::here();
+    for part in [Part::Store, Part::Signer, Part::Spawner, Part::Belljard] {
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let connected = std::thread::scope(|scope| {
+            let connecting = scope.spawn(|| {
+                let mut connected = 0;
+                while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                    installed.connect(part);
+                    connected += 1;
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                }
+                connected
+            });
+            installed.systemctl(&["restart"], part);
+            done.store(true, std::sync::atomic::Ordering::SeqCst);
+            connecting.join().unwrap()
+        });
+        assert!(connected > 0, "{part:?}");
+    }
+    // One that is stopped is started by who connects.
+    installed.systemctl(&["stop"], Part::Belljard);
+    let listed = installed.command("list --json").output().unwrap();
+    assert!(listed.status.success(), "{listed:?}");
+    installed.pid_of(Part::Belljard);
+}
+
+/// A drop-in of this test's for a unit, which goes with it.
+struct DropIn {
+    part: Part,
+    path: std::path::PathBuf,
+}
+
+impl DropIn {
+    fn new(installed: &Installed, part: Part, name: &str, text: &str) -> Self {
+        let folder = format!("/run/systemd/system/{}.service.d", part.executable());
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = std::path::Path::new(&folder).join(name);
+        std::fs::write(&path, text).unwrap();
+        let this = Self { part, path };
+        this.take_effect(installed);
+        this
+    }
+
+    fn take_effect(&self, installed: &Installed) {
+        let reloaded = std::process::Command::new("systemctl")
+            .arg("daemon-reload")
+            .status();
+        assert!(reloaded.unwrap().success());
+        installed.systemctl(&["restart"], self.part);
+    }
+
+    fn end(self, installed: &Installed) {
+        std::fs::remove_file(&self.path).unwrap();
+        self.take_effect(installed);
+    }
+}
+
+/// Of a process that stands still, systemd notices, and starts it anew.
+#[test]
+#[ignore = "needs the installed daemon: cargo xtask test-vm"]
+fn a_process_that_stands_still_is_started_anew() {
+    let installed = Installed::here();
+    let watchdog = "[Service]\nWatchdogSec=8s\n";
+    let drop_in = DropIn::new(&installed, Part::Signer, "watchdog.conf", watchdog);
+    // One that goes on is left alone, though nobody asks it anything.
+    let before = installed.pid_of(Part::Signer);
+    std::thread::sleep(std::time::Duration::from_secs(12));
+    assert_eq!(installed.pid_of(Part::Signer), before);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(before).unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::STOP).unwrap();
+    belljar_tests::wait_for("another signer", std::time::Duration::from_secs(30), || {
+        (installed.pid_of(Part::Signer) != before).then_some(())
+    });
+    drop_in.end(&installed);
+    installed
+        .run(&Project::script("echo done > out"))
+        .assert_succeeded();
+}
+
+/// The key as a credential that is encrypted on the disk, by the unit's own example.
+#[test]
+#[ignore = "needs the installed daemon: cargo xtask test-vm"]
+fn a_key_from_an_encrypted_credential_signs() {
+    let installed = Installed::here();
+    let key = || installed.command("key public").output().unwrap().stdout;
+    let before = key();
+    let run = |program: &str, arguments: &[&str]| {
+        let output = std::process::Command::new(program)
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    let (file, hidden) = ("/var/lib/belljar/signer/key.pk8", "/root/key.pk8");
+    let credential = "/etc/credstore.encrypted/belljar.signer-key";
+    run("mkdir", &["-p", "/etc/credstore.encrypted"]);
+    run(
+        "systemd-creds",
+        &[
+            "encrypt",
+            "--with-key=host",
+            "--name=signer-key",
+            file,
+            credential,
+        ],
+    );
+    std::fs::rename(file, hidden).unwrap();
+    let config = "/etc/belljar/signer.toml";
+    let written = std::fs::read_to_string(config).unwrap();
+    let changed = written
+        .replace(
+            &format!("key = \"{file}\""),
+            "key = \"$CREDENTIALS_DIRECTORY/signer-key\"",
+        )
+        .replace("generate_key = true", "");
+    assert_ne!(changed, written);
+    std::fs::write(config, changed).unwrap();
+    let example = include_str!("../../../systemd/belljar-signer.service.d/credential.conf.example");
+    let drop_in = DropIn::new(&installed, Part::Signer, "credential.conf", example);
+    assert_eq!(
+        String::from_utf8_lossy(&key()),
+        String::from_utf8_lossy(&before)
+    );
+    installed
+        .run(&Project::script("echo done > out"))
+        .assert_succeeded();
+    // As it was, for whoever comes next.
+    std::fs::rename(hidden, file).unwrap();
+    std::fs::write(config, written).unwrap();
+    drop_in.end(&installed);
+    assert_eq!(key(), before);
 }

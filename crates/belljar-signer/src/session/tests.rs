@@ -6,6 +6,7 @@ use belljar_plan::frame::{self, Frame};
 use belljar_plan::signer::{Answer, Request};
 use belljar_sys::process::effective_uid;
 use belljar_sys::seqpacket::Connection;
+use belljar_sys::systemd::Manager;
 use proptest::prelude::*;
 
 use super::{admit, listen};
@@ -117,7 +118,7 @@ fn many_clients_at_once_over_a_real_socket() {
     let (socket, service) = (bench.path("signer.sock"), Arc::new(bench.service()));
     let at = socket.clone();
     // Listens for as long as the test process lives.
-    std::thread::spawn(move || listen(&at, effective_uid(), &service));
+    std::thread::spawn(move || listen(&at, effective_uid(), &service, Manager::nobody()));
     let deadline = Instant::now() + Duration::from_secs(10);
     let connect = || loop {
         match Connection::connect(&socket) {

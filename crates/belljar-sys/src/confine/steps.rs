@@ -31,9 +31,27 @@ pub(super) fn no_new_privileges(_: &Service) -> io::Result<String> {
     Ok("set".to_owned())
 }
 
+/// Where there are none, nothing is asked of the kernel: a unit may refuse to have them changed at all.
 pub(super) fn capabilities(_: &Service) -> io::Result<String> {
-    privilege::drop_capabilities()?;
+    if capability()?.is_some() {
+        privilege::drop_capabilities()?;
+    }
     Ok("none".to_owned())
+}
+
+/// The first set that is not empty.
+fn capability() -> io::Result<Option<CapSet>> {
+    for set in [
+        CapSet::Ambient,
+        CapSet::Inheritable,
+        CapSet::Effective,
+        CapSet::Permitted,
+    ] {
+        if !caps::read(None, set).map_err(io::Error::other)?.is_empty() {
+            return Ok(Some(set));
+        }
+    }
+    Ok(None)
 }
 
 /// Locks all memory that can be written by now: the secret lies in some of it, and only the library that has it
@@ -118,15 +136,8 @@ pub(super) fn read_back(_: &Service) -> io::Result<String> {
     if !rustix::thread::no_new_privs()? {
         return lacks("it may get new privileges");
     }
-    for set in [
-        CapSet::Ambient,
-        CapSet::Inheritable,
-        CapSet::Effective,
-        CapSet::Permitted,
-    ] {
-        if !caps::read(None, set).map_err(io::Error::other)?.is_empty() {
-            return lacks(&format!("it has capabilities ({set:?})"));
-        }
+    if let Some(set) = capability()? {
+        return lacks(&format!("it has capabilities ({set:?})"));
     }
     // WHY: rustix's wrapper is for the strict mode, too, where the question itself kills the process.
     // SAFETY: PR_GET_SECCOMP takes no memory.

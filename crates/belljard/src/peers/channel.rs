@@ -41,8 +41,8 @@ pub(super) enum ChannelError {
 }
 
 impl Channel {
-    /// Connects to the socket at `path`, which must be served by the owner of the directory it lies in: who
-    /// else could put a socket there is root, and the directory's mode keeps others out.
+    /// Connects to the socket at `path`, which must be served by the owner of the directory it lies in, or by root:
+    /// nobody else could put a socket there, and the directory's mode keeps others out.
     pub(super) async fn connect(path: &Path) -> Result<Self, ChannelError> {
         let failed = {
             let path = path.to_owned();
@@ -62,7 +62,8 @@ impl Channel {
             Ok(Err(source)) => return Err(failed(source)),
             Err(error) => return Err(failed(error.into())),
         };
-        if found != due {
+        // Root's is one that the service manager listens at, for a process that is just being started.
+        if found != due && found != 0 {
             return Err(ChannelError::Impostor {
                 path: path.to_owned(),
                 found,

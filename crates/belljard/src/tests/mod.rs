@@ -15,6 +15,7 @@ use bazel_remote_apis::google::bytestream as stream;
 use belljar_core::{BuildSpec, ImageKind, ObjectId, Recipe, bounds};
 use belljar_engine::queue::OpenError;
 use belljar_policy::{Access, Policy};
+use belljar_sys::systemd::Manager;
 use belljar_tree::{Directory, Name, SymlinkNode, SymlinkTarget};
 use belljar_wire::{BuildRecord, BuildState, DerivedTree, Problem, Reason, v1};
 use hyper_util::rt::TokioIo;
@@ -31,6 +32,7 @@ use v1::input_service_client::InputServiceClient;
 
 use crate::compose::{self, RunError};
 use crate::config::Config;
+use crate::confinement::Own;
 use crate::listen::Peer;
 use crate::remote::Door;
 use crate::services::Gate;
@@ -61,7 +63,11 @@ async fn start(site: &Site, more: &str) -> Daemon {
         let result = loop {
             let config = Config::parse(Path::new("b.toml"), &text).unwrap();
             let ended = async { drop((&mut stopped).await) };
-            match compose::serve(config, Vec::new(), ended).await {
+            let own = Own {
+                confined: Vec::new(),
+                manager: Manager::nobody(),
+            };
+            match compose::serve(config, own, ended).await {
                 // Connections of an earlier daemon in this process may not have noticed its end yet.
                 Err(RunError::Queue(OpenError::InUse { .. })) => {
                     tokio::time::sleep(Duration::from_millis(5)).await

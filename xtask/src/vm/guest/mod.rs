@@ -15,8 +15,12 @@ use super::report::{Case, Report, uptime};
 use crate::shell;
 use crate::test::residue;
 
-/// The units, in the order in which they are stopped.
+/// The units, in the order in which they are stopped: sockets first, or they start again what was stopped.
 const UNITS: &[&str] = &[
+    "belljard.socket",
+    "belljar-spawner.socket",
+    "belljar-signer.socket",
+    "belljar-store.socket",
     "belljard.service",
     "belljar-spawner.service",
     "belljar-signer.service",
