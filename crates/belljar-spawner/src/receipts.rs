@@ -44,26 +44,49 @@ impl Chain {
             group,
             head: None,
         };
-        let head = match fs::read(directory.join(HEAD)) {
-            Ok(bytes) => serde_json::from_slice::<Head>(&bytes).map_err(|e| {
+        chain.head = match fs::read(directory.join(HEAD)) {
+            Ok(bytes) => Some(serde_json::from_slice::<Head>(&bytes).map_err(|e| {
                 io::Error::other(format!("{}: {e}", directory.join(HEAD).display()))
-            })?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(chain),
+            })?),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(e),
         };
-        let (named, draft) = (chain.path(&head.attempt), chain.draft(&head.attempt));
-        if !named.exists() {
-            fs::rename(&draft, &named)?;
-            chain.sync()?;
+        chain.complete()?;
+        if let Some(head) = &chain.head {
+            let named = chain.path(&head.attempt);
+            if Digest::of(&fs::read(&named)?) != head.digest {
+                return Err(io::Error::other(format!(
+                    "{} is not the receipt that the chain ends with",
+                    named.display()
+                )));
+            }
         }
-        if Digest::of(&fs::read(&named)?) != head.digest {
-            return Err(io::Error::other(format!(
-                "{} is not the receipt that the chain ends with",
-                named.display()
-            )));
-        }
-        chain.head = Some(head);
+        chain.remove_drafts()?;
         Ok(chain)
+    }
+
+    /// Gives the receipt that the head names its own name, if it does not have it yet.
+    fn complete(&self) -> io::Result<()> {
+        let Some(Head { attempt, .. }) = &self.head else {
+            return Ok(());
+        };
+        let named = self.path(attempt);
+        if !named.exists() {
+            fs::rename(self.draft(attempt), named)?;
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Removes what was being written when a spawner died, and has no place in the chain.
+    fn remove_drafts(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "tmp") {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives `receipt` its place in the chain and makes it durable.
@@ -71,6 +94,8 @@ impl Chain {
     /// # Errors
     /// What the file system says; `AlreadyExists` when the attempt has a receipt.
     pub fn append(&mut self, mut receipt: Receipt) -> io::Result<Digest> {
+        // The one before may have come no further than into the chain.
+        self.complete()?;
         if self.path(&receipt.attempt).exists() {
             return Err(io::Error::new(
                 io::ErrorKind::AlreadyExists,
@@ -91,11 +116,11 @@ impl Chain {
         self.write(&new_head, &canonical_json(&head).map_err(io::Error::other)?)?;
         self.sync()?;
         fs::rename(new_head, self.directory.join(HEAD))?;
-        self.sync()?;
-        fs::rename(draft, self.path(&head.attempt))?;
-        self.sync()?;
+        // Whatever comes now, the next receipt follows this one.
         let digest = head.digest;
         self.head = Some(head);
+        self.sync()?;
+        self.complete()?;
         Ok(digest)
     }
 
@@ -219,5 +244,41 @@ mod tests {
         fs::write(&named, "{}").unwrap();
         let group = chain.group;
         assert!(Chain::open(directory.path(), group).is_err());
+    }
+
+    #[test]
+    fn what_a_crash_has_left_outside_the_chain_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        open(directory.path()).append(receipt(1)).unwrap();
+        let drafts = [format!("{}.tmp", receipt(2).attempt), "head.tmp".to_owned()];
+        for draft in &drafts {
+            fs::write(directory.path().join(draft), "{").unwrap();
+        }
+        let mut chain = open(directory.path());
+        assert!(
+            drafts
+                .iter()
+                .all(|draft| !directory.path().join(draft).exists())
+        );
+        chain.append(receipt(2)).unwrap();
+    }
+
+    #[test]
+    fn a_receipt_that_could_not_be_named_is_so_before_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut chain = open(directory.path());
+        chain.append(receipt(1)).unwrap();
+        let named = directory
+            .path()
+            .join(format!("{}.json", receipt(1).attempt));
+        fs::rename(
+            &named,
+            directory.path().join(format!("{}.tmp", receipt(1).attempt)),
+        )
+        .unwrap();
+        chain.append(receipt(2)).unwrap();
+        let (first, _) = chain.find(&receipt(1).attempt).unwrap().unwrap();
+        let (_, second) = chain.find(&receipt(2).attempt).unwrap().unwrap();
+        assert_eq!((second.sequence, second.previous), (2, Some(first)));
     }
 }
