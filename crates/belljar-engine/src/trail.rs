@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use belljar_audit::{AppendError, AuditEvent, Trail, VerifyError, verify};
-use belljar_core::{AttemptId, BuildId, Digest, Hasher, Timestamp, bounds};
+use belljar_core::{AttemptId, BuildId, Digest, Hasher, Outcome, Timestamp, bounds};
 
 /// The largest trail that can be: every entry of the largest size.
 const TRAIL_BYTES: u64 = (bounds::AUDIT_ENTRIES * bounds::AUDIT_ENTRY_BYTES) as u64;
@@ -19,6 +19,8 @@ pub(crate) struct TrailFile {
     /// Bytes of whole, durable lines.
     length: u64,
     requested: Vec<Requested>,
+    /// The newest entry's.
+    last: Option<AuditEvent>,
 }
 
 /// The part of a trail up to and including a request for attestation: what the statement names.
@@ -83,7 +85,7 @@ impl TrailFile {
         };
         let (trail, intact) = Trail::resume(build.clone(), &bytes).map_err(damaged)?;
         bytes.truncate(intact);
-        let requested = requests(&bytes).map_err(damaged)?;
+        let (requested, last) = read(&bytes).map_err(damaged)?;
         let length = intact as u64;
         file.set_len(length).map_err(failed)?;
         file.sync_all().map_err(failed)?;
@@ -95,16 +97,32 @@ impl TrailFile {
             trail,
             length,
             requested,
+            last,
             path,
         })
+    }
+
+    /// How the build has ended, if the trail tells so.
+    pub(crate) fn finished(&self) -> Option<&Outcome> {
+        match &self.last {
+            Some(AuditEvent::Finished { outcome }) => Some(outcome),
+            _ => None,
+        }
     }
 
     pub(crate) fn entries(&self) -> u64 {
         self.trail.entries()
     }
 
-    /// Adds an entry; durable when this returns. After an error the trail is as it was.
+    /// Adds an entry; durable when this returns. After an error the trail is as it was. What is the newest entry
+    /// already is not told again: the daemon died before it had done what follows from that. Only restarts are
+    /// told each time.
     pub(crate) fn append(&mut self, time: Timestamp, event: AuditEvent) -> Result<(), TrailError> {
+        let repeated = self.last.as_ref() == Some(&event);
+        if repeated && !matches!(event, AuditEvent::Recovered { .. }) {
+            return Ok(());
+        }
+        let last = event.clone();
         let requested = match &event {
             AuditEvent::AttestationRequested { attempt } => Some(attempt.clone()),
             _ => None,
@@ -121,6 +139,7 @@ impl TrailFile {
             source,
         })?;
         self.trail = trail;
+        self.last = Some(last);
         self.length += line.len() as u64;
         if let Some(attempt) = requested {
             self.requested.push(Requested {
@@ -164,28 +183,30 @@ impl TrailFile {
     }
 }
 
-/// Finds the requests for attestation in a verified trail.
-fn requests(bytes: &[u8]) -> Result<Vec<Requested>, VerifyError> {
+/// Finds the requests for attestation in a verified trail, and what its newest entry tells.
+fn read(bytes: &[u8]) -> Result<(Vec<Requested>, Option<AuditEvent>), VerifyError> {
     if bytes.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), None));
     }
-    let (mut found, mut hasher, mut length) = (Vec::new(), Hasher::new(), 0);
+    let (mut found, mut last) = (Vec::new(), None);
+    let (mut hasher, mut length) = (Hasher::new(), 0);
     for (line, entry) in bytes
         .split_inclusive(|byte| *byte == b'\n')
         .zip(verify(bytes)?)
     {
         hasher.update(line);
         length += line.len() as u64;
-        if let AuditEvent::AttestationRequested { attempt } = entry.event {
+        if let AuditEvent::AttestationRequested { attempt } = &entry.event {
             found.push(Requested {
-                attempt,
+                attempt: attempt.clone(),
                 digest: hasher.clone().finish(),
                 entries: entry.sequence,
                 length,
             });
         }
+        last = Some(entry.event);
     }
-    Ok(found)
+    Ok((found, last))
 }
 
 #[cfg(test)]
@@ -240,10 +261,34 @@ mod tests {
         trail
             .append(
                 Timestamp::from_millis(2),
-                AuditEvent::Destroyed { attempt: attempt() },
+                AuditEvent::AttemptStarted { attempt: attempt() },
             )
             .unwrap();
         assert_eq!(verify(&trail.bytes(None).unwrap()).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn what_a_crash_left_as_the_newest_entry_is_not_told_twice_but_restarts_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let time = Timestamp::from_millis(2);
+        let destroyed = || AuditEvent::Destroyed { attempt: attempt() };
+        let recovered = || AuditEvent::Recovered {
+            attempt: attempt(),
+            state: "destroying".to_owned(),
+        };
+        drop(filled(directory.path()));
+        let again = || TrailFile::open(directory.path(), &build()).unwrap();
+        again().append(time, destroyed()).unwrap();
+        assert_eq!(again().entries(), 3);
+        again().append(time, recovered()).unwrap();
+        again().append(time, recovered()).unwrap();
+        again().append(time, destroyed()).unwrap();
+        assert_eq!(again().entries(), 6);
+        assert_eq!(again().finished(), None);
+        let outcome = Outcome::Succeeded;
+        let finished = AuditEvent::Finished { outcome };
+        again().append(time, finished).unwrap();
+        assert_eq!(again().finished(), Some(&Outcome::Succeeded));
     }
 
     #[test]

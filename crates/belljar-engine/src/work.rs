@@ -1,5 +1,6 @@
-//! The task of one build: makes each transition durable, then does what it asks for, and hands what came of
-//! it to the next.
+//! The task of one build: writes down what happened, makes the transition that follows from it durable, then does
+//! what that asks for, and hands what came of it to the next. So a crash can leave in the trail what the queue does
+//! not know yet, which is told again if it happens again; what the queue knows the trail never lacks.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use belljar_audit::AuditEvent;
-use belljar_core::{AttemptId, BuildId};
+use belljar_core::{AttemptId, BuildId, Outcome};
 use belljar_plan::signer::Asserted;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle, JoinSet, spawn_blocking};
@@ -47,6 +48,14 @@ type Pending = Pin<Box<dyn Future<Output = Progress> + Send>>;
 /// Why the trail cannot be continued, in a sentence; the build must end.
 struct Broken(String);
 
+/// Why there was no transition.
+enum Stopped {
+    /// The trail.
+    Trail(Broken),
+    /// The queue refuses it for good.
+    Queue(QueueError),
+}
+
 impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
     pub(crate) async fn load(
         shared: Arc<Shared<S, T, G, C>>,
@@ -71,13 +80,20 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
         mut requests: mpsc::Receiver<CancelRequest>,
     ) -> Result<(), QueueError> {
         let mut event = match self.open_trail().await {
-            Ok(()) => event,
+            Ok(finished) => finished.map_or(event, |outcome| Event::Finished { outcome }),
             Err(Broken(why)) => Event::Condemned { why },
         };
         let mut pending: Option<Pending> = None;
         let mut reply: Option<oneshot::Sender<Record>> = None;
         loop {
-            let effects = self.advance(event).await?;
+            let effects = match self.advance(event).await {
+                Ok(effects) => effects,
+                Err(Stopped::Queue(error)) => return Err(error),
+                Err(Stopped::Trail(Broken(why))) => {
+                    event = Event::Condemned { why };
+                    continue;
+                }
+            };
             match self.begin(effects).await {
                 Ok(begun) => pending = begun.or(pending),
                 Err(Broken(why)) => {
@@ -121,24 +137,35 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
         }
     }
 
-    /// Makes the transition durable and known; gives what is to be done.
-    async fn advance(&mut self, event: Event) -> Result<Vec<Effect>, QueueError> {
-        let before = &self.record.build;
-        let (after, effects) = match step(before, event, self.shared.ports.clock.now()) {
+    /// Writes down what has happened, and makes the transition durable and known; gives what is to be done.
+    async fn advance(&mut self, event: Event) -> Result<Vec<Effect>, Stopped> {
+        let now = self.shared.ports.clock.now();
+        let (after, effects) = match step(&self.record.build, event, now) {
             Ok(taken) => taken,
             Err(unexpected) => {
                 tracing::warn!(%unexpected, "ignored");
                 return Ok(Vec::new());
             }
         };
-        if after == *before {
+        if after == self.record.build {
             return Ok(effects);
         }
+        let mut asked = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Record(fact) => {
+                    let event = audit_event(fact, &self.record.submission);
+                    self.append(event).await.map_err(Stopped::Trail)?;
+                }
+                other => asked.push(other),
+            }
+        }
+        let before = &self.record.build;
         while let Err(error) = self.shared.queue.advance(before.sequence, &after).await {
             // A full disk passes; until then nothing happens that is not written down.
             log("a transition cannot be written", &error);
             if !matches!(error, QueueError::Database(_)) {
-                return Err(error);
+                return Err(Stopped::Queue(error));
             }
             tokio::time::sleep(RETRY).await;
         }
@@ -149,11 +176,10 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
         );
         self.record.build = after;
         self.shared.notices.tell(&self.record);
-        Ok(effects)
+        Ok(asked)
     }
 
-    /// Writes down what is to be written down and begins the rest, in order. At most one effect is waited
-    /// for; a transition never asks for more.
+    /// Begins what is to be done, in order. At most one effect is waited for; a transition never asks for more.
     async fn begin(&mut self, effects: Vec<Effect>) -> Result<Option<Pending>, Broken> {
         let mut pending: Option<Pending> = None;
         let span = tracing::info_span!("stage", build.stage = self.record.build.stage.name());
@@ -161,11 +187,8 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
             let shared = self.shared.clone();
             let submission = self.record.submission.clone();
             let begun: Pending = match effect {
-                Effect::Record(fact) => {
-                    let event = audit_event(fact, &submission);
-                    self.append(event).await?;
-                    continue;
-                }
+                // Written down before the transition.
+                Effect::Record(_) => continue,
                 Effect::Kill { attempt, by } => {
                     self.kills
                         .spawn(perform::kill(shared, attempt, by).instrument(span.clone()));
@@ -207,8 +230,9 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
         Ok(pending)
     }
 
-    /// Opens the trail; a new one begins with what was decided when the build was accepted.
-    async fn open_trail(&mut self) -> Result<(), Broken> {
+    /// Opens the trail; a new one begins with what was decided when the build was accepted. Gives how the build
+    /// has ended, if that stands there and the daemon died before it was the build's state.
+    async fn open_trail(&mut self) -> Result<Option<Outcome>, Broken> {
         let (directory, id) = (self.shared.audit.clone(), self.record.build.id.clone());
         let trail = loop {
             let (directory, id) = (directory.clone(), id.clone());
@@ -223,7 +247,7 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
             tokio::time::sleep(RETRY).await;
         };
         // The daemon may have died between the two.
-        let entries = trail.entries();
+        let (entries, finished) = (trail.entries(), trail.finished().cloned());
         self.trail = Some(trail);
         if entries == 0 {
             let submission = self.record.submission.clone();
@@ -243,7 +267,7 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
             };
             self.append(event).await?;
         }
-        Ok(())
+        Ok(finished)
     }
 
     /// Appends to the trail. Without one the build is about to end because of that; then only the log

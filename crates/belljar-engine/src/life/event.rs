@@ -23,6 +23,12 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// The audit trail says that the build has ended, and the daemon died before it was its state: nothing is left
+    /// to be done or to be written down.
+    Finished {
+        /// How.
+        outcome: Outcome,
+    },
     /// Something about one attempt.
     Attempt {
         /// Which.
@@ -194,6 +200,7 @@ impl Event {
             Self::CancelRequested { .. } => "cancel_requested",
             Self::Recovered => "recovered",
             Self::Condemned { .. } => "condemned",
+            Self::Finished { .. } => "finished",
             Self::Attempt { what, .. } => what.name(),
         }
     }

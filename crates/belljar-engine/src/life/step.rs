@@ -27,6 +27,7 @@ pub fn step(
         Event::CancelRequested { by, reason } => Some(turn.cancel(by, reason)),
         Event::Recovered => turn.recover(),
         Event::Condemned { why } => Some(turn.condemn(why)),
+        Event::Finished { outcome } => Some(turn.finished(outcome)),
         Event::Attempt { attempt, what } if build.attempt.as_ref() == Some(&attempt) => {
             turn.progress(attempt, what)
         }
@@ -129,6 +130,14 @@ impl Turn {
             (Stage::Queued, _) | (_, None) => self.end(outcome),
             (_, Some(attempt)) => self.destroy(attempt, Next::End { outcome }),
         }
+    }
+
+    fn finished(mut self, outcome: Outcome) -> Self {
+        if self.build.outcome().is_none() {
+            self.build.ended = Some(self.now);
+            self.build.stage = Stage::Ended { outcome };
+        }
+        self
     }
 
     fn progress(self, attempt: AttemptId, what: Progress) -> Option<Self> {

@@ -29,7 +29,12 @@ fn check(site: &Site, record: &Record) {
         .iter()
         .filter(|entry| matches!(entry.event, AuditEvent::Finished { .. }))
         .collect();
-    assert!(finished.len() <= 1, "finished twice");
+    assert_eq!(finished.len(), 1, "finished once: {entries:?}");
+    let last = entries.last().map(|entry| &entry.event);
+    assert!(
+        matches!(last, Some(AuditEvent::Finished { outcome: told }) if told == outcome),
+        "the trail ends with what became of the build: {entries:?}"
+    );
     let state = site.world.state();
     assert!(
         state.known.iter().all(|attempt| attempt.build() != id),
