@@ -94,8 +94,8 @@ pub const QUEUE_REQUESTS: usize = 256;
 /// Most attempts at one build before it ends as an infrastructure failure.
 pub const ATTEMPTS: u32 = 3;
 /// How often the signer is asked for one statement, and the store to take one build's evidence, before
-/// the build ends without.
-pub const EVIDENCE_TRIES: u32 = 10;
+/// the build ends without: for a quarter of an hour, since what was built would be lost.
+pub const EVIDENCE_TRIES: u32 = 200;
 /// Most sandboxes at once, whatever the configuration says: user ids are reserved per sandbox.
 pub const CONCURRENT_SANDBOXES: usize = 64;
 /// Most connections that one Belljar process keeps open from its peers.

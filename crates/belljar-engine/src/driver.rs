@@ -41,6 +41,8 @@ pub struct Driver<S, T, G, C> {
     waiting: VecDeque<BuildId>,
     active: HashMap<BuildId, Active>,
     tasks: JoinSet<()>,
+    /// Waits for spawner and store to answer; nothing is started meanwhile.
+    away: JoinSet<()>,
 }
 
 /// A build that has a task.
@@ -74,6 +76,7 @@ pub fn engine<S: Spawner, T: Store, G: Signer, C: Clock>(
         waiting: VecDeque::new(),
         active: HashMap::new(),
         tasks: JoinSet::new(),
+        away: JoinSet::new(),
     };
     (engine, driver)
 }
@@ -93,6 +96,7 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Driver<S, T, G, C> {
             self.begin(record.build.id, Event::Recovered, slot);
         }
         self.waiting = self.shared.queue.waiting().await?.into();
+        self.wait_for_peers();
         // Nothing new starts beside remains that nobody accounts for.
         let sweep = sweep(self.shared.clone(), accounted);
         tokio::pin!(sweep);
@@ -101,18 +105,27 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Driver<S, T, G, C> {
         tokio::pin!(indexing);
         let mut indexed = false;
         loop {
-            if swept {
+            if swept && self.away.is_empty() {
                 self.fill_slots();
             }
             tokio::select! {
                 () = &mut sweep, if !swept => swept = true,
                 () = &mut indexing, if !indexed => indexed = true,
+                Some(_) = self.away.join_next(), if !self.away.is_empty() => {}
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command),
                     None => return Ok(()),
                 },
                 Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.reap(ended).await,
             }
+        }
+    }
+
+    /// Has no build begin before spawner and store answer: however long one of them is away, builds that wait do
+    /// not use up their attempts on that.
+    fn wait_for_peers(&mut self) {
+        if self.away.is_empty() {
+            self.away.spawn(present(self.shared.clone()));
         }
     }
 
@@ -195,7 +208,10 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Driver<S, T, G, C> {
         match record.build.stage {
             Stage::Ended { .. } => {}
             // It was its turn already: before all that came later.
-            Stage::Queued => self.waiting.push_front(id),
+            Stage::Queued => {
+                self.waiting.push_front(id);
+                self.wait_for_peers();
+            }
             _ => {
                 tracing::error!(build.id = %id, panicked = ended.is_err(), "a build lost its task");
                 let why = "a defect of the daemon stopped the build; its log says more".to_owned();
@@ -218,6 +234,27 @@ async fn sweep<S: Spawner, T: Store, G: Signer, C: Clock>(
                 return;
             }
             Err(error) => tracing::warn!(%error, "remains could not be destroyed yet"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Waits until spawner and store answer.
+async fn present<S: Spawner, T: Store, G: Signer, C: Clock>(shared: Arc<Shared<S, T, G, C>>) {
+    let mut told = false;
+    loop {
+        let spawner = within(patience::LIST, shared.ports.spawner.list()).await;
+        let store = shared.ports.store.is_there().await;
+        if spawner.is_ok() && store {
+            return;
+        }
+        if !told {
+            tracing::warn!(
+                spawner = spawner.is_ok(),
+                store,
+                "builds wait: not everybody answers"
+            );
+            told = true;
         }
         tokio::time::sleep(RETRY).await;
     }

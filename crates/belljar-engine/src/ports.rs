@@ -66,6 +66,9 @@ pub trait Store: Send + Sync + 'static {
         attempt: &AttemptId,
         object: ObjectId,
     ) -> impl Future<Output = Result<(), Trouble>> + Send;
+
+    /// Whether it can be asked for anything now.
+    fn is_there(&self) -> impl Future<Output = bool> + Send;
 }
 
 /// The process that holds the key.
@@ -138,6 +141,10 @@ mod shared {
 
         async fn keep_log(&self, attempt: &AttemptId, object: ObjectId) -> Result<(), Trouble> {
             (**self).keep_log(attempt, object).await
+        }
+
+        async fn is_there(&self) -> bool {
+            (**self).is_there().await
         }
     }
 

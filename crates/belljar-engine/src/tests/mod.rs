@@ -169,6 +169,32 @@ async fn a_lost_spawner_leads_to_another_attempt_and_in_the_end_to_an_infrastruc
 }
 
 #[tokio::test]
+async fn nothing_begins_while_somebody_is_away_and_no_attempts_are_used_up() {
+    let site = Site::new();
+    let fates = vec![Fate::Lost, Fate::Ends(Outcome::Succeeded)];
+    site.world.state().fates.insert("flaky".to_owned(), fates);
+    let daemon = site.start(1).await;
+    let before = daemon.submit("make", "a").await;
+    assert_eq!(ended(&site, &daemon, &before).await, Outcome::Succeeded);
+    site.world.state().store_away = true;
+    let flaky = daemon.submit("flaky", "b").await;
+    let waits = daemon.submit("make", "c").await;
+    let cancelled = daemon.submit("make", "d").await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    for (id, attempts) in [(&flaky, Some(1)), (&waits, None)] {
+        let build = daemon.engine.get(id).await.unwrap().unwrap().build;
+        assert_eq!(build.stage.name(), "queued");
+        assert_eq!(build.attempt.map(|attempt| attempt.number()), attempts);
+    }
+    daemon.engine.cancel(&cancelled, "me", None).await.unwrap();
+    assert_eq!(ended(&site, &daemon, &cancelled).await.kind(), "cancelled");
+    site.world.state().store_away = false;
+    for id in [&flaky, &waits] {
+        assert_eq!(ended(&site, &daemon, id).await, Outcome::Succeeded);
+    }
+}
+
+#[tokio::test]
 async fn outputs_that_are_refused_are_the_outcome() {
     let site = Site::new();
     let rejected = Outcome::OutputRejected {

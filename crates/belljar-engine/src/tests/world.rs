@@ -63,6 +63,7 @@ pub(crate) struct State {
     pub(crate) refuse_signing: Option<Refusal>,
     pub(crate) destroy_fails: u32,
     pub(crate) forge_receipts: bool,
+    pub(crate) store_away: bool,
     specs: BTreeMap<AttemptId, (Digest, Plan)>,
     operations: usize,
     hang: Option<(usize, Hang)>,
@@ -287,6 +288,10 @@ impl Store for Port {
                 Ok(())
             })
             .await
+    }
+
+    async fn is_there(&self) -> bool {
+        !self.0.state().store_away
     }
 }
 

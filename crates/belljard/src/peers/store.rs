@@ -355,4 +355,8 @@ impl Store for StoreClient {
         }
         put.finish().await.map_err(|e| trouble(e.to_string()))
     }
+
+    async fn is_there(&self) -> bool {
+        self.answers().await
+    }
 }
