@@ -4,8 +4,12 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
-use rustix::process::{Signal, WaitIdOptions, WaitOptions};
+use rustix::process::{PidfdFlags, Signal, WaitIdOptions, WaitOptions, pidfd_open};
+
+use crate::poll::{self, Event, Interest};
+use crate::seccomp;
 
 /// A child process, held by a descriptor that no other process can take over (pidfd_open(2)).
 #[derive(Debug)]
@@ -82,9 +86,11 @@ fn clone_plainly(pidfd: &mut libc::c_int) -> libc::c_long {
 ///
 /// The caller must have one thread: a child of a process with several could find a lock held for ever.
 /// `cgroup` is the directory of a v2 cgroup in which the child begins (`CLONE_INTO_CGROUP`).
+/// It dies with its parent from the beginning, until it changes its credentials: it has copies of all descriptors, and
+/// whoever waits at the other end of one of them would else not learn that this process is gone.
 ///
 /// # Errors
-/// What clone3(2) says, or clone(2) where neither namespaces nor a cgroup are asked for; `InvalidInput` when
+/// What pidfd_open(2) or clone3(2) say, or clone(2) where neither namespaces nor a cgroup are asked for; `InvalidInput` when
 /// this process has other threads.
 pub fn clone_child(
     namespaces: NewNamespaces,
@@ -97,6 +103,7 @@ pub fn clone_child(
             "only a process with one thread may clone itself",
         ));
     }
+    let parent = pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
     let mut pidfd: libc::c_int = -1;
     let mut args = CloneArgs {
         flags: CLONE_PIDFD,
@@ -123,8 +130,11 @@ pub fn clone_child(
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => {
-            let status = catch_unwind(AssertUnwindSafe(body)).unwrap_or(101);
-            exit_now(status)
+            let body = AssertUnwindSafe(|| match is_bound_to(parent) {
+                Ok(true) => body(),
+                _ => ORPHAN,
+            });
+            exit_now(catch_unwind(body).unwrap_or(101))
         }
         pid => Ok(Child {
             pid: u32::try_from(pid).map_err(io::Error::other)?,
@@ -266,6 +276,21 @@ pub fn terminate_all() -> io::Result<()> {
 /// The user id that this process acts under (geteuid(2)).
 pub fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()
+}
+
+/// Exit status of a child whose parent is gone.
+const ORPHAN: u8 = 102;
+
+/// Has this process die with its parent. False if that had died before: nobody else would notice, in a pid namespace
+/// of its own least of all.
+fn is_bound_to(parent: OwnedFd) -> io::Result<bool> {
+    die_with_parent()?;
+    let ended = Interest {
+        descriptor: parent.as_fd(),
+        event: Event::Readable,
+    };
+    let ended = poll::wait(&[ended], Some(Duration::ZERO))?;
+    Ok(ended != [true])
 }
 
 /// Has the kernel kill this process when its parent dies (PR_SET_PDEATHSIG, prctl(2)). A change of
