@@ -181,6 +181,8 @@ impl Attempt {
     fn store_failed(&mut self, why: &str, site: &mut Site, out: &mut Vec<Message>) {
         self.store_lost = true;
         match self.phase {
+            // It has said all that is to be said of it.
+            Phase::Unmounting(_) | Phase::Done => return,
             Phase::Staging
             | Phase::Staged
             | Phase::Launching
