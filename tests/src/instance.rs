@@ -126,6 +126,42 @@ impl Instance {
         self.note_blocks();
     }
 
+    /// Starts one process, which does not run, with a tracer that tells of it in `directory`, and keeps what is
+    /// written if `record` says so.
+    pub fn start_traced(&mut self, part: Part, directory: &Path, record: bool) {
+        assert!(
+            !self.processes.iter().any(|p| p.part() == part),
+            "{part:?} runs"
+        );
+        let process = Process::start_traced(part, self.state.path(), directory, record);
+        self.processes.push(process);
+        self.note_blocks();
+    }
+
+    /// One with its configuration, and no process.
+    pub fn configured() -> Self {
+        let mut instance = Self::new();
+        instance.configure();
+        instance
+    }
+
+    /// Whether a traced process was killed by its tracer.
+    pub fn was_killed(&mut self, part: Part) -> bool {
+        let process = self.processes.iter_mut().find(|p| p.part() == part);
+        process
+            .unwrap_or_else(|| panic!("{part:?} does not run"))
+            .was_killed()
+    }
+
+    /// What is left of builds, while the processes go on: one sentence for each thing.
+    pub fn left_of_builds(&self) -> Vec<String> {
+        let mut left = residue::of_builds(self.state.path());
+        let first = first_ids(&self.said(Part::Spawner)).last();
+        let first = first.expect("a spawner has started");
+        left.extend(residue::of_killed(self.state.path(), first));
+        left
+    }
+
     /// Kills one process without a warning.
     pub fn kill_part(&mut self, part: Part) {
         self.take_part(part).kill();
@@ -283,12 +319,7 @@ impl Instance {
 
     /// Remembers what the spawner said about its ids: the log may be a new one next time.
     fn note_blocks(&mut self) {
-        let said = self.said(Part::Spawner);
-        let firsts = said.split("first_id=").skip(1).filter_map(|rest| {
-            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            digits.parse::<u32>().ok()
-        });
-        self.blocks.extend(firsts);
+        self.blocks.extend(first_ids(&self.said(Part::Spawner)));
     }
 }
 
@@ -296,6 +327,14 @@ impl Default for Instance {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The first host ids of spawners, by what they have logged.
+fn first_ids(said: &str) -> impl Iterator<Item = u32> + '_ {
+    said.split("first_id=").skip(1).filter_map(|rest| {
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().ok()
+    })
 }
 
 /// Whether a build of that state directory has logged `text`.

@@ -5,6 +5,7 @@
 //!   sends a project through `belljar run`; unless [`Instance::start`] was called before, that starts and ends
 //!   all processes for this one build.
 //! * A [`Liar`] is a connection to one of its processes from somebody who need not keep to the rules.
+//! * [`trace`] looks at what the processes do, and kills them at a point of it.
 //! * [`Installed`] is the daemon that systemd runs on this machine.
 //! * [`Real`] has projects that others wrote, and [`Images`] what they are built on.
 //! * A [`Run`] is what came of it: exit status, report, log, artifacts, receipt.
@@ -33,6 +34,7 @@ mod residue;
 mod run;
 mod told;
 mod toolchain;
+pub mod trace;
 
 use std::path::Path;
 use std::process::Command;

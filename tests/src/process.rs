@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::trace::tracer::PID;
 use crate::{BELLJARD_UID, GROUP, SIGNER_UID, STORE_UID, patience, program, wait_for};
 
 /// How long a process may take to start or to end.
@@ -113,27 +114,61 @@ pub(crate) struct Process {
     part: Part,
     child: Child,
     log: PathBuf,
+    /// Where the process that traces it, which is the child then, tells of it.
+    traced: Option<PathBuf>,
 }
+
+/// Exit status of the tracer of what was killed: the shell's way to tell of SIGKILL.
+const TRACED_KILLED: i32 = 128 + 9;
+/// The same of what ended upon SIGTERM.
+const TRACED_ENDED: i32 = 128 + 15;
 
 impl Process {
     /// Starts it, and waits until it listens.
     pub(crate) fn start(part: Part, state: &Path) -> Self {
-        Self::start_as(part, state, part.command(state))
+        Self::start_as(part, state, part.command(state), None)
+    }
+
+    /// Starts it with a tracer that tells of it in `directory`, and keeps what is written if `record` says so.
+    pub(crate) fn start_traced(part: Part, state: &Path, directory: &Path, record: bool) -> Self {
+        let traced = part.command(state);
+        let (uid, gid) = part.ids();
+        let pid = directory.join(PID);
+        // What is left of one that was traced before.
+        let _ = std::fs::remove_file(&pid);
+        let mut command = Command::new(program("belljar-test-tracer"));
+        command
+            .arg(directory)
+            .arg(state)
+            .args([uid.to_string(), gid.to_string()])
+            .arg(if record { "record" } else { "follow" })
+            .arg(traced.get_program())
+            .args(traced.get_args())
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        Self::start_as(part, state, command, Some(directory.to_owned()))
     }
 
     /// Starts the spawner that leaves steps of the containment list out.
     pub(crate) fn start_spawner_without(steps: &[&str], state: &Path) -> Self {
         let mut command = Part::Spawner.command_of("belljar-test-spawner", state);
         command.env("BELLJAR_TEST_WITHOUT", steps.join(","));
-        Self::start_as(Part::Spawner, state, command)
+        Self::start_as(Part::Spawner, state, command, None)
     }
 
-    fn start_as(part: Part, state: &Path, mut command: Command) -> Self {
+    fn start_as(part: Part, state: &Path, mut command: Command, traced: Option<PathBuf>) -> Self {
         let log = state.join(format!("daemon-logs/{}.log", part.short()));
         let stderr = File::options().append(true).create(true).open(&log);
         command.stderr(stderr.expect("a log"));
         let child = command.spawn().expect("a process");
-        let mut process = Self { part, child, log };
+        let mut process = Self {
+            part,
+            child,
+            log,
+            traced,
+        };
         let socket = part.socket(state);
         wait_for(&format!("{part:?} listens"), PATIENCE, || {
             if let Some(status) = process.child.try_wait().expect("waitpid") {
@@ -149,7 +184,23 @@ impl Process {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        let Some(directory) = &self.traced else {
+            return self.child.id();
+        };
+        wait_for("the id of a traced process", PATIENCE, || {
+            let told = std::fs::read_to_string(directory.join(PID)).ok()?;
+            told.parse().ok()
+        })
+    }
+
+    /// Whether it was killed, by its tracer.
+    pub(crate) fn was_killed(&mut self) -> bool {
+        let status = self.child.try_wait().expect("waitpid");
+        status.is_some_and(|status| status.code() == Some(TRACED_KILLED))
+    }
+
+    fn pid_to_signal(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.pid()).expect("a process id")).expect("a process id")
     }
 
     /// What it has logged.
@@ -159,9 +210,10 @@ impl Process {
 
     /// Kills it without a warning.
     pub(crate) fn kill(mut self) {
-        self.child.kill().expect("kill");
+        // One that its tracer has killed is gone already.
+        let _ = kill_process(self.pid_to_signal(), Signal::KILL);
         let status = self.child.wait().expect("waitpid");
-        let killed = status.signal() == Some(9);
+        let killed = status.signal() == Some(9) || status.code() == Some(TRACED_KILLED);
         assert!(
             killed,
             "{:?} ended by itself ({status}):\n{}",
@@ -182,12 +234,13 @@ impl Process {
                 self.said()
             ));
         }
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let _ = kill_process(self.pid_to_signal(), Signal::TERM);
         let start = Instant::now();
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
                 // Whoever has nothing to clear away leaves the signal to the kernel.
-                let asked = status.success() || status.signal() == Some(15);
+                let ended = status.signal() == Some(15) || status.code() == Some(TRACED_ENDED);
+                let asked = status.success() || ended;
                 return if asked {
                     Ok(())
                 } else {

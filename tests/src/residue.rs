@@ -50,6 +50,64 @@ pub(crate) fn of_builds(state: &Path) -> Vec<String> {
     }
 }
 
+/// How many user ids a spawner has for its builds.
+const BLOCK: u32 = 128;
+
+/// What is left of the processes of a daemon that goes on, and that were killed before: those with user ids of builds,
+/// from `first` on, and those that nobody is the parent of any more.
+pub(crate) fn of_killed(state: &Path, first: u32) -> Vec<String> {
+    let start = Instant::now();
+    loop {
+        let mut left = of_users(first);
+        left.extend(orphans(state));
+        if left.is_empty() || start.elapsed() > GRACE {
+            return left;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn of_users(first: u32) -> Vec<String> {
+    let with_id = |directory: &PathBuf| {
+        number(directory)?;
+        let status = fs::read_to_string(directory.join("status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+        let id: u32 = line.split_whitespace().next()?.parse().ok()?;
+        let is_builds = (first..first + BLOCK).contains(&id);
+        is_builds.then(|| format!("{} runs as uid {id} of a build", directory.display()))
+    };
+    let processes = entries(Path::new("/proc"));
+    processes.iter().filter_map(with_id).collect()
+}
+
+/// Processes that were started on the state directory, and that this process is no ancestor of.
+fn orphans(state: &Path) -> Vec<String> {
+    let state = state.to_str().expect("a path in UTF-8");
+    let is_orphan = |directory: &PathBuf| {
+        let pid = number(directory)?;
+        let line = fs::read_to_string(directory.join("cmdline")).ok()?;
+        let own = line.contains(state) && !is_below(pid, std::process::id())?;
+        own.then(|| {
+            format!(
+                "process {pid} has lost its parent: {}",
+                line.replace('\0', " ")
+            )
+        })
+    };
+    let processes = entries(Path::new("/proc"));
+    processes.iter().filter_map(is_orphan).collect()
+}
+
+/// Whether a process is another one's descendant; none if it has ended.
+fn is_below(mut pid: u32, ancestor: u32) -> Option<bool> {
+    while pid > 1 && pid != ancestor {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+        pid = parent.trim().parse().ok()?;
+    }
+    Some(pid == ancestor)
+}
+
 /// Processes that were started on the state directory, that have mounts of it, or that are in a cgroup of one
 /// of its builds.
 fn processes(state: &Path) -> Vec<String> {

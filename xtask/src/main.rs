@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask tidy | test | test-vm | run | bench`.
+//! The project's own chores: `cargo xtask tidy | test | test-vm | run | soak | bench`.
 //!
 //! Everything that a developer or the continuous integration does to this repository goes through
 //! this one door, so that there is one answer to "how is it checked" and no second script that drifts.
@@ -13,6 +13,7 @@ mod bench;
 mod debian;
 mod run;
 mod shell;
+mod soak;
 mod test;
 mod tidy;
 mod vm;
@@ -47,6 +48,8 @@ enum Chore {
     VmGuest(vm::GuestArgs),
     /// Take SQLite through a build, run the result and verify its provenance. Needs root.
     Run(run::Args),
+    /// Let Belljar's processes die for as long as you like, by chance and in pairs. Needs root.
+    Soak(soak::Args),
     /// Measure, with public tools beside Belljar in the same run.
     Bench(bench::Args),
     /// The part of `bench sandbox` that has to run as belljard's user.
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Chore::TestVm(args) => vm::run(&args),
         Chore::VmGuest(args) => vm::serve(&args),
         Chore::Run(args) => run::run(&args),
+        Chore::Soak(args) => soak::run(&args),
         Chore::Bench(args) => bench::run(&args),
         Chore::BenchClient(args) => bench::serve(&args),
         Chore::BenchBlobs(args) => bench::send(&args),

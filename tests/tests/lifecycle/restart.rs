@@ -115,6 +115,37 @@ fn the_store_killed_in_mid_build_costs_an_attempt() {
 }
 
 #[test]
+fn a_store_that_is_away_for_long_costs_nobody_more_than_one_attempt() {
+    let mut instance = Instance::started();
+    let client = instance.client();
+    let slow = client.spec(
+        &[("in", "0")],
+        &["echo begun; sleep 1; cp in out"],
+        &["out"],
+    );
+    let quick = client.spec(&[("in", "1")], &["cp in out"], &["out"]);
+    let first = client.submit("first", &slow).unwrap().id;
+    instance.wait_until_logged("begun");
+    instance.kill_part(Part::Store);
+    let requeued = |build: &belljar_wire::BuildRecord| {
+        build.state == belljar_wire::BuildState::Queued && build.attempt == 1
+    };
+    client.until(&first, requeued);
+    let more: Vec<_> = (0..4)
+        .map(|n| client.submit(&format!("m{n}"), &quick).unwrap().id)
+        .collect();
+    // Longer than three attempts last, with the pauses between them.
+    std::thread::sleep(Duration::from_secs(8));
+    instance.start_part(Part::Store);
+    for build in more.iter().chain([&first]) {
+        let ended = client.until(build, |build| build.outcome.is_some());
+        let succeeded = Some(belljar_core::Outcome::Succeeded);
+        assert_eq!(ended.outcome, succeeded, "{ended:?}");
+        assert!(ended.attempt <= 2, "{ended:?}");
+    }
+}
+
+#[test]
 fn the_signer_away_for_a_while_delays_a_build() {
     let mut instance = Instance::started();
     let project = Project::script(SLOW);

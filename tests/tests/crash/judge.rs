@@ -1,0 +1,197 @@
+//! What must hold once builds have ended, whatever happened meanwhile.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use belljar_attest::verify;
+use belljar_audit::{AuditEvent, Entry};
+use belljar_core::{AttemptId, BuildId, Digest, ObjectId, Outcome};
+use belljar_plan::Receipt;
+use belljar_tests::Part;
+use belljar_wire::{ArtifactKind, BuildRecord};
+use serde_json::Value;
+
+use crate::site::{Order, Site};
+
+/// Namespaces that a spawner without a build has open at most: those it keeps ready, two for each slot, its own.
+const NAMESPACES: usize = 4 + 2 * 64 + 4;
+
+/// Nothing accepted is lost, nothing succeeds or is signed twice, what is told is true, nothing is left.
+pub(crate) fn check(site: &Site, orders: &[Order]) {
+    site.repeat(orders);
+    for order in orders {
+        let record = order.ended.as_ref().unwrap();
+        assert_eq!(record.outcome, Some(Outcome::Succeeded), "{record:?}");
+        let entries = trail(site, &record.id);
+        let signed = follow(&entries, record);
+        artifact(site, record, &order.output);
+        evidence(site, record, signed);
+    }
+    receipts(site);
+    let bundles = names(site, "evidence");
+    let temporary = |names: &[String]| names.iter().any(|name| name.ends_with(".tmp"));
+    assert!(!temporary(&bundles), "{bundles:?}");
+    assert_eq!(site.instance.left_of_builds(), Vec::<String>::new());
+    let open = fs::read_dir(format!("/proc/{}/fd", site.instance.pid_of(Part::Spawner))).unwrap();
+    let links = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    let namespace = |path: &std::path::PathBuf| {
+        let path = path.to_string_lossy();
+        path.contains(":[") && !path.starts_with("socket") && !path.starts_with("pipe")
+    };
+    let namespaces = links.filter(namespace).count();
+    assert!(namespaces <= NAMESPACES, "{namespaces} namespaces are open");
+}
+
+fn trail(site: &Site, build: &BuildId) -> Vec<Entry> {
+    let path = site
+        .instance
+        .state()
+        .join(format!("daemon/audit/{build}.jsonl"));
+    belljar_audit::verify(&fs::read(path).unwrap()).unwrap()
+}
+
+/// Where an entry stands in the life of an attempt, as `belljar_engine::life` has it.
+fn place(event: &AuditEvent) -> Option<(&AttemptId, usize)> {
+    Some(match event {
+        AuditEvent::AttemptStarted { attempt } => (attempt, 0),
+        AuditEvent::Staged { attempt, .. } => (attempt, 1),
+        AuditEvent::Launched { attempt } => (attempt, 2),
+        AuditEvent::Ended { attempt, .. } => (attempt, 3),
+        AuditEvent::Collected { attempt, .. } => (attempt, 4),
+        AuditEvent::AttestationRequested { attempt } => (attempt, 5),
+        AuditEvent::Signed { attempt, .. } => (attempt, 6),
+        AuditEvent::Destroyed { attempt } => (attempt, 7),
+        _ => return None,
+    })
+}
+
+/// The trail is a life that the engine's model allows, of this build, to its end. Gives what was signed.
+fn follow(entries: &[Entry], record: &BuildRecord) -> Digest {
+    let told = || format!("{entries:#?}");
+    assert!(
+        matches!(entries[0].event, AuditEvent::Submitted { .. }),
+        "{}",
+        told()
+    );
+    assert!(
+        matches!(entries[1].event, AuditEvent::Decided { admitted: true, .. }),
+        "{}",
+        told()
+    );
+    let (mut attempt, mut at, mut signed) = (0, 7, BTreeSet::new());
+    let mut succeeded = BTreeSet::new();
+    for entry in &entries[2..entries.len() - 1] {
+        let Some((named, place)) = place(&entry.event) else {
+            let restart = matches!(entry.event, AuditEvent::Recovered { .. });
+            assert!(restart, "{}", told());
+            continue;
+        };
+        if place == 0 {
+            assert_eq!((named.number(), at), (attempt + 1, 7), "{}", told());
+            attempt += 1;
+        } else {
+            // Whatever was being done may have been done, and is told once more, after a restart.
+            assert_eq!(named.number(), attempt, "{}", told());
+            assert!(place >= at, "{}", told());
+        }
+        at = place;
+        match &entry.event {
+            AuditEvent::Signed { bundle, .. } => drop(signed.insert((attempt, *bundle))),
+            AuditEvent::Collected { outcome, .. } if outcome.is_success() => {
+                succeeded.insert(attempt);
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(at, 7, "destroyed before the end: {}", told());
+    let last = &entries.last().unwrap().event;
+    let due = AuditEvent::Finished {
+        outcome: Outcome::Succeeded,
+    };
+    assert_eq!(*last, due);
+    assert_eq!(attempt, record.attempt, "{}", told());
+    assert!(succeeded.contains(&attempt), "{}", told());
+    let signed: Vec<_> = signed.into_iter().collect();
+    let [(of, bundle)] = signed[..] else {
+        panic!("signed once: {}", told());
+    };
+    assert_eq!(of, attempt, "{}", told());
+    bundle
+}
+
+fn artifact(site: &Site, record: &BuildRecord, due: &str) {
+    let [artifact] = record.artifacts.as_slice() else {
+        panic!("{record:?}");
+    };
+    let ArtifactKind::File { object, .. } = &artifact.kind else {
+        panic!("{artifact:?}");
+    };
+    assert_eq!(*object, ObjectId::of(due.as_bytes()));
+    assert_eq!(site.client.read(*object).unwrap(), due.as_bytes());
+}
+
+/// All that was published is there, and there is one statement about this build, which anybody can verify.
+fn evidence(site: &Site, record: &BuildRecord, signed: Digest) {
+    let evidence = &record.evidence;
+    let published = [
+        evidence.spec,
+        evidence.plan,
+        evidence.audit_trail,
+        evidence.receipt,
+        evidence.log,
+        evidence.bundle,
+    ];
+    let content: Vec<_> = published
+        .iter()
+        .map(|object| {
+            let object = object.expect("all of it");
+            let bytes = site.client.read(object).unwrap();
+            assert_eq!(ObjectId::of(&bytes), object);
+            bytes
+        })
+        .collect();
+    assert_eq!(content[4], b"said\n");
+    assert_eq!(Digest::of(&content[5]), signed);
+    let key = fs::read_to_string(site.instance.state().join("evidence/builder.pub")).unwrap();
+    let ArtifactKind::File { object, .. } = &record.artifacts[0].kind else {
+        panic!("{record:?}");
+    };
+    verify(&content[5], &key, &object.digest).unwrap();
+    let prefix = format!("{}-", record.id);
+    let bundles = names(site, "evidence").into_iter();
+    let bundles: Vec<_> = bundles.filter(|name| name.starts_with(&prefix)).collect();
+    assert_eq!(
+        bundles,
+        [format!("{prefix}{}.sigstore.json", record.attempt)]
+    );
+}
+
+/// All receipts are one chain.
+fn receipts(site: &Site) {
+    let directory = site.instance.state().join("receipts");
+    let (mut chain, mut head) = (Vec::new(), Value::Null);
+    for name in names(site, "receipts") {
+        let bytes = fs::read(directory.join(&name)).unwrap();
+        if name == "head.json" {
+            head = serde_json::from_slice(&bytes).unwrap();
+            continue;
+        }
+        let receipt = Receipt::from_canonical(&bytes).unwrap();
+        assert_eq!(name, format!("{}.json", receipt.attempt));
+        assert!(receipt.clean_room.is_clean(), "{receipt:?}");
+        chain.push((receipt.sequence, receipt.previous, Digest::of(&bytes)));
+    }
+    chain.sort();
+    let mut previous = None;
+    for (at, (sequence, before, digest)) in chain.iter().enumerate() {
+        assert_eq!((*sequence, *before), (at as u64 + 1, previous));
+        previous = Some(*digest);
+    }
+    assert_eq!(head["digest"], serde_json::to_value(previous).unwrap());
+}
+
+fn names(site: &Site, directory: &str) -> Vec<String> {
+    let entries = fs::read_dir(site.instance.state().join(directory)).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.collect()
+}

@@ -1,0 +1,24 @@
+//! What is left when processes die at any point of a build's life, or the machine loses its power there.
+//!
+//! * [`points`]: every call of a build's life that lasts or that others see, by name, and what comes of a death at it.
+//! * [`site`]: a Belljar whose processes die there.
+//! * [`judge`]: what must hold afterwards.
+//! * [`sweep`]: one process dies, at every point, once before and once after it.
+//! * [`campaign`]: several die, at points by chance, while several builds are under way.
+//! * [`power`]: the machine loses its power, after every call.
+
+// Helpers of tests may stop at the first surprise too, and say where they are; clippy's exemption is for the tests
+// themselves.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+mod campaign;
+mod judge;
+mod points;
+mod power;
+mod site;
+mod sweep;
