@@ -204,6 +204,22 @@ pub fn lower_limit(resource: Limited, most: u64) -> io::Result<()> {
     Ok(setrlimit(resource, soft, hard)?)
 }
 
+/// Takes a negative nice value, by which the process would come before others, back to 0 (setpriority(2)); one
+/// that is not negative stays. It counts for the calling thread and all that it starts.
+///
+/// # Errors
+/// What setpriority(2) says, or that the kernel tells another value afterwards.
+pub fn not_before_others() -> io::Result<()> {
+    use rustix::process::{getpriority_process, setpriority_process};
+    if getpriority_process(None)? < 0 {
+        setpriority_process(None, 0)?;
+    }
+    match getpriority_process(None)? {
+        0.. => Ok(()),
+        nice => Err(io::Error::other(format!("the nice value is still {nice}"))),
+    }
+}
+
 /// Resource limits that a sandbox lowers (getrlimit(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limited {

@@ -1,6 +1,7 @@
 //! Doors out of the sandbox, one probe each: `hostile/*.c` have what is tried, the table below what must come.
 
-use belljar_tests::Instance;
+use belljar_tests::{Instance, Part, Project};
+use rustix::process::{Pid, getpriority_process, setpriority_process};
 
 use crate::outside::{Outside, verdicts};
 
@@ -249,4 +250,26 @@ fn every_door_is_open_outside_and_shut_inside() {
         "{}\n--- outside\n{control}\n--- inside\n{inside}",
         wrong.join("\n")
     );
+}
+
+/// The case `nice` once more, where there is a better value to be inherited.
+#[test]
+fn a_build_comes_before_nobody_though_its_spawner_does() {
+    let mut instance = Instance::started();
+    let spawner = i32::try_from(instance.pid_of(Part::Spawner)).unwrap();
+    let spawner = Pid::from_raw(spawner);
+    let project = || {
+        let script = "nice; nice -n -1 true 2>&1; sh -c 'nice -n 3 nice'; echo done > out";
+        Project::script(script)
+    };
+    for (given, due) in [(-7, 0), (0, 0), (4, 4)] {
+        setpriority_process(spawner, given).unwrap();
+        assert_eq!(getpriority_process(spawner), Ok(given));
+        let run = instance.run(&project());
+        run.assert_succeeded();
+        let lines: Vec<&str> = run.log.lines().collect();
+        assert_eq!(lines.first(), Some(&due.to_string().as_str()), "{run}");
+        assert!(lines[1].contains("Permission denied"), "{run}");
+        assert_eq!(lines.last(), Some(&(due + 3).to_string().as_str()), "{run}");
+    }
 }

@@ -77,7 +77,8 @@ pub(super) fn lower_limits(_: &mut Init<'_>) -> io::Result<()> {
     ] {
         program::lower_limit(resource, most)?;
     }
-    Ok(())
+    // The limit above keeps the build from a better value than it has, not from the one that it inherits.
+    program::not_before_others()
 }
 
 pub(super) fn enter_user_namespace(init: &mut Init<'_>) -> io::Result<()> {

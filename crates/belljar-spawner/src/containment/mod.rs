@@ -124,7 +124,7 @@ pub const STEPS: &[Step] = &[
     },
     Step {
         name: "limits",
-        why: "no core dumps (a limit of one byte also stops a piped core_pattern), bounded descriptors, locked memory and queues, no real-time priority",
+        why: "no core dumps (a limit of one byte also stops a piped core_pattern), bounded descriptors, locked memory and queues, no real-time priority, no better nice value than others",
         run: Inside(confine::lower_limits),
     },
     Step {

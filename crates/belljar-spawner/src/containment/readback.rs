@@ -16,6 +16,15 @@ pub(super) fn read_back(launched: &mut Launched) -> io::Result<()> {
     let report = report(launched)?;
     let shortfalls = report.shortfalls(&launched.plan);
     launched.enforcement = Some(report);
+    let nice = nice(&fs::read_to_string(format!(
+        "/proc/{}/stat",
+        launched.init.pid
+    ))?)?;
+    if nice < 0 {
+        return Err(io::Error::other(format!(
+            "init's nice value is {nice}; 0 or more is due"
+        )));
+    }
     if !shortfalls.is_empty() {
         let all: Vec<_> = shortfalls.iter().map(ToString::to_string).collect();
         return Err(io::Error::other(all.join("; ")));
@@ -115,6 +124,13 @@ fn mounts(text: &str) -> io::Result<Vec<MountReport>> {
     text.lines().map(mount).collect()
 }
 
+/// The nice value in a `/proc/PID/stat` (proc_pid_stat(5), field 19). The name before it may hold anything.
+fn nice(stat: &str) -> io::Result<i32> {
+    let after = stat.rsplit_once(')').map(|(_, after)| after);
+    let field = after.and_then(|after| after.split_whitespace().nth(16));
+    parse(field.ok_or_else(|| unreadable("stat"))?)
+}
+
 fn field<'a>(status: &'a str, name: &str) -> io::Result<&'a str> {
     let value = status
         .lines()
@@ -159,6 +175,13 @@ mod tests {
         );
         assert_eq!(read[1].target, "/dev/pts");
         assert!(mounts("garbage").is_err());
+    }
+
+    #[test]
+    fn nice_values() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 25 -5 1 0 9 1";
+        assert_eq!(nice(stat).unwrap(), -5);
+        assert!(nice("7 (a) S").is_err() && nice("7").is_err());
     }
 
     #[test]
