@@ -102,8 +102,14 @@ pub const CONCURRENT_SANDBOXES: usize = 64;
 pub const PEER_CONNECTIONS: usize = 256;
 /// Most connections of callers from elsewhere.
 pub const REMOTE_CONNECTIONS: usize = 256;
-/// Most of these that are in their handshake at once, and most that wait to be served.
+/// Most connections of one principal, from elsewhere; and of one user id to belljard's socket.
+pub const CONNECTIONS_PER_PRINCIPAL: usize = 96;
+/// Most of those from elsewhere that are in their handshake at once, and most that wait to be served.
 pub const HANDSHAKES: usize = 64;
+/// Most handshakes at once with one address (IPv6: with one network of 64 bits).
+pub const HANDSHAKES_PER_ADDRESS: usize = 16;
+/// Seconds that a handshake may take, and then the first byte after it.
+pub const HANDSHAKE_SECONDS: u64 = 10;
 /// Most lines in ten seconds that the log of a process tells of what it has refused: to its peers, and to
 /// callers whom no certificate vouches for.
 pub const REFUSALS_LOGGED: u32 = 20;
@@ -113,6 +119,8 @@ pub const HEADER_BYTES: u32 = 16 * 1024;
 pub const KNOWN_DIRECTORIES: usize = 50_000;
 /// Most open `WatchBuild` streams in the daemon.
 pub const WATCHERS: usize = 256;
+/// Most of them that one principal has.
+pub const WATCHERS_PER_PRINCIPAL: usize = 64;
 /// Most events that one slow watcher may lag behind before it is told to reconnect.
 pub const WATCH_LAG: usize = 1024;
 /// Log bytes in one `WatchBuild` message.
@@ -207,6 +215,8 @@ pub const FILTER_BYTES: usize = 2048;
 pub const FILTER_CONDITIONS: usize = 16;
 /// Most builds on one page of a list.
 pub const LIST_PAGE: usize = 1000;
+/// Most builds that are looked at for one page of a list.
+pub const LIST_SCAN: usize = 10_000;
 /// Most builds on one page of a list that carries bundles.
 pub const EVIDENCE_PAGE: usize = 100;
 /// Largest bundle, in bytes, that comes along in an answer rather than by its digest.

@@ -29,7 +29,7 @@ use belljar_wire::v1::build_service_server::BuildServiceServer;
 use belljar_wire::v1::evidence_service_server::EvidenceServiceServer;
 use belljar_wire::v1::input_service_server::InputServiceServer;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
@@ -38,6 +38,7 @@ use crate::config::Config;
 use crate::confinement::Own;
 use crate::listen::listen;
 use crate::peers::{Logs, SignerClient, SpawnerClient, StoreClient, SystemClock, Trails};
+use crate::places::Places;
 use crate::remote::{self, Certificates, Door, Remote, TlsError};
 use crate::services::{
     Blobs, Builds, ByteStreams, EvidenceRecords, Gate, Host, Objects, Processes,
@@ -288,7 +289,7 @@ async fn services(
         signer: peers.signer,
         logs: peers.logs,
         view: View::new(peers.spawner),
-        watchers: Arc::new(Semaphore::new(bounds::WATCHERS)),
+        watchers: Places::new(bounds::WATCHERS, bounds::WATCHERS_PER_PRINCIPAL),
         slots: config.slots,
         defaults: config.defaults,
         builder_ids: config.builder_ids,

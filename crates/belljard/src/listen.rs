@@ -13,10 +13,10 @@ use belljar_policy::Identity;
 use belljar_sys::systemd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::Connected;
 
 use crate::compose::RunError;
+use crate::places::{Place, Places};
 use crate::remote::{Remote, RemoteStream};
 
 /// Listens at `path`, beside `remote`: by the service manager's socket if there is one, else by one in place of what
@@ -37,7 +37,7 @@ pub(crate) fn listen(path: &Path, remote: Option<Remote>) -> Result<Incoming, Ru
     Ok(Incoming {
         listener: listener.map_err(failed)?,
         own,
-        slots: Arc::new(Semaphore::new(bounds::PEER_CONNECTIONS)),
+        places: Places::new(bounds::PEER_CONNECTIONS, bounds::CONNECTIONS_PER_PRINCIPAL),
         remote,
     })
 }
@@ -62,7 +62,8 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 pub(crate) struct Incoming {
     listener: UnixListener,
     own: bool,
-    slots: Arc<Semaphore>,
+    /// By user id; those whom the kernel does not tell are one.
+    places: Places<Option<u32>>,
     remote: Option<Remote>,
 }
 
@@ -80,7 +81,7 @@ pub(crate) enum Accepted {
         /// The connection.
         stream: UnixStream,
         /// Its place.
-        _slot: OwnedSemaphorePermit,
+        _place: Place<Option<u32>>,
     },
     /// From elsewhere.
     Remote(Box<RemoteStream>),
@@ -105,17 +106,17 @@ impl tokio_stream::Stream for Incoming {
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Poll::Pending => return Poll::Pending,
             };
-            match self.slots.clone().try_acquire_owned() {
-                Ok(slot) => {
+            let uid = stream.peer_cred().ok().map(|noted| noted.uid());
+            match self.places.take(uid) {
+                Ok(place) => {
                     return Poll::Ready(Some(Ok(Accepted::Local {
                         stream,
-                        _slot: slot,
+                        _place: place,
                     })));
                 }
-                Err(_) => tracing::warn!(
-                    most = bounds::PEER_CONNECTIONS,
-                    "too many connections; one more was closed"
-                ),
+                Err(full) => {
+                    tracing::warn!(?uid, %full, "too many connections; one more was closed");
+                }
             }
         }
     }

@@ -10,6 +10,7 @@ mod config;
 mod confinement;
 mod listen;
 mod peers;
+mod places;
 mod remote;
 mod services;
 mod tasks;

@@ -1,5 +1,5 @@
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -18,10 +18,11 @@ use tokio_rustls::server::TlsStream;
 
 use super::principal::{Holder, holder};
 use super::{Certificates, Door, Refusal};
+use crate::places::{Full, Place, Places};
 use crate::tasks::{self, Task};
 
 /// How long a handshake may take, and then the first byte after it.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(bounds::HANDSHAKE_SECONDS);
 /// How long to wait when no connection can be taken, for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 /// No connection lives longer, whatever its certificate says.
@@ -44,6 +45,7 @@ pub(crate) struct RemoteStream {
     /// When the certificate expires; none once that is the deadline.
     expires: Option<Instant>,
     _slot: OwnedSemaphorePermit,
+    _place: Place<Identity>,
 }
 
 /// Why a connection was not let in.
@@ -57,6 +59,8 @@ enum Unfit {
     Protocol,
     #[error("{0}")]
     Identity(Invalid),
+    #[error("too many connections of {identity}: {full}")]
+    Full { identity: Identity, full: Full },
 }
 
 /// Listens at the address of `certificates`.
@@ -78,6 +82,11 @@ async fn accept(
     sender: mpsc::Sender<RemoteStream>,
 ) {
     let slots = Arc::new(Semaphore::new(bounds::REMOTE_CONNECTIONS));
+    let greeting = Places::new(bounds::HANDSHAKES, bounds::HANDSHAKES_PER_ADDRESS);
+    let guests = Places::new(
+        bounds::REMOTE_CONNECTIONS,
+        bounds::CONNECTIONS_PER_PRINCIPAL,
+    );
     let mut handshakes = JoinSet::new();
     loop {
         let (stream, address) = match listener.accept().await {
@@ -89,24 +98,43 @@ async fn accept(
             }
         };
         while handshakes.try_join_next().is_some() {}
-        let slot = match slots.clone().try_acquire_owned() {
-            Ok(slot) if handshakes.len() < bounds::HANDSHAKES => slot,
-            _ => {
-                door.refused(Refusal::Busy, &address, &"too many connections");
+        let place = match greeting.take(neighbourhood(address.ip())) {
+            Ok(place) => place,
+            Err(full) => {
+                let what = format!("too many handshakes: {full}");
+                door.refused(Refusal::Busy, &address, &what);
                 continue;
             }
         };
+        let Ok(slot) = slots.clone().try_acquire_owned() else {
+            door.refused(Refusal::Busy, &address, &"too many connections");
+            continue;
+        };
         let (config, door, sender) = (certificates.config(), door.clone(), sender.clone());
+        let guests = guests.clone();
         handshakes.spawn(async move {
-            match admit(stream, address, config, slot).await {
+            let _place = place;
+            match admit(stream, address, config, (slot, guests)).await {
                 // The daemon is about to end if nobody takes it.
                 Ok(connection) => drop(sender.send(connection).await),
                 Err(unfit @ Unfit::Identity(_)) => {
                     door.refused(Refusal::Identity, &address, &unfit)
                 }
+                Err(unfit @ Unfit::Full { .. }) => door.refused(Refusal::Busy, &address, &unfit),
                 Err(unfit) => door.refused(Refusal::Handshake, &address, &unfit),
             }
         });
+    }
+}
+
+/// Whose address it is, as far as places go: who has an IPv6 address usually has a network of 64 bits.
+fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let network = u128::from(address) & !u128::from(u64::MAX);
+            Ipv6Addr::from(network).into()
+        }
+        four @ IpAddr::V4(_) => four,
     }
 }
 
@@ -114,7 +142,7 @@ async fn admit(
     stream: TcpStream,
     address: SocketAddr,
     config: Arc<ServerConfig>,
-    slot: OwnedSemaphorePermit,
+    (slot, guests): (OwnedSemaphorePermit, Places<Identity>),
 ) -> Result<RemoteStream, Unfit> {
     stream.set_nodelay(true).map_err(Unfit::Tls)?;
     let stream = timeout(PATIENCE, TlsAcceptor::from(config).accept(stream)).await;
@@ -127,6 +155,11 @@ async fn admit(
     let certificate = certificate
         .ok_or_else(|| Unfit::Identity(Invalid::new("there is no client certificate")))?;
     let Holder { identity, expires } = holder(certificate).map_err(Unfit::Identity)?;
+    let place = guests.take(identity.clone());
+    let place = place.map_err(|full| Unfit::Full {
+        identity: identity.clone(),
+        full,
+    })?;
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -139,6 +172,7 @@ async fn admit(
         deadline: Box::pin(sleep(PATIENCE)),
         expires: Some(Instant::now() + life),
         _slot: slot,
+        _place: place,
     })
 }
 
@@ -202,5 +236,19 @@ impl AsyncWrite for RemoteStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_share_their_places() {
+        let of = |text: &str| neighbourhood(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:0:0:2"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }
 }

@@ -10,13 +10,13 @@ use belljar_wire::{
     Door, Layer, LayerVerdict, Problem, Reason, ServerInfo, parse_build_name, parse_project_name,
     v1, with_defaults,
 };
-use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 use v1::build_service_server::BuildService;
 
 use super::watch::{self, Seen};
 use super::{Caller, Host, Processes, Trees, Vault, View, internal, list, readlog};
 use crate::peers::{Logs, SignerClient, SystemClock};
+use crate::places::Places;
 use crate::remote::Certificates;
 use crate::tasks::{self, Feed};
 
@@ -31,7 +31,7 @@ pub(crate) struct Builds {
     pub(crate) signer: Arc<SignerClient>,
     pub(crate) logs: Logs,
     pub(crate) view: View,
-    pub(crate) watchers: Arc<Semaphore>,
+    pub(crate) watchers: Places<Identity>,
     pub(crate) slots: usize,
     pub(crate) defaults: Limits,
     pub(crate) builder_ids: Vec<String>,
@@ -133,13 +133,11 @@ impl BuildService for Builds {
         let request = request.into_inner();
         let seen = seen(&request).map_err(Problem::invalid)?;
         let record = self.record(&caller, Right::Read, &request.name).await?;
-        let Ok(watcher) = self.watchers.clone().try_acquire_owned() else {
-            let text = format!(
-                "{} streams watch already; try again or poll GetBuild",
-                bounds::WATCHERS
-            );
-            return Err(Problem::exhausted(text, Some(std::time::Duration::from_secs(1))).into());
-        };
+        let watcher = self.watchers.take(caller.identity().clone());
+        let watcher = watcher.map_err(|full| {
+            let text = format!("too many streams watch: {full}; try again or poll GetBuild");
+            Problem::exhausted(text, Some(std::time::Duration::from_secs(1)))
+        })?;
         let follow: Option<Follow> = self
             .engine
             .follow(&record.build.id)

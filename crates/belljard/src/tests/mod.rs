@@ -1,6 +1,7 @@
 //! The whole daemon over faked peers: real sockets, real messages, real gRPC.
 
 mod blobs;
+mod crowds;
 mod fakes;
 mod projects;
 mod remote;

@@ -1,6 +1,6 @@
 //! Certificates, and a client that has one.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     SanType, date_time_ymd,
 };
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -147,6 +147,17 @@ impl Served {
         pair: Option<&Pair>,
         protocols: &[&[u8]],
     ) -> Result<Channel, tonic::transport::Error> {
+        self.connect_from(pair, protocols, Ipv4Addr::LOCALHOST)
+            .await
+    }
+
+    /// From this address of the loopback device.
+    pub(super) async fn connect_from(
+        &self,
+        pair: Option<&Pair>,
+        protocols: &[&[u8]],
+        from: Ipv4Addr,
+    ) -> Result<Channel, tonic::transport::Error> {
         let (connector, address) = (
             TlsConnector::from(self.config(pair, protocols)),
             self.address,
@@ -154,7 +165,9 @@ impl Served {
         let connect = tower::service_fn(move |_| {
             let connector = connector.clone();
             async move {
-                let stream = TcpStream::connect(address).await?;
+                let socket = TcpSocket::new_v4()?;
+                socket.bind((from, 0).into())?;
+                let stream = socket.connect(address).await?;
                 let host = ServerName::try_from("localhost").unwrap();
                 connector.connect(host, stream).await.map(TokioIo::new)
             }
