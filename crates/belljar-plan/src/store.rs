@@ -73,7 +73,8 @@ pub enum Request {
         /// Of what.
         object: ObjectId,
     },
-    /// Make a tree out of objects that are in the store. Answered, at the latest after
+    /// Make a tree out of objects that are in the store. Before the store looks for any of them it asks by
+    /// `DerivationWants`, and is told [`Consent`]. Answered, at the latest after
     /// [`bounds::DERIVATION_SECONDS`](belljar_core::bounds::DERIVATION_SECONDS), by `Derived` when tree and
     /// record are durable, by `DerivationRefused`, or by `Failed`.
     Derive {
@@ -147,6 +148,11 @@ pub enum Answer {
         /// Whether content is now expected, from there on. It is not when another offset was asked for.
         open: bool,
     },
+    /// To `Derive`, as often as it takes: may this object be read for it? The store goes on by [`Consent`].
+    DerivationWants {
+        /// Which.
+        object: ObjectId,
+    },
     /// To `Derive`: durable.
     Derived {
         /// The root `Directory`.
@@ -165,7 +171,7 @@ pub enum Answer {
         /// The sentence.
         why: String,
     },
-    /// To `Derive`: an object that the recipe needs is not in the store.
+    /// To `Derive`: an object that the recipe needs is not in the store, or was withheld.
     DerivationLacks {
         /// Which.
         object: ObjectId,
@@ -265,6 +271,17 @@ impl Answer {
             _ => None,
         }
     }
+}
+
+/// What the store is told to [`Answer::DerivationWants`]: archives and images name what they are made of by
+/// digest, and whoever has heard of a digest can name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Consent {
+    /// Whoever wants the tree has the object.
+    Given {},
+    /// Not so. The object is not even looked for: what comes of the derivation says nothing about it.
+    Withheld {},
 }
 
 /// One of many blobs that was not kept.

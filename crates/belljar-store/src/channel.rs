@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use belljar_core::{Invalid, bounds};
 use belljar_plan::frame::{self, Frame};
-use belljar_plan::store::{Answer, Collected, Request};
+use belljar_plan::store::{Answer, Collected, Consent, Request};
 use belljar_sys::seqpacket::Connection;
 
 use crate::failed::Failed;
@@ -116,6 +116,17 @@ impl Channel {
             Some((Frame::Data(piece), _)) => Ok(piece),
             Some((Frame::Control(_), _)) => Err(Broken::Refused(Failed::refused(
                 "a request came before the content was complete",
+            ))),
+        }
+    }
+
+    /// What the other end says to [`Answer::DerivationWants`].
+    pub(crate) fn consent(&mut self) -> Result<Consent, Broken> {
+        match self.receive(Wait::Patiently)? {
+            None => Err(Broken::Closed),
+            Some((Frame::Control(rest), None)) => Ok(frame::decode(rest)?),
+            Some(_) => Err(Broken::Refused(Failed::refused(
+                "something else came where consent was due",
             ))),
         }
     }

@@ -9,6 +9,7 @@
 //! SIGTERM ends it at once, by its default disposition: whatever has a name is durable, and what was
 //! being written has none.
 
+mod asking;
 mod channel;
 mod collect;
 mod config;

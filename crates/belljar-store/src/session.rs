@@ -8,6 +8,7 @@ use belljar_core::{AttemptId, Derivation, Limits, ObjectId, Outputs};
 use belljar_plan::ConfinedStep;
 use belljar_plan::store::{Answer, Failure, Request, StagedTree};
 
+use crate::asking::Asking;
 use crate::channel::{Broken, Channel};
 use crate::collect::{self, collect};
 use crate::config::Role;
@@ -200,8 +201,10 @@ impl Session {
             }),
             Request::Derive { recipe } => {
                 let source = &*self.store.source;
-                let answer = self.store.derivations.answer(source, sink, recipe);
-                self.channel.answer(&answer)
+                let mut asking = Asking::new(&mut self.channel);
+                let wants = &mut |object| asking.may(object);
+                let answer = self.store.derivations.answer(source, sink, recipe, wants);
+                asking.end(&answer)
             }
             _ => Err(Broken::Refused(Failed::refused("no client asks that"))),
         }

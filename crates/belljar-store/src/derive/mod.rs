@@ -34,7 +34,7 @@ use spool::Spool;
 pub(crate) use nursery::Unpacker;
 pub(crate) use nursery::{Nursery, Unpackers};
 pub(crate) use records::Records;
-use stopped::Stopped;
+use stopped::{Stopped, ended_early, foreign, not_read};
 #[cfg(test)]
 pub(crate) use unpacker::work;
 
@@ -84,6 +84,7 @@ impl Derivations {
         source: &dyn BlobSource,
         sink: &dyn BlobSink,
         recipe: Recipe,
+        may: &mut May<'_>,
     ) -> Result<(ObjectId, Derivation), Stopped> {
         let _place = self.place()?;
         let unpacker = self
@@ -92,6 +93,7 @@ impl Derivations {
             .map_err(|e| Failed::internal("starting an unpacker", &e))?;
         let mut work = Work {
             source,
+            may,
             connection: &unpacker.connection,
             deadline: Instant::now() + Duration::from_secs(bounds::DERIVATION_SECONDS),
             assembly: Assembly::default(),
@@ -118,14 +120,15 @@ impl Derivations {
         work.keep(sink, &self.records, recipe)
     }
 
-    /// Makes a tree, and tells what came of it.
+    /// Makes a tree out of what `may` gives, and tells what came of it.
     pub(crate) fn answer(
         &self,
         source: &dyn BlobSource,
         sink: &dyn BlobSink,
         recipe: Recipe,
+        may: &mut May<'_>,
     ) -> Answer {
-        match self.derive(source, sink, recipe) {
+        match self.derive(source, sink, recipe, may) {
             Ok((derivation, record)) => {
                 tracing::info!(tree = %record.tree, record = %derivation, entries = record.entries, bytes = record.bytes, "a tree was made");
                 Answer::Derived {
@@ -150,13 +153,13 @@ impl Derivations {
     }
 }
 
-fn not_read() -> Failed {
-    Failed::refused("an unpacker did not read all of an object")
-}
+/// Whether an object may be read for a derivation.
+type May<'a> = dyn FnMut(ObjectId) -> Result<bool, Failed> + 'a;
 
 /// One derivation.
 struct Work<'a> {
     source: &'a dyn BlobSource,
+    may: &'a mut May<'a>,
     connection: &'a Connection,
     deadline: Instant,
     assembly: Assembly,
@@ -238,7 +241,8 @@ impl Work<'_> {
         {
             return Err(not_read().into());
         }
-        if !self.source.contains(object).map_err(Failed::from)? {
+        // In this order: what may not be read is not looked for.
+        if !(self.may)(object)? || !self.source.contains(object).map_err(Failed::from)? {
             self.tell(&Told::Missing {}, None)?;
             return Err(Stopped::Lacks(object));
         }
@@ -380,16 +384,4 @@ impl Work<'_> {
             .map_err(|e| Failed::internal("marking a record", &e))?;
         Ok((object, record))
     }
-}
-
-/// An unpacker that does not keep to the order of messages was taken over, or is not well.
-fn foreign(invalid: Invalid) -> Stopped {
-    Stopped::Failed(Failed::refused(format!(
-        "an unpacker said what it may not: {invalid}"
-    )))
-}
-
-fn ended_early() -> Failed {
-    let why = "the unpacker ended early: it was killed, or needed too much memory or time";
-    Failed::internal("unpacking", &io::Error::other(why))
 }

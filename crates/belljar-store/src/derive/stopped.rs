@@ -1,4 +1,6 @@
-use belljar_core::ObjectId;
+use std::io;
+
+use belljar_core::{Invalid, ObjectId};
 use belljar_plan::store::Answer;
 
 use crate::failed::{Failed, printable};
@@ -33,4 +35,22 @@ impl From<Stopped> for Answer {
             Stopped::Failed(failed) => failed.into(),
         }
     }
+}
+
+/// An object that was given was not read to its end.
+pub(super) fn not_read() -> Failed {
+    Failed::refused("an unpacker did not read all of an object")
+}
+
+/// An unpacker that does not keep to the order of messages was taken over, or is not well.
+pub(super) fn foreign(invalid: Invalid) -> Stopped {
+    Stopped::Failed(Failed::refused(format!(
+        "an unpacker said what it may not: {invalid}"
+    )))
+}
+
+/// The unpacker is gone in the middle of something.
+pub(super) fn ended_early() -> Failed {
+    let why = "the unpacker ended early: it was killed, or needed too much memory or time";
+    Failed::internal("unpacking", &io::Error::other(why))
 }

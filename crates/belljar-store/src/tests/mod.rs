@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use belljar_cas::{BlobSource, DERIVATIONS, IMAGES, LOGS, Memory, TMP};
 use belljar_core::{AttemptId, ObjectId, Outputs, RelPath, bounds};
 use belljar_plan::frame::{self, Frame};
-use belljar_plan::store::{Answer, Collected, Failure, Request, StagedTree};
+use belljar_plan::store::{Answer, Collected, Consent, Failure, Request, StagedTree};
 use belljar_sys::seqpacket::Connection;
 use belljar_tree::{Leaf, build};
 use serde::Serialize;
@@ -181,8 +181,17 @@ impl Peer {
         self.answer_or_end().unwrap()
     }
 
-    /// The next answer; none when the session has ended.
+    /// The next answer; none when the session has ended. What is wanted for a tree is given.
     fn answer_or_end(&mut self) -> Option<Answer> {
+        loop {
+            match self.hear()? {
+                Answer::DerivationWants { .. } => self.send(&control(&Consent::Given {})),
+                answer => return Some(answer),
+            }
+        }
+    }
+
+    fn hear(&mut self) -> Option<Answer> {
         let mut buffer = vec![0; bounds::FRAME_BYTES];
         let received = self.connection.receive(&mut buffer).unwrap()?;
         match frame::parse(&buffer[..received.length]).unwrap() {

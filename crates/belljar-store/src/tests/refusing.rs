@@ -446,6 +446,61 @@ fn a_missing_layer_is_named() {
 }
 
 #[test]
+fn what_is_withheld_is_as_what_is_not_there() {
+    let rig = Rig::new();
+    let layer = |name: &str| Tar::new().file(name, b"x").end();
+    let image = Image::new(&rig, &[layer("a"), layer("b")]);
+    let index = image.index(&rig);
+    let noise = rig.memory.put(b"no document at all");
+    let wants = |recipe: &Recipe, withheld: Option<ObjectId>| {
+        let mut peer = rig.connect(Role::Client);
+        let recipe = recipe.clone();
+        peer.ask(&Request::Derive { recipe });
+        let mut wanted = Vec::new();
+        loop {
+            match peer.hear().unwrap() {
+                Answer::DerivationWants { object } => {
+                    wanted.push(object);
+                    let consent = match withheld == Some(object) {
+                        true => Consent::Withheld {},
+                        false => Consent::Given {},
+                    };
+                    peer.send(&control(&consent));
+                }
+                answer => {
+                    peer.close();
+                    return (wanted, answer);
+                }
+            }
+        }
+    };
+    // Index, manifest, configuration, and each layer: nothing is read that was not asked for.
+    let recipe = oci(index);
+    let (wanted, answer) = wants(&recipe, None);
+    assert!(matches!(answer, Answer::Derived { .. }), "{answer:?}");
+    assert_eq!(wanted.len(), 5);
+    for (at, object) in (1..).zip(&wanted) {
+        let (asked, answer) = wants(&recipe, Some(*object));
+        let object = *object;
+        assert_eq!(answer, Answer::DerivationLacks { object });
+        assert_eq!(asked, wanted[..at], "nothing is asked for after it");
+    }
+    // What is no document says so only to who has it.
+    let recipe = oci(noise);
+    let (_, answer) = wants(&recipe, None);
+    assert!(matches!(answer, Answer::DerivationRefused { .. }));
+    let (_, answer) = wants(&recipe, Some(noise));
+    assert_eq!(answer, Answer::DerivationLacks { object: noise });
+    // Who does not answer gets nothing, and the connection ends.
+    let mut peer = rig.connect(Role::Client);
+    peer.ask(&Request::Derive { recipe: oci(index) });
+    assert!(matches!(peer.hear(), Some(Answer::DerivationWants { .. })));
+    peer.ask(&Request::Put { object: noise });
+    assert_eq!(peer.failure(), Failure::Refused);
+    peer.assert_ended();
+}
+
+#[test]
 fn a_damaged_object_is_the_stores_trouble_and_not_the_archives() {
     let rig = Rig::new();
     let good = Tar::new().file("a", &[7; 100_000]).end();

@@ -9,7 +9,7 @@ mod store;
 pub(crate) use files::{LogFile, Logs, Trails};
 pub(crate) use signer::SignerClient;
 pub(crate) use spawner::SpawnerClient;
-pub(crate) use store::{Put, PutError, StoreClient};
+pub(crate) use store::{Derivation, Put, PutError, StoreClient};
 
 use std::time::SystemTime;
 

@@ -6,9 +6,9 @@ use belljar_core::{AttemptId, Digest, ObjectId, Recipe, bounds};
 use belljar_engine::ports::{Store, Trouble};
 use belljar_plan::ConfinedStep;
 use belljar_plan::frame;
-use belljar_plan::store::{Answer, Failure, RefusedBlob, Request};
+use belljar_plan::store::{Answer, Consent, Failure, RefusedBlob, Request};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Logs;
 use super::channel::{Buffer, Channel, ChannelError};
@@ -48,6 +48,22 @@ pub(super) struct Talk {
 pub(crate) struct Put {
     talk: Talk,
     left: u64,
+}
+
+/// A tree that the store makes. Dropped before its end it stops at the next object that it wants.
+#[derive(Debug)]
+pub(crate) struct Deriving {
+    talk: Talk,
+    deadline: Instant,
+}
+
+/// How far the store is with a tree.
+#[derive(Debug)]
+pub(crate) enum Derivation {
+    /// It wants to know whether whoever asked for the tree has this object.
+    Wants(ObjectId, Deriving),
+    /// It is at the end.
+    Done(Answer),
 }
 
 /// Why content is not in the store.
@@ -155,15 +171,11 @@ impl StoreClient {
     }
 
     /// Has the store make a tree.
-    pub(crate) async fn derive(&self, recipe: Recipe) -> Result<Answer, PutError> {
+    pub(crate) async fn derive(&self, recipe: Recipe) -> Result<Deriving, PutError> {
         let request = Request::Derive { recipe };
         let talk = self.ask(&self.derivations, &request).await?;
-        let answer = timeout(DERIVATION, talk.hear()).await;
-        let answer = answer.map_err(|_| {
-            PutError::Unreachable("it did not answer in time about a tree".to_owned())
-        })??;
-        talk.end();
-        Ok(answer)
+        let deadline = Instant::now() + DERIVATION;
+        Ok(Deriving { talk, deadline })
     }
 
     /// Gives content that is in memory to the store.
@@ -254,6 +266,28 @@ impl Talk {
     /// Leaves the connection to the next conversation.
     fn end(self) {
         lock(&self.idle).push(self.channel);
+    }
+}
+
+impl Deriving {
+    /// Waits for the next thing that the store says.
+    pub(crate) async fn hear(self) -> Result<Derivation, PutError> {
+        let answer = timeout_at(self.deadline, self.talk.hear()).await;
+        let answer = answer.map_err(|_| {
+            PutError::Unreachable("it did not answer in time about a tree".to_owned())
+        })??;
+        Ok(match answer {
+            Answer::DerivationWants { object } => Derivation::Wants(object, self),
+            answer => {
+                self.talk.end();
+                Derivation::Done(answer)
+            }
+        })
+    }
+
+    /// Says whether what it wants may be read.
+    pub(crate) async fn tell(&self, consent: Consent) -> Result<(), PutError> {
+        Ok(self.talk.channel.tell(&consent).await?)
     }
 }
 

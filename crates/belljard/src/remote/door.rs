@@ -21,6 +21,8 @@ pub(crate) enum Refusal {
     Right,
     /// What belongs to a project that the caller is no member of.
     OtherProject,
+    /// A blob that is there, but not for the caller's project.
+    Blob,
 }
 
 /// Counts who is turned away, and says so in the daemon's log. Cheap to clone.
@@ -35,13 +37,14 @@ struct Inner {
 }
 
 impl Refusal {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Handshake,
         Self::Identity,
         Self::Busy,
         Self::Stranger,
         Self::Right,
         Self::OtherProject,
+        Self::Blob,
     ];
 
     fn word(self) -> &'static str {
@@ -52,6 +55,7 @@ impl Refusal {
             Self::Stranger => "STRANGER",
             Self::Right => "RIGHT",
             Self::OtherProject => "OTHER_PROJECT",
+            Self::Blob => "BLOB",
         }
     }
 
@@ -112,7 +116,7 @@ mod tests {
             (0..=at).for_each(|_| door.refused(why, &"somebody", &"something"));
         }
         let counts: Vec<u64> = door.refusals().iter().map(|one| one.count).collect();
-        assert_eq!(counts, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(counts, [1, 2, 3, 4, 5, 6, 7]);
         let (door, start) = (Door::default(), Instant::now());
         let spoken = (0..1000).filter(|_| door.speak(start).is_some()).count();
         assert_eq!(spoken, bounds::REFUSALS_LOGGED as usize);

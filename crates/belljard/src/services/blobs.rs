@@ -31,8 +31,9 @@ impl Blobs {
         rights: &[Right],
     ) -> Result<Shelf, Status> {
         let named = instance(about.0, about.1).map_err(Problem::invalid)?;
-        let project = Caller::of(request)?.project("instance_name", named, rights)?;
-        Ok(self.0.of(project))
+        let caller = Caller::of(request)?;
+        let project = caller.project("instance_name", named, rights)?;
+        Ok(self.0.of(&caller, project))
     }
 }
 

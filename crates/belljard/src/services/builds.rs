@@ -67,7 +67,7 @@ impl BuildService for Builds {
         if !lacks.is_empty() {
             return Err(Problem::host_lacks(lacks).into());
         }
-        let share = self.vault.of(project);
+        let share = self.vault.of(&caller, project);
         self.trees.check(&share, admitted.spec()).await?;
         let now = SystemClock.now();
         let record = match self.engine.submit(admitted, request_id.clone(), now).await {

@@ -41,7 +41,7 @@ impl ByteStream for ByteStreams {
         let request = request.into_inner();
         let (named, name) = of_instance(&request.resource_name).map_err(Problem::invalid)?;
         let project = caller.project("resource_name", named, &[Right::Read])?;
-        let shelf = self.0.of(project);
+        let shelf = self.0.of(&caller, project);
         let download = to_read(name).map_err(Problem::invalid)?;
         let object = download.object;
         let (skip, take) = part(&request, object, download.form)?;

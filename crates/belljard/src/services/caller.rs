@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use belljar_core::{Invalid, ProjectId};
+use belljar_core::{Invalid, ObjectId, ProjectId};
 use belljar_engine::queue::{Condition, Record};
 use belljar_policy::{Grants, Identity, Right};
 use belljar_wire::{Membership, Problem, project_name};
@@ -120,6 +120,12 @@ impl Caller {
         let projects = self.grants.projects().filter(may_read).cloned().collect();
         asked.push(Condition::OfProjects(projects));
         asked
+    }
+
+    /// Notes that the caller named an object that the store has, but not this project.
+    pub(super) fn withheld(&self, project: &ProjectId, object: ObjectId) {
+        let what = format!("{object}, which {} does not have", project_name(project));
+        self.door.refused(Refusal::Blob, &self.identity, &what);
     }
 
     fn check(&self, project: &ProjectId, rights: &[Right]) -> Result<(), Problem> {

@@ -1,10 +1,9 @@
-use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use belljar_cas::VerifyingRead;
-use belljar_core::{Derivation, Input, ObjectId, Recipe, bounds};
-use belljar_plan::store::{Answer, Failure};
+use belljar_cas::ReadError;
+use belljar_core::{Input, ObjectId, Recipe, bounds};
+use belljar_plan::store::{Answer, Consent, Failure};
 use belljar_policy::Right;
 use belljar_wire::{DerivedTree, Problem, Reason, v1};
 use tokio::sync::Semaphore;
@@ -15,7 +14,7 @@ use v1::input_service_server::InputService;
 use super::builds::named;
 use super::vault::Share;
 use super::{Caller, Vault, internal, refused};
-use crate::peers::{PutError, StoreClient};
+use crate::peers::{Derivation, PutError, StoreClient};
 
 /// When somebody who was turned away because of others should come again.
 const LATER: Duration = Duration::from_secs(10);
@@ -46,15 +45,14 @@ impl InputService for TreeMaker {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let project = caller.project("project", named(&request.project)?, &[Right::Submit])?;
-        let share = self.vault.of(project);
+        let share = self.vault.of(&caller, project);
         let recipe = Recipe::try_from(request).map_err(Problem::invalid)?;
         // What the recipe names is looked at before, what that leads to after.
         own(&share, named_by(&recipe)).await?;
         let Ok(_place) = self.places.try_acquire() else {
             return Err(busy());
         };
-        let answer = self.store.derive(recipe).await.map_err(|e| refused(&e))?;
-        match answer {
+        match self.derive(&share, recipe).await? {
             Answer::Derived {
                 tree,
                 derivation,
@@ -62,7 +60,8 @@ impl InputService for TreeMaker {
                 bytes,
                 dropped,
             } => {
-                keep(&share, tree, derivation).await?;
+                // It was made of nothing but what the project has.
+                share.take_tree(tree, derivation).await?;
                 let (identity, project) = (caller.identity(), share.project());
                 tracing::info!(%identity, %project, %tree, %derivation, "a tree was made");
                 let derived = DerivedTree {
@@ -100,19 +99,27 @@ fn not_made(answer: Answer) -> Status {
     }
 }
 
-/// Gives the project what was made, if all that was read for it belongs to the project: an image index may
-/// name any digest that somebody has heard of.
-async fn keep(share: &Share, tree: ObjectId, derivation: ObjectId) -> Result<(), Status> {
-    let reading = spawn_blocking({
-        let share = share.clone();
-        move || read(&share, derivation)
-    });
-    let made = reading.await.map_err(|e| internal(READING, &e))??;
-    own(share, made.from.into_iter().collect()).await?;
-    share.take_tree(tree, derivation).await
+impl TreeMaker {
+    /// Has the store make a tree out of what the project has: an image index may name any digest that somebody
+    /// has heard of, so each object is looked at before the store does.
+    async fn derive(&self, share: &Share, recipe: Recipe) -> Result<Answer, Status> {
+        let mut deriving = self.store.derive(recipe).await.map_err(|e| refused(&e))?;
+        loop {
+            match deriving.hear().await.map_err(|e| refused(&e))? {
+                Derivation::Done(answer) => return Ok(answer),
+                Derivation::Wants(object, more) => {
+                    let lacking = lacking(share, vec![object]).await?;
+                    let consent = match lacking {
+                        None => Consent::Given {},
+                        Some(_) => Consent::Withheld {},
+                    };
+                    more.tell(consent).await.map_err(|e| refused(&e))?;
+                    deriving = more;
+                }
+            }
+        }
+    }
 }
-
-const READING: &str = "the record of a derivation could not be read";
 
 fn named_by(recipe: &Recipe) -> Vec<ObjectId> {
     match recipe {
@@ -126,27 +133,25 @@ fn named_by(recipe: &Recipe) -> Vec<ObjectId> {
 
 /// Whether all of these belong to the project: else they are not there for it.
 async fn own(share: &Share, objects: Vec<ObjectId>) -> Result<(), Status> {
-    let looking = spawn_blocking({
-        let (share, objects) = (share.clone(), objects.clone());
-        move || share.has(&objects)
-    });
-    let looked = looking.await.map_err(|e| internal(READING, &e))?;
-    let owned =
-        looked.map_err(|e| internal("the objects of a recipe could not be looked at", &e))?;
-    match objects.into_iter().zip(owned).find(|(_, owned)| !owned) {
-        Some((object, _)) => Err(Problem::input_missing("recipe", object).into()),
+    match lacking(share, objects).await? {
+        Some(object) => Err(Problem::input_missing("recipe", object).into()),
         None => Ok(()),
     }
 }
 
-fn read(share: &Share, record: ObjectId) -> Result<Derivation, Status> {
-    let mut bytes = Vec::new();
-    let source = share.record(record).map_err(|e| internal(READING, &e))?;
-    VerifyingRead::new(source, record)
-        .take(bounds::DERIVATION_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|e| internal(READING, &e))?;
-    Derivation::from_canonical(&bytes).map_err(|e| internal(READING, &e))
+/// The first of these that does not belong to the project, or is not there.
+async fn lacking(share: &Share, objects: Vec<ObjectId>) -> Result<Option<ObjectId>, Status> {
+    let what = "the objects of a recipe could not be looked at";
+    let share = share.clone();
+    let looking = spawn_blocking(move || {
+        let owned = share.has(&objects)?;
+        let lacking = objects.into_iter().zip(owned).find(|(_, owned)| !owned);
+        let lacking = lacking.map(|(object, _)| object);
+        lacking.inspect(|object| share.note(*object));
+        Ok(lacking)
+    });
+    let looked = looking.await.map_err(|e| internal(what, &e))?;
+    looked.map_err(|e: ReadError| internal(what, &e))
 }
 
 fn busy() -> Status {

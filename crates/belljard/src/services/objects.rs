@@ -9,8 +9,8 @@ use tokio::task::spawn_blocking;
 use tonic::Status;
 
 use super::blobs::unreadable;
-use super::internal;
 use super::vault::{Share, Vault};
+use super::{Caller, internal};
 use crate::peers::StoreClient;
 
 /// Objects, as callers find and give them. Cheap to clone; all clones share their bounds.
@@ -43,10 +43,10 @@ impl Objects {
         }
     }
 
-    /// What belongs to this project.
-    pub(super) fn of(&self, project: ProjectId) -> Shelf {
+    /// What belongs to this project, for a caller who may ask about it.
+    pub(super) fn of(&self, caller: &Caller, project: ProjectId) -> Shelf {
         Shelf {
-            share: self.vault.of(project),
+            share: self.vault.of(caller, project),
             objects: self.clone(),
         }
     }

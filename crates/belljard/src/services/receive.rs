@@ -69,7 +69,7 @@ pub(super) async fn receive(
 fn named(objects: &Objects, caller: &Caller, name: &str) -> Result<(Shelf, Upload), Problem> {
     let (project, rest) = of_instance(name)?;
     let project = caller.project("resource_name", project, &[Right::Submit])?;
-    Ok((objects.of(project), to_write(rest)?))
+    Ok((objects.of(caller, project), to_write(rest)?))
 }
 
 /// A length as the protocol has it.

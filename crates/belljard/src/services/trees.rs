@@ -165,7 +165,10 @@ fn named(spec: &BuildSpec) -> Vec<Named> {
 fn all_owned(share: &Share, objects: &[ObjectId]) -> Result<(), Unfit> {
     let owned = share.owns(objects)?;
     match objects.iter().zip(owned).find(|(_, owned)| !owned) {
-        Some((object, _)) => Err(Unfit::Missing(*object)),
+        Some((object, _)) => {
+            share.note(*object);
+            Err(Unfit::Missing(*object))
+        }
         None => Ok(()),
     }
 }

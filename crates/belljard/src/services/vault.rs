@@ -1,12 +1,13 @@
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use belljar_cas::{BlobSource, ReadError};
 use belljar_core::{Digest, ObjectId, ProjectId};
 use belljar_engine::ownership::{Ownership, OwnershipError};
 use tonic::Status;
 
-use super::internal;
+use super::{Caller, internal};
 
 /// The store's objects, each to be had by its own projects only. Cheap to clone.
 #[derive(Clone)]
@@ -15,11 +16,14 @@ pub(crate) struct Vault {
     ownership: Ownership,
 }
 
-/// The objects of one project: as a source of objects it has no others.
+/// The objects of one project, for one call: as a source of objects it has no others.
 #[derive(Clone)]
 pub(crate) struct Share {
     vault: Vault,
     project: ProjectId,
+    caller: Caller,
+    /// Whether it was noted that the call is about what others have.
+    noted: Arc<AtomicBool>,
 }
 
 impl Vault {
@@ -27,11 +31,13 @@ impl Vault {
         Self { source, ownership }
     }
 
-    /// What belongs to this project.
-    pub(super) fn of(&self, project: ProjectId) -> Share {
+    /// What belongs to this project, for a caller who may ask about it.
+    pub(super) fn of(&self, caller: &Caller, project: ProjectId) -> Share {
         Share {
             vault: self.clone(),
             project,
+            caller: caller.clone(),
+            noted: Arc::default(),
         }
     }
 }
@@ -69,9 +75,16 @@ impl Share {
         owned.map_err(|error| unknown(Some(root), error))
     }
 
-    /// A record of the store's own, of which the project need not know anything. Blocks on the disk.
-    pub(super) fn record(&self, object: ObjectId) -> Result<Box<dyn Read + Send>, ReadError> {
-        self.vault.source.read(object)
+    /// Notes that the call is about an object that the project does not have, if the store has it: once for a
+    /// call, however many it names. The caller cannot tell whether there was something to note. Blocks on the
+    /// disk.
+    pub(super) fn note(&self, object: ObjectId) {
+        if !self.noted.load(Ordering::Relaxed)
+            && self.vault.source.contains(object).unwrap_or(false)
+            && !self.noted.swap(true, Ordering::Relaxed)
+        {
+            self.caller.withheld(&self.project, object);
+        }
     }
 
     /// Gives the project a tree that was made for it of what it has, and the record of that: it may build on
@@ -101,6 +114,7 @@ impl BlobSource for Share {
         if self.owns(&[object])? == [true] {
             self.vault.source.read(object)
         } else {
+            self.note(object);
             Err(ReadError::Missing(object))
         }
     }

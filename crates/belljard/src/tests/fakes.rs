@@ -106,7 +106,12 @@ fn store(site: &Site, connection: &Connection, writer: &Writer) {
                 (None, objects)
             }
             store::Request::Derive { recipe } => {
-                let answer = derive(&recipe);
+                let mut answer = derive(&recipe);
+                if let Recipe::Tar { archive } = recipe
+                    && !is_given(connection, archive)
+                {
+                    answer = store::Answer::DerivationLacks { object: archive };
+                }
                 if matches!(answer, store::Answer::Derived { .. }) {
                     let record = record(&recipe).canonical().unwrap();
                     let mut pending = writer.begin(Some(ObjectId::of(&record))).unwrap();
@@ -188,6 +193,18 @@ fn derive(recipe: &Recipe) -> store::Answer {
         _ if is(b"broken") => failed(store::Failure::Internal),
         object => store::Answer::DerivationLacks { object },
     }
+}
+
+/// Whether belljard lets the store read it.
+fn is_given(connection: &Connection, object: ObjectId) -> bool {
+    let wants = store::Answer::DerivationWants { object };
+    connection.send(&frame::encode(&wants).unwrap()).unwrap();
+    let mut buffer = vec![0; bounds::FRAME_BYTES];
+    let received = connection.receive(&mut buffer).unwrap().unwrap();
+    let Frame::Control(rest) = frame::parse(&buffer[..received.length]).unwrap() else {
+        panic!("content where consent was due")
+    };
+    frame::decode::<store::Consent>(rest).unwrap() == store::Consent::Given {}
 }
 
 /// The store's record of the tree that is made of something good.

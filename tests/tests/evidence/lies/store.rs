@@ -108,11 +108,7 @@ pub(super) const ROWS: &[Row] = &[
         "is not in the store",
         |scene| {
             let archive = ObjectId::of(b"an archive that nobody has sent");
-            let told = scene.tell(
-                PART,
-                &json!({"kind": "derive", "recipe": {"kind": "tar", "archive": archive}}),
-            );
-            match told {
+            match derive(scene, archive) {
                 Told::Answer(answer) if answer["kind"] == "derivation_lacks" => Told::Closed(None),
                 told => told,
             }
@@ -124,10 +120,7 @@ pub(super) const ROWS: &[Row] = &[
         "the archive is cut",
         |scene| {
             let archive = scene.keep(b"what is no archive at all, whatever one takes it for");
-            scene.tell(
-                PART,
-                &json!({"kind": "derive", "recipe": {"kind": "tar", "archive": archive}}),
-            )
+            derive(scene, archive)
         },
     ),
     row(
@@ -163,3 +156,17 @@ pub(super) const ROWS: &[Row] = &[
         |scene| stranger(scene, STORE_UID),
     ),
 ];
+
+/// Has a tree made of an archive, and gives whatever the store asks for: belljard lies about who has what.
+fn derive(scene: &Scene, archive: ObjectId) -> Told {
+    let recipe = json!({"kind": "tar", "archive": archive});
+    let mut store = scene.connect(PART);
+    store.say(&json!({"kind": "derive", "recipe": recipe}));
+    match answer_of(&mut store) {
+        Told::Answer(answer) if answer["kind"] == "derivation_wants" => {
+            store.say(&json!({"kind": "given"}));
+            answer_of(&mut store)
+        }
+        told => told,
+    }
+}
