@@ -1,6 +1,6 @@
 //! `ListBuildsRequest.filter`: the part of AIP-160 that the API has.
 
-use belljar_core::{Digest, Invalid, Outcome, Timestamp, bounds};
+use belljar_core::{Digest, Invalid, Outcome, ProjectId, Timestamp, bounds};
 
 use crate::BuildState;
 use crate::record::state_named;
@@ -39,6 +39,13 @@ pub enum Condition {
         is: bool,
         /// The client's own name for the submission.
         request_id: String,
+    },
+    /// `project`.
+    Project {
+        /// `=` rather than `!=`.
+        is: bool,
+        /// The project.
+        project: ProjectId,
     },
     /// `artifact`: one of the regular files that it left has this content.
     Artifact(Digest),
@@ -107,11 +114,12 @@ fn no_and(found: &Token) -> String {
 }
 
 fn condition(field: &Token, tokens: &mut Tokens<'_>) -> Result<Condition, Invalid> {
-    const FIELDS: [&str; 6] = [
+    const FIELDS: [&str; 7] = [
         "state",
         "outcome",
         "submitter",
         "request_id",
+        "project",
         "artifact",
         "create_time",
     ];
@@ -183,6 +191,11 @@ fn equal(name: &str, is: bool, value: &Token, text: String) -> Result<Condition,
             is,
             principal: text,
         }),
+        "project" => {
+            let id = text.strip_prefix("projects/").unwrap_or(&text);
+            let project = ProjectId::new(id).map_err(|e| at(value.place, &e.reason))?;
+            Ok(Condition::Project { is, project })
+        }
         _ => Ok(Condition::RequestId {
             is,
             request_id: text,

@@ -1,6 +1,6 @@
 //! Which builds there are: by what is known of them, and by the digests of their artifacts.
 
-use belljar_core::{BuildId, Digest, ProjectId, RequestId, Timestamp};
+use belljar_core::{BuildId, Digest, ProjectId, RequestId, Timestamp, bounds};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension as _, Row, params, params_from_iter};
 
@@ -13,7 +13,7 @@ use crate::life::{Build, Stage};
 pub struct Query {
     /// What must hold of each.
     pub conditions: Vec<Condition>,
-    /// Only what was accepted before the build at this place, see [`Page::next`].
+    /// Only what was accepted before the build at this place: [`Page::next`] of the page before.
     pub before: Option<u64>,
     /// How many at the most.
     pub most: usize,
@@ -65,8 +65,9 @@ pub enum Condition {
 pub struct Page {
     /// The builds, the newest first.
     pub builds: Vec<Listed>,
-    /// Whether more follow.
-    pub more: bool,
+    /// Where to go on ([`Query::before`]), if anything may follow: a page may be short of what was asked for, or
+    /// empty, since only [`LIST_SCAN`](belljar_core::bounds::LIST_SCAN) builds are looked at for it.
+    pub next: Option<u64>,
 }
 
 /// What a list tells of one build.
@@ -133,20 +134,106 @@ fn text(text: &str) -> Value {
     Value::Text(text.to_owned())
 }
 
+/// The part of all builds that is looked at one after the other, the newest first, by an index.
+struct Walk {
+    /// Where, and what must hold there.
+    sql: &'static str,
+    value: Option<Value>,
+}
+
+impl Walk {
+    /// The one that promises to lead to what is asked for with the fewest looks.
+    fn of(conditions: &[Condition]) -> Self {
+        let walks = conditions.iter().filter_map(Self::by);
+        let best = walks.min_by_key(|(rank, _)| *rank);
+        best.map_or(
+            Self {
+                sql: "builds WHERE TRUE",
+                value: None,
+            },
+            |(_, walk)| walk,
+        )
+    }
+
+    /// The one by this condition, and how far behind others it comes.
+    fn by(condition: &Condition) -> Option<(usize, Self)> {
+        let (rank, sql, value) = match condition {
+            Condition::Artifact(digest) => (
+                0,
+                "artifacts WHERE digest = ?",
+                Value::Blob(digest.as_bytes().to_vec()),
+            ),
+            Condition::RequestId {
+                is: true,
+                request_id,
+            } => (
+                1,
+                "builds INDEXED BY builds_by_request WHERE request_id = ?",
+                text(request_id),
+            ),
+            // Few have not ended: they are bounded in number.
+            Condition::Stage { is: true, name } if *name != "ended" => (
+                2,
+                "builds INDEXED BY builds_by_stage WHERE stage = ?",
+                text(name),
+            ),
+            Condition::OfProjects(projects) => match &projects[..] {
+                [only] => (
+                    3,
+                    "builds INDEXED BY builds_by_project WHERE project = ?",
+                    text(only.as_str()),
+                ),
+                _ => return None,
+            },
+            Condition::Submitter {
+                is: true,
+                principal,
+            } => (
+                4,
+                "builds INDEXED BY builds_by_submitter WHERE submitter = ?",
+                text(principal),
+            ),
+            Condition::Outcome { is: true, kind } => (
+                5,
+                "builds INDEXED BY builds_by_outcome WHERE outcome = ?",
+                text(kind),
+            ),
+            _ => return None,
+        };
+        let value = Some(value);
+        Some((rank, Self { sql, value }))
+    }
+
+    /// Places, and the parameters for that.
+    fn places(self, query: &Query) -> (String, Vec<Value>) {
+        let sql = format!(
+            "SELECT position FROM {} AND position < ? ORDER BY position DESC LIMIT {}",
+            self.sql,
+            bounds::LIST_SCAN
+        );
+        let mut values: Vec<Value> = self.value.into_iter().collect();
+        values.push(query.before.map_or(i64::MAX, integer).into());
+        (sql, values)
+    }
+}
+
 impl Database {
     pub(super) fn list(&mut self, query: &Query) -> Result<Page, QueueError> {
-        let mut sql =
-            "SELECT position, id, submitter, request_id, accepted, state, project FROM builds \
-                       WHERE position < ?"
-                .to_owned();
-        let mut values = vec![Value::Integer(query.before.map_or(i64::MAX, integer))];
+        let (places, parameters) = Walk::of(&query.conditions).places(query);
+        // The order of a CROSS JOIN is the order of the loops: nothing is looked at but these places.
+        let mut sql = format!(
+            "WITH places (at) AS MATERIALIZED ({places}) \
+             SELECT position, id, submitter, request_id, accepted, state, project \
+             FROM places CROSS JOIN builds ON position = at WHERE TRUE"
+        );
+        let mut values = parameters.clone();
         for condition in &query.conditions {
             let (clause, value) = condition.sql();
             sql.push_str(" AND ");
             sql.push_str(clause);
             values.push(value);
         }
-        sql.push_str(" ORDER BY position DESC LIMIT ?");
+        sql.push_str(" ORDER BY at DESC LIMIT ?");
         // One more than is asked for tells whether more follow.
         let most = u64::try_from(query.most).unwrap_or(u64::MAX);
         values.push(integer(most.saturating_add(1)).into());
@@ -157,9 +244,28 @@ impl Database {
         let mut builds = rows
             .map(|row| row.map_err(database).and_then(Raw::parse))
             .collect::<Result<Vec<_>, _>>()?;
-        let more = builds.len() > query.most;
-        builds.truncate(query.most);
-        Ok(Page { builds, more })
+        let next = if builds.len() > query.most {
+            builds.truncate(query.most);
+            builds.last().map(|last| last.position)
+        } else {
+            self.end_of(&places, parameters)?
+        };
+        Ok(Page { builds, next })
+    }
+
+    /// The last of these places, if there were as many as are looked at.
+    fn end_of(&self, places: &str, parameters: Vec<Value>) -> Result<Option<u64>, QueueError> {
+        let sql = format!("SELECT count(*), min(position) FROM ({places})");
+        let (count, last): (i64, Option<i64>) = self
+            .connection
+            .prepare_cached(&sql)
+            .and_then(|mut statement| {
+                let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+                statement.query_row(params_from_iter(parameters), row)
+            })
+            .map_err(database)?;
+        let all = usize::try_from(count) == Ok(bounds::LIST_SCAN);
+        Ok(last.filter(|_| all).and_then(|at| u64::try_from(at).ok()))
     }
 
     /// Notes the digests of a build's artifacts. May be done again.

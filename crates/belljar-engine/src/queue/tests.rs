@@ -252,13 +252,13 @@ async fn pages(queue: &Queue, conditions: &[Condition], most: usize) -> Vec<Vec<
             most,
         };
         let page = queue.list(query).await.unwrap();
-        before = page.builds.last().map(|last| last.position);
+        before = page.next;
         let ids = page.builds.iter().map(|listed| {
             let id = listed.build.id.to_string();
             id[id.len() - 1..].to_owned()
         });
         pages.push(ids.collect());
-        if !page.more {
+        if before.is_none() {
             return pages;
         }
     }
@@ -334,6 +334,73 @@ async fn lists_are_paged_and_narrowed() {
     assert_eq!(queue.list(none).await.unwrap().builds, []);
 }
 
+/// Lists of many builds cost at most so many looks, and go on where they ended.
+#[tokio::test]
+async fn a_filter_that_finds_little_ends_after_so_many_looks() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("q");
+    let queue = Queue::open(&path).unwrap();
+    let first = admitted("make", 0);
+    queue
+        .submit(first, request("first"), id('a'), at(1))
+        .await
+        .unwrap();
+    drop(queue);
+    let all = 2 * belljar_core::bounds::LIST_SCAN + 500;
+    let rows = rusqlite::Connection::open(&path).unwrap();
+    rows.execute_batch(&format!(
+        "WITH RECURSIVE n (i) AS (VALUES (2) UNION ALL SELECT i + 1 FROM n WHERE i < {all})
+         INSERT INTO builds (position, id, project, submitter, authenticated_by, request_id, spec, accepted,
+                             stage, sequence, updated, state, outcome, indexed)
+         SELECT i, printf('%026d', i), CASE i % 2 WHEN 0 THEN 'other' ELSE 'default' END, 'unix:uid=7',
+                authenticated_by, printf('r%d', i), spec, accepted, stage, sequence, updated, state,
+                outcome, 1
+         FROM n CROSS JOIN builds WHERE builds.position = 1"
+    ))
+    .unwrap();
+    drop(rows);
+    let queue = Queue::open(&path).unwrap();
+    let of = |names: &[&str]| {
+        let projects = names.iter().map(|name| ProjectId::new(*name).unwrap());
+        Condition::OfProjects(projects.collect())
+    };
+    let both = || of(&["default", "other"]);
+    let by = |is, uid: u32| Condition::Submitter {
+        is,
+        principal: format!("unix:uid={uid}"),
+    };
+    let named = Condition::RequestId {
+        is: true,
+        request_id: "first".to_owned(),
+    };
+    let queued = Condition::Stage {
+        is: true,
+        name: "running",
+    };
+    let early = Condition::AcceptedBefore(at(1));
+    for (conditions, pages_due, found) in [
+        // By an index that leads there at once.
+        (vec![both(), named], 1, 1),
+        (vec![both(), queued], 1, 0),
+        (vec![both(), by(true, 0)], 1, 1),
+        // By the project's own builds, whatever others have.
+        (vec![of(&["default"]), by(false, 7)], 2, 1),
+        (vec![of(&["none"])], 1, 0),
+        // By all: not for ever.
+        (vec![both(), by(false, 7)], 3, 1),
+        (vec![both(), early], 3, 0),
+    ] {
+        let pages = pages(&queue, &conditions, 10).await;
+        let seen = (pages.len(), pages.concat().len());
+        assert_eq!(seen, (pages_due, found), "{conditions:?}");
+    }
+    let mut seen = 0;
+    for page in pages(&queue, &[both()], 1000).await {
+        seen += page.len();
+    }
+    assert_eq!(seen, all);
+}
+
 #[tokio::test]
 async fn a_page_stays_where_it_is_while_builds_are_submitted() {
     let directory = tempfile::tempdir().unwrap();
@@ -358,7 +425,7 @@ async fn a_page_stays_where_it_is_while_builds_are_submitted() {
     let before = first.builds.last().map(|last| last.position);
     let second = queue.list(query(before)).await.unwrap();
     let ids: Vec<_> = second.builds.into_iter().map(|one| one.build.id).collect();
-    assert_eq!((ids, second.more), (vec![id('b'), id('a')], false));
+    assert_eq!((ids, second.next), (vec![id('b'), id('a')], None));
 }
 
 #[tokio::test]

@@ -31,10 +31,9 @@ pub(crate) fn list(arguments: &cli::List, terminal: &mut Terminal) -> Result<u8,
                     filter: filter.clone(),
                 };
                 let (page, next) = client.list(request).await?;
-                let empty = page.is_empty();
                 builds.extend(page.into_iter().take(left));
                 token = next;
-                if token.is_empty() || empty || builds.len() >= limit {
+                if token.is_empty() || builds.len() >= limit {
                     break;
                 }
             }
@@ -56,7 +55,9 @@ pub(crate) fn list(arguments: &cli::List, terminal: &mut Terminal) -> Result<u8,
 /// What the options ask for, as the API has it.
 fn filter(arguments: &cli::List) -> String {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    let project = arguments.whom.project.as_ref().map(ToString::to_string);
     let options = [
+        ("project =", &project),
         ("state =", &arguments.build_state),
         ("outcome =", &arguments.outcome),
         ("submitter =", &arguments.submitter),
@@ -150,11 +151,13 @@ mod tests {
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
             "--filter",
             "state != QUEUED",
+            "--project",
+            "web",
         ]);
         assert!(
-            all.starts_with("state != QUEUED AND state = \"RUNNING\" AND"),
+            all.starts_with("state != QUEUED AND project = \"web\" AND state = \"RUNNING\" AND"),
             "{all}"
         );
-        assert_eq!(Filter::parse(&all).unwrap().conditions().len(), 8);
+        assert_eq!(Filter::parse(&all).unwrap().conditions().len(), 9);
     }
 }

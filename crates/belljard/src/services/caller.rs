@@ -3,9 +3,10 @@ use std::sync::Arc;
 use belljar_core::{Invalid, ObjectId, ProjectId};
 use belljar_engine::queue::{Condition, Record};
 use belljar_policy::{Grants, Identity, Right};
-use belljar_wire::{Membership, Problem, project_name};
+use belljar_wire::{Filter, Membership, Problem, project_name};
 use tonic::{Request, Status};
 
+use super::list;
 use crate::remote::{Door, Refusal};
 
 /// Who calls, and what that one may do: every handler asks here, about a project, a build or a list.
@@ -114,12 +115,29 @@ impl Caller {
         Ok(record)
     }
 
-    /// What must hold of a build so that the caller may see it in a list, beside what was asked for.
-    pub(super) fn narrow(&self, mut asked: Vec<Condition>) -> Vec<Condition> {
+    /// What must hold of a build that the caller asks for by `filter` and may see; none if there can be no such
+    /// build, whatever there is.
+    pub(super) fn narrow(&self, filter: &Filter) -> Option<Vec<Condition>> {
+        let asked = filter.conditions().iter();
+        let mut conditions: Vec<Condition> = asked.filter_map(list::condition).collect();
+        conditions.push(self.seen(|project| {
+            filter.conditions().iter().all(|condition| match condition {
+                belljar_wire::Condition::Project { is, project: asked } => {
+                    *is == (asked == project)
+                }
+                _ => true,
+            })
+        })?);
+        Some(conditions)
+    }
+
+    /// That a build belongs to a project of which the caller may read, and for which `asked` holds.
+    pub(super) fn seen(&self, asked: impl Fn(&ProjectId) -> bool) -> Option<Condition> {
         let may_read = |project: &&ProjectId| self.grants.with(project).has(Right::Read);
-        let projects = self.grants.projects().filter(may_read).cloned().collect();
-        asked.push(Condition::OfProjects(projects));
-        asked
+        let projects = self.grants.projects().filter(may_read);
+        let projects: Vec<ProjectId> = projects.filter(|project| asked(project)).cloned().collect();
+        // Otherwise all builds would be looked at.
+        (!projects.is_empty()).then_some(Condition::OfProjects(projects))
     }
 
     /// Notes that the caller named an object that the store has, but not this project.

@@ -58,9 +58,13 @@ impl EvidenceService for EvidenceRecords {
             Digest::from_hex(what).map_err(|e| Problem::invalid(e.within("artifact_sha256")))?;
         let most =
             page::size(request.page_size, PAGE, bounds::EVIDENCE_PAGE).map_err(Problem::invalid)?;
-        let before = page::position(&request.page_token, what).map_err(Problem::invalid)?;
+        let list = page::list(caller.identity(), what);
+        let before = page::position(&request.page_token, &list).map_err(Problem::invalid)?;
+        let Some(seen) = caller.seen(|_| true) else {
+            return Ok(Response::new(v1::ListEvidenceResponse::default()));
+        };
         let query = Query {
-            conditions: caller.narrow(vec![Condition::Artifact(digest)]),
+            conditions: vec![Condition::Artifact(digest), seen],
             before,
             most,
         };
@@ -74,10 +78,11 @@ impl EvidenceService for EvidenceRecords {
             room = room.saturating_sub(one.encoded_len());
             evidence.push(one);
         }
-        let last = found.builds.last().filter(|_| found.more);
         Ok(Response::new(v1::ListEvidenceResponse {
             evidence,
-            next_page_token: last.map_or_else(String::new, |last| page::token(last.position, what)),
+            next_page_token: found
+                .next
+                .map_or_else(String::new, |at| page::token(at, &list)),
         }))
     }
 

@@ -19,39 +19,44 @@ pub(super) async fn builds(
     request: v1::ListBuildsRequest,
 ) -> Result<v1::ListBuildsResponse, Status> {
     let most = page::size(request.page_size, PAGE, bounds::LIST_PAGE).map_err(Problem::invalid)?;
-    let before = page::position(&request.page_token, &request.filter).map_err(Problem::invalid)?;
+    let list = page::list(caller.identity(), &request.filter);
+    let before = page::position(&request.page_token, &list).map_err(Problem::invalid)?;
     let filter = Filter::parse(&request.filter).map_err(Problem::invalid)?;
-    let asked = filter.conditions().iter().map(condition).collect();
+    let Some(conditions) = caller.narrow(&filter) else {
+        return Ok(v1::ListBuildsResponse::default());
+    };
     let query = Query {
-        conditions: caller.narrow(asked),
+        conditions,
         before,
         most,
     };
     let found = engine.list(query).await;
     let found = found.map_err(|e| internal("the builds could not be read", &e))?;
-    let (mut more, mut bytes, mut last) = (found.more, 0, None);
+    let (mut next, mut bytes, mut last) = (found.next, 0, None);
     let mut builds = Vec::with_capacity(found.builds.len());
     for listed in &found.builds {
         let build = v1::Build::from(&view::summary(listed));
         bytes += build.encoded_len() + 16;
         if bytes > bounds::BATCH_BYTES && last.is_some() {
-            more = true;
+            next = last;
             break;
         }
         last = Some(listed.position);
         builds.push(build);
     }
-    let next = last.filter(|_| more);
     Ok(v1::ListBuildsResponse {
         builds,
-        next_page_token: next.map_or_else(String::new, |at| page::token(at, &request.filter)),
+        next_page_token: next.map_or_else(String::new, |at| page::token(at, &list)),
     })
 }
 
 /// A condition of the API in the words of the queue.
-fn condition(condition: &belljar_wire::Condition) -> Condition {
+///
+/// None for a condition on projects, which is the caller's to answer.
+pub(super) fn condition(condition: &belljar_wire::Condition) -> Option<Condition> {
     use belljar_wire::Condition as Asked;
-    match condition {
+    Some(match condition {
+        Asked::Project { .. } => return None,
         Asked::State { is, state } => Condition::Stage {
             is: *is,
             name: stage(*state),
@@ -76,7 +81,7 @@ fn condition(condition: &belljar_wire::Condition) -> Condition {
                 Order::NotBefore => Condition::AcceptedFrom(*time),
             }
         }
-    }
+    })
 }
 
 /// What the queue calls a state.

@@ -1,6 +1,7 @@
 //! Pages of lists (AIP-158).
 
 use belljar_core::{Digest, Invalid};
+use belljar_policy::Identity;
 
 /// How many entries a page has at the most: `asked`, which `default` stands in for where it is zero.
 pub(super) fn size(asked: i32, default: usize, most: usize) -> Result<usize, Invalid> {
@@ -9,6 +10,11 @@ pub(super) fn size(asked: i32, default: usize, most: usize) -> Result<usize, Inv
         Ok(asked) => Ok(asked.min(most)),
         Err(_) => Err(Invalid::field("page_size", "it is negative")),
     }
+}
+
+/// What a list is, for its tokens: whose, and of what.
+pub(super) fn list(whose: &Identity, of: &str) -> String {
+    format!("{whose}\n{of}")
 }
 
 /// The token for what comes before `position` in the list that `what` describes: both in hexadecimal digits,
@@ -30,7 +36,7 @@ pub(super) fn position(token: &str, what: &str) -> Result<Option<u64>, Invalid> 
     let position = position.ok_or_else(no_token)?;
     if list != fingerprint(what) {
         return Err(refused(
-            "it belongs to a list with another filter; begin that one without a token",
+            "it belongs to a list of somebody else's or with another filter; begin that one without a token",
         ));
     }
     Ok(Some(position))
