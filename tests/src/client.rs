@@ -42,18 +42,26 @@ pub struct Client {
 impl Client {
     /// Connects to belljard's socket.
     pub(crate) fn connect(socket: &Path) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
         let socket = socket.to_owned();
         let connector = tower::service_fn(move |_| {
             let socket = socket.clone();
             async move { UnixStream::connect(socket).await.map(TokioIo::new) }
         });
-        let channel = runtime
-            .block_on(Endpoint::from_static("http://localhost").connect_with_connector(connector))
-            .expect("belljard listens");
+        Self::over(Endpoint::from_static("http://localhost").connect_with_connector(connector))
+    }
+
+    /// One that calls over a connection of another kind.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn over(
+        connecting: impl Future<Output = Result<Channel, tonic::transport::Error>>,
+    ) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let channel = runtime.block_on(connecting).expect("belljard listens");
         Self {
             runtime: RefCell::new(runtime),
             builds: BuildServiceClient::new(channel.clone()),
@@ -77,6 +85,21 @@ impl Client {
     /// For raw calls of `EvidenceService`.
     pub fn evidence(&self) -> EvidenceServiceClient<Channel> {
         EvidenceServiceClient::new(self.channel.clone())
+    }
+
+    /// For raw calls about blobs.
+    pub fn blobs(&self) -> ContentAddressableStorageClient<Channel> {
+        self.blobs.clone()
+    }
+
+    /// For raw calls of `ByteStream`.
+    pub fn streams(&self) -> ByteStreamClient<Channel> {
+        self.streams.clone()
+    }
+
+    /// For raw calls of `InputService`.
+    pub fn inputs(&self) -> InputServiceClient<Channel> {
+        self.inputs.clone()
     }
 
     /// For other services.

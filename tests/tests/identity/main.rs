@@ -6,5 +6,6 @@
 mod certificates;
 mod clients;
 mod door;
+mod foreign;
 mod projects;
 mod site;

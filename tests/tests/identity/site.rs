@@ -3,11 +3,19 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
-use belljar_tests::{BELLJARD_UID, GROUP, Instance, Part, Project, program, wait_for};
+use belljar_tests::{BELLJARD_UID, Client, GROUP, Instance, Part, Project, program, wait_for};
+use hyper_util::rt::TokioIo;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tonic::transport::Endpoint;
 
 use crate::certificates::{Authority, Pair};
 
@@ -157,6 +165,33 @@ impl Site {
             json: serde_json::from_slice(&ended.stdout).unwrap_or(Value::Null),
             said,
         }
+    }
+
+    /// A client of the API with a caller's certificate.
+    pub(crate) fn client(&self, pair: &Pair) -> Client {
+        let mut roots = RootCertStore::empty();
+        let authority = CertificateDer::from_pem_slice(self.servers.pem.as_bytes()).unwrap();
+        roots.add(authority).unwrap();
+        let chain = CertificateDer::from_pem_file(&pair.certificate).unwrap();
+        let key = PrivateKeyDer::from_pem_file(&pair.key).unwrap();
+        let mut config =
+            ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_client_auth_cert(vec![chain], key)
+                .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let (connector, address) = (TlsConnector::from(Arc::new(config)), self.address);
+        let connect = tower::service_fn(move |_| {
+            let connector = connector.clone();
+            async move {
+                let stream = tokio::net::TcpStream::connect(address).await?;
+                let host = ServerName::from(address.ip());
+                connector.connect(host, stream).await.map(TokioIo::new)
+            }
+        });
+        Client::over(Endpoint::from_static("http://localhost").connect_with_connector(connect))
     }
 
     /// openssl's client before the server. Gives what it and the server said.
