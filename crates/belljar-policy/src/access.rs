@@ -160,6 +160,17 @@ impl Grants {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// Whether all that `others` allow is allowed here, too.
+    pub fn include(&self, others: &Self) -> bool {
+        let missing = |(project, rights): (&ProjectId, &Rights)| {
+            let held = self.with(project);
+            Right::ALL
+                .into_iter()
+                .any(|right| rights.has(right) && !held.has(right))
+        };
+        !others.0.iter().any(missing)
+    }
 }
 
 impl Below {
@@ -280,6 +291,25 @@ mod tests {
                 .with(&project("web"))
                 .has(Right::Read)
         );
+    }
+
+    #[test]
+    fn less_does_not_include_more() {
+        let of = |entries: &[(&str, &[Right])]| {
+            let mut access = Access::nobody();
+            for (name, rights) in entries {
+                let members = [member("unix:uid=1", rights)];
+                access.add(project(name), members).unwrap();
+            }
+            access.grants(&Identity::Unix { uid: 1 })
+        };
+        let both = of(&[("a", &[Right::Read, Right::Cancel]), ("b", &[Right::Read])]);
+        let one = of(&[("a", &[Right::Read, Right::Cancel])]);
+        let less = of(&[("a", &[Right::Read]), ("b", &[Right::Read])]);
+        let none = of(&[]);
+        assert!(both.include(&both) && both.include(&one) && both.include(&less));
+        assert!(both.include(&none) && none.include(&none));
+        assert!(!one.include(&both) && !less.include(&one) && !none.include(&less));
     }
 
     #[test]

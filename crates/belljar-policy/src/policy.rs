@@ -47,9 +47,22 @@ impl Policy {
         Ok(policy)
     }
 
+    /// The same, but that others may do something.
+    ///
+    /// # Errors
+    /// When nobody may anything.
+    pub fn with(&self, access: Access) -> Result<Self, PolicyError> {
+        Self::new(access, self.images.iter().copied(), self.caps)
+    }
+
     /// What this principal may do, by project; without any, it is not to be served at all.
     pub fn grants(&self, identity: &Identity) -> Grants {
         self.access.grants(identity)
+    }
+
+    /// Who may do what.
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// Whether builds may use this sort of root file system.

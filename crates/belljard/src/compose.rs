@@ -40,6 +40,7 @@ use crate::listen::listen;
 use crate::peers::{Logs, SignerClient, SpawnerClient, StoreClient, SystemClock, Trails};
 use crate::places::Places;
 use crate::remote::{self, Certificates, Door, Remote, TlsError};
+use crate::rules::Rules;
 use crate::services::{
     Blobs, Builds, ByteStreams, EvidenceRecords, Gate, Host, Objects, Processes,
     ServerCapabilities, TreeMaker, Trees, Vault, View, health,
@@ -144,15 +145,18 @@ pub(crate) async fn serve(
     let socket = config.socket.clone();
     let door = Door::default();
     let (remote, _following) = open_door(certificates.as_ref(), &door).await?;
+    let rules = Rules::new(config.file.clone(), config.policy.clone());
+    let _ruling = rules.follow().map_err(RunError::Signals)?;
     let confined = own.confined;
     let entrance = Entrance {
+        rules: rules.clone(),
         door,
         certificates,
         confined,
     };
     let vault = Vault::new(peers.objects.clone(), ownership);
     let (router, _looking) = services(config, engine.clone(), peers, vault, entrance).await?;
-    let incoming = listen(&socket, remote)?;
+    let incoming = listen(&socket, rules, remote)?;
     let own_socket = incoming.is_own();
     let serving = router.serve_with_incoming(incoming);
     let _telling = tell(own.manager, engine).map_err(RunError::Manager)?;
@@ -221,8 +225,9 @@ async fn open_door(
     Ok((Some(remote), Some(following)))
 }
 
-/// Who was turned away, and by what certificates; and what this process has taken from itself.
+/// Who may come in, who was turned away, and by what certificates; and what this process has taken from itself.
 struct Entrance {
+    rules: Rules,
     door: Door,
     certificates: Option<Certificates>,
     confined: Vec<ConfinedStep>,
@@ -266,8 +271,7 @@ async fn services(
     vault: Vault,
     entrance: Entrance,
 ) -> Result<(Router, Task), RunError> {
-    let policy = Arc::new(config.policy);
-    let gate = Gate::new(policy.clone(), entrance.door.clone());
+    let gate = Gate::new(entrance.rules.clone(), entrance.door.clone());
     let (health, looking) = health(
         peers.spawner.clone(),
         peers.store.clone(),
@@ -281,7 +285,7 @@ async fn services(
     });
     let builds = BuildServiceServer::new(Builds {
         engine,
-        policy,
+        rules: entrance.rules,
         vault: vault.clone(),
         trees: Trees::default(),
         host: Host::new(peers.spawner.clone()),

@@ -80,6 +80,8 @@ struct Tls {
 /// The configuration, looked at.
 #[derive(Debug)]
 pub(crate) struct Config {
+    /// Where it was read.
+    pub(crate) file: PathBuf,
     pub(crate) socket: PathBuf,
     pub(crate) store_socket: PathBuf,
     pub(crate) spawner_socket: PathBuf,
@@ -186,6 +188,7 @@ impl Config {
                 }
             })?;
         Ok(Self {
+            file: path.to_owned(),
             socket: file.socket,
             store_socket: file.store_socket,
             spawner_socket: file.spawner_socket,

@@ -18,11 +18,16 @@ use tonic::transport::server::Connected;
 use crate::compose::RunError;
 use crate::places::{Place, Places};
 use crate::remote::{Remote, RemoteStream};
+use crate::rules::Rules;
 
 /// Listens at `path`, beside `remote`: by the service manager's socket if there is one, else by one in place of what
 /// an earlier daemon left. Everybody may connect: who is served is decided by the gate, which tells whom it turns
 /// away why.
-pub(crate) fn listen(path: &Path, remote: Option<Remote>) -> Result<Incoming, RunError> {
+pub(crate) fn listen(
+    path: &Path,
+    rules: Rules,
+    remote: Option<Remote>,
+) -> Result<Incoming, RunError> {
     let failed = |source| RunError::Listen {
         path: path.to_owned(),
         source,
@@ -38,6 +43,7 @@ pub(crate) fn listen(path: &Path, remote: Option<Remote>) -> Result<Incoming, Ru
         listener: listener.map_err(failed)?,
         own,
         places: Places::new(bounds::PEER_CONNECTIONS, bounds::CONNECTIONS_PER_PRINCIPAL),
+        rules,
         remote,
     })
 }
@@ -64,6 +70,7 @@ pub(crate) struct Incoming {
     own: bool,
     /// By user id; those whom the kernel does not tell are one.
     places: Places<Option<u32>>,
+    rules: Rules,
     remote: Option<Remote>,
 }
 
@@ -74,8 +81,14 @@ impl Incoming {
     }
 }
 
-/// A connection, which holds its place as long as it lives.
-pub(crate) enum Accepted {
+/// A connection. It ends when its caller loses a right: whatever goes on there may have been begun by that.
+pub(crate) struct Accepted {
+    line: Line,
+    revoked: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+/// What it runs over; this holds its place as long as it lives.
+enum Line {
     /// Of this machine.
     Local {
         /// The connection.
@@ -98,7 +111,8 @@ impl tokio_stream::Stream for Incoming {
         if let Some(remote) = &mut self.remote
             && let Poll::Ready(Some(stream)) = remote.poll_next(context)
         {
-            return Poll::Ready(Some(Ok(Accepted::Remote(Box::new(stream)))));
+            let line = Line::Remote(Box::new(stream));
+            return Poll::Ready(Some(Ok(self.accepted(line))));
         }
         loop {
             let stream = match self.listener.poll_accept(context) {
@@ -109,10 +123,11 @@ impl tokio_stream::Stream for Incoming {
             let uid = stream.peer_cred().ok().map(|noted| noted.uid());
             match self.places.take(uid) {
                 Ok(place) => {
-                    return Poll::Ready(Some(Ok(Accepted::Local {
+                    let line = Line::Local {
                         stream,
                         _place: place,
-                    })));
+                    };
+                    return Poll::Ready(Some(Ok(self.accepted(line))));
                 }
                 Err(full) => {
                     tracing::warn!(?uid, %full, "too many connections; one more was closed");
@@ -122,18 +137,50 @@ impl tokio_stream::Stream for Incoming {
     }
 }
 
-impl Connected for Accepted {
-    type ConnectInfo = Peer;
+impl Incoming {
+    fn accepted(&self, line: Line) -> Accepted {
+        let identity = line.identity();
+        let revoked = identity.map(|identity| Box::pin(self.rules.revoked(identity)) as Pin<_>);
+        Accepted { line, revoked }
+    }
+}
 
+impl Line {
     /// Of a process of this machine what the kernel noted when it connected (SO_PEERCRED, unix(7)).
-    fn connect_info(&self) -> Peer {
-        Peer(match self {
+    fn identity(&self) -> Option<Arc<Identity>> {
+        match self {
             Self::Local { stream, .. } => {
                 let noted = stream.peer_cred().ok();
                 noted.map(|noted| Arc::new(Identity::Unix { uid: noted.uid() }))
             }
             Self::Remote(stream) => Some(stream.identity()),
-        })
+        }
+    }
+}
+
+impl Connected for Accepted {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        Peer(self.line.identity())
+    }
+}
+
+impl Accepted {
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(revoked) = &mut self.revoked else {
+            return false;
+        };
+        let over = revoked.as_mut().poll(context).is_ready();
+        if over {
+            self.revoked = None;
+            let identity = self.line.identity();
+            tracing::info!(
+                ?identity,
+                "a connection is over: its caller has lost a right"
+            );
+        }
+        over
     }
 }
 
@@ -143,9 +190,12 @@ impl AsyncRead for Accepted {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Local { stream, .. } => Pin::new(stream).poll_read(context, buffer),
-            Self::Remote(stream) => Pin::new(&mut **stream).poll_read(context, buffer),
+        if self.is_over(context) {
+            return Poll::Ready(Err(io::ErrorKind::PermissionDenied.into()));
+        }
+        match &mut self.line {
+            Line::Local { stream, .. } => Pin::new(stream).poll_read(context, buffer),
+            Line::Remote(stream) => Pin::new(&mut **stream).poll_read(context, buffer),
         }
     }
 }
@@ -156,23 +206,23 @@ impl AsyncWrite for Accepted {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            Self::Local { stream, .. } => Pin::new(stream).poll_write(context, bytes),
-            Self::Remote(stream) => Pin::new(&mut **stream).poll_write(context, bytes),
+        match &mut self.line {
+            Line::Local { stream, .. } => Pin::new(stream).poll_write(context, bytes),
+            Line::Remote(stream) => Pin::new(&mut **stream).poll_write(context, bytes),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Local { stream, .. } => Pin::new(stream).poll_flush(context),
-            Self::Remote(stream) => Pin::new(&mut **stream).poll_flush(context),
+        match &mut self.line {
+            Line::Local { stream, .. } => Pin::new(stream).poll_flush(context),
+            Line::Remote(stream) => Pin::new(&mut **stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Local { stream, .. } => Pin::new(stream).poll_shutdown(context),
-            Self::Remote(stream) => Pin::new(&mut **stream).poll_shutdown(context),
+        match &mut self.line {
+            Line::Local { stream, .. } => Pin::new(stream).poll_shutdown(context),
+            Line::Remote(stream) => Pin::new(&mut **stream).poll_shutdown(context),
         }
     }
 }

@@ -12,6 +12,7 @@ mod listen;
 mod peers;
 mod places;
 mod remote;
+mod rules;
 mod services;
 mod tasks;
 #[cfg(test)]

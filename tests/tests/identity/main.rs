@@ -8,4 +8,5 @@ mod clients;
 mod door;
 mod foreign;
 mod projects;
+mod revoked;
 mod site;

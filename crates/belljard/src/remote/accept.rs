@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::server::TlsStream;
 
 use super::principal::{Holder, holder};
@@ -29,14 +29,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Connections of callers from elsewhere, each after its handshake.
-#[derive(Debug)]
 pub(crate) struct Remote {
     connections: mpsc::Receiver<RemoteStream>,
     _accepting: Task,
 }
 
-/// One such connection. It ends with its certificate, or when nothing comes after the handshake.
-#[derive(Debug)]
+/// When a client's certificate counts no more.
+type Withdrawn = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// One such connection. It ends with its certificate, or with the authority that vouched for that, or when
+/// nothing comes after the handshake.
 pub(crate) struct RemoteStream {
     stream: TlsStream<TcpStream>,
     identity: Arc<Identity>,
@@ -44,6 +46,7 @@ pub(crate) struct RemoteStream {
     deadline: Pin<Box<Sleep>>,
     /// When the certificate expires; none once that is the deadline.
     expires: Option<Instant>,
+    withdrawn: Option<Withdrawn>,
     _slot: OwnedSemaphorePermit,
     _place: Place<Identity>,
 }
@@ -110,11 +113,11 @@ async fn accept(
             door.refused(Refusal::Busy, &address, &"too many connections");
             continue;
         };
-        let (config, door, sender) = (certificates.config(), door.clone(), sender.clone());
-        let guests = guests.clone();
+        let (door, sender) = (door.clone(), sender.clone());
+        let (certificates, guests) = (certificates.clone(), guests.clone());
         handshakes.spawn(async move {
             let _place = place;
-            match admit(stream, address, config, (slot, guests)).await {
+            match admit(stream, address, &certificates, (slot, guests)).await {
                 // The daemon is about to end if nobody takes it.
                 Ok(connection) => drop(sender.send(connection).await),
                 Err(unfit @ Unfit::Identity(_)) => {
@@ -141,18 +144,26 @@ fn neighbourhood(address: IpAddr) -> IpAddr {
 async fn admit(
     stream: TcpStream,
     address: SocketAddr,
-    config: Arc<ServerConfig>,
+    certificates: &Certificates,
     (slot, guests): (OwnedSemaphorePermit, Places<Identity>),
 ) -> Result<RemoteStream, Unfit> {
     stream.set_nodelay(true).map_err(Unfit::Tls)?;
-    let stream = timeout(PATIENCE, TlsAcceptor::from(config).accept(stream)).await;
+    let stream = timeout(
+        PATIENCE,
+        TlsAcceptor::from(certificates.config()).accept(stream),
+    )
+    .await;
     let stream = stream.map_err(|_| Unfit::Slow)?.map_err(Unfit::Tls)?;
     let (_, session) = stream.get_ref();
     if session.alpn_protocol() != Some(b"h2") {
         return Err(Unfit::Protocol);
     }
-    let certificate = session.peer_certificates().and_then(<[_]>::first);
-    let certificate = certificate
+    let chain: Vec<CertificateDer<'static>> = session
+        .peer_certificates()
+        .map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect())
+        .unwrap_or_default();
+    let certificate = chain
+        .first()
         .ok_or_else(|| Unfit::Identity(Invalid::new("there is no client certificate")))?;
     let Holder { identity, expires } = holder(certificate).map_err(Unfit::Identity)?;
     let place = guests.take(identity.clone());
@@ -171,6 +182,7 @@ async fn admit(
         address,
         deadline: Box::pin(sleep(PATIENCE)),
         expires: Some(Instant::now() + life),
+        withdrawn: Some(Box::pin(certificates.withdrawn(chain))),
         _slot: slot,
         _place: place,
     })
@@ -188,10 +200,15 @@ impl RemoteStream {
     }
 
     fn is_over(&mut self, context: &mut Context<'_>) -> bool {
-        let over = self.deadline.as_mut().poll(context).is_ready();
+        let withdrawn = self.withdrawn.as_mut();
+        let withdrawn = withdrawn.is_some_and(|one| one.as_mut().poll(context).is_ready());
+        if withdrawn {
+            self.withdrawn = None;
+        }
+        let over = withdrawn || self.deadline.as_mut().poll(context).is_ready();
         if over {
             let early = self.expires.is_some();
-            tracing::info!(identity = %self.identity, address = %self.address, early, "a connection is over");
+            tracing::info!(identity = %self.identity, address = %self.address, early, withdrawn, "a connection is over");
         }
         over
     }

@@ -11,9 +11,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
-use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 
@@ -84,6 +85,8 @@ struct Inner {
 #[derive(Debug)]
 struct Loaded {
     config: Arc<ServerConfig>,
+    /// What says whether a client's certificate counts.
+    verifier: Arc<dyn ClientCertVerifier>,
     /// Of the server's own certificate.
     certificate: Digest,
     /// Over all files.
@@ -114,6 +117,28 @@ impl Certificates {
     /// What the next handshake uses.
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
         self.0.current.borrow().config.clone()
+    }
+
+    /// Comes when the certificates change and this chain, whose first one is the client's own, counts no more.
+    pub(crate) fn withdrawn(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let mut changes = self.0.current.subscribe();
+        async move {
+            while changes.changed().await.is_ok() {
+                let verifier = changes.borrow_and_update().verifier.clone();
+                let counts = chain.split_first().is_some_and(|(own, above)| {
+                    let now = UnixTime::now();
+                    verifier.verify_client_cert(own, above, now).is_ok()
+                });
+                if !counts {
+                    return;
+                }
+            }
+            // The daemon ends, and everything with it.
+            std::future::pending().await
+        }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -252,8 +277,13 @@ impl Content {
             what: "an unencrypted private key",
         })?;
         let certificate = chain.first().map_or(Digest::of(b""), |own| Digest::of(own));
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let roots = Arc::new(self.roots(files)?);
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
+        let verifier = verifier.build().map_err(TlsError::Verifier)?;
         Ok(Loaded {
-            config: Arc::new(server(self.roots(files)?, chain, key)?),
+            config: Arc::new(server(provider, verifier.clone(), chain, key)?),
+            verifier,
             certificate,
             content: self.digest(),
         })
@@ -283,13 +313,11 @@ fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>,
 /// TLS 1.3 only, a client certificate required, HTTP/2 only. Nothing is resumed: a session that began with
 /// a certificate must not outlive it, nor the authorities of its time.
 fn server(
-    roots: RootCertStore,
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<dyn ClientCertVerifier>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<ServerConfig, TlsError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-    let verifier = verifier.build().map_err(TlsError::Verifier)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Pair)?

@@ -5,7 +5,7 @@ use belljar_engine::ports::Clock;
 use belljar_engine::queue::{Record, SubmitError, Submitted};
 use belljar_engine::{CancelError, Engine, Follow};
 use belljar_plan::Verdict;
-use belljar_policy::{Class, Decision, Identity, Policy, Right, decide};
+use belljar_policy::{Class, Decision, Identity, Right, decide};
 use belljar_wire::{
     Door, Layer, LayerVerdict, Problem, Reason, ServerInfo, parse_build_name, parse_project_name,
     v1, with_defaults,
@@ -18,12 +18,13 @@ use super::{Caller, Host, Processes, Trees, Vault, View, internal, list, readlog
 use crate::peers::{Logs, SignerClient, SystemClock};
 use crate::places::Places;
 use crate::remote::Certificates;
+use crate::rules::Rules;
 use crate::tasks::{self, Feed};
 
 /// `belljar.v1.BuildService`.
 pub(crate) struct Builds {
     pub(crate) engine: Engine,
-    pub(crate) policy: Arc<Policy>,
+    pub(crate) rules: Rules,
     pub(crate) vault: Vault,
     pub(crate) trees: Trees,
     pub(crate) host: Host,
@@ -59,7 +60,12 @@ impl BuildService for Builds {
         let spec = BuildSpec::try_from(spec).map_err(|e| Problem::invalid(e.within("spec")))?;
         let project = caller.project("project", named(&project)?, &[Right::Submit])?;
         let identity = caller.identity();
-        let admitted = match decide(spec, identity.clone(), project.clone(), &self.policy) {
+        let admitted = match decide(
+            spec,
+            identity.clone(),
+            project.clone(),
+            &self.rules.policy(),
+        ) {
             Decision::Admit(admitted) => admitted,
             Decision::Deny { reasons } => return Err(denied(identity, reasons).into()),
         };
@@ -215,7 +221,7 @@ impl BuildService for Builds {
             key_id: key.key_id.clone(),
             builder_ids: self.builder_ids.clone(),
             default_limits: self.defaults,
-            maximum_limits: *self.policy.caps(),
+            maximum_limits: *self.rules.policy().caps(),
             slots: u32::try_from(self.slots).unwrap_or(u32::MAX),
             principal: caller.identity().to_string(),
             memberships: caller.memberships(),
@@ -240,7 +246,10 @@ impl Builds {
             address: certificates.map(|certificates| certificates.address().to_string()),
             certificate_sha256: certificates
                 .map(|certificates| certificates.certificate().to_hex()),
-            reload_error: certificates.and_then(Certificates::error),
+            reload_error: self
+                .rules
+                .error()
+                .or_else(|| certificates.and_then(Certificates::error)),
             refusals: self.door.refusals(),
         }
     }

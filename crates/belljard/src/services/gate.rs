@@ -1,6 +1,3 @@
-use std::sync::Arc;
-
-use belljar_policy::Policy;
 use belljar_wire::Problem;
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
@@ -8,18 +5,19 @@ use tonic::{Request, Status};
 use super::Caller;
 use crate::listen::Peer;
 use crate::remote::{Door, Refusal};
+use crate::rules::Rules;
 
 /// Stands before every service: knows who calls by what the connection proves, and turns away who is a
 /// member of no project.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
-    policy: Arc<Policy>,
+    rules: Rules,
     door: Door,
 }
 
 impl Gate {
-    pub(crate) fn new(policy: Arc<Policy>, door: Door) -> Self {
-        Self { policy, door }
+    pub(crate) fn new(rules: Rules, door: Door) -> Self {
+        Self { rules, door }
     }
 }
 
@@ -31,7 +29,7 @@ impl Interceptor for Gate {
             self.door.refused(Refusal::Identity, &"nobody", &why);
             return Err(Problem::denied([why]).into());
         };
-        let grants = self.policy.grants(&identity);
+        let grants = self.rules.policy().grants(&identity);
         if grants.is_empty() {
             let what = "a member of no project";
             self.door.refused(Refusal::Stranger, &identity, &what);

@@ -36,6 +36,7 @@ use crate::config::Config;
 use crate::confinement::Own;
 use crate::listen::Peer;
 use crate::remote::Door;
+use crate::rules::Rules;
 use crate::services::Gate;
 use crate::tasks::{self, Task};
 use fakes::{APP, Site};
@@ -742,7 +743,8 @@ async fn who_is_not_listed_is_turned_away() {
     let somebody = |text: &str| Peer(Some(Arc::new(text.parse().unwrap())));
     let access = Access::of_users([7]).unwrap();
     let policy = Policy::new(access, [ImageKind::Host], belljar_core::Limits::CEILING).unwrap();
-    let mut gate = Gate::new(Arc::new(policy), Door::default());
+    let rules = Rules::new("b.toml".into(), policy);
+    let mut gate = Gate::new(rules, Door::default());
     assert!(gate.call(request(Some(somebody("unix:uid=7")))).is_ok());
     // Whoever is not known is nobody, and so is who is not listed, also one whom a certificate vouches for.
     for peer in [
