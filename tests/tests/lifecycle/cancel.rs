@@ -1,9 +1,10 @@
+use std::fs;
 use std::time::Instant;
 
-use belljar_core::Outcome;
-use belljar_tests::{Instance, Project, Running};
+use belljar_core::{BuildId, Outcome};
+use belljar_tests::{Instance, Part, Project, Running};
 use belljar_wire::BuildState;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 #[test]
@@ -122,4 +123,93 @@ fn a_build_that_waits_is_cancelled_before_it_begins() {
         // Once it has ended, nothing changes any more.
         assert_eq!(client.cancel(&build.id, "again"), Ok(ended));
     }
+}
+
+/// A process that stands still for a while, so that a build has to wait for it where it is.
+struct Held(Pid);
+
+impl Held {
+    fn new(instance: &Instance, part: Part) -> Self {
+        let pid = i32::try_from(instance.pid_of(part)).unwrap();
+        let pid = Pid::from_raw(pid).unwrap();
+        kill_process(pid, Signal::STOP).unwrap();
+        Self(pid)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
+fn trail_of(instance: &Instance, build: &BuildId) -> String {
+    let path = format!("daemon/audit/{build}.jsonl");
+    fs::read_to_string(instance.state().join(path)).unwrap()
+}
+
+#[test]
+fn a_build_whose_inputs_or_outputs_are_being_taken_ends_as_cancelled() {
+    let instance = Instance::started();
+    let client = instance.client();
+    for state in [BuildState::Staging, BuildState::Collecting] {
+        let files = [("in", format!("{state:?}"))];
+        let files = files
+            .each_ref()
+            .map(|(name, content)| (*name, content.as_str()));
+        let script = "echo begun; sleep 2; cp in out";
+        let spec = client.spec(&files, &[script], &["out"]);
+        let mut held = (state == BuildState::Staging).then(|| Held::new(&instance, Part::Store));
+        let build = client.submit(&format!("{state:?}"), &spec).unwrap();
+        if state == BuildState::Collecting {
+            client.until(&build.id, |build| build.state == BuildState::Running);
+            instance.wait_until_logged("begun");
+            held = Some(Held::new(&instance, Part::Store));
+        }
+        client.until(&build.id, |build| build.state == state);
+        let asked = client.cancel(&build.id, "changed my mind").unwrap();
+        assert_eq!((asked.state, asked.outcome), (state, None));
+        drop(held);
+        let ended = client.until(&build.id, |build| build.state == BuildState::Ended);
+        let due = Outcome::Cancelled {
+            by: "unix:uid=0".to_owned(),
+            reason: Some("changed my mind".to_owned()),
+        };
+        assert_eq!((ended.attempt, ended.outcome), (1, Some(due)), "{state:?}");
+        assert!(ended.artifacts.is_empty(), "{state:?}");
+        assert_eq!(ended.evidence.bundle, None, "{state:?}");
+        let trail = trail_of(&instance, &build.id);
+        for told in ["cancel_requested", "changed my mind", "unix:uid=0"] {
+            assert!(trail.contains(told), "{state:?}: {trail}");
+        }
+        let signed = format!("evidence/{}-1.sigstore.json", build.id);
+        assert!(!instance.state().join(signed).exists(), "{state:?}");
+        // The place is free, and the same build can be had.
+        let again = client.submit(&format!("{state:?}-again"), &spec).unwrap();
+        let ended = client.until(&again.id, |build| build.state == BuildState::Ended);
+        assert_eq!(ended.outcome, Some(Outcome::Succeeded), "{state:?}");
+    }
+}
+
+#[test]
+fn a_success_that_is_being_attested_stays_one_and_who_wanted_its_end_is_told() {
+    let instance = Instance::started();
+    let client = instance.client();
+    let spec = client.spec(&[("in", "1")], &["cp in out"], &["out"]);
+    // The key is known before.
+    client.server_info();
+    let held = Held::new(&instance, Part::Signer);
+    let build = client.submit("late", &spec).unwrap();
+    client.until(&build.id, |build| build.state == BuildState::Attesting);
+    let asked = client.cancel(&build.id, "too late").unwrap();
+    assert_eq!(asked.state, BuildState::Attesting);
+    drop(held);
+    let ended = client.until(&build.id, |build| build.state == BuildState::Ended);
+    assert_eq!(ended.outcome, Some(Outcome::Succeeded));
+    assert!(ended.evidence.bundle.is_some() && ended.artifacts.len() == 1);
+    let trail = trail_of(&instance, &build.id);
+    assert!(
+        trail.contains("cancel_requested") && trail.contains("too late"),
+        "{trail}"
+    );
 }

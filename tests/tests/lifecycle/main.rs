@@ -9,6 +9,7 @@
 //! * [`manifest`]: what a `belljar.toml` must not say.
 //! * [`sources`]: what belongs to a source tree.
 //! * [`cancel`]: the end on request.
+//! * [`refusals`]: what is refused before it is a build.
 //! * [`requests`]: the API's promises about repetition and missing inputs.
 //! * [`neighbours`]: two builds at once.
 //! * [`restart`]: processes that die in mid-build.
@@ -27,6 +28,7 @@ mod neighbours;
 mod outcomes;
 mod outputs;
 mod patterns;
+mod refusals;
 mod requests;
 mod restart;
 mod sources;
