@@ -7,6 +7,7 @@ mod certificates;
 mod clients;
 mod door;
 mod foreign;
+mod open;
 mod projects;
 mod revoked;
 mod site;
