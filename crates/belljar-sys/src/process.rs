@@ -9,7 +9,6 @@ use std::time::Duration;
 use rustix::process::{PidfdFlags, Signal, WaitIdOptions, WaitOptions, pidfd_open};
 
 use crate::poll::{self, Event, Interest};
-use crate::seccomp;
 
 /// A child process, held by a descriptor that no other process can take over (pidfd_open(2)).
 #[derive(Debug)]

@@ -38,7 +38,7 @@ pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
     std::thread::sleep(REST);
     tree.upload(true, "uploaded 0 of")?;
     let (mut unchanged, mut changed, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
-    for number in 0..args.runs.min(MOST) {
+    for number in 0..args.runs().min(MOST) {
         unchanged.push(tree.upload(true, "uploaded 0 of")?);
         tree.change(number)?;
         // The file, its directory, the root.
