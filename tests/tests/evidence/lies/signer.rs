@@ -229,6 +229,15 @@ pub(super) const STATEMENTS: &[Row] = &[
     ),
 ];
 
+/// A refusal may be lost with the connection when that is closed before the question was read.
+fn stranger(scene: &Scene, uid: u32) -> Told {
+    let question = json!({"kind": "public_key"});
+    match scene.instance.ask(PART, uid, &question).unwrap() {
+        Value::Null => Told::Closed(None),
+        answer => Told::Answer(answer),
+    }
+}
+
 fn text(spec: &BuildSpec) -> String {
     String::from_utf8(spec.canonical().unwrap()).unwrap()
 }
@@ -291,18 +300,12 @@ pub(super) const FRAMES: &[Row] = &[
         "the store's user at the signer",
         SIGNER,
         "serves belljard only",
-        |scene| {
-            let question = json!({"kind": "public_key"});
-            Told::Answer(scene.instance.ask(PART, STORE_UID, &question).unwrap())
-        },
+        |scene| stranger(scene, STORE_UID),
     ),
     row(
         "root at the signer",
         SIGNER,
         "serves belljard only",
-        |scene| {
-            let question = json!({"kind": "public_key"});
-            Told::Answer(scene.instance.ask(PART, 0, &question).unwrap())
-        },
+        |scene| stranger(scene, 0),
     ),
 ];
