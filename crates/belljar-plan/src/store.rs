@@ -2,9 +2,8 @@
 //! order, and each before the next is sent, except that [`Request::MarkLog`] needs not be waited for, and
 //! [`Answer::LogExceeded`] comes unasked.
 //!
-//! Who may ask what follows from the peer's uid (SO_PEERCRED, unix(7)): belljard may `Put`, `PutMany`,
-//! `Upload`, ask for `Uploaded`, `Derive`, and ask for `Confinement`; the spawner (root) all the rest. A connection of the spawner
-//! belongs to one attempt, named by `Stage`.
+//! Who may ask what follows from the peer's uid (SO_PEERCRED, unix(7)): belljard `Put`, `PutMany`, `Upload`, `Uploaded`,
+//! `Derive` and `Confinement`; the spawner (root) all the rest, on a connection for each attempt, named by `Stage`.
 
 use std::collections::BTreeMap;
 

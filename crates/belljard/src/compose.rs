@@ -147,12 +147,11 @@ pub(crate) async fn serve(
     let (remote, _following) = open_door(certificates.as_ref(), &door).await?;
     let rules = Rules::new(config.file.clone(), config.policy.clone());
     let _ruling = rules.follow().map_err(RunError::Signals)?;
-    let confined = own.confined;
     let entrance = Entrance {
         rules: rules.clone(),
         door,
         certificates,
-        confined,
+        confined: own.confined,
     };
     let vault = Vault::new(peers.objects.clone(), ownership);
     let (router, _looking) = services(config, engine.clone(), peers, vault, entrance).await?;
@@ -177,8 +176,8 @@ pub(crate) async fn serve(
     result
 }
 
-/// Tells the service manager that this daemon serves; and from now on that it lives, each time that the engine has heard and the queue answered: a
-/// runtime that stands still does not come to it, and an engine that hangs is not told of.
+/// Tells the service manager that this daemon serves; and from now on that it lives, each time that the engine has heard
+/// and the queue answered: a runtime that stands still does not come to it, and an engine that hangs is not told of.
 fn tell(mut manager: Manager, engine: Engine) -> io::Result<Option<Task>> {
     manager.ready()?;
     Ok(manager.interval().map(|interval| {

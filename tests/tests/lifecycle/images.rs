@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use belljar_core::{Derivation, ObjectId, Recipe};
-use belljar_tests::{Images, Instance, Part, Project, STORE_UID, wait_for};
+use belljar_tests::{Images, Instance, Part, Project, STORE_UID, program, wait_for};
 use belljar_tree::Directory;
 use belljar_wire::Reason;
 use serde_json::{Value, json};

@@ -337,8 +337,7 @@ pub(super) const COMMON: &[(libc::c_long, Rule)] = &[
     (libc::SYS_mq_timedreceive, PERMITTED),
     (libc::SYS_mq_notify, PERMITTED),
     (libc::SYS_mq_getsetattr, PERMITTED),
-    // Devices: no request that types into a terminal, drives a console, or has the kernel load a line
-    // discipline.
+    // Devices: no request that types into a terminal, drives a console, or loads a line discipline.
     (
         libc::SYS_ioctl,
         Rule::ByValue {

@@ -237,9 +237,12 @@ fn what_is_kept_and_cannot_be_trusted_is_thrown_away() {
     }
 }
 
+/// What it is called, and how a home directory is made so.
+type Prepared = (&'static str, fn(&Path));
+
 #[test]
 fn nothing_is_kept_where_others_can_write() {
-    let others: [(&str, fn(&Path)); 4] = [
+    let others: [Prepared; 4] = [
         ("the directory is open to others", |home| {
             fs::create_dir(home.join("belljar")).unwrap();
             fs::set_permissions(home.join("belljar"), Permissions::from_mode(0o777)).unwrap();
