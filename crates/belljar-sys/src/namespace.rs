@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::privilege;
-use crate::process::{NewNamespaces, clone_child};
+use crate::process::{Bond, NewNamespaces, clone_child};
 
 /// Makes a user namespace with these complete id maps (user_namespaces(7)), in which no further user
 /// namespace can be made, and gives a descriptor of it. It lives as long as the descriptor.
@@ -23,6 +23,7 @@ pub fn user(owner: u32, uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
     let (result, report) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let (mut wait, mut go) = (File::from(wait), File::from(go));
     let (mut result, mut report) = (File::from(result), File::from(report));
+    let bond = Bond::to_this_process()?;
     let child = clone_child(NewNamespaces::default(), None, || {
         let mut tell = |done: io::Result<()>| {
             let errno = done
@@ -30,7 +31,8 @@ pub fn user(owner: u32, uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
                 .map_or(0, |e| e.raw_os_error().unwrap_or(libc::EIO));
             report.write_all(&errno.to_ne_bytes()).is_ok() && errno == 0
         };
-        if tell(own_user_namespace(owner))
+        // The change of user has undone what bound it to this process, which it could wait for for ever.
+        if tell(own_user_namespace(owner).and_then(|()| bond.renew()))
             && wait.read_exact(&mut [0]).is_ok()
             && tell(forbid_user_namespaces())
         {

@@ -102,7 +102,7 @@ pub fn clone_child(
             "only a process with one thread may clone itself",
         ));
     }
-    let parent = pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
+    let bond = Bond::to_this_process()?;
     let mut pidfd: libc::c_int = -1;
     let mut args = CloneArgs {
         flags: CLONE_PIDFD,
@@ -129,9 +129,9 @@ pub fn clone_child(
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => {
-            let body = AssertUnwindSafe(|| match is_bound_to(parent) {
-                Ok(true) => body(),
-                _ => ORPHAN,
+            let body = AssertUnwindSafe(|| match bond.renew() {
+                Ok(()) => body(),
+                Err(_) => ORPHAN,
             });
             exit_now(catch_unwind(body).unwrap_or(101))
         }
@@ -280,16 +280,36 @@ pub fn effective_uid() -> u32 {
 /// Exit status of a child whose parent is gone.
 const ORPHAN: u8 = 102;
 
-/// Has this process die with its parent. False if that had died before: nobody else would notice, in a pid namespace
-/// of its own least of all.
-fn is_bound_to(parent: OwnedFd) -> io::Result<bool> {
-    die_with_parent()?;
-    let ended = Interest {
-        descriptor: parent.as_fd(),
-        event: Event::Readable,
-    };
-    let ended = poll::wait(&[ended], Some(Duration::ZERO))?;
-    Ok(ended != [true])
+/// What has a child die with its parent, also where it changes its credentials.
+#[derive(Debug)]
+pub struct Bond(OwnedFd);
+
+impl Bond {
+    /// For children of this process.
+    ///
+    /// # Errors
+    /// What pidfd_open(2) says.
+    pub fn to_this_process() -> io::Result<Self> {
+        let this = pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
+        Ok(Self(this))
+    }
+
+    /// Has this process, a child of that one, die with it from now on.
+    ///
+    /// # Errors
+    /// What prctl(2) or poll(2) say; `NotFound` when the parent had died before: nobody else would notice, in a pid
+    /// namespace of its own least of all.
+    pub fn renew(&self) -> io::Result<()> {
+        die_with_parent()?;
+        let ended = Interest {
+            descriptor: self.0.as_fd(),
+            event: Event::Readable,
+        };
+        match poll::wait(&[ended], Some(Duration::ZERO))?[..] {
+            [true] => Err(io::ErrorKind::NotFound.into()),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Has the kernel kill this process when its parent dies (PR_SET_PDEATHSIG, prctl(2)). A change of
