@@ -36,6 +36,8 @@ pub struct Images {
     tmp: OwnedFd,
     /// Images that this process has made or read to the end, at most [`bounds::KNOWN_IMAGES`].
     known: Mutex<BTreeMap<String, Known>>,
+    /// How often objects were removed: what was seen before may be gone.
+    removals: AtomicU64,
     /// Makes the names in `tmp` differ.
     next: AtomicU64,
 }
@@ -66,6 +68,8 @@ pub enum Provenance {
 struct Known {
     stamp: Stamp,
     measure: Measure,
+    /// After so many removals its objects were there.
+    removals: u64,
 }
 
 /// What changes when somebody writes to a file, or puts another in its place.
@@ -112,6 +116,7 @@ impl Images {
             directory: directory(IMAGES, OFlags::RDONLY)?.into(),
             tmp: directory(TMP, OFlags::PATH)?,
             known: Mutex::default(),
+            removals: AtomicU64::new(0),
             next: AtomicU64::new(0),
         })
     }
@@ -125,18 +130,25 @@ impl Images {
         source: &dyn BlobSource,
         order: ImageOrder<'_>,
     ) -> Result<(Provenance, Measure), TreeError> {
+        let removals = self.removals();
         let found = self.find(order.name).map_err(failed)?;
         if let Some(file) = &found {
             let stamp = Stamp::of(file).map_err(failed)?;
-            if let Some(known) = self.known(order.name, stamp) {
-                return Ok((Provenance::Known, known.measure));
-            }
+            let known = self.known(order.name, stamp);
+            let end = match known {
+                Some(known) if known.removals == removals => {
+                    return Ok((Provenance::Known, known.measure));
+                }
+                Some(_) => read_end(file),
+                None => read_whole(file),
+            };
             // Where an object is not whole, the way of a new tree tells which.
-            if let Some(end) = read_whole(file).map_err(failed)?
+            if let Some(end) = end.map_err(failed)?
                 && are_whole(source, &end.objects)
             {
-                self.remember(order.name, stamp, end.measure);
-                return Ok((Provenance::Found, end.measure));
+                self.remember(order.name, stamp, end.measure, removals);
+                let known = known.map_or(Provenance::Found, |_| Provenance::Known);
+                return Ok((known, end.measure));
             }
         }
         let tree = Tree::read(source, order.tree)?;
@@ -145,8 +157,53 @@ impl Images {
         append_end(&mut bytes, tree.measure, &objects);
         let file = self.write(order.name, &bytes, found.is_some());
         let stamp = file.and_then(|file| Stamp::of(&file)).map_err(failed)?;
-        self.remember(order.name, stamp, tree.measure);
+        if self.removals() != removals {
+            // Only since its image is there nothing of it is removed while it is in use.
+            tree.verify_content(source)?;
+        }
+        self.remember(order.name, stamp, tree.measure, removals);
         Ok((Provenance::Made, tree.measure))
+    }
+
+    /// Objects are about to be removed: before an image is used again, it is looked whether its own are there.
+    pub fn note_removal(&self) {
+        self.removals.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn removals(&self) -> u64 {
+        self.removals.load(Ordering::SeqCst)
+    }
+
+    /// The objects that an image names; none where there is no such image.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn objects_of(&self, name: &str) -> io::Result<Option<Vec<ObjectId>>> {
+        let Some(file) = self.find(name)? else {
+            return Ok(None);
+        };
+        match read_end(&file)? {
+            Some(end) => Ok(Some(end.objects)),
+            None => Err(io::Error::other(format!("the image {name} is damaged"))),
+        }
+    }
+
+    /// Removes an image; it is made anew when it is needed. Gives the bytes that it took on disk; none where
+    /// there was no such image.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn evict(&self, name: &str) -> io::Result<Option<u64>> {
+        let Some(file) = self.find(name)? else {
+            return Ok(None);
+        };
+        let bytes = file.metadata()?.blocks() * 512;
+        self.lock().remove(name);
+        match unlinkat(&self.directory, name, AtFlags::empty()) {
+            Ok(()) => Ok(Some(bytes)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Whether an image is still as it was prepared, and every object that it names as well: by their stamps,
@@ -223,13 +280,18 @@ impl Images {
         known.filter(|known| known.stamp == stamp)
     }
 
-    fn remember(&self, name: &str, stamp: Stamp, measure: Measure) {
+    fn remember(&self, name: &str, stamp: Stamp, measure: Measure, removals: u64) {
         let mut known = self.lock();
         if known.len() >= bounds::KNOWN_IMAGES {
             // Whatever is forgotten is only read once more.
             known.pop_first();
         }
-        known.insert(name.to_owned(), Known { stamp, measure });
+        let one = Known {
+            stamp,
+            measure,
+            removals,
+        };
+        known.insert(name.to_owned(), one);
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use belljar_core::Digest;
 use rustix::fs::{
-    Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, fstat, fstatfs, fsync, futimens,
-    mkdirat, open, openat,
+    AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, fstat, fstatfs, fsync,
+    futimens, mkdirat, open, openat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -23,8 +23,14 @@ pub const DERIVATIONS: &str = "derivations";
 /// Mountable images of trees, below the store's root.
 pub const IMAGES: &str = "images";
 
-/// Modification time of every object since its content was verified: whoever writes to it changes that. One
-/// second after the beginning of 1970, which no clock says.
+/// What objects looked like when they were verified, a file below the store's root.
+pub const STAMPS: &str = "stamps.v1";
+/// Damaged objects, below the store's root: nobody reads them but people.
+pub const QUARANTINE: &str = "quarantine";
+
+/// Modification time of every object since its content was verified: whoever writes to it changes that, also
+/// within the tick of the kernel's clock in which it was verified, where the time of change stays. One second
+/// after the beginning of 1970, which no clock says.
 pub(crate) const VERIFIED: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
@@ -44,15 +50,21 @@ pub(crate) fn object_path(digest: Digest) -> String {
 
 /// Notes on an object that its content was verified.
 pub(crate) fn mark_verified(file: impl AsFd) -> io::Result<()> {
-    let times = Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
-        last_modification: VERIFIED,
-    };
-    Ok(futimens(file, &times)?)
+    Ok(futimens(file, &TIMES)?)
 }
+
+/// The same by its path below `objects`.
+pub(crate) fn mark_verified_at(objects: impl AsFd, path: &str) -> io::Result<()> {
+    Ok(utimensat(objects, path, &TIMES, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+const TIMES: Timestamps = Timestamps {
+    last_access: Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_OMIT,
+    },
+    last_modification: VERIFIED,
+};
 
 /// Opens the store's root after seeing that it can be one, and makes every directory of the layout, so
 /// that no write ever has to make one, or make one durable.
@@ -68,7 +80,15 @@ pub(crate) fn create(root: &Path) -> Result<OwnedFd, LayoutError> {
         fstatfs(&top).map_err(|e| failed(root)(e.into()))?.f_type,
     )?;
     refuse_exposed(root, &top)?;
-    for name in ["objects", OBJECTS, TMP, LOGS, IMAGES, DERIVATIONS] {
+    for name in [
+        "objects",
+        OBJECTS,
+        TMP,
+        LOGS,
+        IMAGES,
+        DERIVATIONS,
+        QUARANTINE,
+    ] {
         directory(&top, name).map_err(failed(&root.join(name)))?;
     }
     let objects = root.join(OBJECTS);
@@ -144,6 +164,7 @@ mod tests {
             LOGS,
             IMAGES,
             DERIVATIONS,
+            QUARANTINE,
         ] {
             assert_eq!(mode(name), DIRECTORY_MODE, "{name}");
         }

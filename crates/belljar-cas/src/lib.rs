@@ -7,7 +7,9 @@
 //!
 //! | below the store's root | what | mode |
 //! |---|---|---|
-//! | `objects/sha256/ab/cdef…` | one object: 2 and 62 hexadecimal digits of its SHA-256; its time of modification says whether anybody has written to it | 0440 |
+//! | `objects/sha256/ab/cdef…` | one object: 2 and 62 hexadecimal digits of its SHA-256; its time of change says when it was last given | 0440 |
+//! | `stamps.v1` | what each object looked like when it was verified | 0600 |
+//! | `quarantine/<digest>` | objects that were found damaged | 0440 |
 //! | `tmp/` | names that exist for a moment while a damaged object is replaced | 0750 |
 //! | `logs/<attempt>.log` | logs | 0640 |
 //! | `images/<tree>-<size>-<time>.v1` | a tree, mountable over the objects | 0440 |
@@ -19,19 +21,24 @@ mod images;
 mod layout;
 mod memory;
 mod reader;
+mod removal;
 mod scan;
+mod stamps;
 mod tree;
+mod usage;
 mod verify;
 mod writer;
 
 pub use blob::{Batch, BlobSink, BlobSource, PendingBlob};
 pub use failure::{LayoutError, ReadError, ScanError, TreeError, WriteError};
 pub use images::{ImageOrder, Images, Provenance};
-pub use layout::{DERIVATIONS, IMAGES, LOGS, OBJECTS, TMP};
+pub use layout::{DERIVATIONS, IMAGES, LOGS, OBJECTS, QUARANTINE, STAMPS, TMP};
 pub use memory::Memory;
-pub use reader::Reader;
+pub use reader::{Finding, Reader};
+pub use removal::{Quarantined, Removal};
 pub use scan::scan;
 pub use tree::Measure;
+pub use usage::{Found, Part, Space, Usage, objects_of_prefix};
 pub use verify::VerifyingRead;
 pub use writer::Writer;
 

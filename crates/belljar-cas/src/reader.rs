@@ -2,18 +2,43 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
-use belljar_core::ObjectId;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2, statat};
+use belljar_core::{Digest, ObjectId};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2, statat,
+};
 use rustix::io::Errno;
 
 use crate::layout::{VERIFIED, mark_verified, object_path};
-use crate::{BlobSource, LayoutError, OBJECTS, ReadError, VerifyingRead};
+use crate::stamps::Stamps;
+use crate::{BlobSource, LayoutError, OBJECTS, ReadError, VerifyingRead, Writer};
+
+/// What an object turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// What it is named by.
+    Whole {
+        /// Bytes of content.
+        size: u64,
+    },
+    /// Something else.
+    Damaged {
+        /// Bytes of content.
+        size: u64,
+        /// Which file it was.
+        inode: u64,
+    },
+    /// There is none.
+    Absent,
+}
 
 /// Reads objects from disk. Any member of the store's group may have one.
 #[derive(Debug)]
 pub struct Reader {
     objects: OwnedFd,
+    /// For who owns the objects.
+    stamps: Option<Arc<Stamps>>,
 }
 
 impl Reader {
@@ -25,12 +50,26 @@ impl Reader {
         let path = root.join(OBJECTS);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match open(&path, flags, Mode::empty()) {
-            Ok(objects) => Ok(Self { objects }),
+            Ok(objects) => Ok(Self {
+                objects,
+                stamps: None,
+            }),
             Err(error) => Err(LayoutError::Io {
                 path,
                 source: error.into(),
             }),
         }
+    }
+
+    /// Reads what `writer` writes below `root`, and knows what was verified already.
+    ///
+    /// # Errors
+    /// As [`Reader::new`].
+    pub fn of(writer: &Writer, root: &Path) -> Result<Self, LayoutError> {
+        Ok(Self {
+            stamps: Some(writer.stamps()),
+            ..Self::new(root)?
+        })
     }
 
     /// The file that holds an object, `object.size` bytes long.
@@ -84,32 +123,97 @@ impl BlobSource for Reader {
         Ok(u64::try_from(status.st_size) == Ok(object.size))
     }
 
-    /// Without reading it where its time says that nothing was written to it since it was verified. Who owns
-    /// objects notes there that it has verified one.
+    /// Without reading it where it looks as it did when it was last verified. Who owns the objects notes that.
     fn verify(&self, object: ObjectId) -> Result<bool, ReadError> {
         let path = object_path(object.digest);
-        if let Ok(status) = statat(&self.objects, &path, AtFlags::SYMLINK_NOFOLLOW) {
-            let whole = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile
-                && u64::try_from(status.st_size) == Ok(object.size);
-            let modified = (
-                i128::from(status.st_mtime),
-                i128::from(status.st_mtime_nsec),
-            );
-            let verified = (i128::from(VERIFIED.tv_sec), i128::from(VERIFIED.tv_nsec));
-            if whole && modified == verified {
-                return Ok(true);
-            }
+        if let Some(stamps) = &self.stamps
+            && let Ok(status) = statat(&self.objects, &path, AtFlags::SYMLINK_NOFOLLOW)
+            && u64::try_from(status.st_size) == Ok(object.size)
+            && is_marked(&status)
+            && stamps.fits(object.digest, &status)
+        {
+            return Ok(true);
         }
-        let file = self.open(object)?;
-        let mut content = VerifyingRead::new(&file, object);
-        match io::copy(&mut content, &mut io::sink()) {
-            Ok(_) => {
-                // For whoever may not, it is read again the next time.
-                let _ = mark_verified(&file);
-                Ok(true)
+        self.rehash(object)
+    }
+}
+
+impl Reader {
+    /// Reads an object to its end, of whatever size it is.
+    ///
+    /// # Errors
+    /// As [`BlobSource::read`].
+    pub fn examine(&self, digest: Digest) -> Result<Finding, ReadError> {
+        let path = object_path(digest);
+        let status = match statat(&self.objects, &path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(status) => status,
+            Err(Errno::NOENT) => return Ok(Finding::Absent),
+            Err(error) => {
+                let object = ObjectId { digest, size: 0 };
+                let source = error.into();
+                return Err(ReadError::Io { object, source });
             }
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(false),
-            Err(source) => Err(ReadError::Io { object, source }),
+        };
+        let size = u64::try_from(status.st_size).unwrap_or(0);
+        match self.rehash(ObjectId { digest, size }) {
+            Ok(true) => Ok(Finding::Whole { size }),
+            Ok(false) => Ok(Finding::Damaged {
+                size,
+                inode: status.st_ino,
+            }),
+            Err(ReadError::Missing(_)) => Ok(Finding::Absent),
+            Err(error) => Err(error),
         }
     }
+
+    #[cfg(test)]
+    pub(crate) fn stamps(&self) -> &Stamps {
+        self.stamps.as_deref().unwrap()
+    }
+
+    /// Whether the content of an object is what it is named by, which is read whatever was noted of it.
+    fn rehash(&self, object: ObjectId) -> Result<bool, ReadError> {
+        let failed = |source: io::Error| ReadError::Io { object, source };
+        let file = self.open(object)?;
+        let status = || fstat(&file).map_err(|e| failed(e.into()));
+        let mut before = status()?;
+        if self.stamps.is_some() && !is_marked(&before) {
+            // Before it is read, so that whoever writes to it meanwhile is seen.
+            mark_verified(&file).map_err(failed)?;
+            before = status()?;
+        }
+        let mut content = VerifyingRead::new(&file, object);
+        match io::copy(&mut content, &mut io::sink()) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(false),
+            Err(source) => return Err(failed(source)),
+        }
+        if let Some(stamps) = &self.stamps
+            && is_marked(&before)
+            && looks_alike(&before, &status()?)
+        {
+            stamps.note(object.digest, &before);
+        }
+        Ok(true)
+    }
+}
+
+/// Whether it is a file that nobody has written to since it was marked.
+pub(crate) fn is_marked(status: &Stat) -> bool {
+    let modified = (
+        i128::from(status.st_mtime),
+        i128::from(status.st_mtime_nsec),
+    );
+    let verified = (i128::from(VERIFIED.tv_sec), i128::from(VERIFIED.tv_nsec));
+    FileType::from_raw_mode(status.st_mode) == FileType::RegularFile && modified == verified
+}
+
+fn looks_alike(one: &Stat, other: &Stat) -> bool {
+    let of = |status: &Stat| {
+        (
+            (status.st_size, status.st_mtime, status.st_mtime_nsec),
+            (status.st_ctime, status.st_ctime_nsec),
+        )
+    };
+    of(one) == of(other)
 }

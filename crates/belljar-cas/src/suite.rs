@@ -8,7 +8,8 @@ use belljar_core::{Digest, ObjectId, bounds};
 
 use crate::layout::object_path;
 use crate::{
-    BlobSink, BlobSource, LayoutError, Memory, OBJECTS, ReadError, Reader, TMP, WriteError, Writer,
+    BlobSink, BlobSource, Finding, LayoutError, Memory, OBJECTS, QUARANTINE, Quarantined,
+    ReadError, Reader, Removal, TMP, Usage, WriteError, Writer, objects_of_prefix,
 };
 
 fn put(
@@ -324,4 +325,131 @@ fn a_root_has_one_owner_at_a_time() {
 fn a_reader_needs_the_layout() {
     let root = tempfile::tempdir().unwrap();
     assert!(Reader::new(root.path()).is_err());
+}
+
+fn damage(path: &Path, content: &[u8]) {
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o640)).unwrap();
+    std::fs::write(path, content).unwrap();
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o440)).unwrap();
+}
+
+#[test]
+fn an_object_of_other_content_is_mended_by_the_next_upload() {
+    let root = tempfile::tempdir().unwrap();
+    let writer = Writer::open(root.path()).unwrap();
+    let reader = Reader::of(&writer, root.path()).unwrap();
+    let object = put(&writer, None, &[b"whole"]).unwrap();
+    damage(&file_of(root.path(), object), b"whoLe");
+    put(&writer, Some(object), &[b"whole"]).unwrap();
+    assert_eq!(get(&reader, object).unwrap(), b"whole");
+    assert!(reader.verify(object).unwrap());
+    // The same in a batch.
+    damage(&file_of(root.path(), object), b"whoLe");
+    let mut batch = writer.batch().unwrap();
+    let mut pending = writer.begin(Some(object)).unwrap();
+    pending.write(b"whole").unwrap();
+    pending.finish_into(&mut batch).unwrap();
+    writer.keep(batch).unwrap();
+    assert_eq!(get(&reader, object).unwrap(), b"whole");
+}
+
+fn given(path: &Path) -> u64 {
+    u64::try_from(std::fs::metadata(path).unwrap().ctime()).unwrap()
+}
+
+#[test]
+fn an_object_goes_unless_it_was_given_lately() {
+    let root = tempfile::tempdir().unwrap();
+    let writer = Writer::open(root.path()).unwrap();
+    let reader = Reader::of(&writer, root.path()).unwrap();
+    let object = put(&writer, None, &[b"content"]).unwrap();
+    let path = file_of(root.path(), object);
+    let first = given(&path);
+    let remove = |before| writer.remove(object.digest, before).unwrap();
+    assert_eq!(remove(first), Removal::Given);
+    // To give it again is to give it now.
+    while given(&path) == first {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        put(&writer, Some(object), &[b"content"]).unwrap();
+    }
+    assert_eq!(remove(first + 1), Removal::Given);
+    assert!(reader.verify(object).unwrap());
+    let bytes = std::fs::metadata(&path).unwrap().blocks() * 512;
+    assert_eq!(remove(u64::MAX), Removal::Removed { bytes });
+    assert_eq!(remove(u64::MAX), Removal::Absent);
+    assert!(!reader.contains(object).unwrap());
+    put(&writer, Some(object), &[b"content"]).unwrap();
+    assert_eq!(get(&reader, object).unwrap(), b"content");
+}
+
+#[test]
+fn what_is_damaged_is_put_aside_and_can_be_given_again() {
+    let root = tempfile::tempdir().unwrap();
+    let writer = Writer::open(root.path()).unwrap();
+    let reader = Reader::of(&writer, root.path()).unwrap();
+    let object = put(&writer, None, &[b"content"]).unwrap();
+    assert_eq!(
+        reader.examine(object.digest).unwrap(),
+        Finding::Whole { size: 7 }
+    );
+    // As a failing disk does: nothing that a stamp looks at has changed.
+    let path = file_of(root.path(), object);
+    damage(&path, b"conTent");
+    let status = std::fs::metadata(&path).unwrap();
+    reader
+        .stamps()
+        .note(object.digest, &rustix::fs::stat(&path).unwrap());
+    let Finding::Damaged { size: 7, inode } = reader.examine(object.digest).unwrap() else {
+        panic!("not seen");
+    };
+    assert_eq!(inode, status.ino());
+    assert_eq!(
+        writer.quarantine(object.digest, inode + 1).unwrap(),
+        Quarantined::Replaced
+    );
+    assert_eq!(
+        writer.quarantine(object.digest, inode).unwrap(),
+        Quarantined::Aside
+    );
+    let aside = root.path().join(QUARANTINE).join(object.digest.to_hex());
+    assert_eq!(std::fs::read(aside).unwrap(), b"conTent");
+    assert!(!reader.contains(object).unwrap());
+    assert_eq!(reader.examine(object.digest).unwrap(), Finding::Absent);
+    put(&writer, Some(object), &[b"content"]).unwrap();
+    assert_eq!(
+        writer.quarantine(object.digest, inode).unwrap(),
+        Quarantined::Replaced
+    );
+    assert_eq!(get(&reader, object).unwrap(), b"content");
+}
+
+#[test]
+fn what_is_counted_is_what_du_counts() {
+    let root = tempfile::tempdir().unwrap();
+    let writer = Writer::open(root.path()).unwrap();
+    for i in 0..200_u32 {
+        put(
+            &writer,
+            None,
+            &[&i.to_le_bytes(), &vec![7; i as usize * 100]],
+        )
+        .unwrap();
+    }
+    std::fs::write(root.path().join("logs/one.log"), [7; 100_000]).unwrap();
+    let du = std::process::Command::new("du")
+        .args(["-s", "--block-size=1"])
+        .arg(root.path())
+        .output()
+        .unwrap();
+    let du: u64 = String::from_utf8_lossy(&du.stdout)
+        .split('\t')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let usage = Usage::of(root.path()).unwrap();
+    assert_eq!(usage.objects.files, 201);
+    assert_eq!(usage.bytes(), du);
+    let listed = (0..=u8::MAX).flat_map(|prefix| objects_of_prefix(root.path(), prefix).unwrap());
+    assert_eq!(listed.count(), 201);
 }

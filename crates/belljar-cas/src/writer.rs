@@ -3,13 +3,14 @@ use std::io::{self, Write};
 use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use belljar_core::{Digest, Hasher, ObjectId, bounds};
 use rustix::fs::{
-    Advice, AtFlags, CWD, FlockOperation, Mode, OFlags, fadvise, fchmod, flock, fsync, linkat,
-    openat, renameat, statat, syncfs, unlinkat,
+    Advice, AtFlags, CWD, FlockOperation, Mode, OFlags, Stat, fadvise, fchmod, flock, fsync,
+    linkat, openat, renameat, statat, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -17,7 +18,11 @@ use crate::blob::Sealed;
 use crate::failure::is_full;
 use crate::layout::{self, object_path};
 use crate::memory::foreign;
-use crate::{Batch, BlobSink, LayoutError, OBJECTS, PendingBlob, TMP, WriteError};
+use crate::reader::is_marked;
+use crate::stamps::Stamps;
+use crate::{
+    Batch, BlobSink, LayoutError, OBJECTS, PendingBlob, QUARANTINE, STAMPS, TMP, WriteError,
+};
 
 /// Objects are never written to once they have a name, not even by their owner.
 const OBJECT_MODE: u32 = 0o440;
@@ -27,12 +32,16 @@ const AHEAD_BYTES: u64 = 8 << 20;
 
 /// Writes objects to disk. Only the process that owns them has one.
 #[derive(Debug, Clone)]
-pub struct Writer(Arc<Directories>);
+pub struct Writer(pub(crate) Arc<Directories>);
 
 #[derive(Debug)]
-struct Directories {
-    objects: OwnedFd,
-    tmp: OwnedFd,
+pub(crate) struct Directories {
+    pub(crate) objects: OwnedFd,
+    pub(crate) tmp: OwnedFd,
+    pub(crate) quarantine: OwnedFd,
+    pub(crate) stamps: Arc<Stamps>,
+    /// Held while a name is given or taken away: who was told that an object is there finds it there.
+    pub(crate) names: Mutex<()>,
     /// Locked (flock(2)) as long as this lives: a root has one owner.
     _root: OwnedFd,
     /// Makes the names in `tmp` differ.
@@ -74,10 +83,16 @@ impl Writer {
                 source: e.into(),
             })
         };
-        let (objects, tmp) = (directory(OBJECTS)?, directory(TMP)?);
+        let stamps = Stamps::open(&top).map_err(|source| LayoutError::Io {
+            path: root.join(STAMPS),
+            source,
+        })?;
         let writer = Self(Arc::new(Directories {
-            objects,
-            tmp,
+            objects: directory(OBJECTS)?,
+            tmp: directory(TMP)?,
+            quarantine: directory(QUARANTINE)?,
+            stamps: Arc::new(stamps),
+            names: Mutex::default(),
             _root: top,
             next: AtomicU64::new(0),
         }));
@@ -89,6 +104,10 @@ impl Writer {
             source,
         })?;
         Ok(writer)
+    }
+
+    pub(crate) fn stamps(&self) -> Arc<Stamps> {
+        Arc::clone(&self.0.stamps)
     }
 }
 
@@ -199,22 +218,45 @@ impl PendingFile {
 }
 
 impl Directories {
-    /// Links the file under its object's name; that it is there already is fine.
+    /// Links the file under its object's name. That it is there already is fine if it is as it was when it was
+    /// verified; else the file, which was verified just now, takes its place.
     fn give_name(&self, file: &File, object: ObjectId) -> Result<(), WriteError> {
         let path = object_path(object.digest);
         let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let _names = self.lock();
         match linkat(CWD, &unnamed, &self.objects, &path, AtFlags::SYMLINK_FOLLOW) {
-            Ok(()) => Ok(()),
-            Err(Errno::EXIST) if self.has_size(&path, object.size)? => Ok(()),
-            Err(Errno::EXIST) => self.replace(&unnamed, object.digest, &path),
-            Err(error) => Err(failed("naming", error.into())),
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                let status = self.look(&path)?;
+                let good = u64::try_from(status.st_size) == Ok(object.size)
+                    && is_marked(&status)
+                    && self.stamps.fits(object.digest, &status);
+                match good {
+                    true if is_recent(&status) => return Ok(()),
+                    // It was given again: its time of change says so, and nobody removes it for a while.
+                    true => self.touch(&path)?,
+                    false => self.replace(&unnamed, object.digest, &path)?,
+                }
+            }
+            Err(error) => return Err(failed("naming", error.into())),
         }
+        self.stamps.note(object.digest, &self.look(&path)?);
+        Ok(())
     }
 
-    fn has_size(&self, path: &str, size: u64) -> Result<bool, WriteError> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, ()> {
+        // It guards no data.
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self, path: &str) -> Result<Stat, WriteError> {
         let status = statat(&self.objects, path, AtFlags::SYMLINK_NOFOLLOW);
-        let status = status.map_err(|e| failed("looking at the object that is there", e.into()))?;
-        Ok(u64::try_from(status.st_size) == Ok(size))
+        status.map_err(|e| failed("looking at the object that is there", e.into()))
+    }
+
+    fn touch(&self, path: &str) -> Result<(), WriteError> {
+        let touched = layout::mark_verified_at(&self.objects, path);
+        touched.map_err(|e| failed("setting the time of the object that is there", e))
     }
 
     /// Puts verified content in the place of an object whose size shows that it is damaged.
@@ -243,4 +285,11 @@ fn failed(doing: &'static str, source: io::Error) -> WriteError {
     } else {
         WriteError::Io { doing, source }
     }
+}
+
+/// Whether an object was given so lately that it needs not be noted again.
+fn is_recent(status: &Stat) -> bool {
+    let changed = u64::try_from(status.st_ctime).unwrap_or(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.is_ok_and(|now| now.as_secs().saturating_sub(changed) < bounds::GIVEN_SECONDS)
 }

@@ -69,6 +69,12 @@ pub const IMAGE_TOP_ENTRIES: usize = 128;
 pub const SYMLINK_BYTES: usize = 4095;
 /// Largest blob accepted by the store (4 GiB).
 pub const BLOB_BYTES: u64 = 4 << 30;
+/// Most objects of which the store remembers what they looked like when they were verified; others are read again.
+pub const STAMPS: usize = 4_000_000;
+/// For how long an object that is given again needs not be noted to have been, in seconds.
+pub const GIVEN_SECONDS: u64 = 1;
+/// Most damaged objects that are kept aside; further ones are removed.
+pub const QUARANTINED: usize = 256;
 /// Most objects that the store makes durable together; each holds a descriptor until then.
 pub const OBJECTS_AT_ONCE: usize = 64;
 /// Largest gRPC message, in bytes, in either direction (gRPC's own default).

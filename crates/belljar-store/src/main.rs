@@ -108,7 +108,7 @@ fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
     // Before there are threads, and before this process holds anything; confined as this one is.
     let nursery = Nursery::clone_off().map_err(system("making a process to make unpackers"))?;
     let writer = Writer::open(&config.root)?;
-    let reader = Reader::new(&config.root)?;
+    let reader = Reader::of(&writer, &config.root)?;
     let images = stage::open(&config.root)?;
     let records = Records::open(&config.root).map_err(system("opening the marks of records"))?;
     let derivations = Derivations::new(Box::new(nursery), records, config.root.join(TMP));

@@ -12,7 +12,7 @@ const NAME: &str = "image";
 /// A store on disk, with a tree of two files in it.
 struct Rig {
     root: tempfile::TempDir,
-    _writer: Writer,
+    writer: Writer,
     reader: Reader,
     tree: ObjectId,
 }
@@ -21,11 +21,7 @@ impl Rig {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let writer = Writer::open(root.path()).unwrap();
-        let put = |bytes: &[u8]| {
-            let mut blob = writer.begin(Some(ObjectId::of(bytes))).unwrap();
-            blob.write(bytes).unwrap();
-            blob.finish().unwrap()
-        };
+        let put = |bytes: &[u8]| put(&writer, bytes);
         let leaves = ["one", "two"].map(|name| {
             let leaf = Leaf::File {
                 object: put(name.as_bytes()),
@@ -38,9 +34,9 @@ impl Rig {
             put(bytes);
         }
         Self {
-            reader: Reader::new(root.path()).unwrap(),
+            reader: Reader::of(&writer, root.path()).unwrap(),
             tree: built.root,
-            _writer: writer,
+            writer,
             root,
         }
     }
@@ -70,6 +66,12 @@ impl Rig {
         let path = object_path(ObjectId::of(content).digest);
         self.root.path().join(OBJECTS).join(path)
     }
+}
+
+fn put(writer: &Writer, bytes: &[u8]) -> ObjectId {
+    let mut blob = writer.begin(Some(ObjectId::of(bytes))).unwrap();
+    blob.write(bytes).unwrap();
+    blob.finish().unwrap()
 }
 
 fn overwrite(path: &Path, content: &[u8]) {
@@ -154,18 +156,81 @@ fn an_image_over_a_damaged_object_is_refused_with_its_place() {
 }
 
 #[test]
-fn what_is_verified_once_is_not_read_again_until_it_is_written_to() {
+fn what_is_verified_once_is_not_read_again_until_something_changed() {
     let rig = Rig::new();
-    let object = ObjectId::of(b"two");
-    let mtime = || std::fs::metadata(rig.object(b"two")).unwrap().mtime();
-    assert_eq!(mtime(), 1, "from the start");
-    overwrite(&rig.object(b"two"), b"two");
-    assert_ne!(mtime(), 1);
-    assert!(rig.reader.verify(object).unwrap());
-    assert_eq!(mtime(), 1, "after it was read");
-    overwrite(&rig.object(b"two"), b"twO");
-    assert!(!rig.reader.verify(object).unwrap());
-    assert_ne!(mtime(), 1);
+    let path = rig.object(b"two");
+    let verify = || rig.reader.verify(ObjectId::of(b"two")).unwrap();
+    let fits = |reader: &Reader| {
+        // Without a reader that may read it, only the stamp can tell.
+        let status = rustix::fs::stat(&path).unwrap();
+        reader.stamps().fits(ObjectId::of(b"two").digest, &status)
+    };
+    let mtime = || std::fs::metadata(&path).unwrap().mtime();
+    assert!(fits(&rig.reader) && mtime() == 1, "from the start");
+    overwrite(&path, b"two");
+    assert!(!fits(&rig.reader) && mtime() != 1);
+    assert!(verify());
+    assert!(fits(&rig.reader) && mtime() == 1, "after it was read");
+    overwrite(&path, b"twO");
+    assert!(!verify() && !fits(&rig.reader));
+    // Whoever writes and puts the time back is found by the time of change, which nobody can put back.
+    overwrite(&path, b"two");
+    assert!(verify());
+    let before = std::fs::FileTimes::new()
+        .set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1));
+    overwrite(&path, b"twO");
+    File::open(&path).unwrap().set_times(before).unwrap();
+    assert_eq!(mtime(), 1);
+    assert!(!verify() && !verify());
+    // Another file with everything alike but its inode and its time of change.
+    let copy = rig.root.path().join("copy");
+    std::fs::write(&copy, b"twO").unwrap();
+    File::open(&copy).unwrap().set_times(before).unwrap();
+    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o440)).unwrap();
+    std::fs::rename(&copy, &path).unwrap();
+    assert!(!verify());
+    overwrite(&path, b"two");
+    assert!(verify() && verify());
+}
+
+#[test]
+fn after_objects_were_removed_an_image_is_used_only_if_its_own_are_there() {
+    let rig = Rig::new();
+    let images = rig.images();
+    assert_eq!(rig.prepare(&images), Provenance::Made);
+    images.note_removal();
+    assert_eq!(rig.prepare(&images), Provenance::Known, "all is there");
+    images.note_removal();
+    rig.writer
+        .remove(ObjectId::of(b"two").digest, u64::MAX)
+        .unwrap();
+    let error = images.prepare(&rig.reader, rig.order()).unwrap_err();
+    assert!(
+        matches!(&error, TreeError::Missing { path, .. } if path == "two"),
+        "{error:?}"
+    );
+    put(&rig.writer, b"two");
+    assert_eq!(rig.prepare(&images), Provenance::Known);
+}
+
+#[test]
+fn an_evicted_image_is_made_anew_with_the_same_bytes() {
+    let rig = Rig::new();
+    let images = rig.images();
+    rig.prepare(&images);
+    let bytes = std::fs::read(rig.image()).unwrap();
+    let named = images.objects_of(NAME).unwrap().unwrap();
+    assert_eq!(named.len(), 2);
+    assert!(images.evict(NAME).unwrap().is_some_and(|bytes| bytes > 0));
+    assert_eq!(
+        (
+            images.evict(NAME).unwrap(),
+            images.objects_of(NAME).unwrap()
+        ),
+        (None, None)
+    );
+    assert_eq!(rig.prepare(&images), Provenance::Made);
+    assert_eq!(std::fs::read(rig.image()).unwrap(), bytes);
 }
 
 #[test]
@@ -190,7 +255,7 @@ fn a_full_memory_of_images_forgets_and_reads_again() {
     let known = *images.lock().values().next().unwrap();
     let others = (0..bounds::KNOWN_IMAGES).map(|i| (format!("other {i}"), known));
     images.lock().extend(others);
-    images.remember("zzz", known.stamp, known.measure);
+    images.remember("zzz", known.stamp, known.measure, 0);
     assert!(images.lock().len() <= bounds::KNOWN_IMAGES + 1);
     assert_ne!(rig.prepare(&images), Provenance::Made);
 }

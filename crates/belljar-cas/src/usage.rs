@@ -1,0 +1,160 @@
+//! What the store takes on disk, as du(1) counts it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use belljar_core::Digest;
+use rustix::fs::statvfs;
+
+use crate::{DERIVATIONS, IMAGES, LOGS, OBJECTS, QUARANTINE, TMP};
+
+/// A sort of file, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Files.
+    pub files: u64,
+    /// Bytes that they take on disk.
+    pub bytes: u64,
+}
+
+/// What the store takes on disk. Files without a name – uploads under way – are not in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Objects.
+    pub objects: Part,
+    /// Mountable images of trees.
+    pub images: Part,
+    /// Logs, and where steps begin in them.
+    pub logs: Part,
+    /// Damaged objects.
+    pub quarantine: Part,
+    /// Directories, marks, and all the rest.
+    pub other: Part,
+}
+
+/// How much room there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes of the file system.
+    pub total: u64,
+    /// Bytes that who is not root may still use.
+    pub available: u64,
+}
+
+/// An object as it lies on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its name.
+    pub digest: Digest,
+    /// Bytes of content.
+    pub size: u64,
+    /// Bytes that it takes on disk.
+    pub bytes: u64,
+    /// When it was last given, in seconds since 1970.
+    pub given: u64,
+}
+
+impl Space {
+    /// Of the file system that `path` lies on.
+    ///
+    /// # Errors
+    /// What statvfs(3) says.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let status = statvfs(path)?;
+        Ok(Self {
+            total: status.f_blocks.saturating_mul(status.f_frsize),
+            available: status.f_bavail.saturating_mul(status.f_frsize),
+        })
+    }
+}
+
+impl Usage {
+    /// Counts what lies below the store's `root`. What comes or goes meanwhile is counted or not.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn of(root: &Path) -> io::Result<Self> {
+        let mut usage = Self::default();
+        count(root, &mut usage.other)?;
+        for name in [DERIVATIONS, TMP] {
+            count(&root.join(name), &mut usage.other)?;
+        }
+        for (name, part) in [
+            (IMAGES, &mut usage.images),
+            (LOGS, &mut usage.logs),
+            (QUARANTINE, &mut usage.quarantine),
+        ] {
+            count(&root.join(name), part)?;
+        }
+        count(&root.join("objects"), &mut usage.other)?;
+        count(&root.join(OBJECTS), &mut usage.other)?;
+        for prefix in 0..=u8::MAX {
+            let directory = root.join(OBJECTS).join(format!("{prefix:02x}"));
+            count(&directory, &mut usage.objects)?;
+        }
+        Ok(usage)
+    }
+
+    /// Bytes of everything.
+    pub fn bytes(&self) -> u64 {
+        let parts = [
+            self.objects,
+            self.images,
+            self.logs,
+            self.quarantine,
+            self.other,
+        ];
+        parts.iter().map(|part| part.bytes).sum()
+    }
+}
+
+/// Counts the files in a directory, without those below further directories, and what the directory takes itself.
+fn count(directory: &Path, part: &mut Part) -> io::Result<()> {
+    part.bytes += fs::symlink_metadata(directory)?.blocks() * 512;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let status = match entry.metadata() {
+            Ok(status) => status,
+            // It is gone already.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if !status.is_dir() {
+            part.files += 1;
+            part.bytes += status.blocks() * 512;
+        }
+    }
+    Ok(())
+}
+
+/// The objects whose digests begin with `prefix`, below the store's `root`. What is not named like an object is
+/// left out.
+///
+/// # Errors
+/// What the system says.
+pub fn objects_of_prefix(root: &Path, prefix: u8) -> io::Result<Vec<Found>> {
+    let hex = format!("{prefix:02x}");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root.join(OBJECTS).join(&hex))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let digest = name.to_str().map(|rest| format!("{hex}{rest}"));
+        let Some(digest) = digest.and_then(|hex| Digest::from_hex(&hex).ok()) else {
+            continue;
+        };
+        match entry.metadata() {
+            Ok(status) if status.is_file() => found.push(Found {
+                digest,
+                size: status.len(),
+                bytes: status.blocks() * 512,
+                given: u64::try_from(status.ctime()).unwrap_or(0),
+            }),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
