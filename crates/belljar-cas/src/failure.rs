@@ -53,6 +53,19 @@ pub enum WriteError {
     /// The disk, or the quota on it, is full.
     #[error("the store's disk is full; free space there and try again")]
     Full(#[source] io::Error),
+    /// Only so much room is left as is kept for builds that run.
+    #[error(
+        "the store's disk has {available} bytes left, of which {reserve} are kept for builds that run; {needed} more do \
+         not fit. `belljar store status` says what takes the room, `belljar store gc` removes what nobody needs"
+    )]
+    Reserved {
+        /// Bytes that were to come.
+        needed: u64,
+        /// Bytes that are left.
+        available: u64,
+        /// Bytes that are kept.
+        reserve: u64,
+    },
     /// The store's own trouble.
     #[error("the object cannot be written: {doing} failed")]
     Io {
@@ -132,9 +145,7 @@ pub enum TreeError {
         why: Invalid,
     },
     /// An object of it has other content than its digest says.
-    #[error(
-        "`{path}`: {object} is damaged in the store. hint: upload it again after removing it there"
-    )]
+    #[error("`{path}`: {object} is damaged in the store. hint: upload it again")]
     Damaged {
         /// Where in the tree.
         path: String,

@@ -1,7 +1,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use belljar_core::Digest;
 use rustix::fs::{
@@ -46,6 +46,11 @@ const DIRECTORY_MODE: u32 = 0o750;
 pub(crate) fn object_path(digest: Digest) -> String {
     let hex = digest.to_hex();
     format!("{}/{}", &hex[..2], &hex[2..])
+}
+
+/// The path of an object, below the store's `root`.
+pub fn path_of(root: &Path, digest: Digest) -> PathBuf {
+    root.join(OBJECTS).join(object_path(digest))
 }
 
 /// Notes on an object that its content was verified.

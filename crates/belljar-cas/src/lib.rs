@@ -16,7 +16,9 @@
 //! | `derivations/<record>` | says, by being there, that the store made this record of a derivation itself | 0440 |
 
 mod blob;
+mod custody;
 mod failure;
+mod headroom;
 mod images;
 mod layout;
 mod memory;
@@ -30,9 +32,11 @@ mod verify;
 mod writer;
 
 pub use blob::{Batch, BlobSink, BlobSource, PendingBlob};
+pub use custody::{Custody, Disk};
 pub use failure::{LayoutError, ReadError, ScanError, TreeError, WriteError};
+pub use headroom::Headroom;
 pub use images::{ImageOrder, Images, Provenance};
-pub use layout::{DERIVATIONS, IMAGES, LOGS, OBJECTS, QUARANTINE, STAMPS, TMP};
+pub use layout::{DERIVATIONS, IMAGES, LOGS, OBJECTS, QUARANTINE, STAMPS, TMP, path_of};
 pub use memory::Memory;
 pub use reader::{Finding, Reader};
 pub use removal::{Quarantined, Removal};

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use belljar_core::{ObjectId, bounds};
+use belljar_core::{Digest, ObjectId, bounds};
 
 use crate::blob::Sealed;
 use crate::{Batch, BlobSink, BlobSource, PendingBlob, ReadError, WriteError};
@@ -45,6 +45,14 @@ impl Memory {
     /// The ids of everything that is kept; the empty object always is.
     pub fn ids(&self) -> Vec<ObjectId> {
         self.lock().keys().copied().collect()
+    }
+
+    /// Takes an object away; gives its size if there was one.
+    pub(crate) fn take(&self, digest: Digest) -> Option<u64> {
+        let mut objects = self.lock();
+        let object = objects.keys().find(|id| id.digest == digest).copied()?;
+        objects.remove(&object);
+        Some(object.size)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ObjectId, Arc<[u8]>>> {

@@ -73,6 +73,20 @@ pub const BLOB_BYTES: u64 = 4 << 30;
 pub const STAMPS: usize = 4_000_000;
 /// For how long an object that is given again needs not be noted to have been, in seconds.
 pub const GIVEN_SECONDS: u64 = 1;
+/// How long an object stays at least after it was given, in seconds, unless the store's configuration says
+/// otherwise: whoever was told that it is there needs some time to name it.
+pub const GRACE_SECONDS: u64 = 3600;
+/// Longest such time in a configuration, in seconds.
+pub const GRACE_SECONDS_MOST: u64 = 30 * 86_400;
+/// Most bytes that are kept free for builds that run, unless the store's configuration says otherwise.
+pub const RESERVE_BYTES: u64 = 1 << 30;
+/// The same as a part of the file system, if that is less: one in so many.
+pub const RESERVE_PART: u64 = 20;
+/// How many bytes a second are read to find damaged objects, unless the store's configuration says otherwise.
+pub const SCRUB_BYTES_PER_SECOND: u64 = 16 << 20;
+/// How many days after the end of one such reading the next begins, unless the store's configuration says
+/// otherwise.
+pub const SCRUB_DAYS: u64 = 30;
 /// Most damaged objects that are kept aside; further ones are removed.
 pub const QUARANTINED: usize = 256;
 /// Most objects that the store makes durable together; each holds a descriptor until then.

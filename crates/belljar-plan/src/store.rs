@@ -2,15 +2,21 @@
 //! order, and each before the next is sent, except that [`Request::MarkLog`] needs not be waited for, and
 //! [`Answer::LogExceeded`] comes unasked.
 //!
-//! Who may ask what follows from the peer's uid (SO_PEERCRED, unix(7)): belljard `Put`, `PutMany`, `Upload`, `Uploaded`,
-//! `Derive` and `Confinement`; the spawner (root) all the rest, on a connection for each attempt, named by `Stage`.
+//! Who may ask what follows from the peer's uid (SO_PEERCRED, unix(7)): belljard may `Put`, `PutMany`, `Upload`, ask for
+//! `Uploaded` and `Confinement`, `Derive`, and see to what is there (`Space`, `Evict`, `Remove`, `RemoveLogs`, `Scrub`,
+//! `Scrubbed`); the spawner (root) all the rest. A connection of the spawner belongs to one attempt, named by `Stage`,
+//! and as long as it is open, the trees of that attempt stay.
 
 use std::collections::BTreeMap;
 
-use belljar_core::{AttemptId, Digest, Dropped, Invalid, ObjectId, Outputs, Recipe, RelPath};
+use belljar_core::{AttemptId, Digest, Dropped, Invalid, ObjectId, Outputs, Recipe};
 use serde::{Deserialize, Serialize};
 
 use crate::{ConfinedStep, OutputEntry};
+
+mod parts;
+
+pub use parts::{Collected, Consent, Failure, Refusal, RefusedBlob, Scrub};
 
 /// A tree that an attempt needs, as something to mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -82,6 +88,33 @@ pub enum Request {
     },
     /// How the store has confined itself. Answered by `Confinement`.
     Confinement {},
+    /// How much room there is; answered by `Space`.
+    Space {},
+    /// Remove images of trees, by their names, at most [`belljar_core::bounds::DIGESTS_PER_FRAME`]. Those of an
+    /// attempt that has its connection open stay. Answered by `Evicted`.
+    Evict {
+        /// Which.
+        images: Vec<String>,
+    },
+    /// Remove objects that nobody needs, at most [`belljar_core::bounds::DIGESTS_PER_FRAME`]; answered by
+    /// `Removed`. Whatever is asked, these stay: objects of trees of an attempt that has its connection open,
+    /// and objects that were given, also once more, less than the store's grace ago.
+    Remove {
+        /// Which.
+        objects: Vec<Digest>,
+        /// Only what was last given before this, in seconds since 1970.
+        before: u64,
+    },
+    /// Remove the logs of attempts, at most [`belljar_core::bounds::DIGESTS_PER_FRAME`]; those of an attempt that
+    /// has its connection open stay. Answered by `Removed`.
+    RemoveLogs {
+        /// Which.
+        attempts: Vec<AttemptId>,
+    },
+    /// Begin to read and hash all objects, unless that is under way; answered by `Scrub`.
+    Scrub {},
+    /// How the reading of all objects fares; answered by `Scrub`.
+    Scrubbed {},
     /// Give the record of a derivation, if the store made it itself. Answered by `Derivation` and exactly
     /// `record.size` bytes of data frames, its canonical encoding ([`belljar_core::Derivation`]); by
     /// `Failed` with class `Missing` where the store has not made this record.
@@ -182,6 +215,35 @@ pub enum Answer {
         /// What was done, in order.
         steps: Vec<ConfinedStep>,
     },
+    /// To `Space`.
+    Space {
+        /// Bytes of the file system.
+        total: u64,
+        /// Bytes that the store may still use.
+        available: u64,
+        /// Bytes of these that are kept for builds that run.
+        reserve: u64,
+        /// How long an object stays that was given, in seconds.
+        grace: u64,
+    },
+    /// To `Evict`.
+    Evicted {
+        /// How many there were, and are no more.
+        images: u64,
+        /// Bytes that they took on disk.
+        bytes: u64,
+    },
+    /// To `Remove` and `RemoveLogs`.
+    Removed {
+        /// How many there were, and are no more.
+        removed: u64,
+        /// Bytes that they took on disk.
+        bytes: u64,
+        /// How many stay, since somebody uses them or has just given them.
+        kept: u64,
+    },
+    /// To `Scrub` and `Scrubbed`.
+    Scrub(Scrub),
     /// To `Derivation`: the content follows.
     Derivation {},
     /// To `Stage`.
@@ -245,6 +307,12 @@ impl Request {
             Self::Uploaded { .. } => "uploaded",
             Self::Derive { .. } => "derive",
             Self::Confinement {} => "confinement",
+            Self::Space {} => "space",
+            Self::Evict { .. } => "evict",
+            Self::Remove { .. } => "remove",
+            Self::RemoveLogs { .. } => "remove_logs",
+            Self::Scrub {} => "scrub",
+            Self::Scrubbed {} => "scrubbed",
             Self::Derivation { .. } => "derivation",
             Self::Stage { .. } => "stage",
             Self::OpenLog { .. } => "open_log",
@@ -270,48 +338,6 @@ impl Answer {
             _ => None,
         }
     }
-}
-
-/// What the store is told to [`Answer::DerivationWants`]: archives and images name what they are made of by
-/// digest, and whoever has heard of a digest can name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Consent {
-    /// Whoever wants the tree has the object.
-    Given {},
-    /// Not so. The object is not even looked for: what comes of the derivation says nothing about it.
-    Withheld {},
-}
-
-/// One of many blobs that was not kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RefusedBlob {
-    /// Which, counted from 0.
-    pub index: usize,
-    /// Whose doing it was.
-    pub class: Failure,
-}
-
-/// Why outputs were refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Refusal {
-    /// An entry, by name and reason.
-    Entry {
-        /// The sentence.
-        why: String,
-    },
-    /// `limit_bytes` was reached.
-    TooManyBytes {
-        /// What had come by then.
-        bytes: u64,
-    },
-    /// `limit_entries` was reached.
-    TooManyEntries {
-        /// What had come by then.
-        entries: u64,
-    },
 }
 
 /// Where in a log a step begins.
@@ -343,59 +369,6 @@ impl StepMark {
         }
         Ok((marks, read))
     }
-}
-
-/// Whose doing a failure was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Failure {
-    /// The content did not match its digest or size, or a tree was not well formed.
-    Content,
-    /// Something named is not in the store.
-    Missing,
-    /// The peer may not ask this, or not now.
-    Refused,
-    /// The disk is full.
-    Full,
-    /// Another connection is at it right now; passes.
-    Busy,
-    /// The store's own trouble; may pass.
-    Internal,
-}
-
-/// What the collector sends over the connection it was lent. The store trusts nothing in it: paths must
-/// lie under declared outputs, totals under the limits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Collected {
-    /// A regular file; data frames follow, then `FileEnd`.
-    File {
-        /// Where, below the working directory.
-        path: RelPath,
-        /// Whether its owner may execute it.
-        executable: bool,
-    },
-    /// The file that was begun is complete.
-    FileEnd,
-    /// A symbolic link inside a declared directory.
-    Symlink {
-        /// Where.
-        path: RelPath,
-        /// Its target.
-        target: String,
-    },
-    /// A directory.
-    Directory {
-        /// Where.
-        path: RelPath,
-    },
-    /// Something that cannot be taken; nothing follows.
-    Refused {
-        /// The sentence, with the name in it.
-        why: String,
-    },
-    /// Everything was sent.
-    End,
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use belljar_cas::Space;
 use belljar_core::{Invalid, bounds};
 use belljar_sys::seqpacket::Peer;
 use serde::Deserialize;
@@ -19,6 +21,31 @@ struct Written {
     client_uid: u32,
     /// User id of the spawner, which may ask everything else: 0 but in tests.
     spawner_uid: u32,
+    /// Bytes of the file system that are kept free for builds that run: callers' content is refused before. Left
+    /// out: [`bounds::RESERVE_BYTES`], or a [`bounds::RESERVE_PART`]th of the file system if that is less.
+    reserve_bytes: Option<u64>,
+    /// How long an object stays at least after it was given, in seconds, whatever belljard says: 1 to
+    /// [`bounds::GRACE_SECONDS_MOST`]. It must be longer than it takes to write down what a build left.
+    #[serde(default = "grace_seconds")]
+    grace_seconds: u64,
+    /// How many bytes a second are read to find damaged objects.
+    #[serde(default = "scrub_bytes_per_second")]
+    scrub_bytes_per_second: u64,
+    /// How many days after the end of one such reading the next begins; 0: only when it is asked for.
+    #[serde(default = "scrub_days")]
+    scrub_days: u64,
+}
+
+fn grace_seconds() -> u64 {
+    bounds::GRACE_SECONDS
+}
+
+fn scrub_bytes_per_second() -> u64 {
+    bounds::SCRUB_BYTES_PER_SECOND
+}
+
+fn scrub_days() -> u64 {
+    bounds::SCRUB_DAYS
 }
 
 /// The configuration, validated.
@@ -27,6 +54,12 @@ pub(crate) struct Config {
     pub(crate) socket: PathBuf,
     pub(crate) root: PathBuf,
     pub(crate) access: Access,
+    reserve_bytes: Option<u64>,
+    /// In seconds.
+    pub(crate) grace: u64,
+    /// In bytes a second.
+    pub(crate) scrub_rate: u64,
+    pub(crate) scrub_every: Option<Duration>,
 }
 
 /// Who may connect.
@@ -84,7 +117,25 @@ impl Config {
             let why = "is that of belljard too; only different users can be told apart";
             return Err(Invalid::field("spawner_uid", why));
         }
+        let most = bounds::GRACE_SECONDS_MOST;
+        if !(1..=most).contains(&written.grace_seconds) {
+            let why = format!("{} is not between 1 and {most}", written.grace_seconds);
+            return Err(Invalid::field("grace_seconds", why));
+        }
+        if written.scrub_bytes_per_second == 0 {
+            let why = "must not be 0; `scrub_days = 0` reads only when asked";
+            return Err(Invalid::field("scrub_bytes_per_second", why));
+        }
+        if written.scrub_days > 3650 {
+            let why = format!("{} is not between 0 and 3650", written.scrub_days);
+            return Err(Invalid::field("scrub_days", why));
+        }
+        let days = Duration::from_secs(written.scrub_days * 86_400);
         Ok(Self {
+            reserve_bytes: written.reserve_bytes,
+            grace: written.grace_seconds,
+            scrub_rate: written.scrub_bytes_per_second,
+            scrub_every: (!days.is_zero()).then_some(days),
             socket: written.socket,
             root: written.root,
             access: Access {
@@ -92,6 +143,14 @@ impl Config {
                 spawner_uid: written.spawner_uid,
             },
         })
+    }
+}
+
+impl Config {
+    /// How many bytes of a file system are kept free.
+    pub(crate) fn reserve(&self, space: Space) -> u64 {
+        let due = bounds::RESERVE_BYTES.min(space.total / bounds::RESERVE_PART);
+        self.reserve_bytes.unwrap_or(due)
     }
 }
 
@@ -158,11 +217,45 @@ mod tests {
             ),
             (format!("{GOOD}sockets = 1\n"), "unknown field `sockets`"),
             (GOOD.replace("= 7", "= -1"), "client_uid"),
+            (format!("{GOOD}grace_seconds = 0\n"), "grace_seconds: 0"),
+            (
+                format!("{GOOD}grace_seconds = 99999999\n"),
+                "grace_seconds: ",
+            ),
+            (
+                format!("{GOOD}scrub_bytes_per_second = 0\n"),
+                "scrub_bytes_per_second: ",
+            ),
+            (format!("{GOOD}scrub_days = 4000\n"), "scrub_days: "),
         ];
         for (text, expected) in cases {
             let error = Config::parse(&text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let config = Config::parse(GOOD).unwrap();
+        let days = config.scrub_every.unwrap().as_secs() / 86_400;
+        assert_eq!((config.grace, days), (3600, 30));
+        let reserve = |total| {
+            config.reserve(Space {
+                total,
+                available: 0,
+            })
+        };
+        assert_eq!(
+            (reserve(1 << 40), reserve(1 << 30)),
+            (1 << 30, (1 << 30) / 20)
+        );
+        let text = format!("{GOOD}reserve_bytes = 7\nscrub_days = 0\n");
+        let config = Config::parse(&text).unwrap();
+        let space = Space {
+            total: 1 << 40,
+            available: 0,
+        };
+        assert_eq!((config.reserve(space), config.scrub_every), (7, None));
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl From<WriteError> for Failed {
             WriteError::Mismatch { .. } | WriteError::TooLong { .. } | WriteError::TooLarge => {
                 Failure::Content
             }
-            WriteError::Full(_) => Failure::Full,
+            WriteError::Full(_) | WriteError::Reserved { .. } => Failure::Full,
             WriteError::Io { .. } => Failure::Internal,
         };
         Self::of(class, &error)

@@ -15,16 +15,19 @@ mod collect;
 mod config;
 mod derive;
 mod failed;
+mod lease;
 mod log;
 mod many;
 mod partial;
 mod put;
 mod refused;
+mod scrub;
 mod server;
 mod session;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod upload;
 
 use std::io;
@@ -32,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use belljar_cas::{LOGS, LayoutError, Reader, TMP, Writer};
+use belljar_cas::{Disk, Headroom, LOGS, LayoutError, Reader, Space, TMP, Writer};
 use belljar_core::bounds;
 use belljar_plan::ConfinedStep;
 use belljar_sys::confine::{self, Service};
@@ -46,6 +49,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Config, ConfigError};
 use crate::derive::{Derivations, Nursery, Records};
 use crate::partial::{Most, Partials};
+use crate::scrub::Scrubber;
 use crate::session::Store;
 
 /// Owns Belljar's objects, images of trees, and logs.
@@ -111,10 +115,21 @@ fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
     let reader = Reader::of(&writer, &config.root)?;
     let images = stage::open(&config.root)?;
     let records = Records::open(&config.root).map_err(system("opening the marks of records"))?;
+    let custody = Disk::new(writer.clone(), &config.root)?;
+    let space = Space::of(&config.root).map_err(system("looking how much room there is"))?;
+    let reserve = config.reserve(space);
+    let intake = Headroom::new(writer.clone(), &config.root, reserve);
     let derivations = Derivations::new(Box::new(nursery), records, config.root.join(TMP));
     let store = Arc::new(Store {
         source: Box::new(reader),
         sink: Box::new(writer),
+        intake: Box::new(intake),
+        custody: Box::new(custody),
+        leases: Arc::default(),
+        scrubber: Scrubber::new(config.scrub_rate, config.scrub_every),
+        root: config.root.clone(),
+        reserve,
+        grace: config.grace,
         partials: Partials::new(Most::DUE),
         images,
         logs: config.root.join(LOGS),
@@ -126,6 +141,8 @@ fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
     let listener =
         Listener::open(&config.socket, SOCKET_MODE, backlog).map_err(system("listening"))?;
     server::sweep(Arc::clone(&store.partials)).map_err(system("starting a thread"))?;
+    Scrubber::start(Arc::clone(&store)).map_err(system("starting a thread"))?;
+    tracing::info!(reserve, grace = config.grace, "room and patience");
     tracing::info!(socket = %config.socket.display(), root = %config.root.display(), "the store listens");
     let telling = system("telling the service manager");
     server::serve(&listener, &store, config.access, manager).map_err(telling)

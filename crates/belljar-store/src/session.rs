@@ -3,7 +3,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 
-use belljar_cas::{BlobSink, BlobSource, Images};
+use belljar_cas::{BlobSink, BlobSource, Custody, Images};
 use belljar_core::{AttemptId, Derivation, Limits, ObjectId, Outputs};
 use belljar_plan::ConfinedStep;
 use belljar_plan::store::{Answer, Failure, Request, StagedTree};
@@ -14,11 +14,13 @@ use crate::collect::{self, collect};
 use crate::config::Role;
 use crate::derive::Derivations;
 use crate::failed::Failed;
+use crate::lease::{Lease, Leases};
 use crate::log::{KeptLog, LogSink, OpenLog};
 use crate::many::put_many;
 use crate::partial::Partials;
 use crate::put::put;
 use crate::refused::Refused;
+use crate::scrub::Scrubber;
 use crate::server::Slot;
 use crate::stage::Staged;
 use crate::upload::{Asked as AskedUpload, upload};
@@ -26,7 +28,19 @@ use crate::upload::{Asked as AskedUpload, upload};
 /// What all connections share.
 pub(crate) struct Store {
     pub(crate) source: Box<dyn BlobSource>,
+    /// For what builds leave that run, and their evidence.
     pub(crate) sink: Box<dyn BlobSink>,
+    /// For what callers bring: not when only the reserve is left.
+    pub(crate) intake: Box<dyn BlobSink>,
+    pub(crate) custody: Box<dyn Custody>,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) scrubber: Scrubber,
+    /// Where all of it lies.
+    pub(crate) root: PathBuf,
+    /// Bytes that are kept free for builds that run.
+    pub(crate) reserve: u64,
+    /// How long an object stays that was given, in seconds.
+    pub(crate) grace: u64,
     pub(crate) partials: Arc<Partials>,
     pub(crate) images: Images,
     /// Where logs lie.
@@ -49,6 +63,8 @@ pub(crate) struct Session {
 /// The attempt that a connection belongs to since it was staged.
 struct Attempt {
     id: AttemptId,
+    /// What it uses stays.
+    _lease: Lease,
     staged: Staged,
     log: Log,
     collected: bool,
@@ -104,16 +120,7 @@ impl Session {
 
     /// A peer that asks what it may never ask is not what it seems, or not well; it is cut off.
     fn refuse_by_role(&self, (request, descriptor): &Asked) -> Result<(), Broken> {
-        let clients = matches!(
-            request,
-            Request::Put { .. }
-                | Request::PutMany { .. }
-                | Request::Upload { .. }
-                | Request::Uploaded { .. }
-                | Request::Derive { .. }
-                | Request::Confinement {}
-        );
-        if clients != (self.role == Role::Client) {
+        if Store::is_clients(request) != (self.role == Role::Client) {
             return Err(Broken::Refused(Failed::refused(
                 "this peer may not ask that",
             )));
@@ -129,12 +136,7 @@ impl Session {
     /// Serves one request. A request that came in the place of outputs is returned to be served next.
     fn serve(&mut self, (request, descriptor): Asked) -> Result<Option<Asked>, Broken> {
         let result = match request {
-            Request::Put { .. }
-            | Request::PutMany { .. }
-            | Request::Upload { .. }
-            | Request::Uploaded { .. }
-            | Request::Derive { .. }
-            | Request::Confinement {} => return self.take(request).map(|()| None),
+            request if Store::is_clients(&request) => return self.take(request).map(|()| None),
             Request::Derivation { record } => match self.derivation(record) {
                 Ok(bytes) => {
                     self.channel.answer(&Answer::Derivation {})?;
@@ -169,6 +171,7 @@ impl Session {
             Request::MarkLog { step } => self.mark_log(step),
             Request::FinishLog => self.finish_log()?,
             Request::VerifyInputs => self.verify_inputs(),
+            _ => Err(Failed::refused("that is no request of the spawner")),
         };
         self.channel.answer(&result.unwrap_or_else(Answer::from))?;
         Ok(None)
@@ -176,9 +179,10 @@ impl Session {
 
     /// Serves one request of a client.
     fn take(&mut self, request: Request) -> Result<(), Broken> {
-        let (sink, partials) = (&*self.store.sink, &self.store.partials);
+        let (sink, partials) = (&*self.store.intake, &self.store.partials);
         match request {
-            Request::Put { object } => put(&mut self.channel, sink, object),
+            // belljard's own: evidence and logs.
+            Request::Put { object } => put(&mut self.channel, &*self.store.sink, object),
             Request::PutMany { objects } => put_many(&mut self.channel, sink, objects),
             Request::Upload {
                 key,
@@ -206,7 +210,13 @@ impl Session {
                 let answer = self.store.derivations.answer(source, sink, recipe, wants);
                 asking.end(&answer)
             }
-            _ => Err(Broken::Refused(Failed::refused("no client asks that"))),
+            other => {
+                let answer = self.store.keep_up(other).unwrap_or_else(|failed| {
+                    tracing::warn!(why = failed.why, "nothing was removed");
+                    failed.into()
+                });
+                self.channel.answer(&answer)
+            }
         }
     }
 
@@ -249,11 +259,14 @@ impl Session {
                 self.vouch(record, tree.tree)?;
             }
         }
-        let staged = Staged::prepare(&self.store.images, &*self.store.source, trees)?;
+        let images = trees.iter().map(StagedTree::image).collect();
+        let lease = self.store.leases.hold(&id, images);
+        let staged = Staged::prepare(&self.store, trees)?;
         let (entries, bytes) = (staged.entries, staged.bytes);
         tracing::info!(attempt = %id, entries, bytes, made = staged.made, "inputs staged");
         self.attempt = Some(Attempt {
             id,
+            _lease: lease,
             staged,
             log: Log::None,
             collected: false,

@@ -1,11 +1,14 @@
 use std::io;
 use std::path::Path;
 
-use belljar_cas::{BlobSource, ImageOrder, Images, LayoutError, Measure, Provenance, TMP};
+use belljar_cas::{
+    BlobSource, ImageOrder, Images, LayoutError, Measure, Provenance, TMP, TreeError,
+};
 use belljar_core::bounds;
 use belljar_plan::store::StagedTree;
 
-use crate::failed::Failed;
+use crate::failed::{Failed, chain};
+use crate::session::Store;
 
 /// The trees of one attempt, of which each has an image.
 #[derive(Debug)]
@@ -19,11 +22,7 @@ pub(crate) struct Staged {
 
 impl Staged {
     /// Sees that there is an image of each of `trees`, verified.
-    pub(crate) fn prepare(
-        images: &Images,
-        source: &dyn BlobSource,
-        trees: Vec<StagedTree>,
-    ) -> Result<Self, Failed> {
+    pub(crate) fn prepare(store: &Store, trees: Vec<StagedTree>) -> Result<Self, Failed> {
         if trees.is_empty() || trees.len() > bounds::ATTEMPT_TREES {
             return Err(Failed::refused(format!(
                 "{} trees of one attempt; between 1 and {} are allowed",
@@ -38,8 +37,11 @@ impl Staged {
             made: 0,
         };
         for tree in trees {
+            let prepared = store
+                .images
+                .prepare(&*store.source, order(&tree, &tree.image()));
             let (provenance, Measure { entries, bytes, .. }) =
-                images.prepare(source, order(&tree, &tree.image()))?;
+                prepared.map_err(|error| aside(store, error))?;
             staged.entries = staged.entries.saturating_add(entries);
             staged.bytes = staged.bytes.saturating_add(bytes);
             staged.made += usize::from(provenance == Provenance::Made);
@@ -62,6 +64,17 @@ impl Staged {
         }
         Ok(true)
     }
+}
+
+/// An object that was found damaged is put aside, so that whoever has its content is asked for it again.
+fn aside(store: &Store, error: TreeError) -> Failed {
+    if let TreeError::Damaged { object, .. } = &error
+        && let Err(error) = store.examine(object.digest)
+    {
+        let why = chain(&error);
+        tracing::error!(%object, why, "a damaged object could not be put aside");
+    }
+    error.into()
 }
 
 fn order<'a>(tree: &StagedTree, name: &'a str) -> ImageOrder<'a> {

@@ -4,6 +4,7 @@
 mod collecting;
 mod deriving;
 mod hostile;
+mod keeping;
 mod locks;
 mod logging;
 mod putting;
@@ -30,6 +31,7 @@ use crate::channel::Channel;
 use crate::config::Role;
 use crate::derive::{Derivations, Records};
 use crate::partial::{Most, Partials};
+use crate::scrub::Scrubber;
 use crate::server::Slots;
 use crate::session::{Session, Store};
 
@@ -74,6 +76,13 @@ impl Rig {
             confined: Vec::new(),
             source: Box::new(memory.clone()),
             sink: Box::new(memory.clone()),
+            intake: Box::new(memory.clone()),
+            custody: Box::new(memory.clone()),
+            leases: Arc::default(),
+            scrubber: Scrubber::new(u64::MAX, None),
+            root: directory.path().to_owned(),
+            reserve: 7,
+            grace: 3600,
             partials: Partials::new(MOST),
             images: crate::stage::open(directory.path()).unwrap(),
             logs: directory.path().join(LOGS),

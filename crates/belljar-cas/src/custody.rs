@@ -1,0 +1,113 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+use belljar_core::{Digest, ObjectId};
+
+use crate::{
+    BlobSource, Finding, Found, LayoutError, Memory, Quarantined, ReadError, Reader, Removal,
+    Writer, objects_of_prefix,
+};
+
+/// The care of objects that are there: who owns them removes them, and looks whether they are whole.
+pub trait Custody: Send + Sync {
+    /// See [`Writer::remove`].
+    ///
+    /// # Errors
+    /// What the system says.
+    fn remove(&self, digest: Digest, before: u64) -> io::Result<Removal>;
+
+    /// Reads an object to its end, whatever was noted of it; one that is damaged is put aside, see
+    /// [`Writer::quarantine`].
+    ///
+    /// # Errors
+    /// When it cannot be told, or put aside.
+    fn examine(&self, digest: Digest) -> Result<Finding, ReadError>;
+
+    /// The objects whose digests begin so.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn of_prefix(&self, prefix: u8) -> io::Result<Vec<Found>>;
+}
+
+/// Objects on disk.
+#[derive(Debug)]
+pub struct Disk {
+    writer: Writer,
+    reader: Reader,
+    root: PathBuf,
+}
+
+impl Disk {
+    /// Those that `writer` writes below `root`.
+    ///
+    /// # Errors
+    /// As [`Reader::new`].
+    pub fn new(writer: Writer, root: &Path) -> Result<Self, LayoutError> {
+        Ok(Self {
+            reader: Reader::of(&writer, root)?,
+            writer,
+            root: root.to_owned(),
+        })
+    }
+}
+
+impl Custody for Disk {
+    fn remove(&self, digest: Digest, before: u64) -> io::Result<Removal> {
+        self.writer.remove(digest, before)
+    }
+
+    fn examine(&self, digest: Digest) -> Result<Finding, ReadError> {
+        let finding = self.reader.examine(digest)?;
+        if let Finding::Damaged { size, inode } = finding {
+            let aside = self.writer.quarantine(digest, inode);
+            let aside = aside.map_err(|source| ReadError::Io {
+                object: ObjectId { digest, size },
+                source,
+            })?;
+            if aside == Quarantined::Replaced {
+                return Ok(Finding::Absent);
+            }
+        }
+        Ok(finding)
+    }
+
+    fn of_prefix(&self, prefix: u8) -> io::Result<Vec<Found>> {
+        objects_of_prefix(&self.root, prefix)
+    }
+}
+
+impl Custody for Memory {
+    fn remove(&self, digest: Digest, _: u64) -> io::Result<Removal> {
+        Ok(match self.take(digest) {
+            Some(size) => Removal::Removed { bytes: size },
+            None => Removal::Absent,
+        })
+    }
+
+    fn examine(&self, digest: Digest) -> Result<Finding, ReadError> {
+        let found = self.ids().into_iter().find(|id| id.digest == digest);
+        let Some(object) = found else {
+            return Ok(Finding::Absent);
+        };
+        let size = object.size;
+        if self.verify(object)? {
+            return Ok(Finding::Whole { size });
+        }
+        self.take(digest);
+        Ok(Finding::Damaged { size, inode: 0 })
+    }
+
+    fn of_prefix(&self, prefix: u8) -> io::Result<Vec<Found>> {
+        let ids = self.ids().into_iter();
+        let ids = ids.filter(|id| id.digest.as_bytes()[0] == prefix);
+        Ok(ids
+            .map(|id| Found {
+                digest: id.digest,
+                size: id.size,
+                bytes: id.size,
+                given: 0,
+            })
+            .collect())
+    }
+}

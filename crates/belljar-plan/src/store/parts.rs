@@ -1,0 +1,117 @@
+use belljar_core::{RelPath, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// How the reading of all objects fares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scrub {
+    /// Whether it is under way.
+    pub running: bool,
+    /// When it last began, if it has since the store started.
+    pub started: Option<Timestamp>,
+    /// When it last came to its end.
+    pub finished: Option<Timestamp>,
+    /// Objects that were read since it began.
+    pub objects: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+    /// Those that were damaged, and put aside.
+    pub damaged: u64,
+    /// Those that could not be read.
+    pub unread: u64,
+}
+
+/// Why outputs were refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Refusal {
+    /// An entry, by name and reason.
+    Entry {
+        /// The sentence.
+        why: String,
+    },
+    /// `limit_bytes` was reached.
+    TooManyBytes {
+        /// What had come by then.
+        bytes: u64,
+    },
+    /// `limit_entries` was reached.
+    TooManyEntries {
+        /// What had come by then.
+        entries: u64,
+    },
+}
+
+/// What the collector sends over the connection it was lent. The store trusts nothing in it: paths must
+/// lie under declared outputs, totals under the limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Collected {
+    /// A regular file; data frames follow, then `FileEnd`.
+    File {
+        /// Where, below the working directory.
+        path: RelPath,
+        /// Whether its owner may execute it.
+        executable: bool,
+    },
+    /// The file that was begun is complete.
+    FileEnd,
+    /// A symbolic link inside a declared directory.
+    Symlink {
+        /// Where.
+        path: RelPath,
+        /// Its target.
+        target: String,
+    },
+    /// A directory.
+    Directory {
+        /// Where.
+        path: RelPath,
+    },
+    /// Something that cannot be taken; nothing follows.
+    Refused {
+        /// The sentence, with the name in it.
+        why: String,
+    },
+    /// Everything was sent.
+    End,
+}
+
+/// What the store is told to [`super::Answer::DerivationWants`]: archives and images name what they are made of by
+/// digest, and whoever has heard of a digest can name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Consent {
+    /// Whoever wants the tree has the object.
+    Given {},
+    /// Not so. The object is not even looked for: what comes of the derivation says nothing about it.
+    Withheld {},
+}
+
+/// One of many blobs that was not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefusedBlob {
+    /// Which, counted from 0.
+    pub index: usize,
+    /// Whose doing it was.
+    pub class: Failure,
+}
+
+/// Whose doing a failure was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// The content did not match its digest or size, or a tree was not well formed.
+    Content,
+    /// Something named is not in the store.
+    Missing,
+    /// The peer may not ask this, or not now.
+    Refused,
+    /// The disk is full.
+    Full,
+    /// Another connection is at it right now; passes.
+    Busy,
+    /// The store's own trouble; may pass.
+    Internal,
+}

@@ -1,0 +1,152 @@
+//! What belljard asks for so that the disk does not fill, and what it may not get.
+
+use belljar_cas::Custody as _;
+use belljar_core::Digest;
+use belljar_plan::store::Scrub;
+
+use super::*;
+
+fn removed(answer: Answer) -> (u64, u64) {
+    match answer {
+        Answer::Removed { removed, kept, .. } => (removed, kept),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn remove(peer: &mut Peer, objects: &[ObjectId]) -> (u64, u64) {
+    let objects = objects.iter().map(|object| object.digest).collect();
+    peer.ask(&Request::Remove {
+        objects,
+        before: u64::MAX,
+    });
+    removed(peer.answer())
+}
+
+#[test]
+fn what_nobody_needs_goes_and_what_an_attempt_uses_stays() {
+    let rig = Rig::new();
+    let (used, other) = (rig.tree("used", b"used"), rig.tree("other", b"other"));
+    let (file, unused) = (ObjectId::of(b"used"), ObjectId::of(b"other"));
+    let attempt_of = rig.staged(1, used);
+    drop(rig.staged(2, other));
+    let mut client = rig.connect(Role::Client);
+    let evict = |client: &mut Peer, trees: &[ObjectId]| {
+        let images = trees.iter().map(|tree| staged(*tree).image()).collect();
+        client.ask(&Request::Evict { images });
+        match client.answer() {
+            Answer::Evicted { images, .. } => images,
+            other => panic!("{other:?}"),
+        }
+    };
+    // The second attempt's connection is closed as soon as its session has seen it.
+    wait_until(|| evict(&mut client, &[used, other]) == 1);
+    assert!(rig.image(used).exists() && !rig.image(other).exists());
+    assert_eq!(
+        remove(&mut client, &[file, unused, ObjectId::of(b"none")]),
+        (1, 1)
+    );
+    assert_eq!(
+        remove(&mut client, &[ObjectId::of(b"")]),
+        (0, 1),
+        "the empty object stays"
+    );
+    // Its connection over, the attempt uses nothing any more.
+    drop(attempt_of);
+    wait_until(|| evict(&mut client, &[used]) == 1);
+    assert_eq!(remove(&mut client, &[file]), (1, 0));
+    let mut again = rig.connect(Role::Spawner);
+    again.ask(&stage(3, used));
+    assert!(matches!(
+        again.answer(),
+        Answer::Failed {
+            class: Failure::Missing,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn logs_go_but_not_those_of_an_attempt_that_runs() {
+    let rig = Rig::new();
+    let tree = rig.tree("a", b"a");
+    let _open = rig.staged(1, tree);
+    for number in [1, 2] {
+        std::fs::write(rig.log(number), b"text").unwrap();
+    }
+    let mut client = rig.connect(Role::Client);
+    let attempts = vec![attempt(1), attempt(2), attempt(3)];
+    client.ask(&Request::RemoveLogs { attempts });
+    assert_eq!(removed(client.answer()), (1, 1));
+    assert!(rig.log(1).exists() && !rig.log(2).exists());
+}
+
+#[test]
+fn all_objects_are_read_and_damaged_ones_are_put_aside() {
+    let rig = Rig::new();
+    Scrubber::start(Arc::clone(&rig.store)).unwrap();
+    for i in 0..100_u32 {
+        rig.memory.put(&i.to_le_bytes());
+    }
+    let damaged = ObjectId::of(b"content");
+    rig.memory.put_as(damaged, b"conTent");
+    let mut client = rig.connect(Role::Client);
+    let mut ask = |request| {
+        client.ask(&request);
+        match client.answer() {
+            Answer::Scrub(scrub) => scrub,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(ask(Request::Scrubbed {}), Scrub::default());
+    assert!(ask(Request::Scrub {}).running);
+    wait_until(|| !ask(Request::Scrubbed {}).running);
+    let told = ask(Request::Scrubbed {});
+    assert_eq!((told.objects, told.damaged, told.unread), (102, 1, 0));
+    assert!(told.finished.is_some());
+    assert!(!rig.memory.contains(damaged).unwrap());
+    assert!(
+        rig.memory
+            .of_prefix(damaged.digest.as_bytes()[0])
+            .unwrap()
+            .iter()
+            .all(|o| o.digest != damaged.digest)
+    );
+}
+
+#[test]
+fn room_is_told_and_too_much_at_once_is_refused() {
+    let rig = Rig::new();
+    let mut client = rig.connect(Role::Client);
+    client.ask(&Request::Space {});
+    let Answer::Space {
+        total,
+        available,
+        reserve,
+        grace,
+    } = client.answer()
+    else {
+        panic!("no answer")
+    };
+    assert!(total >= available && available > 0);
+    assert_eq!((reserve, grace), (7, 3600));
+    let objects = (0..=bounds::DIGESTS_PER_FRAME as u32).map(|i| Digest::of(&i.to_le_bytes()));
+    client.ask(&Request::Remove {
+        objects: objects.collect(),
+        before: 0,
+    });
+    assert!(matches!(
+        client.answer(),
+        Answer::Failed {
+            class: Failure::Refused,
+            ..
+        }
+    ));
+}
+
+fn wait_until(mut done: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !done() {
+        assert!(since.elapsed() < Duration::from_secs(20), "in vain");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

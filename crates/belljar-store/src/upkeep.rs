@@ -1,0 +1,158 @@
+//! What belljard asks for so that the disk does not fill. The store believes it what nobody needs, but never
+//! removes what an attempt uses, or what was given lately.
+
+use std::fs;
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use belljar_cas::{DERIVATIONS, Finding, ReadError, Space};
+use belljar_core::{AttemptId, Digest, bounds};
+use belljar_plan::store::{Answer, Request};
+
+use crate::failed::Failed;
+use crate::lease::Removed;
+use crate::session::Store;
+
+impl Store {
+    /// Answers a request of the sort.
+    pub(crate) fn keep_up(&self, request: Request) -> Result<Answer, Failed> {
+        match request {
+            Request::Space {} => self.space(),
+            Request::Evict { images } => {
+                count(images.len())?;
+                let evicted = self.leases.evict(&self.images, &images);
+                let evicted = evicted.map_err(|e| Failed::internal("removing images", &e))?;
+                Ok(Answer::Evicted {
+                    images: evicted.removed,
+                    bytes: evicted.bytes,
+                })
+            }
+            Request::Remove { objects, before } => {
+                count(objects.len())?;
+                self.remove(&objects, before)
+            }
+            Request::RemoveLogs { attempts } => {
+                count(attempts.len())?;
+                let removed = self.remove_logs(&attempts);
+                let removed = removed.map_err(|e| Failed::internal("removing logs", &e))?;
+                Ok(removed.into())
+            }
+            Request::Scrub {} => Ok(Answer::Scrub(self.scrubber.begin())),
+            Request::Scrubbed {} => Ok(Answer::Scrub(self.scrubber.told())),
+            _ => Err(Failed::refused("that is asked elsewhere")),
+        }
+    }
+
+    /// Whether it is for belljard to ask, and not for the spawner.
+    pub(crate) fn is_clients(request: &Request) -> bool {
+        matches!(
+            request,
+            Request::Put { .. }
+                | Request::PutMany { .. }
+                | Request::Upload { .. }
+                | Request::Uploaded { .. }
+                | Request::Derive { .. }
+                | Request::Confinement {}
+                | Request::Space {}
+                | Request::Evict { .. }
+                | Request::Remove { .. }
+                | Request::RemoveLogs { .. }
+                | Request::Scrub {}
+                | Request::Scrubbed {}
+        )
+    }
+
+    /// Reads an object to its end; one that is damaged is put aside.
+    pub(crate) fn examine(&self, digest: Digest) -> Result<Finding, ReadError> {
+        let finding = self.custody.examine(digest)?;
+        if matches!(finding, Finding::Damaged { .. }) {
+            // It is gone: images are looked at again before they are used.
+            self.images.note_removal();
+            tracing::error!(%digest, "an object is damaged, and was put aside");
+        }
+        Ok(finding)
+    }
+
+    fn space(&self) -> Result<Answer, Failed> {
+        let space = Space::of(&self.root);
+        let space = space.map_err(|e| Failed::internal("looking how much room there is", &e))?;
+        Ok(Answer::Space {
+            total: space.total,
+            available: space.available,
+            reserve: self.reserve,
+            grace: self.grace,
+        })
+    }
+
+    fn remove(&self, objects: &[Digest], before: u64) -> Result<Answer, Failed> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |now| now.as_secs());
+        let before = before.min(now.saturating_sub(self.grace));
+        let failed = |e: io::Error| Failed::internal("removing objects", &e);
+        let removed = self
+            .leases
+            .remove(&self.images, &*self.custody, objects, before)
+            .map_err(failed)?;
+        for digest in objects {
+            // A mark says that an object is a record of the store's own. Without the object it says nothing.
+            let mark = self.root.join(DERIVATIONS).join(digest.to_hex());
+            if !self.has(*digest) {
+                remove_file(&mark).map_err(failed)?;
+            }
+        }
+        Ok(removed.into())
+    }
+
+    fn has(&self, digest: Digest) -> bool {
+        let path = belljar_cas::path_of(&self.root, digest);
+        fs::symlink_metadata(path).is_ok()
+    }
+
+    fn remove_logs(&self, attempts: &[AttemptId]) -> io::Result<Removed> {
+        let mut done = Removed::default();
+        done.kept = self.leases.for_unheld(attempts, |attempt| {
+            for suffix in ["log", "steps"] {
+                let bytes = remove_file(&self.logs.join(format!("{attempt}.{suffix}")))?;
+                done.bytes += bytes.unwrap_or(0);
+                done.removed += u64::from(bytes.is_some());
+            }
+            Ok(())
+        })?;
+        Ok(done)
+    }
+}
+
+impl From<Removed> for Answer {
+    fn from(removed: Removed) -> Self {
+        Self::Removed {
+            removed: removed.removed,
+            bytes: removed.bytes,
+            kept: removed.kept,
+        }
+    }
+}
+
+fn count(named: usize) -> Result<(), Failed> {
+    if named > bounds::DIGESTS_PER_FRAME {
+        let most = bounds::DIGESTS_PER_FRAME;
+        return Err(Failed::refused(format!(
+            "{named} things at once; {most} are allowed"
+        )));
+    }
+    Ok(())
+}
+
+/// Removes a file; gives the bytes that it took on disk, if there was one.
+fn remove_file(path: &std::path::Path) -> io::Result<Option<u64>> {
+    use std::os::unix::fs::MetadataExt as _;
+    let bytes = match fs::symlink_metadata(path) {
+        Ok(status) => status.blocks() * 512,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match fs::remove_file(path) {
+        Ok(()) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
