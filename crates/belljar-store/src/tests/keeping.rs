@@ -129,7 +129,7 @@ fn room_is_told_and_too_much_at_once_is_refused() {
     };
     assert!(total >= available && available > 0);
     assert_eq!((reserve, grace), (7, 3600));
-    let objects = (0..=bounds::DIGESTS_PER_FRAME as u32).map(|i| Digest::of(&i.to_le_bytes()));
+    let objects = (0..=bounds::DIGESTS_PER_FRAME).map(|i| Digest::of(&i.to_le_bytes()));
     client.ask(&Request::Remove {
         objects: objects.collect(),
         before: 0,
