@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use belljar_core::{BuildId, BuildSpec};
 use belljar_tests::trace::tracer::{EVENTS, KILL};
@@ -32,6 +32,8 @@ pub(crate) struct Site {
     record: bool,
     /// Builds that were ordered so far, from which each next one differs.
     count: usize,
+    /// When somebody was last seen dead.
+    buried: Option<Instant>,
 }
 
 /// A build that is to be.
@@ -74,6 +76,7 @@ impl Site {
             told,
             record,
             count: 0,
+            buried: None,
         }
     }
 
@@ -164,11 +167,12 @@ impl Site {
         if deaths.iter().any(|death| !death.happened) {
             std::thread::sleep(DEATH);
             self.bury(&mut deaths);
-            std::thread::sleep(CONNECTED);
         }
         for death in &deaths {
             self.disarm(death.part);
         }
+        let buried = self.buried.map(|buried| buried.elapsed());
+        std::thread::sleep(buried.map_or(Duration::ZERO, |since| CONNECTED.saturating_sub(since)));
         judge::check(self, &orders);
         let all = deaths.iter().all(|death| death.happened);
         (orders, all)
@@ -182,6 +186,7 @@ impl Site {
                 self.disarm(death.part);
                 self.instance.kill_part(death.part);
                 let directory = self.directory(death.part);
+                self.buried = Some(Instant::now());
                 self.instance
                     .start_traced(death.part, &directory, self.record);
             }

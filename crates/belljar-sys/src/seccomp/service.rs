@@ -54,6 +54,7 @@ const NARROWER: &[(libc::c_long, Rule)] = &[
     (libc::SYS_landlock_create_ruleset, PERMITTED),
     (libc::SYS_landlock_add_rule, PERMITTED),
     (libc::SYS_landlock_restrict_self, PERMITTED),
+    (libc::SYS_seccomp, PERMITTED),
     (libc::SYS_execve, FORBIDDEN),
     (libc::SYS_execveat, FORBIDDEN),
     (libc::SYS_mmap, NO_NEW_CODE),
