@@ -177,6 +177,7 @@ pub(crate) const POINTS: &[Point] = &[
     point(Store, "answer output: send", NextAttempt, NextAttempt),
     point(Store, "answer collect_done: send", NextAttempt, NextAttempt),
     point(Store, "answer inputs: send", NextAttempt, GoesOn),
+    point(Store, "stamps: write", GoesOn, GoesOn),
     point(Store, "object directory: sync", GoesOn, GoesOn),
     point(Store, "answer stored: send", GoesOn, GoesOn),
     point(Signer, "bundle draft: remove", GoesOn, GoesOn),
