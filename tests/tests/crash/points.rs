@@ -46,10 +46,11 @@ impl Seen {
     }
 }
 
-/// What is said all the time, whether there is a build or not; and the name of the queue's log, which is made durable
-/// once, when it is made.
+/// What is said all the time, whether there is a build or not; the name of the queue's log, which is made durable once,
+/// when it is made; and what the store notes to save itself reading, whenever it has read, and can lose.
 pub(crate) fn is_chatter(name: &str) -> bool {
-    const CHATTER: [&str; 7] = [
+    const CHATTER: [&str; 8] = [
+        "stamps: write",
         "daemon: sync",
         "spawner, list: send",
         "spawner, probe: send",
@@ -177,7 +178,6 @@ pub(crate) const POINTS: &[Point] = &[
     point(Store, "answer output: send", NextAttempt, NextAttempt),
     point(Store, "answer collect_done: send", NextAttempt, NextAttempt),
     point(Store, "answer inputs: send", NextAttempt, GoesOn),
-    point(Store, "stamps: write", GoesOn, GoesOn),
     point(Store, "object directory: sync", GoesOn, GoesOn),
     point(Store, "answer stored: send", GoesOn, GoesOn),
     point(Signer, "bundle draft: remove", GoesOn, GoesOn),
