@@ -291,7 +291,7 @@ print(sent)
     let outside = Command::new("python3").args(["-c", fill]).output().unwrap();
     let sent = |log: &str| log.trim().parse::<u64>().unwrap_or(0);
     let outside = sent(&String::from_utf8_lossy(&outside.stdout));
-    assert!(outside >= 128 << 20, "{outside} bytes outside");
+    assert!(outside >= 192 << 20, "{outside} bytes outside");
 
     let project = limited(
         "python3 fill.py; echo done > out",
@@ -299,5 +299,6 @@ print(sent)
     );
     project.write("fill.py", fill);
     let run = Instance::new().run(&project);
-    assert!(sent(&run.log) < 128 << 20, "{run}");
+    // Each socket may go on by a little where the limit is reached: outside, twice as much waits.
+    assert!(sent(&run.log) < 160 << 20, "{run}");
 }
