@@ -1,5 +1,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use belljar_core::{Digest, ObjectId};
 
@@ -22,6 +23,10 @@ pub trait Custody: Send + Sync {
     /// # Errors
     /// When it cannot be told, or put aside.
     fn examine(&self, digest: Digest) -> Result<Finding, ReadError>;
+
+    /// How many damaged objects had others put in their place, or were put aside, since this process began.
+    /// What was read of one before may not have been what it is named by.
+    fn damages(&self) -> u64;
 
     /// The objects whose digests begin so.
     ///
@@ -72,6 +77,10 @@ impl Custody for Disk {
         Ok(finding)
     }
 
+    fn damages(&self) -> u64 {
+        self.writer.0.damages.load(Ordering::SeqCst)
+    }
+
     fn of_prefix(&self, prefix: u8) -> io::Result<Vec<Found>> {
         objects_of_prefix(&self.root, prefix)
     }
@@ -96,6 +105,11 @@ impl Custody for Memory {
         }
         self.take(digest);
         Ok(Finding::Damaged { size, inode: 0 })
+    }
+
+    /// Nothing is put into the place of what is kept.
+    fn damages(&self) -> u64 {
+        0
     }
 
     fn of_prefix(&self, prefix: u8) -> io::Result<Vec<Found>> {

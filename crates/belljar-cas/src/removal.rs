@@ -1,6 +1,7 @@
 //! How objects go: those that nobody needs, and those that are damaged.
 
 use std::io;
+use std::sync::atomic::Ordering;
 
 use belljar_core::{Digest, bounds};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, fsync, openat, renameat, statat, unlinkat};
@@ -73,6 +74,7 @@ impl Writer {
             Err(error) => return Err(error.into()),
         }
         self.0.stamps.forget(digest);
+        self.0.damages.fetch_add(1, Ordering::SeqCst);
         let done = if full {
             unlinkat(&self.0.objects, &path, AtFlags::empty())?;
             Quarantined::Removed

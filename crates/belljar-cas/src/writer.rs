@@ -21,7 +21,8 @@ use crate::memory::foreign;
 use crate::reader::is_marked;
 use crate::stamps::Stamps;
 use crate::{
-    Batch, BlobSink, LayoutError, OBJECTS, PendingBlob, QUARANTINE, STAMPS, TMP, WriteError,
+    Batch, BlobSink, LayoutError, OBJECTS, PendingBlob, QUARANTINE, STAMPS, TMP, VerifyingRead,
+    WriteError,
 };
 
 /// Objects are never written to once they have a name, not even by their owner.
@@ -40,6 +41,8 @@ pub(crate) struct Directories {
     pub(crate) tmp: OwnedFd,
     pub(crate) quarantine: OwnedFd,
     pub(crate) stamps: Arc<Stamps>,
+    /// How many damaged objects had others put in their place, or were put aside.
+    pub(crate) damages: AtomicU64,
     /// Held while a name is given or taken away: who was told that an object is there finds it there.
     pub(crate) names: Mutex<()>,
     /// Locked (flock(2)) as long as this lives: a root has one owner.
@@ -92,6 +95,7 @@ impl Writer {
             tmp: directory(TMP)?,
             quarantine: directory(QUARANTINE)?,
             stamps: Arc::new(stamps),
+            damages: AtomicU64::new(0),
             names: Mutex::default(),
             _root: top,
             next: AtomicU64::new(0),
@@ -228,14 +232,17 @@ impl Directories {
             Ok(()) => {}
             Err(Errno::EXIST) => {
                 let status = self.look(&path)?;
-                let good = u64::try_from(status.st_size) == Ok(object.size)
+                let known = u64::try_from(status.st_size) == Ok(object.size)
                     && is_marked(&status)
                     && self.stamps.fits(object.digest, &status);
-                match good {
-                    true if is_recent(&status) => return Ok(()),
+                if known && is_recent(&status) {
+                    return Ok(());
+                }
+                if known || self.is_whole(&path, object)? {
                     // It was given again: its time of change says so, and nobody removes it for a while.
-                    true => self.touch(&path)?,
-                    false => self.replace(&unnamed, object.digest, &path)?,
+                    self.touch(&path)?;
+                } else {
+                    self.replace(&unnamed, object.digest, &path)?;
                 }
             }
             Err(error) => return Err(failed("naming", error.into())),
@@ -259,11 +266,26 @@ impl Directories {
         touched.map_err(|e| failed("setting the time of the object that is there", e))
     }
 
-    /// Puts verified content in the place of an object whose size shows that it is damaged.
+    /// Whether what is there is the object, of which nothing is noted or which was changed since.
+    fn is_whole(&self, path: &str, object: ObjectId) -> Result<bool, WriteError> {
+        let reading = |source: io::Error| failed("reading the object that is there", source);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = openat(&self.objects, path, flags, Mode::empty());
+        let file = File::from(file.map_err(|e| reading(e.into()))?);
+        match io::copy(&mut VerifyingRead::new(file, object), &mut io::sink()) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(false),
+            Err(error) => Err(reading(error)),
+        }
+    }
+
+    /// Puts verified content in the place of an object that is damaged.
     fn replace(&self, unnamed: &str, digest: Digest, path: &str) -> Result<(), WriteError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}.{number}", digest.to_hex());
         let failed = |e: Errno| failed("replacing a damaged object", e.into());
+        // Before it is done: whoever looks after this finds it counted.
+        self.damages.fetch_add(1, Ordering::SeqCst);
         linkat(CWD, unnamed, &self.tmp, &name, AtFlags::SYMLINK_FOLLOW).map_err(failed)?;
         renameat(&self.tmp, &name, &self.objects, path).map_err(|error| {
             // The first error is the one to tell; a name that stays is removed at the next start.

@@ -346,7 +346,7 @@ impl Session {
     fn verify_inputs(&mut self) -> Result<Answer, Failed> {
         let store = Arc::clone(&self.store);
         let staged = &self.attempt()?.staged;
-        let unchanged = staged.are_unchanged(&store.images, &*store.source)?;
+        let unchanged = staged.are_unchanged(&store)?;
         if !unchanged {
             let why = "a staged tree was changed while the build ran";
             store.refused.note("the build", "inputs", why);

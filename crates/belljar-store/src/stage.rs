@@ -1,9 +1,7 @@
 use std::io;
 use std::path::Path;
 
-use belljar_cas::{
-    BlobSource, ImageOrder, Images, LayoutError, Measure, Provenance, TMP, TreeError,
-};
+use belljar_cas::{ImageOrder, Images, LayoutError, Measure, Provenance, TMP, TreeError};
 use belljar_core::bounds;
 use belljar_plan::store::StagedTree;
 
@@ -18,6 +16,8 @@ pub(crate) struct Staged {
     pub(crate) bytes: u64,
     /// How many of the images were made for it.
     pub(crate) made: usize,
+    /// How many damages of objects were known when it began.
+    damages: u64,
 }
 
 impl Staged {
@@ -35,6 +35,7 @@ impl Staged {
             entries: 0,
             bytes: 0,
             made: 0,
+            damages: store.custody.damages(),
         };
         for tree in trees {
             let prepared = store
@@ -51,11 +52,14 @@ impl Staged {
     }
 
     /// Whether images and objects are as they were.
-    pub(crate) fn are_unchanged(
-        &self,
-        images: &Images,
-        source: &dyn BlobSource,
-    ) -> Result<bool, Failed> {
+    pub(crate) fn are_unchanged(&self, store: &Store) -> Result<bool, Failed> {
+        let (images, source) = (&store.images, &*store.source);
+        // A build may have read what was damaged, and its own outputs may have mended it. Whose the object was is
+        // not looked at: damage is rare, and the build is run again.
+        if store.custody.damages() != self.damages {
+            tracing::warn!("an object was found damaged since the trees were staged");
+            return Ok(false);
+        }
         for tree in &self.trees {
             if !images.is_unchanged(source, order(tree, &tree.image()))? {
                 tracing::warn!(tree = %tree.tree, "a staged tree was changed");

@@ -48,6 +48,8 @@ fn service(config: &Config) -> Service {
         (config.receipts.clone(), Allowed::Read),
         (config.evidence.clone(), Allowed::Read),
         (above(&config.socket), Allowed::Listen),
+        // Its directory: a new file comes under the same name, and is read on SIGHUP.
+        (above(&config.file), Allowed::Read),
         (RANDOM.into(), Allowed::Read),
     ];
     if let Some(tls) = &config.tls {
