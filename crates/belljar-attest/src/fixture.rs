@@ -99,6 +99,7 @@ pub(crate) fn receipt() -> Receipt {
     Receipt {
         sequence: 7,
         previous: Some(Digest::of(b"receipt 6")),
+        previous_attempt: Some("01jd8q6z8r4x7j2m5t9v0w3y6a-1".parse().unwrap()),
         run_nonce: "0123456789abcdef0123456789abcdef".into(),
         boot_id: "7b0f5a3e-7a3c-4b46-9d3e-0d0a3d7e0001".into(),
         attempt: attempt(),

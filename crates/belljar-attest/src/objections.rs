@@ -103,8 +103,9 @@ fn identity(spec: &BuildSpec, receipt: &Receipt, against: &mut Objections) {
     against.unless(receipt.sequence >= 1, || {
         "the receipt has no place in the spawner's chain".to_owned()
     });
+    let first = receipt.sequence == 1;
     against.unless(
-        (receipt.sequence == 1) == receipt.previous.is_none(),
+        first == receipt.previous.is_none() && first == receipt.previous_attempt.is_none(),
         || "the receipt does not name the one before it".to_owned(),
     );
 }

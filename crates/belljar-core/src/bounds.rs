@@ -147,6 +147,9 @@ pub const WATCH_LAG: usize = 1024;
 pub const LOG_CHUNK_BYTES: usize = 32 * 1024;
 /// Largest receipt, in bytes: ten thousand outputs with all their names, and the records of derivations, fit.
 pub const RECEIPT_BYTES: usize = 32 * 1024 * 1024;
+/// Most receipts that the signer has not seen yet and goes through before it signs: their digests are in memory
+/// meanwhile, 32 MiB of them.
+pub const RECEIPTS_UNSEEN: usize = 1024 * 1024;
 /// Most bytes of records of derivations in one receipt: with what a statement says about each package they fit
 /// a bundle.
 pub const RECEIPT_DERIVATION_BYTES: usize = 10 * 1024 * 1024;

@@ -4,11 +4,11 @@ use belljar_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{EnforcementReport, Plan, Shortfall};
+use crate::{EnforcementReport, Link, Plan, Shortfall};
 
 /// What the spawner saw of one attempt, written once by root into a directory that belljard and the
-/// signer can only read. Receipts form a chain: each has a sequence number and the digest of the one
-/// before.
+/// signer can only read. Receipts form a chain: each has a sequence number and names the one before
+/// (see [`crate::Link`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Receipt {
@@ -16,6 +16,8 @@ pub struct Receipt {
     pub sequence: u64,
     /// Digest of the receipt before; none for the first.
     pub previous: Option<Digest>,
+    /// The attempt that the receipt before is about: where it is found. None for the first.
+    pub previous_attempt: Option<AttemptId>,
     /// 32 hexadecimal digits drawn when the spawner started.
     pub run_nonce: String,
     /// The kernel's boot id (random(4), `/proc/sys/kernel/random/boot_id`).
@@ -262,6 +264,16 @@ impl Receipt {
             ));
         }
         Ok(receipt)
+    }
+
+    /// Its place in the chain.
+    pub fn link(&self) -> Link {
+        Link {
+            sequence: self.sequence,
+            previous: self.previous,
+            previous_attempt: self.previous_attempt.clone(),
+            attempt: self.attempt.clone(),
+        }
     }
 
     /// The digests of all regular files among the outputs.

@@ -13,6 +13,7 @@ use belljar_sys::process::effective_uid;
 use crate::evidence::Evidence;
 use crate::fixture;
 use crate::receipts::Receipts;
+use crate::seen::Seen;
 use crate::service::Service;
 
 pub(crate) struct Bench {
@@ -38,7 +39,7 @@ impl Bench {
     /// With the receipt of a success.
     pub(crate) fn with_receipt() -> Self {
         let bench = Self::new();
-        bench.put(&fixture::receipt());
+        bench.put(&receipt());
         bench
     }
 
@@ -79,13 +80,24 @@ impl Bench {
     pub(crate) fn service_for(&self, receipts_owner: u32, key: Key) -> Service {
         let receipts = Receipts::new(self.path("receipts"), receipts_owner);
         let evidence = Evidence::new(self.path("evidence"), effective_uid());
+        let seen = Seen::open(&evidence).unwrap();
         Service::new(
             key,
             BuilderConfig::new("urn:belljar:embedded").unwrap(),
-            receipts,
+            (receipts, seen),
             evidence,
             Vec::new(),
         )
+    }
+}
+
+/// The fixture's receipt as the first of a chain.
+pub(crate) fn receipt() -> Receipt {
+    Receipt {
+        sequence: 1,
+        previous: None,
+        previous_attempt: None,
+        ..fixture::receipt()
     }
 }
 

@@ -110,6 +110,20 @@ impl Evidence {
         write().map_err(EvidenceError::Io)
     }
 
+    /// A file of the signer's own in this directory, made if it is not there. Its name is durable when this returns.
+    pub(crate) fn memory(&self, name: &str) -> Result<File, EvidenceError> {
+        let directory = self.open()?;
+        let file = match durable::open_or_create(&directory, name, 0o600) {
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                return Err(EvidenceError::Irregular(name.to_owned()));
+            }
+            other => other.map_err(EvidenceError::Io)?,
+        };
+        self.check(name, &file)?;
+        directory.sync_all().map_err(EvidenceError::Io)?;
+        Ok(file)
+    }
+
     fn open(&self) -> Result<File, EvidenceError> {
         let directory = durable::open_directory(&self.directory).map_err(EvidenceError::Io)?;
         self.check("the directory of evidence", &directory)?;

@@ -23,6 +23,7 @@ mod fixture;
 mod key_file;
 mod receipts;
 mod refused;
+mod seen;
 mod service;
 mod session;
 
@@ -44,6 +45,7 @@ use crate::config::{Config, KeyPlace};
 use crate::evidence::Evidence;
 use crate::key_file::KeyFile;
 use crate::receipts::Receipts;
+use crate::seen::Seen;
 use crate::service::Service;
 
 /// Computes and signs provenance for belljard.
@@ -170,11 +172,12 @@ fn serve(
         builder = config.builder.base(),
         "ready to attest"
     );
+    let seen = Seen::open(&evidence).map_err(|e| Fatal::new(&place(), e))?;
     let receipts = Receipts::new(config.receipts.clone(), 0);
     let service = Arc::new(Service::new(
         key,
         config.builder.clone(),
-        receipts,
+        (receipts, seen),
         evidence,
         told(confined),
     ));

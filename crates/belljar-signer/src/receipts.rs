@@ -2,8 +2,8 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use belljar_core::{AttemptId, Invalid, bounds};
-use belljar_plan::Receipt;
+use belljar_core::{AttemptId, Digest, Invalid, bounds};
+use belljar_plan::{Link, Receipt};
 use belljar_sys::durable;
 
 /// The directory into which the spawner writes, and only the spawner can write.
@@ -54,9 +54,25 @@ impl Receipts {
         Self { directory, owner }
     }
 
-    /// Reads the receipt of `attempt`. An attempt's id cannot be a path (see [`AttemptId`]), and no link is
-    /// followed.
-    pub(crate) fn read(&self, attempt: &AttemptId) -> Result<Receipt, ReceiptError> {
+    /// Reads the receipt of `attempt`, and gives its file, too.
+    pub(crate) fn read(&self, attempt: &AttemptId) -> Result<(Receipt, Vec<u8>), ReceiptError> {
+        let bytes = self.bytes(attempt)?;
+        let receipt = Receipt::from_canonical(&bytes).map_err(ReceiptError::Malformed)?;
+        if receipt.attempt != *attempt {
+            return Err(ReceiptError::OtherAttempt(receipt.attempt));
+        }
+        Ok((receipt, bytes))
+    }
+
+    /// Where the receipt of `attempt` stands in the chain, and its digest.
+    pub(crate) fn link(&self, attempt: &AttemptId) -> Result<(Link, Digest), ReceiptError> {
+        let bytes = self.bytes(attempt)?;
+        let link = Link::of_receipt(&bytes).map_err(ReceiptError::Malformed)?;
+        Ok((link, Digest::of(&bytes)))
+    }
+
+    /// An attempt's id cannot be a path (see [`AttemptId`]), and no link of the file system is followed.
+    fn bytes(&self, attempt: &AttemptId) -> Result<Vec<u8>, ReceiptError> {
         let directory = durable::open_directory(&self.directory).map_err(ReceiptError::Io)?;
         self.check("the directory of receipts", &directory)?;
         let file = durable::open_regular(&directory, &format!("{attempt}.json")).map_err(|e| {
@@ -70,11 +86,7 @@ impl Receipts {
         let mut bytes = Vec::new();
         let mut bounded = file.take(bounds::RECEIPT_BYTES as u64 + 1);
         bounded.read_to_end(&mut bytes).map_err(ReceiptError::Io)?;
-        let receipt = Receipt::from_canonical(&bytes).map_err(ReceiptError::Malformed)?;
-        if receipt.attempt != *attempt {
-            return Err(ReceiptError::OtherAttempt(receipt.attempt));
-        }
-        Ok(receipt)
+        Ok(bytes)
     }
 
     fn check(&self, what: &'static str, file: &std::fs::File) -> Result<(), ReceiptError> {

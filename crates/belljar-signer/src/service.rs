@@ -3,18 +3,21 @@ use std::sync::{Mutex, PoisonError};
 use belljar_attest::{BuilderConfig, Bundle, Key, Statement};
 use belljar_core::{AttemptId, BuildSpec, Digest, bounds};
 use belljar_plan::ConfinedStep;
-use belljar_plan::Refusals;
 use belljar_plan::signer::{Answer, Asserted, Request};
+use belljar_plan::{Receipt, Refusals};
 
 use crate::evidence::Evidence;
 use crate::receipts::Receipts;
 use crate::refused::Refused;
+use crate::seen::Seen;
 
 /// Everything that an answer depends on.
 pub(crate) struct Service {
     key: Key,
     builder: BuilderConfig,
     receipts: Receipts,
+    /// Those of them that it knows to be the chain's.
+    seen: Seen,
     evidence: Evidence,
     /// How this process has confined itself.
     confined: Vec<ConfinedStep>,
@@ -58,7 +61,7 @@ impl Service {
     pub(crate) fn new(
         key: Key,
         builder: BuilderConfig,
-        receipts: Receipts,
+        (receipts, seen): (Receipts, Seen),
         evidence: Evidence,
         confined: Vec<ConfinedStep>,
     ) -> Self {
@@ -66,6 +69,7 @@ impl Service {
             key,
             builder,
             receipts,
+            seen,
             evidence,
             confined,
             turn: Mutex::new(()),
@@ -117,10 +121,7 @@ impl Service {
     ) -> Result<Vec<u8>, Refusal> {
         let spec = BuildSpec::from_canonical(spec.as_bytes())
             .map_err(|e| Refusal::never(e.within("spec")))?;
-        let receipt = self
-            .receipts
-            .read(attempt)
-            .map_err(|e| Refusal::perhaps_later(e.retryable(), e))?;
+        let receipt = self.receipt(attempt)?;
         let statement =
             Statement::provenance(&spec, &receipt, asserted, &self.builder).map_err(|reasons| {
                 Refusal {
@@ -146,6 +147,18 @@ impl Service {
             Refusal::perhaps_later(e.retryable(), format!("the bundle could not be kept: {e}"))
         })?;
         Ok(file)
+    }
+
+    /// The receipt of `attempt`, which is known to be the chain's from now on.
+    fn receipt(&self, attempt: &AttemptId) -> Result<Receipt, Refusal> {
+        let (receipt, bytes) = self
+            .receipts
+            .read(attempt)
+            .map_err(|e| Refusal::perhaps_later(e.retryable(), e))?;
+        self.seen
+            .follow(receipt.link(), Digest::of(&bytes), &self.receipts)
+            .map_err(|e| Refusal::perhaps_later(e.retryable(), e))?;
+        Ok(receipt)
     }
 
     /// `file`, if it is the bundle of exactly this statement. Signatures are randomised, so it is the payload

@@ -104,6 +104,7 @@ impl Chain {
         }
         receipt.sequence = self.head.as_ref().map_or(1, |head| head.sequence + 1);
         receipt.previous = self.head.as_ref().map(|head| head.digest);
+        receipt.previous_attempt = self.head.as_ref().map(|head| head.attempt.clone());
         let bytes = receipt.canonical().map_err(io::Error::other)?;
         let head = Head {
             sequence: receipt.sequence,
@@ -176,6 +177,7 @@ mod tests {
         Receipt {
             sequence: 0,
             previous: None,
+            previous_attempt: None,
             run_nonce: String::new(),
             boot_id: String::new(),
             attempt: format!("01jd8q6z8r4x7j2m5t9v0w3y6b-{number}")
@@ -222,6 +224,7 @@ mod tests {
         chain.append(receipt(2)).unwrap();
         let (_, second) = chain.find(&receipt(2).attempt).unwrap().unwrap();
         assert_eq!((second.sequence, second.previous), (2, Some(first)));
+        assert_eq!(second.previous_attempt, Some(receipt(1).attempt));
         assert_eq!(
             chain.append(receipt(2)).unwrap_err().kind(),
             io::ErrorKind::AlreadyExists

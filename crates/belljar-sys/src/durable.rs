@@ -27,10 +27,13 @@ pub fn open_directory(path: &Path) -> io::Result<File> {
 /// # Errors
 /// What openat2(2) says; `InvalidData` for anything but a regular file, a link above all.
 pub fn open_regular(directory: impl AsFd, name: &str) -> io::Result<File> {
+    regular(directory, name, OFlags::RDONLY, Mode::empty())
+}
+
+fn regular(directory: impl AsFd, name: &str, how: OFlags, mode: Mode) -> io::Result<File> {
     let irregular = || io::Error::new(io::ErrorKind::InvalidData, "not a regular file");
-    let flags =
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file: File = match openat2(directory, name, flags, Mode::empty(), BENEATH) {
+    let flags = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file: File = match openat2(directory, name, flags, mode, BENEATH) {
         Ok(descriptor) => descriptor.into(),
         // ELOOP: a link; ENXIO: a socket.
         Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => return Err(irregular()),
@@ -49,6 +52,16 @@ pub fn open_regular(directory: impl AsFd, name: &str) -> io::Result<File> {
 pub fn create_new(directory: impl AsFd, name: &str, mode: u32) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(openat2(directory, name, flags, Mode::from_raw_mode(mode), BENEATH)?.into())
+}
+
+/// Opens a regular file for reading and writing, and makes it, with the permission bits `mode` less the umask, if it
+/// is not there. Never waits, whatever the name stands for.
+///
+/// # Errors
+/// What openat2(2) says; `InvalidData` for anything but a regular file, a link above all.
+pub fn open_or_create(directory: impl AsFd, name: &str, mode: u32) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE;
+    regular(directory, name, flags, Mode::from_raw_mode(mode))
 }
 
 /// Gives the file `from` the second name `to` in the same directory.
@@ -112,6 +125,14 @@ mod tests {
             assert!(open_regular(&directory, outside).is_err(), "{outside}");
         }
         assert!(open_directory(&path.join("link")).is_err());
+        for _ in 0..2 {
+            let mut file = open_or_create(&directory, "kept", 0o600).unwrap();
+            assert_eq!(file.metadata().unwrap().len() % 3, 0);
+            file.write_all(b"new").unwrap();
+        }
+        for name in ["link", "directory", "socket"] {
+            assert!(open_or_create(&directory, name, 0o600).is_err(), "{name}");
+        }
         std::fs::remove_dir_all(path).unwrap();
     }
 

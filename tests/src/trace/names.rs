@@ -165,6 +165,7 @@ impl Namer {
             ("receipts", _) => "receipt",
             ("", "receipts" | "evidence" | "daemon" | "store") => name,
             ("evidence", "next.tmp") => "bundle draft",
+            ("evidence", "receipts.seen") => "seen receipts",
             ("evidence", _) => "bundle",
             ("store/tmp", name) if name.starts_with('#') => "object content",
             ("store/tmp", _) => "image draft",

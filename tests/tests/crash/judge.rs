@@ -27,7 +27,7 @@ pub(crate) fn check(site: &Site, orders: &[Order]) {
         artifact(site, record, &order.output);
         evidence(site, record, signed);
     }
-    receipts(site);
+    receipts(site, orders);
     let bundles = names(site, "evidence");
     let temporary = |names: &[String]| names.iter().any(|name| name.ends_with(".tmp"));
     assert!(!temporary(&bundles), "{bundles:?}");
@@ -166,8 +166,8 @@ fn evidence(site: &Site, record: &BuildRecord, signed: Digest) {
     );
 }
 
-/// All receipts are one chain.
-fn receipts(site: &Site) {
+/// All receipts are one chain, which the signer has seen.
+fn receipts(site: &Site, orders: &[Order]) {
     let directory = site.instance.state().join("receipts");
     let (mut chain, mut head) = (Vec::new(), Value::Null);
     for name in names(site, "receipts") {
@@ -188,6 +188,21 @@ fn receipts(site: &Site) {
         previous = Some(*digest);
     }
     assert_eq!(head["digest"], serde_json::to_value(previous).unwrap());
+    let seen = fs::read_to_string(site.instance.state().join("evidence/receipts.seen")).unwrap();
+    let seen: Vec<_> = seen.lines().collect();
+    let chain: Vec<_> = chain
+        .iter()
+        .map(|(.., digest)| digest.to_string())
+        .collect();
+    assert_eq!(seen, chain[..seen.len()]);
+    // What was attested is among it.
+    for order in orders {
+        let receipt = order.ended.as_ref().unwrap().evidence.receipt.unwrap();
+        assert!(
+            seen.contains(&receipt.digest.to_string().as_str()),
+            "{seen:?}"
+        );
+    }
 }
 
 fn names(site: &Site, directory: &str) -> Vec<String> {

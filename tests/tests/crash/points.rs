@@ -180,6 +180,8 @@ pub(crate) const POINTS: &[Point] = &[
     point(Store, "answer inputs: send", NextAttempt, GoesOn),
     point(Store, "object directory: sync", GoesOn, GoesOn),
     point(Store, "answer stored: send", GoesOn, GoesOn),
+    point(Signer, "seen receipts: write", GoesOn, GoesOn),
+    point(Signer, "seen receipts: sync", GoesOn, GoesOn),
     point(Signer, "bundle draft: remove", GoesOn, GoesOn),
     point(Signer, "bundle draft: create", GoesOn, GoesOn),
     point(Signer, "bundle draft: write", GoesOn, GoesOn),

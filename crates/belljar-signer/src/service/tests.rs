@@ -6,7 +6,7 @@ use belljar_core::{Digest, Outcome, bounds};
 use belljar_plan::signer::{Answer, Request};
 use belljar_sys::process::effective_uid;
 
-use crate::bench::{Bench, reasons, request};
+use crate::bench::{Bench, reasons, receipt, request};
 use crate::fixture;
 
 /// The request with one thing changed.
@@ -59,8 +59,8 @@ fn a_success_is_attested_and_durable_before_the_answer() {
     );
     assert_eq!(
         std::fs::read_dir(bench.path("evidence")).unwrap().count(),
-        1,
-        "no temporary file is left"
+        2,
+        "the bundle and what was seen: no temporary file is left"
     );
 }
 
@@ -86,15 +86,15 @@ fn a_second_statement_is_refused_and_the_first_one_stays() {
         "{why}"
     );
     // Nor by way of another receipt under the same name.
-    let mut other = fixture::receipt();
+    let mut other = receipt();
     other.finished = belljar_core::Timestamp::from_millis(other.finished.as_millis() + 1);
     bench.put(&other);
     assert!(
         reasons(service.answer(&request()))
             .1
-            .contains("another statement")
+            .contains("another receipt was seen")
     );
-    bench.put(&fixture::receipt());
+    bench.put(&receipt());
     assert_eq!(service.answer(&request()), first);
 }
 
@@ -150,7 +150,7 @@ fn a_specification_that_the_receipt_does_not_name_is_refused() {
 #[test]
 fn only_a_success_is_attested() {
     let bench = Bench::new();
-    let mut failure = fixture::receipt();
+    let mut failure = receipt();
     failure.outcome = Outcome::Failed {
         step: 0,
         exit_code: 2,
@@ -208,8 +208,8 @@ fn receipts_that_the_spawner_cannot_have_written_are_refused() {
 #[test]
 fn receipts_with_a_bad_content_are_refused() {
     let bench = Bench::new();
-    let good = fixture::receipt().canonical().unwrap();
-    let mut other = fixture::receipt();
+    let good = receipt().canonical().unwrap();
+    let mut other = receipt();
     other.attempt = "01jd8q6z8r4x7j2m5t9v0w3y6b-2".parse().unwrap();
     for (bytes, due) in [
         (Vec::new(), "the receipt is not one"),
@@ -294,8 +294,8 @@ fn a_bundle_that_was_tampered_with_is_not_given_out() {
 #[test]
 fn trouble_of_the_signer_s_own_may_pass() {
     let bench = Bench::with_receipt();
-    std::fs::rename(bench.path("evidence"), bench.path("away")).unwrap();
     let service = bench.service();
+    std::fs::rename(bench.path("evidence"), bench.path("away")).unwrap();
     assert!(reasons(service.answer(&request())).0);
     std::fs::rename(bench.path("away"), bench.path("evidence")).unwrap();
     assert!(matches!(

@@ -35,6 +35,7 @@ impl Attempt {
         Receipt {
             sequence: 0,
             previous: None,
+            previous_attempt: None,
             run_nonce: site.run_nonce.clone(),
             boot_id: site.boot_id.clone(),
             attempt: self.id.clone(),

@@ -403,6 +403,7 @@ fn receipt(attempt: &AttemptId, spec: Digest, plan: &Plan, outcome: Outcome) -> 
     Receipt {
         sequence: 1,
         previous: None,
+        previous_attempt: None,
         run_nonce: "0".repeat(32),
         boot_id: "boot".to_owned(),
         attempt: attempt.clone(),

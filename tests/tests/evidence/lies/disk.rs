@@ -102,6 +102,12 @@ pub(super) const ROWS: &[Row] = &[
             "echo forged > evidence/01jd8q6z8r4x7j2m5t9v0w3y6b-1.sigstore.json",
         )
     }),
+    row(
+        "change what the signer has seen of the chain of receipts",
+        By::Kernel,
+        DENIED,
+        |scene| written_to(scene, "evidence/receipts.seen"),
+    ),
     row("replace the public key", By::Kernel, DENIED, |scene| {
         written_to(scene, "evidence/builder.pub")
     }),

@@ -2,6 +2,7 @@
 //! spawner, store and signer every lie that there is. Each row of [`ROWS`] is one, with who refuses it and by
 //! which words; the refusal must also stand in the record of who refused. SECURITY.md has the same rows.
 
+mod chain;
 mod disk;
 mod scene;
 mod signer;
@@ -50,6 +51,7 @@ const GROUPS: &[(&str, &[Row])] = &[
     ("the store", store::ROWS),
     ("statements", signer::STATEMENTS),
     ("frames to the signer", signer::FRAMES),
+    ("the chain of receipts", chain::ROWS),
     ("files and processes", disk::ROWS),
 ];
 
@@ -150,5 +152,6 @@ groups! {
     lies_to_the_store: "the store",
     lies_that_are_to_be_signed: "statements",
     frames_that_lie_to_the_signer: "frames to the signer",
+    receipts_that_somebody_else_has_changed: "the chain of receipts",
     lies_by_files_and_processes: "files and processes",
 }
