@@ -163,6 +163,24 @@ static int whiteout_here(void)
     return node("hostile-node", S_IFCHR, makedev(0, 0));
 }
 
+/* It is left where the file was. */
+static int whiteout_by_rename(void)
+{
+    int fd = open("/tmp/hostile-old", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd == -1)
+        return not_tried("a file");
+    close(fd);
+    int verdict = judge(syscall(SYS_renameat2, AT_FDCWD, "/tmp/hostile-old", AT_FDCWD, "/tmp/hostile-new", 4));
+    int error = errno;
+    struct stat left;
+    if (verdict == SUCCEEDED && (lstat("/tmp/hostile-old", &left) == -1 || !S_ISCHR(left.st_mode)))
+        verdict = not_tried("no whiteout was left");
+    unlink("/tmp/hostile-old");
+    unlink("/tmp/hostile-new");
+    errno = error;
+    return verdict;
+}
+
 /* A file of the host linked into our own space could be opened later, and the other way round. */
 static int hard_link_program(void)
 {
@@ -215,6 +233,7 @@ const struct probe PROBES[] = {
     {"mknod-block", block_device},
     {"mknod-whiteout", whiteout},
     {"mknod-whiteout-in-sources", whiteout_here},
+    {"rename-whiteout", whiteout_by_rename},
     {"hard-link-in-usr", hard_link_program},
     {"home-of-root", home_of_root},
     {"var-lib", host_run},

@@ -160,6 +160,7 @@ pub const CASES: &[Case] = &[
     case("mknod-block", "makes a block device", EACCES),
     case("mknod-whiteout", "makes a whiteout, the device that needs no capability", EACCES),
     case("mknod-whiteout-in-sources", "does so in the overlay", EACCES),
+    case("rename-whiteout", "does so by renaming, which Landlock does not see", EINVAL),
     case("hard-link-in-usr", "links a program of the host", EROFS),
     case("home-of-root", "looks into /root", ENOENT),
     case("var-lib", "looks into /var/lib", EACCES),

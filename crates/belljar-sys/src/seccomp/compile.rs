@@ -460,6 +460,17 @@ mod tests {
     }
 
     #[test]
+    fn a_whiteout_is_made_by_no_renaming() {
+        let rename = |flags: u64| asked(libc::SYS_renameat2, [0, 0, 0, 0, flags, 0]);
+        for flags in [4, 5, 0xffff_ffff_0000_0004] {
+            assert_eq!(rename(flags), errno(libc::EINVAL));
+        }
+        for flags in [libc::RENAME_NOREPLACE, libc::RENAME_EXCHANGE] {
+            assert_eq!(rename(u64::from(flags)), ALLOW);
+        }
+    }
+
+    #[test]
     fn the_core_limit_cannot_be_changed() {
         let core = u64::from(libc::RLIMIT_CORE);
         assert_eq!(

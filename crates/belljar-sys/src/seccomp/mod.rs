@@ -3,6 +3,7 @@
 //! A tree takes about eight comparisons for any call, where a list takes up to one per rule.
 
 mod compile;
+mod devices;
 mod legacy;
 mod service;
 mod table;

@@ -1,6 +1,6 @@
 use super::Verdict::{Allow, Errno};
 use super::legacy::LEGACY;
-use super::{Filter, Rule, uncounted};
+use super::{Filter, Rule, devices, uncounted};
 
 pub(super) const PERMITTED: Rule = Rule::Always(Allow);
 /// For calls that a program may well try, and handles when they fail.
@@ -73,7 +73,7 @@ pub(super) const COMMON: &[(libc::c_long, Rule)] = &[
     (libc::SYS_mkdirat, PERMITTED),
     (libc::SYS_mknodat, PERMITTED), // FIFOs and plain files; devices need a capability
     (libc::SYS_unlinkat, PERMITTED),
-    (libc::SYS_renameat2, PERMITTED),
+    (libc::SYS_renameat2, devices::RENAMEAT2),
     (libc::SYS_linkat, PERMITTED),
     (libc::SYS_symlinkat, PERMITTED),
     (libc::SYS_fchmodat, PERMITTED),
@@ -337,16 +337,7 @@ pub(super) const COMMON: &[(libc::c_long, Rule)] = &[
     (libc::SYS_mq_timedreceive, PERMITTED),
     (libc::SYS_mq_notify, PERMITTED),
     (libc::SYS_mq_getsetattr, PERMITTED),
-    // Devices: no request that types into a terminal, drives a console, or loads a line discipline.
-    (
-        libc::SYS_ioctl,
-        Rule::ByValue {
-            argument: 1,
-            values: &[TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD],
-            listed: Errno(libc::EPERM),
-            other: Allow,
-        },
-    ),
+    (libc::SYS_ioctl, devices::IOCTL),
     // Not here either: io_setup, since one number (fs.aio-max-nr) bounds all users of the machine together.
     // Refused by name, so that a program hears "not permitted" rather than "not there".
     (libc::SYS_mount, FORBIDDEN),
@@ -392,9 +383,3 @@ pub(super) const COMMON: &[(libc::c_long, Rule)] = &[
     (libc::SYS_migrate_pages, FORBIDDEN),
     (libc::SYS_move_pages, FORBIDDEN),
 ];
-
-/// ioctl_tty(2) and ioctl_console(2).
-const TIOCSTI: u32 = 0x5412;
-const TIOCLINUX: u32 = 0x541c;
-const TIOCCONS: u32 = 0x541d;
-const TIOCSETD: u32 = 0x5423;
