@@ -8,6 +8,7 @@
 #include <linux/seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/klog.h>
+#include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/quota.h>
 #include <sys/reboot.h>
@@ -203,6 +204,30 @@ static int filter_calls_by_prctl(void)
     return judge(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
 }
 
+static int lock_with(int command, long argument)
+{
+    int fd = memfd_create("locked", MFD_CLOEXEC);
+    if (fd == -1)
+        return not_tried("memfd_create");
+    return judge(fcntl(fd, command, argument));
+}
+
+static int lock_of_description(void)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+    return lock_with(F_OFD_SETLK, (long)&lock);
+}
+
+static int lease(void)
+{
+    char name[] = "/tmp/hostile-lease-XXXXXX";
+    int fd = mkstemp(name);
+    if (fd == -1)
+        return not_tried("a file");
+    unlink(name);
+    return judge(fcntl(fd, F_SETLEASE, F_WRLCK));
+}
+
 static int core_limit(void)
 {
     struct rlimit limit = {.rlim_cur = 1 << 20, .rlim_max = 1 << 20};
@@ -336,6 +361,8 @@ const struct probe PROBES[] = {
     {"line-discipline", line_discipline},
     {"seccomp-filter", filter_calls},
     {"seccomp-filter-prctl", filter_calls_by_prctl},
+    {"lock-of-description", lock_of_description},
+    {"lease", lease},
     {"core-limit", core_limit},
     {"real-time", real_time},
     {"nice", nicer},

@@ -118,6 +118,11 @@ pub const ATTEMPTS: u32 = 3;
 pub const EVIDENCE_TRIES: u32 = 200;
 /// Most sandboxes at once, whatever the configuration says: user ids are reserved per sandbox.
 pub const CONCURRENT_SANDBOXES: usize = 64;
+/// Most file locks that one build may hold (fcntl(2), flock(2)): some 200 bytes each of the host's memory, which no
+/// cgroup counts.
+pub const FILE_LOCKS: u64 = 100_000;
+/// Most descriptors of a build that are looked at for locks at once, before the spawner does something else.
+pub const LOCK_DESCRIPTORS: usize = 5000;
 /// Most connections that one Belljar process keeps open from its peers.
 pub const PEER_CONNECTIONS: usize = 256;
 /// Most connections of callers from elsewhere.

@@ -15,6 +15,7 @@ mod containment;
 mod host;
 mod ids;
 mod init;
+mod locks;
 mod receipts;
 mod record;
 mod refused;

@@ -107,6 +107,7 @@ fn proto_limit(limit: LimitKind) -> Limit {
         LimitKind::Pids => Limit::Pids,
         LimitKind::ScratchBytes => Limit::ScratchBytes,
         LimitKind::ScratchInodes => Limit::ScratchInodes,
+        LimitKind::FileLocks => Limit::FileLocks,
     }
 }
 
@@ -120,6 +121,7 @@ fn limit(value: i32) -> Result<LimitKind, Invalid> {
         Ok(Limit::Pids) => Ok(LimitKind::Pids),
         Ok(Limit::ScratchBytes) => Ok(LimitKind::ScratchBytes),
         Ok(Limit::ScratchInodes) => Ok(LimitKind::ScratchInodes),
+        Ok(Limit::FileLocks) => Ok(LimitKind::FileLocks),
         Ok(Limit::Unspecified) | Err(_) => Err(Invalid::field(
             "limit_exceeded.limit",
             format!("{value} is not a known limit"),

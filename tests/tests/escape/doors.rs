@@ -97,6 +97,8 @@ pub const CASES: &[Case] = &[
     case("line-discipline", "takes another line discipline for a terminal", EPERM),
     case("seccomp-filter", "has a filter compiled into memory that is bounded for the whole machine", EINVAL),
     case("seccomp-filter-prctl", "does so by prctl(2)", EINVAL),
+    case("lock-of-description", "takes a lock that is held by an open file, wherever that is", EINVAL),
+    case("lease", "takes a lease of a file", EINVAL),
     case("core-limit", "raises its limit on core dumps", NoEffect),
     case("real-time", "asks for real-time priority", EPERM),
     case("nice", "asks for a better nice value", EACCES),

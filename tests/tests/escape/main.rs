@@ -3,6 +3,7 @@
 //! * [`doors`]: what the kernel, the host and init must refuse; one table, one program per group in `hostile/`.
 //! * [`mutation`]: the same with one containment step left out at a time: which of them would notice.
 //! * [`limits`]: builds that want more than they may have, or that do not want to end.
+//! * [`locks`]: file locks, which nobody counts.
 //! * [`neighbours`]: two builds that want to meet.
 //! * [`outputs`]: what builds leave for the collector.
 //! * [`log`]: what they write.
@@ -13,6 +14,7 @@
 
 mod doors;
 mod limits;
+mod locks;
 mod log;
 mod mutation;
 mod neighbours;

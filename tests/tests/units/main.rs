@@ -132,6 +132,19 @@ fn limits_that_end_a_build_end_it() {
             4,
             exceeded("output_entries", 2),
         ),
+        // No limit of the specification; and with some of the time that they take here.
+        (
+            "python3 -c '
+import fcntl, os, time
+kept = [os.memfd_create(\"locks\") for _ in range(600)]
+for fd in kept:
+    for n in range(250): fcntl.lockf(fd, fcntl.LOCK_EX, 1, 2 * n)
+time.sleep(100)
+print(\"survived\")'",
+            "wall_seconds = 300",
+            4,
+            exceeded("file_locks", 100_000),
+        ),
     ];
     in_pairs(&cases, |(script, limit, exit_code, outcome)| {
         let run = installed.run(&limited(script, limit));

@@ -137,6 +137,9 @@ impl Attempt {
         if self.look.is_some_and(|look| look <= Instant::now()) {
             self.on_look(out);
         }
+        if self.lock_look.is_some_and(|look| look <= Instant::now()) {
+            self.on_lock_look(out);
+        }
         if self
             .deadline
             .is_some_and(|deadline| deadline <= Instant::now())

@@ -29,6 +29,7 @@ use belljar_sys::process::Child;
 
 use crate::containment::Launched;
 use crate::ids::Pair;
+use crate::locks::Watch;
 use crate::rootfs::TreeRootFs;
 use crate::staging::Places;
 use crate::trees::Inputs;
@@ -49,6 +50,8 @@ const ENDING_TIME: Duration = Duration::from_secs(900);
 /// How often it is looked at what a running attempt uses: the CPU time beyond its limit is at most this
 /// long, on all its CPUs.
 const LOOK: Duration = Duration::from_millis(500);
+/// The same for file locks, which one process takes by hundreds of thousands in a second.
+const LOCK_LOOK: Duration = Duration::from_millis(100);
 /// How often a dying cgroup is looked at, beside its notifications, which the kernel may delay.
 const DYING_LOOK: Duration = Duration::from_millis(5);
 
@@ -90,6 +93,9 @@ pub struct Attempt {
     step: Step,
     /// When to look at what it uses.
     look: Option<Instant>,
+    /// When to look at its file locks.
+    lock_look: Option<Instant>,
+    locks: Watch,
     /// Whether init's end was seen.
     reaped: bool,
     /// What it had written when its log was too long.

@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use belljar_core::LimitFigures;
 use belljar_plan::{CgroupFloor, CgroupReport, Plan, Usage};
@@ -18,6 +19,9 @@ pub use tree::Tree;
 
 /// Bandwidth is given per period of this length, in microseconds (the kernel's default).
 const PERIOD: u64 = 100_000;
+/// How often it is looked whether a cgroup is frozen, and how many times.
+const FREEZING_LOOK: Duration = Duration::from_millis(1);
+const FREEZING_LOOKS: u32 = 20;
 
 /// The cgroup of one attempt.
 #[derive(Debug)]
@@ -119,12 +123,45 @@ impl Group {
     /// # Errors
     /// What read(2) says.
     pub fn is_empty(&self) -> io::Result<bool> {
+        self.tells(b"populated 0")
+    }
+
+    /// Whether `cgroup.events` has this line.
+    fn tells(&self, due: &[u8]) -> io::Result<bool> {
         // By the descriptor that is polled: only reading it takes the news from it.
         let mut buffer = [0; 256];
         let length = self.events.read_at(&mut buffer, 0)?;
         Ok(buffer[..length]
             .split(|byte| *byte == b'\n')
-            .any(|line| line == b"populated 0"))
+            .any(|line| line == due))
+    }
+
+    /// Stops every process in it where it is, or lets them go on (cgroup.freeze). Who is in the kernel gets there
+    /// first, which is waited for, but not for long: nobody gets out of it meanwhile.
+    ///
+    /// # Errors
+    /// What write(2) and read(2) say.
+    pub fn freeze(&self, frozen: bool) -> io::Result<()> {
+        let value = if frozen { "1" } else { "0" };
+        fs::write(self.unified.join("cgroup.freeze"), value)
+            .map_err(|e| io::Error::new(e.kind(), format!("cgroup.freeze: {e}")))?;
+        let mut looks = 0;
+        while frozen && looks < FREEZING_LOOKS && !self.tells(b"frozen 1")? {
+            looks += 1;
+            std::thread::sleep(FREEZING_LOOK);
+        }
+        Ok(())
+    }
+
+    /// The ids of all threads in it.
+    ///
+    /// # Errors
+    /// What read(2) says.
+    pub fn threads(&self) -> io::Result<Vec<u32>> {
+        let text = fs::read_to_string(self.unified.join("cgroup.threads"))?;
+        let ids = text.lines().map(parse);
+        ids.map(|id| u32::try_from(id?).map_err(io::Error::other))
+            .collect()
     }
 
     /// Removes it. Fails while a process is in it.
@@ -241,7 +278,7 @@ fn remove(directory: &Path) -> io::Result<()> {
                     && tries < 50 =>
             {
                 tries += 1;
-                std::thread::sleep(std::time::Duration::from_millis(2));
+                std::thread::sleep(Duration::from_millis(2));
             }
             other => return other,
         }

@@ -457,6 +457,19 @@ mod tests {
         let memory = |flags: u32| asked(libc::SYS_memfd_create, [0, u64::from(flags), 0, 0, 0, 0]);
         assert_eq!(memory(libc::MFD_HUGETLB), errno(libc::ENOSYS));
         assert_eq!(memory(libc::MFD_CLOEXEC), ALLOW);
+
+        let control = |command| asked(libc::SYS_fcntl, [3, of(command), 0, 0, 0, 0]);
+        for command in [
+            libc::F_OFD_GETLK,
+            libc::F_OFD_SETLK,
+            libc::F_OFD_SETLKW,
+            libc::F_SETLEASE,
+        ] {
+            assert_eq!(control(command), errno(libc::EINVAL));
+        }
+        for command in [libc::F_GETLK, libc::F_SETLK, libc::F_SETLKW, libc::F_SETFL] {
+            assert_eq!(control(command), ALLOW);
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(super) const COMMON: &[(libc::c_long, Rule)] = &[
     (libc::SYS_close_range, PERMITTED),
     (libc::SYS_dup, PERMITTED),
     (libc::SYS_dup3, PERMITTED),
-    (libc::SYS_fcntl, PERMITTED),
+    (libc::SYS_fcntl, uncounted::FCNTL),
     (libc::SYS_flock, PERMITTED),
     (libc::SYS_fsync, PERMITTED),
     (libc::SYS_fdatasync, PERMITTED),

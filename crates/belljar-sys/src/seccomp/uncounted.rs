@@ -12,6 +12,21 @@ pub(super) const MMAP: Rule = Rule::RefuseFlags {
     errno: libc::ENOMEM,
 };
 
+/// No locks that belong to nobody's descriptor table (as before Linux 3.15), nor leases: record locks are memory that
+/// no cgroup counts, and are counted where they are seen, in the tables of a build's processes. A lock of an open
+/// file description lives on in a descriptor that is on its way through a socket, where nobody sees it.
+pub(super) const FCNTL: Rule = Rule::ByValue {
+    argument: 1,
+    values: &[
+        libc::F_OFD_GETLK.cast_unsigned(),
+        libc::F_OFD_SETLK.cast_unsigned(),
+        libc::F_OFD_SETLKW.cast_unsigned(),
+        libc::F_SETLEASE.cast_unsigned(),
+    ],
+    listed: Errno(libc::EINVAL),
+    other: Allow,
+};
+
 /// As [`MMAP`].
 pub(super) const MEMFD_CREATE: Rule = Rule::RefuseFlags {
     argument: 1,
