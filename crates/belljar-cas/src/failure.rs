@@ -51,7 +51,9 @@ pub enum WriteError {
     )]
     TooLarge,
     /// The disk, or the quota on it, is full.
-    #[error("the store's disk is full; free space there and try again")]
+    #[error(
+        "the store's disk is full; `belljar store status` says what takes the room, `belljar store gc` removes what nobody needs"
+    )]
     Full(#[source] io::Error),
     /// Only so much room is left as is kept for builds that run.
     #[error(
@@ -165,7 +167,9 @@ pub enum TreeError {
     )]
     TooManyNames,
     /// The disk, or the quota on it, is full.
-    #[error("the store's disk is full; free space there and try again")]
+    #[error(
+        "the store's disk is full; `belljar store status` says what takes the room, `belljar store gc` removes what nobody needs"
+    )]
     Full(#[source] io::Error),
     /// The image cannot be written or read.
     #[error("the image of the tree cannot be kept")]

@@ -129,6 +129,20 @@ fn count(directory: &Path, part: &mut Part) -> io::Result<()> {
     Ok(())
 }
 
+/// The damaged objects that were put aside, below the store's `root`, in order.
+///
+/// # Errors
+/// What the system says.
+pub fn quarantined(root: &Path) -> io::Result<Vec<Digest>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root.join(QUARANTINE))? {
+        let name = entry?.file_name();
+        found.extend(name.to_str().and_then(|hex| Digest::from_hex(hex).ok()));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
 /// The objects whose digests begin with `prefix`, below the store's `root`. What is not named like an object is
 /// left out.
 ///

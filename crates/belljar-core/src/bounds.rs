@@ -87,6 +87,25 @@ pub const SCRUB_BYTES_PER_SECOND: u64 = 16 << 20;
 /// How many days after the end of one such reading the next begins, unless the store's configuration says
 /// otherwise.
 pub const SCRUB_DAYS: u64 = 30;
+/// Most objects that builds that are kept may lead to: more are not looked for, and nothing is removed then.
+pub const REACHED_OBJECTS: usize = 16_000_000;
+/// Most objects of which belljard compares when they were last used; those beyond wait for the next time.
+pub const UNREACHED_OBJECTS: usize = 16_000_000;
+/// Most objects that are removed while nobody may submit or ask for blobs: how long that lasts.
+pub const SWEPT_AT_ONCE: usize = 256;
+/// Most builds that are read from the queue at once.
+pub const KEPT_PAGE: usize = 256;
+/// Most builds that are named as needing a damaged object.
+pub const NEEDING_BUILDS: usize = 100;
+/// How long nobody needs an object that was told to be there, in seconds, before it may go, unless belljard's
+/// configuration says otherwise.
+pub const LEASE_SECONDS: u64 = 86_400;
+/// How long builds are kept with what they left, in seconds, unless belljard's configuration says otherwise.
+pub const RETENTION_SECONDS: u64 = 90 * 86_400;
+/// Most pins.
+pub const PINS: usize = 10_000;
+/// Longest reason of a pin, in bytes.
+pub const PIN_REASON_BYTES: usize = 1024;
 /// Most damaged objects that are kept aside; further ones are removed.
 pub const QUARANTINED: usize = 256;
 /// Most objects that the store makes durable together; each holds a descriptor until then.

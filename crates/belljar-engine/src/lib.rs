@@ -3,12 +3,14 @@
 //! * [`life`] says what happens to a build, without any I/O.
 //! * [`queue`] keeps builds across crashes.
 //! * [`ownership`] knows which project may use which object.
+//! * [`garbage`] removes what nobody needs.
 //! * [`ports`] is what the engine needs of the other processes.
 //! * [`engine()`] puts them together: an [`Engine`] for services, a [`Driver`] that runs the builds. Every
 //!   transition is durable before its effects, and every effect stands in the audit trail before it begins.
 
 mod driver;
 mod engine;
+pub mod garbage;
 mod index;
 pub mod life;
 pub mod ownership;

@@ -2,16 +2,18 @@
 //! and trees that were made for it. Without an entry an object is, for a project, not there.
 //!
 //! One SQLite database with one thread that writes; whoever asks reads by a connection of its own. Entries
-//! are only ever added, as objects are. What is lost with the file is found again: clients send again what
-//! is missing, and [`rebuild`] reads what builds left from their records.
+//! are added as objects come, and go, for all projects at once, before the objects do. What is lost with the file is
+//! found again: clients send again what is missing, and [`rebuild`] reads what builds left from their records.
 
 mod database;
 mod rebuild;
 #[cfg(test)]
 mod tests;
+mod uses;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use belljar_core::{Digest, ProjectId};
 
@@ -95,10 +97,82 @@ impl Ownership {
         if objects.is_empty() {
             return Ok(());
         }
-        let project = project.clone();
+        let (project, now) = (project.clone(), now());
         self.writer
-            .call(move |database| database.grant(&project, &objects))
+            .call(move |database| database.grant(&project, &objects, now))
             .await
+    }
+
+    /// Notes that a project was told to have these objects, or trees with these roots, so that they stay for a
+    /// lease; not those of which that was noted `within` seconds. Durable when this returns.
+    ///
+    /// # Errors
+    /// See [`OwnershipError`].
+    pub async fn touch(
+        &self,
+        project: &ProjectId,
+        digests: Vec<Digest>,
+        within: u64,
+    ) -> Result<(), OwnershipError> {
+        let (handle, project, now) = (self.clone(), project.clone(), now());
+        let looked = tokio::task::spawn_blocking({
+            let project = project.clone();
+            move || handle.stale(&project, &digests, now.saturating_sub(within))
+        });
+        let stale = looked.await.map_err(|_| OwnershipError::Closed)??;
+        if stale.is_empty() {
+            return Ok(());
+        }
+        self.writer
+            .call(move |database| database.touch(&project, &stale, now))
+            .await
+    }
+
+    /// Takes objects, and trees with these roots, from every project, but not those that one has used at
+    /// `before` (in seconds since 1970) or later. Gives those that no project has any more. Durable when this
+    /// returns.
+    ///
+    /// # Errors
+    /// See [`OwnershipError`]; then nothing is taken.
+    pub async fn forget(
+        &self,
+        digests: Vec<Digest>,
+        before: u64,
+    ) -> Result<Vec<Digest>, OwnershipError> {
+        self.writer
+            .call(move |database| database.forget(digests, before))
+            .await
+    }
+
+    /// The trees that one project or another was told to have at `since` or later, and when last, in seconds since
+    /// 1970. Blocks on the disk.
+    ///
+    /// # Errors
+    /// See [`OwnershipError`].
+    pub fn trees(&self, since: u64) -> Result<Vec<(Digest, u64)>, OwnershipError> {
+        self.reader().trees(since)
+    }
+
+    /// Tells when each object was last used, in seconds since 1970, once for each project that has it. Blocks on
+    /// the disk.
+    ///
+    /// # Errors
+    /// See [`OwnershipError`].
+    pub fn objects(&self, tell: impl FnMut(Digest, u64)) -> Result<(), OwnershipError> {
+        self.reader().objects(tell)
+    }
+
+    fn stale(
+        &self,
+        project: &ProjectId,
+        digests: &[Digest],
+        before: u64,
+    ) -> Result<Vec<Digest>, OwnershipError> {
+        self.reader().stale(project, digests, before)
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Reader> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives a tree to a project, by its root: the project may build on all of it, and read none of it by
@@ -111,9 +185,9 @@ impl Ownership {
         project: &ProjectId,
         root: Digest,
     ) -> Result<(), OwnershipError> {
-        let project = project.clone();
+        let (project, now) = (project.clone(), now());
         self.writer
-            .call(move |database| database.grant_tree(&project, root))
+            .call(move |database| database.grant_tree(&project, root, now))
             .await
     }
 
@@ -126,8 +200,7 @@ impl Ownership {
         project: &ProjectId,
         objects: &[Digest],
     ) -> Result<Vec<bool>, OwnershipError> {
-        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        reader.owns(project, objects)
+        self.reader().owns(project, objects)
     }
 
     /// Whether the project has the whole tree with this root. Blocks on the disk.
@@ -135,8 +208,7 @@ impl Ownership {
     /// # Errors
     /// See [`OwnershipError`].
     pub fn owns_tree(&self, project: &ProjectId, root: Digest) -> Result<bool, OwnershipError> {
-        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        reader.owns_tree(project, root)
+        self.reader().owns_tree(project, root)
     }
 }
 
@@ -153,4 +225,10 @@ impl From<rusqlite::Error> for OwnershipError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Database(Arc::new(error))
     }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }

@@ -85,6 +85,50 @@ pub trait Signer: Send + Sync + 'static {
     fn bundle(&self, attempt: &AttemptId) -> impl Future<Output = Result<Vec<u8>, Trouble>> + Send;
 }
 
+/// The store's process again: what is to go.
+pub trait Upkeep: Send + Sync + 'static {
+    /// How much room there is.
+    fn room(&self) -> impl Future<Output = Result<Room, Trouble>> + Send;
+
+    /// Has images of trees removed, by their names; those in use stay.
+    fn evict(&self, images: Vec<String>) -> impl Future<Output = Result<Gone, Trouble>> + Send;
+
+    /// Has objects removed that were last given before `before`, in seconds since 1970; those in use stay.
+    fn remove(
+        &self,
+        objects: Vec<Digest>,
+        before: u64,
+    ) -> impl Future<Output = Result<Gone, Trouble>> + Send;
+
+    /// Has logs removed; those in use stay.
+    fn remove_logs(
+        &self,
+        attempts: Vec<AttemptId>,
+    ) -> impl Future<Output = Result<Gone, Trouble>> + Send;
+}
+
+/// How much room there is on the store's file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// All of it.
+    pub total: u64,
+    /// What the store may still use.
+    pub available: u64,
+    /// What of this is kept for builds that run.
+    pub reserve: u64,
+    /// How long an object stays that was given, in seconds.
+    pub grace: u64,
+}
+
+/// What was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// How many.
+    pub removed: u64,
+    /// Bytes that they took on disk.
+    pub bytes: u64,
+}
+
 /// What time it is.
 pub trait Clock: Send + Sync + 'static {
     /// Now.

@@ -278,8 +278,13 @@ impl Receipt {
 
     /// The digests of all regular files among the outputs.
     pub fn artifacts(&self) -> Vec<Digest> {
+        self.output_objects().iter().map(|o| o.digest).collect()
+    }
+
+    /// All regular files among the outputs.
+    pub fn output_objects(&self) -> Vec<ObjectId> {
         let files = self.outputs.iter().filter_map(|entry| match &entry.kind {
-            OutputKind::File { object, .. } => Some(object.digest),
+            OutputKind::File { object, .. } => Some(*object),
             OutputKind::Symlink { .. } | OutputKind::Directory => None,
         });
         files.collect()

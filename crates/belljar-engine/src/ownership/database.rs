@@ -10,9 +10,18 @@ use crate::writer::Transactional;
 /// `BJOW`, in the header of every index (sqlite.org, "application_id").
 const APPLICATION_ID: i32 = 0x424a_4f57;
 /// The layout below.
-const LAYOUT: i32 = 1;
+const LAYOUT: i32 = 2;
 
-// Digests are spread evenly: each table is one tree by project and digest, without a row id beside it.
+/// What makes layout 2 out of layout 1: nobody has noted when something was last used, so it was just now.
+const FROM_1: &str = "
+    ALTER TABLE objects ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE trees ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
+    UPDATE objects SET used = unixepoch();
+    UPDATE trees SET used = unixepoch();
+";
+
+// Digests are spread evenly: each table is one tree by project and digest, without a row id beside it. `used` is
+// when the project was last told that it has it, in seconds since 1970, give or take a part of a lease.
 const TABLES: &str = "
     CREATE TABLE projects (
         number INTEGER PRIMARY KEY,
@@ -21,11 +30,13 @@ const TABLES: &str = "
     CREATE TABLE objects (
         project INTEGER NOT NULL REFERENCES projects (number),
         digest  BLOB NOT NULL,
+        used    INTEGER NOT NULL,
         PRIMARY KEY (project, digest)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE trees (
         project INTEGER NOT NULL REFERENCES projects (number),
         digest  BLOB NOT NULL,
+        used    INTEGER NOT NULL,
         PRIMARY KEY (project, digest)
     ) STRICT, WITHOUT ROWID;
 ";
@@ -38,6 +49,10 @@ pub(super) struct Writer(Connection);
 pub(super) struct Reader(Connection);
 
 impl Writer {
+    pub(super) fn connection(&self) -> &Connection {
+        &self.0
+    }
+
     /// Also says whether the file was made just now.
     pub(super) fn open(path: &Path) -> Result<(Self, bool), OwnershipError> {
         let failed = |source| OwnershipError::Open {
@@ -56,12 +71,12 @@ impl Writer {
                 "not Belljar's index of objects by project".to_owned(),
             ));
         }
-        if !new && layout != LAYOUT {
+        if !new && !(1..=LAYOUT).contains(&layout) {
             return Err(foreign(format!(
                 "the index of objects has layout {layout}, this belljard knows layout {LAYOUT}"
             )));
         }
-        prepare(&connection, new).map_err(failed)?;
+        prepare(&connection, new, layout).map_err(failed)?;
         Ok((Self(connection), new))
     }
 
@@ -69,11 +84,14 @@ impl Writer {
         &mut self,
         project: &ProjectId,
         objects: &[Digest],
+        now: u64,
     ) -> Result<(), OwnershipError> {
         self.insert(
-            "INSERT OR IGNORE INTO objects (project, digest) VALUES (?1, ?2)",
+            "INSERT INTO objects (project, digest, used) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET used = max(used, excluded.used)",
             project,
             objects,
+            now,
         )
     }
 
@@ -81,11 +99,14 @@ impl Writer {
         &mut self,
         project: &ProjectId,
         root: Digest,
+        now: u64,
     ) -> Result<(), OwnershipError> {
         self.insert(
-            "INSERT OR IGNORE INTO trees (project, digest) VALUES (?1, ?2)",
+            "INSERT INTO trees (project, digest, used) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET used = max(used, excluded.used)",
             project,
             &[root],
+            now,
         )
     }
 
@@ -94,6 +115,7 @@ impl Writer {
         sql: &str,
         project: &ProjectId,
         digests: &[Digest],
+        now: u64,
     ) -> Result<(), OwnershipError> {
         // Several jobs share a transaction: what this one began must not stay if it fails in the middle.
         let savepoint = self.0.savepoint()?;
@@ -103,7 +125,7 @@ impl Writer {
         if let Some(number) = number(&savepoint, project)? {
             let mut statement = savepoint.prepare_cached(sql)?;
             for digest in digests {
-                statement.execute(params![number, digest.as_bytes()])?;
+                statement.execute(params![number, digest.as_bytes(), integer(now)])?;
             }
         }
         Ok(savepoint.commit()?)
@@ -128,6 +150,10 @@ impl Transactional for Writer {
 }
 
 impl Reader {
+    pub(super) fn connection(&self) -> &Connection {
+        &self.0
+    }
+
     pub(super) fn open(path: &Path) -> Result<Self, OwnershipError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let opened = Connection::open_with_flags(path, flags)
@@ -177,7 +203,10 @@ impl Reader {
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-fn number(connection: &Connection, project: &ProjectId) -> rusqlite::Result<Option<i64>> {
+pub(super) fn number(
+    connection: &Connection,
+    project: &ProjectId,
+) -> rusqlite::Result<Option<i64>> {
     connection
         .prepare_cached("SELECT number FROM projects WHERE id = ?1")?
         .query_row(params![project.as_str()], |row| row.get(0))
@@ -191,15 +220,22 @@ fn look(connection: &Connection) -> rusqlite::Result<(i32, i32, i64)> {
     Ok((pragma("application_id")?, pragma("user_version")?, objects))
 }
 
-fn prepare(connection: &Connection, new: bool) -> rusqlite::Result<()> {
+fn prepare(connection: &Connection, new: bool, layout: i32) -> rusqlite::Result<()> {
     connection.busy_timeout(PATIENCE)?;
     connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    if new {
-        connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {LAYOUT}; COMMIT"
-        ))?;
-    }
-    Ok(())
+    let steps = match (new, layout) {
+        (true, _) => TABLES,
+        (false, 1) => FROM_1,
+        (false, _) => return Ok(()),
+    };
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE; {steps} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {LAYOUT}; COMMIT"
+    ))
+}
+
+/// SQLite's integers are signed; times stay far below.
+pub(super) fn integer(figure: u64) -> i64 {
+    i64::try_from(figure).unwrap_or(i64::MAX)
 }

@@ -7,10 +7,10 @@ use rusqlite::Connection;
 /// `BJAR`, in the header of every queue (sqlite.org, "application_id").
 const APPLICATION_ID: i32 = 0x424a_4152;
 /// The layout that [`STEPS`] lead to.
-pub(super) const LAYOUT: i32 = 3;
+pub(super) const LAYOUT: i32 = 4;
 
 /// What makes layout n + 1 out of layout n; the first makes layout 1 out of nothing.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
     CREATE TABLE builds (
         position         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -79,6 +79,25 @@ const STEPS: [&str; 3] = [
     CREATE INDEX builds_by_acceptance ON builds (accepted, position);
     CREATE INDEX builds_by_project ON builds (project, position);
     CREATE INDEX builds_unindexed ON builds (position) WHERE indexed = 0 AND outcome = 'succeeded';
+    ",
+    // What a build left is kept until it is released, its evidence for ever; what is pinned stays.
+    "
+    ALTER TABLE builds ADD COLUMN released INTEGER;
+    CREATE INDEX builds_kept ON builds (position) WHERE released IS NULL;
+    CREATE TABLE pins (
+        number     INTEGER PRIMARY KEY AUTOINCREMENT,
+        project    TEXT NOT NULL,
+        kind       TEXT NOT NULL,
+        name       TEXT NOT NULL,
+        reason     TEXT NOT NULL,
+        created_by TEXT NOT NULL,
+        created    INTEGER NOT NULL,
+        UNIQUE (project, kind, name)
+    ) STRICT;
+    CREATE INDEX pins_by_name ON pins (kind, name);
+    CREATE TABLE evidence (
+        digest BLOB PRIMARY KEY
+    ) STRICT, WITHOUT ROWID;
     ",
 ];
 

@@ -4,6 +4,7 @@
 mod database;
 mod layout;
 mod list;
+mod retention;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use crate::writer::{self, Undone};
 
 pub use database::OpenError;
 pub use list::{Condition, Listed, Page, Query};
+pub use retention::{Pin, PinError, Target};
 
 /// A handle on the queue. When the last one is gone, the database is closed.
 #[derive(Clone, Debug)]
@@ -30,6 +32,17 @@ pub struct Record {
     pub build: Build,
     /// What never changes about it.
     pub submission: Arc<Submission>,
+}
+
+/// A build that is kept with what it left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its place in the order of acceptance.
+    pub position: i64,
+    /// Whether its artifacts are noted, see [`Queue::kept_objects`].
+    pub indexed: bool,
+    /// The build.
+    pub record: Record,
 }
 
 /// What was submitted.
@@ -204,6 +217,72 @@ impl Queue {
         self.0
             .call(move |database| database.next_published(after.unwrap_or(0)))
             .await
+    }
+
+    /// Builds that are kept after this position, the oldest first, `most` at the most.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn kept(&self, after: i64, most: usize) -> Result<Vec<Kept>, QueueError> {
+        let kept = self.0.call(move |database| database.kept(after, most));
+        let of = |(position, indexed, record)| Kept {
+            position,
+            indexed,
+            record,
+        };
+        Ok(kept.await?.into_iter().map(of).collect())
+    }
+
+    /// Artifacts of builds that are kept, as far as they are noted, and the evidence of those that were given up.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn kept_objects(&self) -> Result<Vec<Digest>, QueueError> {
+        self.0.call(|database| database.kept_objects()).await
+    }
+
+    /// Gives up what these builds left but their evidence, except of those that are pinned or have not ended. Gives
+    /// how many.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn release(&self, ids: Vec<BuildId>, now: Timestamp) -> Result<u64, QueueError> {
+        self.0
+            .call(move |database| database.release(&ids, now))
+            .await
+    }
+
+    /// When what a build left was given up, if it was.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn released(&self, id: &BuildId) -> Result<Option<Timestamp>, QueueError> {
+        let id = id.clone();
+        self.0.call(move |database| database.released(&id)).await
+    }
+
+    /// Pins something; gives the pin, also if it was there before.
+    ///
+    /// # Errors
+    /// See [`PinError`].
+    pub async fn pin(&self, pin: Pin) -> Result<Pin, PinError> {
+        self.0.call(move |database| database.pin(&pin)).await
+    }
+
+    /// Removes a pin; gives it if there was one.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn unpin(&self, number: u64) -> Result<Option<Pin>, QueueError> {
+        self.0.call(move |database| database.unpin(number)).await
+    }
+
+    /// All pins, in the order of their making.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn pins(&self) -> Result<Vec<Pin>, QueueError> {
+        self.0.call(|database| database.pins()).await
     }
 
     /// Makes one transition durable: from the state with sequence number `from` to `after`.

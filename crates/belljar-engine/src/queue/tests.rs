@@ -547,5 +547,79 @@ async fn a_queue_of_the_first_layout_becomes_one_of_the_last() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    assert_eq!(layout("user_version"), Ok(3));
+    assert_eq!(layout("user_version"), Ok(4));
+}
+
+#[tokio::test]
+async fn builds_are_kept_until_they_are_released_and_pinned_ones_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let queue = Queue::open(&directory.path().join("q")).unwrap();
+    for last in ['a', 'b', 'c'] {
+        let name = request(&last.to_string());
+        queue
+            .submit(admitted("make", 0), name, id(last), at(1))
+            .await
+            .unwrap();
+    }
+    for last in ['a', 'b'] {
+        let record = queue.get(&id(last)).await.unwrap().unwrap();
+        let mut ended = record.build.clone();
+        ended.sequence += 1;
+        let outcome = belljar_core::Outcome::Succeeded;
+        ended.stage = crate::life::Stage::Ended { outcome };
+        queue.advance(record.build.sequence, &ended).await.unwrap();
+        queue
+            .index(&id(last), vec![Digest::of(&[last as u8])])
+            .await
+            .unwrap();
+    }
+    let kept = async || {
+        let kept = queue.kept(0, 9).await.unwrap().into_iter();
+        kept.map(|kept| kept.record.build.id.as_str().chars().last().unwrap())
+            .collect::<String>()
+    };
+    assert_eq!(kept().await, "abc");
+    assert_eq!(queue.kept(1, 1).await.unwrap()[0].position, 2);
+    let project = ProjectId::new("default").unwrap();
+    let pin = |target| Pin {
+        number: 0,
+        project: project.clone(),
+        target,
+        reason: "shipped".to_owned(),
+        created_by: "unix:uid=0".to_owned(),
+        created: at(7),
+    };
+    let tree = Target::Tree(ObjectId::of(b"tree"));
+    let first = queue.pin(pin(Target::Build(id('a')))).await.unwrap();
+    let again = queue.pin(pin(Target::Build(id('a')))).await.unwrap();
+    assert_eq!(first, again, "the same is pinned once");
+    queue.pin(pin(tree.clone())).await.unwrap();
+    let foreign = Pin {
+        project: ProjectId::new("web").unwrap(),
+        ..pin(Target::Build(id('b')))
+    };
+    assert!(matches!(queue.pin(foreign).await, Err(PinError::NoBuild)));
+    let all = ['a', 'b', 'c'].map(id).to_vec();
+    assert_eq!(
+        queue.release(all.clone(), at(9)).await.unwrap(),
+        1,
+        "one is pinned, one waits"
+    );
+    assert_eq!(kept().await, "ac");
+    assert_eq!(queue.kept_objects().await.unwrap(), [Digest::of(b"a")]);
+    assert_eq!(queue.released(&id('b')).await.unwrap(), Some(at(9)));
+    let late = queue.pin(pin(Target::Build(id('b')))).await;
+    assert!(matches!(late, Err(PinError::Released)));
+    assert_eq!(
+        queue.unpin(first.number).await.unwrap(),
+        Some(first.clone())
+    );
+    assert_eq!(queue.unpin(first.number).await.unwrap(), None);
+    assert_eq!(queue.release(all, at(10)).await.unwrap(), 1);
+    assert_eq!(kept().await, "c");
+    let left = queue.pins().await.unwrap();
+    assert_eq!(
+        left.iter().map(|pin| &pin.target).collect::<Vec<_>>(),
+        [&tree]
+    );
 }
