@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "belljar/v1/build.proto",
     "belljar/v1/build_service.proto",
     "belljar/v1/input_service.proto",
     "belljar/v1/evidence_service.proto",
+    "belljar/v1/store_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

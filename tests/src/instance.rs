@@ -51,6 +51,14 @@ impl Instance {
             "the end-to-end tests need root: they start Belljar's processes under their own user ids"
         );
         let base = std::env::var_os(BASE_VARIABLE).unwrap_or_else(|| BASE.into());
+        Self::below(Path::new(&base))
+    }
+
+    /// One whose state directory is in this one.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn below(base: &Path) -> Self {
         let state = tempfile::Builder::new()
             .prefix("belljar-test-")
             .tempdir_in(base);

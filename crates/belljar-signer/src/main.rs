@@ -82,6 +82,8 @@ fn main() -> ExitCode {
         .with_writer(io::stderr)
         .with_ansi(ansi)
         .with_env_filter(filter)
+        // Where what is logged does not fit on the disk, that is no reason to end.
+        .log_internal_errors(false)
         .init();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,

@@ -87,6 +87,8 @@ pub fn main(steps: &'static [Step]) -> ExitCode {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(false)
+        // Where what is logged does not fit on the disk, that is no reason to end.
+        .log_internal_errors(false)
         .init();
     let arguments = Arguments::parse();
     let done = if arguments.probe {

@@ -91,6 +91,8 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(false)
+        // Where what is logged does not fit on the disk, that is no reason to end.
+        .log_internal_errors(false)
         .init();
     let Err(error) = run(&arguments);
     tracing::error!(error = failed::chain(&error), "the store did not start");

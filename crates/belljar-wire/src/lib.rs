@@ -16,6 +16,7 @@ mod record;
 mod server;
 mod spec;
 mod step;
+mod store;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use derive::DerivedTree;
 pub use evidence::{BuildEvidence, evidence_name, parse_evidence_name};
 pub use filter::{Condition, Filter, Order};
 pub use limits::with_defaults;
+pub use numbers::{ProtoTime, proto_time};
 pub use problem::{Problem, Reason, Unmet};
 pub use record::{
     Artifact, ArtifactKind, BuildRecord, BuildState, Evidence, build_name, parse_build_name,
@@ -31,6 +33,10 @@ pub use record::{
 };
 pub use server::{Door, Layer, LayerVerdict, Membership, Refusals, ServerInfo};
 pub use step::{StepEnding, StepReport};
+pub use store::{
+    DamagedObject, KeptBuilds, PinRecord, PinTarget, ScrubStatus, StorePart, StoreStatus, Swept,
+    parse_pin_name, pin_name,
+};
 pub use summary::BuildSummary;
 
 /// Generated messages, client and server of `belljar.v1`.

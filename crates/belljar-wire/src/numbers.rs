@@ -65,8 +65,11 @@ pub(crate) fn timestamp(time: prost_types::Timestamp) -> Result<Timestamp, Inval
         .ok_or_else(|| Invalid::new("not a time between 1970 and 9999"))
 }
 
+/// A moment as protobuf has it.
+pub type ProtoTime = prost_types::Timestamp;
+
 /// The way back.
-pub(crate) fn proto_time(time: Timestamp) -> prost_types::Timestamp {
+pub fn proto_time(time: Timestamp) -> prost_types::Timestamp {
     let millis = time.as_millis();
     prost_types::Timestamp {
         seconds: signed(millis / 1000),

@@ -1,5 +1,7 @@
 //! The connection to a daemon: gRPC over a unix socket, or over mutual TLS.
 
+mod store;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,6 +14,7 @@ use belljar_core::{BuildId, BuildSpec, Invalid, ObjectId, ProjectId, Recipe, Req
 use belljar_wire::v1::build_service_client::BuildServiceClient;
 use belljar_wire::v1::evidence_service_client::EvidenceServiceClient;
 use belljar_wire::v1::input_service_client::InputServiceClient;
+use belljar_wire::v1::store_service_client::StoreServiceClient;
 use belljar_wire::{
     BuildEvidence, BuildRecord, BuildSummary, DerivedTree, Evidence, Problem, Reason, ServerInfo,
     build_name, evidence_name, project_name, v1,
@@ -35,6 +38,7 @@ pub(crate) struct Client {
     builds: BuildServiceClient<Channel>,
     inputs: InputServiceClient<Channel>,
     evidence: EvidenceServiceClient<Channel>,
+    store: StoreServiceClient<Channel>,
     /// REAPI's batch calls on blobs.
     pub(crate) blobs: ContentAddressableStorageClient<Channel>,
     /// Blobs as streams.
@@ -139,6 +143,7 @@ impl Client {
                 .max_decoding_message_size(bounds::BUILD_MESSAGE_BYTES),
             inputs: InputServiceClient::new(channel.clone()),
             evidence: EvidenceServiceClient::new(channel.clone()),
+            store: StoreServiceClient::new(channel.clone()),
             blobs: ContentAddressableStorageClient::new(channel.clone()),
             streams: ByteStreamClient::new(channel),
             heard: Arc::default(),

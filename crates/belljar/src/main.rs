@@ -4,6 +4,7 @@
 //!   [`watch`] → [`home`].
 //! * [`image`] takes root file systems into the store and names them in a `belljar.lock`.
 //! * [`verbs`] are parts of that way for builds of a daemon, [`audit`] tells a build's story.
+//! * [`store`] is about what is kept, and how the rest goes.
 //! * [`embedded`] starts all processes where no daemon runs.
 //! * [`exit`] says what exit statuses mean, [`report`] what `--json` prints.
 
@@ -33,6 +34,7 @@ mod session;
 mod signals;
 mod source;
 mod steps;
+mod store;
 mod submission;
 mod target;
 mod terminal;
@@ -47,7 +49,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use serde::Serialize;
 
-use crate::cli::{Audit, Cli, Command, Image, Key};
+use crate::cli::{Audit, Cli, Command, Image, Key, Store};
 use crate::error::Error;
 use crate::terminal::Terminal;
 
@@ -71,6 +73,13 @@ fn main() -> ExitCode {
         Command::Audit {
             command: Audit::Show(show),
         } => audit::show(show, &mut terminal),
+        Command::Store { command } => match command {
+            Store::Status(status) => store::status(status, &mut terminal),
+            Store::Gc(gc) => store::gc(gc, &mut terminal),
+            Store::Scrub(scrub) => store::scrub(scrub, &mut terminal),
+            Store::Pin(pin) => store::pin(pin, &mut terminal),
+            Store::Unpin(unpin) => store::unpin(unpin, &mut terminal),
+        },
         Command::Verify(verify) => verify::run(verify),
         Command::Key {
             command: Key::Public(public),

@@ -6,6 +6,8 @@
 //! 3. The engine's driver takes it from the queue and asks spawner, signer and store, step by step.
 //! 4. [`Builds`] and [`EvidenceRecords`] tell of it, [`ByteStreams`] and [`Blobs`] hand out its artifacts and
 //!    evidence.
+//! 5. [`sweeping`] gives up builds that are not to be kept any more, and has removed what nobody needs; so does
+//!    [`StoreKeeper`](crate::services::StoreKeeper) when it is asked.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,10 +19,9 @@ use std::time::Duration;
 use bazel_remote_apis::build::bazel::remote::execution::v2::capabilities_server::CapabilitiesServer;
 use bazel_remote_apis::build::bazel::remote::execution::v2::content_addressable_storage_server::ContentAddressableStorageServer;
 use bazel_remote_apis::google::bytestream::byte_stream_server::ByteStreamServer;
-use belljar_cas::{BlobSource, LayoutError, Reader};
+use belljar_cas::LayoutError;
 use belljar_core::bounds;
 use belljar_engine::ownership::{Ownership, OwnershipError, RebuildError, rebuild};
-use belljar_engine::ports::Ports;
 use belljar_engine::queue::{OpenError, Queue, QueueError};
 use belljar_engine::{Engine, Settings, engine};
 use belljar_plan::ConfinedStep;
@@ -28,6 +29,7 @@ use belljar_sys::systemd::Manager;
 use belljar_wire::v1::build_service_server::BuildServiceServer;
 use belljar_wire::v1::evidence_service_server::EvidenceServiceServer;
 use belljar_wire::v1::input_service_server::InputServiceServer;
+use belljar_wire::v1::store_service_server::StoreServiceServer;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tonic::service::interceptor::InterceptedService;
@@ -37,14 +39,16 @@ use tonic::transport::server::Router;
 use crate::config::Config;
 use crate::confinement::Own;
 use crate::listen::listen;
-use crate::peers::{Logs, SignerClient, SpawnerClient, StoreClient, SystemClock, Trails};
+use crate::peers::{Peers, SpawnerClient, Trails};
 use crate::places::Places;
 use crate::remote::{self, Certificates, Door, Remote, TlsError};
 use crate::rules::Rules;
 use crate::services::{
     Blobs, Builds, ByteStreams, EvidenceRecords, Gate, Host, Objects, Processes,
-    ServerCapabilities, TreeMaker, Trees, Vault, View, health,
+    ServerCapabilities, TreeMaker, View, health,
 };
+use crate::stored::Stored;
+use crate::sweeping;
 use crate::tasks::{self, Task};
 
 /// How often a connection is asked whether it is alive, and how long it has for an answer.
@@ -129,13 +133,9 @@ pub(crate) async fn serve(
     let ownership = Ownership::open(&config.state.join("ownership.sqlite"))?;
     let peers = Peers::reach(&config, trails)?;
     take_over(&queue, &ownership, &peers.spawner).await?;
-    let ports = Ports {
-        spawner: peers.spawner.clone(),
-        store: peers.store.clone(),
-        signer: peers.signer.clone(),
-        clock: SystemClock,
-    };
+    let ports = peers.ports();
     let slots = config.slots;
+    let kept = queue.clone();
     let (engine, driver) = engine(queue, ownership.clone(), ports, Settings { slots, audit });
     let (stopped, driver_stopped) = oneshot::channel();
     let _driving = tasks::start("engine", async move {
@@ -153,8 +153,9 @@ pub(crate) async fn serve(
         certificates,
         confined: own.confined,
     };
-    let vault = Vault::new(peers.objects.clone(), ownership);
-    let (router, _looking) = services(config, engine.clone(), peers, vault, entrance).await?;
+    let stored = Stored::new(&config, &peers, kept, ownership);
+    let _sweeping = sweeping::start(stored.sweeper.clone(), config.store.clone());
+    let (router, _looking) = services(config, engine.clone(), peers, stored, entrance).await?;
     let incoming = listen(&socket, rules, remote)?;
     let own_socket = incoming.is_own();
     let serving = router.serve_with_incoming(incoming);
@@ -232,42 +233,12 @@ struct Entrance {
     confined: Vec<ConfinedStep>,
 }
 
-/// The other processes, and what they leave on disk for belljard to read.
-struct Peers {
-    spawner: Arc<SpawnerClient>,
-    store: StoreClient,
-    signer: Arc<SignerClient>,
-    objects: Arc<dyn BlobSource>,
-    logs: Logs,
-    trails: Trails,
-}
-
-impl Peers {
-    fn reach(config: &Config, trails: Trails) -> Result<Self, RunError> {
-        let logs = || Logs::new(&config.store_root);
-        Ok(Self {
-            logs: logs(),
-            store: StoreClient::new(config.store_socket.clone(), logs()),
-            spawner: Arc::new(SpawnerClient::start(
-                config.spawner_socket.clone(),
-                config.receipts.clone(),
-            )),
-            signer: Arc::new(SignerClient::new(
-                config.signer_socket.clone(),
-                config.evidence.clone(),
-            )),
-            objects: Arc::new(Reader::new(&config.store_root)?),
-            trails,
-        })
-    }
-}
-
 /// The services, each behind the gate, and the task that keeps an eye on the other processes.
 async fn services(
     config: Config,
     engine: Engine,
     peers: Peers,
-    vault: Vault,
+    stored: Stored,
     entrance: Entrance,
 ) -> Result<(Router, Task), RunError> {
     let gate = Gate::new(entrance.rules.clone(), entrance.door.clone());
@@ -285,8 +256,9 @@ async fn services(
     let builds = BuildServiceServer::new(Builds {
         engine,
         rules: entrance.rules,
-        vault: vault.clone(),
-        trees: Trees::default(),
+        vault: stored.vault.clone(),
+        store: peers.store.clone(),
+        trees: stored.trees.clone(),
         host: Host::new(peers.spawner.clone()),
         processes: Processes::new(entrance.confined, peers.store.clone(), peers.signer.clone()),
         signer: peers.signer,
@@ -299,8 +271,9 @@ async fn services(
         door: entrance.door,
         certificates: entrance.certificates,
     });
-    let inputs = InputServiceServer::new(TreeMaker::new(vault.clone(), peers.store.clone()));
-    let objects = Objects::new(vault, peers.store);
+    let inputs = InputServiceServer::new(TreeMaker::new(stored.vault.clone(), peers.store.clone()));
+    let keeper = StoreServiceServer::new(stored.keeper(peers.store.clone(), config.store));
+    let objects = Objects::new(stored.vault, peers.store);
     let blobs = ContentAddressableStorageServer::new(Blobs::new(objects.clone()));
     let streams = ByteStreamServer::new(ByteStreams::new(objects));
     let capabilities = CapabilitiesServer::new(ServerCapabilities);
@@ -312,6 +285,7 @@ async fn services(
         .add_service(gated.behind(builds.max_decoding_message_size(most)))
         .add_service(gated.behind(evidence.max_decoding_message_size(most)))
         .add_service(gated.behind(inputs.max_decoding_message_size(most)))
+        .add_service(gated.behind(keeper.max_decoding_message_size(most)))
         .add_service(gated.behind(blobs.max_decoding_message_size(most)))
         .add_service(gated.behind(streams.max_decoding_message_size(most)))
         .add_service(gated.behind(capabilities.max_decoding_message_size(most)))

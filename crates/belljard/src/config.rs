@@ -1,6 +1,7 @@
 //! `belljard.toml`: read once, looked at once.
 
 mod access;
+mod keeping;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,8 @@ use belljar_sys::systemd;
 use serde::Deserialize;
 
 use crate::remote::TlsFiles;
+
+pub(crate) use keeping::StoreKeeping;
 
 /// What TCP needs.
 const NO_TCP: &str =
@@ -48,6 +51,9 @@ struct Written {
     /// Projects, and who may do what with each.
     #[serde(default)]
     project: Vec<access::Project>,
+    /// What the store keeps.
+    #[serde(default)]
+    store: keeping::Store,
     /// Where and with what to listen to callers from elsewhere; without it nowhere.
     tls: Option<Tls>,
     /// The most that a build may ask for; what is left out may go up to Belljar's own ceiling.
@@ -96,6 +102,7 @@ pub(crate) struct Config {
     pub(crate) defaults: Limits,
     pub(crate) builder_ids: Vec<String>,
     pub(crate) tls: Option<TlsFiles>,
+    pub(crate) store: StoreKeeping,
 }
 
 /// Why there is no configuration. Every message names the file.
@@ -178,6 +185,7 @@ impl Config {
             .map_err(|e| within("defaults", e))?;
         let access = access::access(&file.allowed_uids, &file.project)
             .map_err(|e| refused(&e.field, e.reason))?;
+        let store = file.store.keeping().map_err(|e| within("store", e))?;
         let tls = file.tls.map(Tls::files).transpose();
         let tls = tls.map_err(|e| refused(&format!("tls.{}", e.field), e.reason))?;
         let policy =
@@ -202,6 +210,7 @@ impl Config {
             defaults,
             builder_ids: file.builder_ids,
             tls,
+            store,
         })
     }
 }

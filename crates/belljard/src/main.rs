@@ -14,6 +14,8 @@ mod places;
 mod remote;
 mod rules;
 mod services;
+mod stored;
+mod sweeping;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -44,6 +46,8 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // Where what is logged does not fit on the disk, that is no reason to end.
+        .log_internal_errors(false)
         .init();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,

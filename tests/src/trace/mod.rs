@@ -112,9 +112,11 @@ pub enum When {
     Before,
     /// It has happened, and its caller does not know.
     After,
+    /// It does not happen, for lack of room, as its caller is told (`ENOSPC`): nobody dies.
+    Full,
 }
 
-/// Where a process is to die.
+/// Where a process is to die, or to find the disk full.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kill {
     /// At the call with this name.
@@ -131,6 +133,7 @@ impl Kill {
         let when = match self.when {
             When::Before => "before",
             When::After => "after",
+            When::Full => "full",
         };
         format!("{when}\t{}\t{}", self.occurrence, self.name)
     }
@@ -140,6 +143,7 @@ impl Kill {
         let when = match parts.next()? {
             "before" => When::Before,
             "after" => When::After,
+            "full" => When::Full,
             _ => return None,
         };
         Some(Self {

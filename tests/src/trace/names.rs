@@ -118,8 +118,10 @@ impl Namer {
     }
 
     fn on_message(&mut self, bytes: &[u8]) -> Option<String> {
+        // A short message may be as long as a record.
+        let record = bytes.len() == belljar_record::SIZE && !bytes.ends_with(b"}");
         if let [tag, ..] = bytes
-            && bytes.len() == belljar_record::SIZE
+            && record
         {
             return belljar_record::name(*tag).map(|name| format!("init, {name}: send"));
         }
@@ -232,8 +234,11 @@ fn message(json: &[u8]) -> Option<String> {
     let kind = kind(&message)?;
     Some(match kind.as_str() {
         "public_key" | "attest" if message.get("pem").is_none() => format!("signer, {kind}"),
+        // Answered by one of the same kind, with figures.
+        "space" if message.get("total").is_none() => "store, space".to_owned(),
         "put" | "put_many" | "upload" | "uploaded" | "derive" | "stage" | "open_log"
-        | "mark_log" | "finish_log" | "verify_inputs" | "collect" => format!("store, {kind}"),
+        | "mark_log" | "finish_log" | "verify_inputs" | "collect" | "evict" | "remove"
+        | "remove_logs" | "scrubbed" => format!("store, {kind}"),
         "exited" => "belljard, exited".to_owned(),
         _ => format!("answer {kind}"),
     })

@@ -62,6 +62,8 @@ struct Entered {
     name: Option<String>,
     /// It is the one to die after.
     last: bool,
+    /// It is the one for which there is no room.
+    full: bool,
     /// Where the bytes of a write will stand.
     position: u64,
 }
@@ -166,7 +168,7 @@ impl Tracer {
         if name.is_none() && !self.record {
             return Ok(None);
         }
-        let mut last = false;
+        let (mut last, mut full) = (false, false);
         if let Some(name) = &name
             && let Some(when) = self.is_due(name)
         {
@@ -177,6 +179,10 @@ impl Tracer {
                     return Ok(None);
                 }
                 When::After => last = true,
+                When::Full => {
+                    skip(thread)?;
+                    full = true;
+                }
             }
         }
         let position = match &call {
@@ -191,6 +197,7 @@ impl Tracer {
             call,
             name,
             last,
+            full,
             position,
         }))
     }
@@ -228,8 +235,13 @@ impl Tracer {
             call,
             name,
             last,
+            full,
             position,
         } = entered;
+        if full {
+            answer(thread, -i64::from(libc::ENOSPC))?;
+            return self.tell(name.map(|name| format!("full at {name}")), None);
+        }
         let change = (self.record && result >= 0)
             .then(|| self.change(&call, result, position))
             .flatten();
@@ -346,6 +358,32 @@ fn registers(thread: Pid) -> Option<(i64, [u64; 6], i64)> {
     // The first argument gives way to the result: the call itself was looked at before.
     let arguments = [all[0], all[1], all[2], all[3], all[4], all[5]];
     Some((all[8].cast_signed(), arguments, all[0].cast_signed()))
+}
+
+/// Has the call that a thread is about to make not be made.
+#[cfg(target_arch = "x86_64")]
+fn skip(thread: Pid) -> io::Result<()> {
+    let mut all = ptrace::getregs(thread)?;
+    all.orig_rax = u64::MAX;
+    Ok(ptrace::setregs(thread, all)?)
+}
+
+/// Has a call that was skipped have had this result.
+#[cfg(target_arch = "x86_64")]
+fn answer(thread: Pid, result: i64) -> io::Result<()> {
+    let mut all = ptrace::getregs(thread)?;
+    all.rax = result.cast_unsigned();
+    Ok(ptrace::setregs(thread, all)?)
+}
+
+#[cfg(target_arch = "aarch64")]
+fn skip(_: Pid) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(target_arch = "aarch64")]
+fn answer(_: Pid, _: i64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 fn monotonic() -> io::Result<u64> {

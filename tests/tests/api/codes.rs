@@ -139,9 +139,13 @@ impl Questions {
                 ],
             ),
         ];
-        for command in ["watch", "show", "logs", "cancel", "audit show"] {
+        for command in ["watch", "show", "logs", "cancel", "audit show", "store pin"] {
             all.push((command, vec![NOBODY.to_owned()]));
         }
+        for command in ["store status", "store gc", "store scrub"] {
+            all.push((command, Vec::new()));
+        }
+        all.push(("store unpin", vec!["pins/1".to_owned()]));
         for (_, arguments) in &mut all {
             arguments.push("--json".to_owned());
         }
@@ -261,6 +265,9 @@ fn answered(instance: &mut Instance, questions: &Questions, seen: &mut Seen) {
     for command in ["list", "key public", "doctor"] {
         seen.take(command, &instance.tell(command, &["--json"]), 0);
     }
+    for command in ["store gc", "store scrub"] {
+        seen.take(command, &instance.tell(command, &["--json"]), 0);
+    }
     let (archive, lock) = (questions.path("image.tar"), questions.path("output/lock"));
     let import = [archive.as_str(), "--name", "x", "--lock", &lock, "--json"];
     seen.take("image import", &instance.tell("image import", &import), 0);
@@ -285,6 +292,23 @@ fn answered(instance: &mut Instance, questions: &Questions, seen: &mut Seen) {
     let output = questions.path("output/early");
     let early = instance.tell("fetch", &[&name, "--output", &output, "--json"]);
     seen.take("fetch", &early, 13);
+    let pin = ["--reason", "kept", "--json", &name];
+    let pinned = instance.tell("store pin", &pin);
+    seen.take("store pin", &pinned, 0);
+    seen.take(
+        "store status",
+        &instance.tell("store status", &["--json"]),
+        0,
+    );
+    let pin = pinned.json("belljar.pin/v1")["pin"]["pin"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    seen.take(
+        "store unpin",
+        &instance.tell("store unpin", &[&pin, "--json"]),
+        0,
+    );
     seen.take("cancel", &instance.tell("cancel", &[&name, "--json"]), 0);
     seen.take("watch", &instance.tell("watch", &[&name, "--json"]), 6);
 }

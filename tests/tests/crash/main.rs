@@ -4,6 +4,8 @@
 //! * [`site`]: a Belljar whose processes die there.
 //! * [`judge`]: what must hold afterwards.
 //! * [`sweep`]: one process dies, at every point, once before and once after it.
+//! * [`garbage`]: one process dies while garbage is collected.
+//! * [`full`]: the disk is full at every write of the store.
 //! * [`campaign`]: several die, at points by chance, while several builds are under way.
 //! * [`power`]: the machine loses its power, after every call.
 
@@ -17,6 +19,8 @@
 )]
 
 mod campaign;
+mod full;
+mod garbage;
 mod judge;
 mod points;
 mod power;

@@ -74,6 +74,7 @@ const fn point(part: Part, name: &'static str, before: Seen, after: Seen) -> Poi
 /// In the order of a build's life, for each process.
 #[rustfmt::skip]
 pub(crate) const POINTS: &[Point] = &[
+    point(Belljard, "store, space: send", GoesOn, GoesOn),
     point(Belljard, "queue: write", GoesOn, GoesOn),
     point(Belljard, "queue queued: sync", GoesOn, GoesOn),
     point(Belljard, "client, accepted: send", GoesOn, GoesOn),
@@ -157,6 +158,7 @@ pub(crate) const POINTS: &[Point] = &[
     point(Spawner, "receipt: rename", NextAttempt, NextAttempt),
     point(Spawner, "answer collected: send", NextAttempt, GoesOn),
     point(Spawner, "answer destroyed: send", GoesOn, GoesOn),
+    point(Store, "answer space: send", GoesOn, GoesOn),
     point(Store, "object content: create", NextAttempt, NextAttempt),
     point(Store, "object content: write", NextAttempt, NextAttempt),
     point(Store, "object content: sync", NextAttempt, NextAttempt),

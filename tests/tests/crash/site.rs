@@ -60,8 +60,18 @@ struct Death {
 impl Site {
     /// One that traces `parts`, and keeps what they write if `record` says so.
     pub(crate) fn traced(parts: &[Part], record: bool) -> Self {
+        Self::traced_as(parts, record, |_| {})
+    }
+
+    /// The same, with another configuration.
+    pub(crate) fn traced_as(
+        parts: &[Part],
+        record: bool,
+        configure: impl FnOnce(&Instance),
+    ) -> Self {
         let told = tempfile::tempdir().unwrap();
         let mut instance = Instance::configured();
+        configure(&instance);
         for part in Part::ALL {
             let directory = told.path().join(part.short());
             fs::create_dir(&directory).unwrap();
@@ -193,7 +203,32 @@ impl Site {
         }
     }
 
-    fn disarm(&self, part: Part) {
+    /// Has a process die, or find the disk full, at this point.
+    pub(crate) fn arm(&self, part: Part, kill: &Kill) {
+        fs::write(self.directory(part).join(KILL), kill.to_line()).unwrap();
+    }
+
+    /// Starts again what has died.
+    pub(crate) fn revive(&mut self, part: Part) {
+        self.disarm(part);
+        self.instance.kill_part(part);
+        let directory = self.directory(part);
+        self.instance.start_traced(part, &directory, self.record);
+        self.client = self.instance.client();
+        std::thread::sleep(CONNECTED);
+    }
+
+    /// Has one build go through, however it ends.
+    pub(crate) fn ended(&self, order: Order) -> BuildRecord {
+        let mut orders = vec![order];
+        wait_for("the end of a build", REACHED, || {
+            std::thread::sleep(LOOK);
+            self.go_on(&mut orders, &[])
+        });
+        orders.remove(0).ended.unwrap()
+    }
+
+    pub(crate) fn disarm(&self, part: Part) {
         let _ = fs::remove_file(self.directory(part).join(KILL));
     }
 

@@ -72,9 +72,9 @@ const NEEDS: &[Need] = &[
         is_there: || Ok(shell::find("mmdebstrap").is_some()),
     },
     Need {
-        what: "mkfs.ext4 (puts it on a disk)",
+        what: "mkfs.ext4 (puts it on a disk, and makes a small one for the end-to-end tests)",
         packages: &["e2fsprogs"],
-        steps: &[Step::Vm],
+        steps: &[Step::Test, Step::Vm],
         is_there: || Ok(shell::find("mkfs.ext4").is_some()),
     },
     Need {

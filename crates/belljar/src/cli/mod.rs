@@ -2,6 +2,7 @@
 
 mod builds;
 mod image;
+mod store;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ pub(crate) use builds::{
     Audit, AuditShow, Cancel, Completions, Fetch, List, Logs, Man, Show, Submit, Watch,
 };
 pub(crate) use image::{BuildDebian, Image, ImageList, Import, ImportTo, Variant};
+pub(crate) use store::{Gc, Pin, Scrub, Store, StoreStatus, Unpin};
 
 use crate::{embedded, exit};
 
@@ -57,6 +59,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Image,
     },
+    /// What the store keeps, and how the rest goes
+    Store {
+        /// What about it.
+        #[command(subcommand)]
+        command: Store,
+    },
     /// Everything about keys
     Key {
         /// What about them.
@@ -92,6 +100,13 @@ impl Command {
             Self::Audit {
                 command: Audit::Show(show),
             } => show.json,
+            Self::Store { command } => match command {
+                Store::Status(status) => status.json,
+                Store::Gc(gc) => gc.json,
+                Store::Scrub(scrub) => scrub.json,
+                Store::Pin(pin) => pin.json,
+                Store::Unpin(unpin) => unpin.json,
+            },
             Self::Verify(verify) => verify.json,
             Self::Key {
                 command: Key::Public(public),

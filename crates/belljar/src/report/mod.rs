@@ -12,6 +12,10 @@
 //! | `list` | `belljar.list/v1` | [`List`] |
 //! | `logs` | `belljar.log/v1` | [`LogPiece`], one a line |
 //! | `audit show` | `belljar.audit/v1` | [`Story`] |
+//! | `store status` | `belljar.store/v1` | [`Store`] |
+//! | `store gc` | `belljar.gc/v1` | [`Garbage`] |
+//! | `store scrub` | `belljar.scrub/v1` | [`ScrubBegun`] |
+//! | `store pin`, `store unpin` | `belljar.pin/v1` | [`Pinned`] |
 //! | `verify` | `belljar.verify/v1` | [`Verified`] |
 //! | `key public` | `belljar.key/v1` | [`PublicKey`] |
 //! | `doctor` | `belljar.doctor/v1` | [`Doctor`] |
@@ -21,8 +25,10 @@
 //! RFC 3339 in UTC.
 
 mod builds;
+mod store;
 
 pub(crate) use builds::{Build, Chain, List, LogPiece, Story, Submitted};
+pub(crate) use store::{Garbage, Pinned, ScrubBegun, Store};
 
 use std::path::Path;
 

@@ -139,6 +139,38 @@ fn mistakes_in_projects_and_tls_name_their_field() {
 }
 
 #[test]
+fn what_the_store_keeps_has_limits_that_make_sense() {
+    let config = parse(GOOD).unwrap().store;
+    assert_eq!((config.high_percent, config.low_percent), (85, 70));
+    let retention = config.keeping.retention;
+    assert_eq!(
+        (retention.seconds, retention.builds),
+        (Some(90 * 86_400), None)
+    );
+    let text =
+        "[store]\nlease_seconds = 7\n[store.retention]\nbuilds = 3\n[store.project.web]\nbytes = 9";
+    let keeping = parse(&format!("{GOOD}{text}")).unwrap().store.keeping;
+    assert_eq!((keeping.lease, keeping.retention.builds), (7, Some(3)));
+    assert_eq!(keeping.retention.seconds, None);
+    let web = keeping.projects[&ProjectId::new("web").unwrap()];
+    assert_eq!((web.bytes, web.builds), (Some(9), None));
+    for (bad, due) in [
+        ("[store]\nlease_seconds = 0", "store.lease_seconds"),
+        ("[store]\nhigh_percent = 0", "store.high_percent"),
+        ("[store]\nhigh_percent = 60", "store.low_percent"),
+        ("[store]\nevery_seconds = 0", "store.every_seconds"),
+        ("[store]\nevery = 1", "every"),
+        ("[store.retention]\nbuilds = 0", "store.retention.builds"),
+        ("[store.project.web]\ndays = 1", "days"),
+        ("[store.project.web]\nbytes = 0", "store.project.web.bytes"),
+        ("[store.project.Web]\nbytes = 1", "store.project"),
+    ] {
+        let error = parse(&format!("{GOOD}{bad}")).unwrap_err();
+        assert!(error.contains(due), "{bad}: {error}");
+    }
+}
+
+#[test]
 fn every_refusal_names_file_and_field() {
     let with = |from: &str, to: &str| parse(&GOOD.replace(from, to)).unwrap_err();
     for (error, due) in [

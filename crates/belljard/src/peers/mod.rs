@@ -5,16 +5,63 @@ mod files;
 mod signer;
 mod spawner;
 mod store;
+mod upkeep;
 
 pub(crate) use files::{LogFile, Logs, Trails};
 pub(crate) use signer::SignerClient;
 pub(crate) use spawner::SpawnerClient;
 pub(crate) use store::{Derivation, Put, PutError, StoreClient};
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use belljar_cas::{BlobSource, LayoutError, Reader};
 use belljar_core::Timestamp;
-use belljar_engine::ports::Clock;
+use belljar_engine::ports::{Clock, Ports};
+
+use crate::config::Config;
+
+/// The other processes, and what they leave on disk for belljard to read.
+pub(crate) struct Peers {
+    pub(crate) spawner: Arc<SpawnerClient>,
+    pub(crate) store: StoreClient,
+    pub(crate) signer: Arc<SignerClient>,
+    pub(crate) objects: Arc<dyn BlobSource>,
+    pub(crate) logs: Logs,
+    pub(crate) trails: Trails,
+}
+
+impl Peers {
+    pub(crate) fn reach(config: &Config, trails: Trails) -> Result<Self, LayoutError> {
+        let logs = || Logs::new(&config.store_root);
+        Ok(Self {
+            logs: logs(),
+            store: StoreClient::new(config.store_socket.clone(), logs()),
+            spawner: Arc::new(SpawnerClient::start(
+                config.spawner_socket.clone(),
+                config.receipts.clone(),
+            )),
+            signer: Arc::new(SignerClient::new(
+                config.signer_socket.clone(),
+                config.evidence.clone(),
+            )),
+            objects: Arc::new(Reader::new(&config.store_root)?),
+            trails,
+        })
+    }
+
+    /// What the engine needs of them.
+    pub(crate) fn ports(
+        &self,
+    ) -> Ports<Arc<SpawnerClient>, StoreClient, Arc<SignerClient>, SystemClock> {
+        Ports {
+            spawner: self.spawner.clone(),
+            store: self.store.clone(),
+            signer: self.signer.clone(),
+            clock: SystemClock,
+        }
+    }
+}
 
 /// The machine's clock.
 #[derive(Debug)]

@@ -111,12 +111,8 @@ impl StoreClient {
 
     /// How the store has confined itself.
     pub(crate) async fn confinement(&self) -> Result<Vec<ConfinedStep>, PutError> {
-        let talk = self.ask(&self.slots, &Request::Confinement {}).await?;
-        match talk.hear().await? {
-            Answer::Confinement { steps } => {
-                talk.end();
-                Ok(steps)
-            }
+        match self.ask_once(&Request::Confinement {}).await? {
+            Answer::Confinement { steps } => Ok(steps),
             answer => Err(refusal(answer)),
         }
     }
@@ -176,6 +172,14 @@ impl StoreClient {
         let talk = self.ask(&self.derivations, &request).await?;
         let deadline = Instant::now() + DERIVATION;
         Ok(Deriving { talk, deadline })
+    }
+
+    /// Asks one thing that is answered at once.
+    pub(super) async fn ask_once(&self, request: &Request) -> Result<Answer, PutError> {
+        let talk = self.ask(&self.slots, request).await?;
+        let answer = talk.hear().await?;
+        talk.end();
+        Ok(answer)
     }
 
     /// Gives content that is in memory to the store.

@@ -140,7 +140,9 @@ fn not_kept(object: ObjectId, class: Failure) -> (Code, String) {
         ),
         Failure::Full => (
             Code::ResourceExhausted,
-            "the store's disk is full; free space there and try again".to_owned(),
+            "the store's disk is full, or nearly: `belljar store status` says what takes the room, `belljar store gc` removes \
+             what nobody needs"
+                .to_owned(),
         ),
         Failure::Missing | Failure::Refused | Failure::Busy | Failure::Internal => (
             Code::Internal,

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use belljar_core::{BuildSpec, Invalid, Limits, ProjectId, RequestId, bounds};
-use belljar_engine::ports::Clock;
-use belljar_engine::queue::{Record, SubmitError, Submitted};
+use belljar_engine::ports::{Clock, Upkeep as _};
+use belljar_engine::queue::{Condition, Query, Record, SubmitError, Submitted};
 use belljar_engine::{CancelError, Engine, Follow};
 use belljar_plan::Verdict;
 use belljar_policy::{Class, Decision, Identity, Right, decide};
@@ -15,7 +15,7 @@ use v1::build_service_server::BuildService;
 
 use super::watch::{self, Seen};
 use super::{Caller, Host, Processes, Trees, Vault, View, internal, list, readlog};
-use crate::peers::{Logs, SignerClient, SystemClock};
+use crate::peers::{Logs, SignerClient, StoreClient, SystemClock};
 use crate::places::Places;
 use crate::remote::Certificates;
 use crate::rules::Rules;
@@ -26,6 +26,7 @@ pub(crate) struct Builds {
     pub(crate) engine: Engine,
     pub(crate) rules: Rules,
     pub(crate) vault: Vault,
+    pub(crate) store: StoreClient,
     pub(crate) trees: Trees,
     pub(crate) host: Host,
     pub(crate) processes: Processes,
@@ -73,7 +74,10 @@ impl BuildService for Builds {
         if !lacks.is_empty() {
             return Err(Problem::host_lacks(lacks).into());
         }
+        self.has_room(identity, &project, &request_id).await?;
         let share = self.vault.of(&caller, project);
+        // What is there now still is when the build stands in the queue, and then for its sake.
+        let _held = share.hold().await;
         self.trees.check(&share, admitted.spec()).await?;
         let now = SystemClock.now();
         let record = match self.engine.submit(admitted, request_id.clone(), now).await {
@@ -232,6 +236,56 @@ impl BuildService for Builds {
 }
 
 impl Builds {
+    /// Whether more than the reserve is left of the store's disk: it is for builds that run. What was accepted before
+    /// is one of these.
+    async fn has_room(
+        &self,
+        identity: &Identity,
+        project: &ProjectId,
+        request_id: &RequestId,
+    ) -> Result<(), Status> {
+        let room = self.store.room().await.map_err(|error| {
+            tracing::warn!(%error, "it cannot be told how full the store is");
+            Problem::unavailable("the store does not answer; try again")
+        })?;
+        if room.available >= room.reserve || self.is_known(identity, project, request_id).await? {
+            return Ok(());
+        }
+        let why = format!(
+            "the store's disk has {} bytes left, of which {} are kept for builds that run. `belljar store status` says \
+             what takes the room, `belljar store gc` removes what nobody needs",
+            room.available, room.reserve
+        );
+        Err(Problem::exhausted(why, Some(std::time::Duration::from_secs(60))).into())
+    }
+
+    async fn is_known(
+        &self,
+        identity: &Identity,
+        project: &ProjectId,
+        request_id: &RequestId,
+    ) -> Result<bool, Status> {
+        let conditions = vec![
+            Condition::OfProjects(vec![project.clone()]),
+            Condition::Submitter {
+                is: true,
+                principal: identity.to_string(),
+            },
+            Condition::RequestId {
+                is: true,
+                request_id: request_id.to_string(),
+            },
+        ];
+        let query = Query {
+            conditions,
+            before: None,
+            most: 1,
+        };
+        let found = self.engine.list(query).await;
+        let found = found.map_err(|e| internal("the builds could not be read", &e))?;
+        Ok(!found.builds.is_empty())
+    }
+
     /// The build of that name, if the caller has this right to it.
     async fn record(&self, caller: &Caller, right: Right, name: &str) -> Result<Record, Status> {
         let id = parse_build_name(name).map_err(Problem::invalid)?;

@@ -61,6 +61,25 @@ impl Caller {
         self.grants.any(Right::Administer)
     }
 
+    /// That the caller may administer the daemon.
+    pub(super) fn must_administer(&self) -> Result<(), Problem> {
+        if self.administers() {
+            return Ok(());
+        }
+        let what = "`administer` in any project";
+        self.door.refused(Refusal::Right, &self.identity, &what);
+        let why = format!(
+            "identity: {} lacks the right {what}; the operator gives it in belljard.toml",
+            self.identity
+        );
+        Err(Problem::denied([why.as_str()]))
+    }
+
+    /// Whether the caller may administer this project.
+    pub(super) fn administers_project(&self, project: &ProjectId) -> bool {
+        self.grants.with(project).has(Right::Administer)
+    }
+
     /// The project that `named` is, or the caller's only one, if the caller has one of `rights` to it. `field`
     /// is where it was named.
     pub(super) fn project(

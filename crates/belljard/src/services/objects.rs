@@ -67,15 +67,19 @@ impl Shelf {
         self.share.take(objects).await
     }
 
-    /// Those that are not there.
-    pub(super) async fn missing(&self, mut asked: Vec<ObjectId>) -> Result<Vec<ObjectId>, Status> {
+    /// Those that are not there. The others stay for a lease, so that who asks can build on them.
+    pub(super) async fn missing(&self, asked: Vec<ObjectId>) -> Result<Vec<ObjectId>, Status> {
+        let _held = self.share.hold().await;
         let found = self.with(move |share| {
-            let mut there = share.has(&asked)?.into_iter();
-            asked.retain(|_| there.next() != Some(true));
-            Ok(asked)
+            let there = share.has(&asked)?;
+            let all = asked.into_iter().zip(there);
+            Ok(all.partition::<Vec<_>, _>(|(_, there)| *there))
         });
-        let found: Result<Vec<ObjectId>, ReadError> = found.await?;
-        found.map_err(|e| internal("the store could not be read", &e))
+        let found: Result<_, ReadError> = found.await?;
+        let (there, missing) = found.map_err(|e| internal("the store could not be read", &e))?;
+        let there = there.into_iter().map(|(object, _)| object.digest).collect();
+        self.share.touch(there).await?;
+        Ok(missing.into_iter().map(|(object, _)| object).collect())
     }
 
     /// Whether it is there.

@@ -15,8 +15,7 @@ use super::vault::Share;
 /// Looks whether the trees of a build belong to its project, down to the last file: a root alone proves
 /// nothing, since a `Directory` message may name any digest that somebody has heard of. Cheap to clone.
 ///
-/// What was found to belong is remembered, also over changes further up: entries of the index are never
-/// taken back.
+/// What was found to belong is remembered, also over changes further up, until something is taken back.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trees(Arc<Mutex<Known>>);
 
@@ -45,6 +44,11 @@ impl From<ReadError> for Unfit {
 }
 
 impl Trees {
+    /// Forgets what was found: something is about to be taken from projects.
+    pub(crate) fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Known::default();
+    }
+
     /// Looks at every tree that `spec` names.
     pub(super) async fn check(&self, share: &Share, spec: &BuildSpec) -> Result<(), Status> {
         let (trees, share, named) = (self.clone(), share.clone(), named(spec));

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use belljar_cas::{BlobSource, ReadError};
 use belljar_core::{Digest, ObjectId, ProjectId};
+use belljar_engine::garbage::Hold;
 use belljar_engine::ownership::{Ownership, OwnershipError};
+use tokio::sync::OwnedRwLockReadGuard;
 use tonic::Status;
 
 use super::{Caller, internal};
@@ -14,6 +16,9 @@ use super::{Caller, internal};
 pub(crate) struct Vault {
     source: Arc<dyn BlobSource>,
     ownership: Ownership,
+    hold: Hold,
+    /// How long a project that is told to have something need not be noted to have been told again, in seconds.
+    noted: u64,
 }
 
 /// The objects of one project, for one call: as a source of objects it has no others.
@@ -27,8 +32,24 @@ pub(crate) struct Share {
 }
 
 impl Vault {
-    pub(crate) fn new(source: Arc<dyn BlobSource>, ownership: Ownership) -> Self {
-        Self { source, ownership }
+    /// Objects stay for `lease` seconds after a project was told that it has them.
+    pub(crate) fn new(
+        source: Arc<dyn BlobSource>,
+        ownership: Ownership,
+        hold: Hold,
+        lease: u64,
+    ) -> Self {
+        Self {
+            source,
+            ownership,
+            hold,
+            noted: lease / 4,
+        }
+    }
+
+    /// Nothing goes as long as the guard lives.
+    pub(super) async fn hold(&self) -> OwnedRwLockReadGuard<()> {
+        self.hold.take().await
     }
 
     /// What belongs to this project, for a caller who may ask about it.
@@ -45,6 +66,19 @@ impl Vault {
 impl Share {
     pub(super) fn project(&self) -> &ProjectId {
         &self.project
+    }
+
+    /// Nothing goes as long as the guard lives.
+    pub(super) async fn hold(&self) -> OwnedRwLockReadGuard<()> {
+        self.vault.hold().await
+    }
+
+    /// Notes that the project is told to have these, so that they stay for a lease. The caller holds.
+    pub(super) async fn touch(&self, objects: Vec<Digest>) -> Result<(), Status> {
+        let noted = self.vault.noted;
+        let touched = self.vault.ownership.touch(&self.project, objects, noted);
+        let touched = touched.await;
+        touched.map_err(|e| internal("what the project has could not be noted", &e))
     }
 
     /// For each of these objects, whether the project has it and it is there. Blocks on the disk.

@@ -1,0 +1,199 @@
+//! `belljar store`: what the store keeps, and how the rest goes.
+
+use belljar_wire::{KeptBuilds, PinRecord, ScrubStatus, StoreStatus, Swept, pin_name};
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::report;
+use crate::session;
+use crate::terminal::{self, Terminal};
+use crate::{cli, exit};
+
+/// `belljar store status`
+///
+/// # Errors
+/// When the daemon does not tell.
+pub(crate) fn status(arguments: &cli::StoreStatus, terminal: &mut Terminal) -> Result<u8, Error> {
+    let ask = async |client: &Client, _: &mut Terminal| {
+        let (status, pins) = (client.store_status().await?, client.pins().await?);
+        match arguments.json {
+            true => crate::json(&report::Store::new(&status, &pins), false),
+            false => Ok(described(&status, &pins)),
+        }
+    };
+    print(&session::ask(&arguments.whom, terminal, ask)?)
+}
+
+/// `belljar store gc`
+///
+/// # Errors
+/// When the daemon does not do it to the end.
+pub(crate) fn gc(arguments: &cli::Gc, terminal: &mut Terminal) -> Result<u8, Error> {
+    let ask = async |client: &Client, _: &mut Terminal| {
+        let swept = client.collect_garbage(arguments.all).await?;
+        match arguments.json {
+            true => crate::json(&report::Garbage::new(&swept), false),
+            false => Ok(told(&swept)),
+        }
+    };
+    print(&session::ask(&arguments.whom, terminal, ask)?)
+}
+
+/// `belljar store scrub`
+///
+/// # Errors
+/// When the daemon does not begin with it.
+pub(crate) fn scrub(arguments: &cli::Scrub, terminal: &mut Terminal) -> Result<u8, Error> {
+    let ask = async |client: &Client, _: &mut Terminal| {
+        let scrub = client.scrub_store().await?;
+        match arguments.json {
+            true => crate::json(&report::ScrubBegun::new(&scrub), false),
+            false => Ok(format!("scrub        {}", fares(&scrub))),
+        }
+    };
+    print(&session::ask(&arguments.whom, terminal, ask)?)
+}
+
+/// `belljar store pin`
+///
+/// # Errors
+/// When the daemon does not pin it.
+pub(crate) fn pin(arguments: &cli::Pin, terminal: &mut Terminal) -> Result<u8, Error> {
+    let ask = async |client: &Client, _: &mut Terminal| {
+        let pin = client.pin(&arguments.target, &arguments.reason).await?;
+        pinned(&pin, arguments.json)
+    };
+    print(&session::ask(&arguments.whom, terminal, ask)?)
+}
+
+/// `belljar store unpin`
+///
+/// # Errors
+/// When the daemon does not unpin it.
+pub(crate) fn unpin(arguments: &cli::Unpin, terminal: &mut Terminal) -> Result<u8, Error> {
+    let ask = async |client: &Client, _: &mut Terminal| {
+        pinned(&client.unpin(arguments.pin).await?, arguments.json)
+    };
+    print(&session::ask(&arguments.whom, terminal, ask)?)
+}
+
+fn print(text: &str) -> Result<u8, Error> {
+    terminal::result(text).map_err(|e| Error::Process("write to standard output", e))?;
+    Ok(exit::SUCCESS)
+}
+
+fn pinned(pin: &PinRecord, json: bool) -> Result<String, Error> {
+    match json {
+        true => crate::json(&report::Pinned::new(pin), false),
+        false => Ok(terminal::tame(&row(pin))),
+    }
+}
+
+/// How full the store is, in words.
+fn described(status: &StoreStatus, pins: &[PinRecord]) -> String {
+    let parts = [
+        ("objects", status.objects),
+        ("images", status.images),
+        ("logs", status.logs),
+        ("quarantine", status.quarantine),
+        ("other", status.other),
+    ];
+    let mut rows: Vec<(&str, String)> = Vec::new();
+    for (name, part) in parts {
+        rows.push((
+            name,
+            format!("{} bytes in {} files", part.bytes, part.files),
+        ));
+    }
+    let used = status.total.saturating_sub(status.available);
+    let percent = (u128::from(used) * 100).checked_div(u128::from(status.total));
+    rows.push((
+        "disk",
+        format!(
+            "{} of {} bytes are free, {} % used; {} bytes are kept for builds that run",
+            status.available,
+            status.total,
+            percent.unwrap_or(0),
+            status.reserve
+        ),
+    ));
+    rows.push((
+        "sweeps",
+        format!(
+            "from {} % used on, down to {} %; what nothing leads to stays for {} s, what was given for {} s",
+            status.high_percent, status.low_percent, status.lease, status.grace
+        ),
+    ));
+    rows.extend(status.retention.iter().map(|one| ("builds", kept(one))));
+    rows.push(("scrub", fares(&status.scrub)));
+    for one in &status.damaged {
+        let builds: Vec<&str> = one.builds.iter().map(|id| id.as_str()).collect();
+        let needed = match builds.is_empty() {
+            true => "no build that is kept needs it".to_owned(),
+            false => format!("needed by {}", builds.join(", ")),
+        };
+        rows.push(("damaged", format!("{}; {needed}", one.digest)));
+    }
+    rows.extend(pins.iter().map(|pin| ("pinned", row(pin))));
+    let lines = rows.iter().map(|(what, said)| format!("{what:12} {said}"));
+    terminal::tame(&lines.collect::<Vec<_>>().join("\n"))
+}
+
+fn kept(kept: &KeptBuilds) -> String {
+    let limits = [
+        kept.builds.map(|most| format!("{most} builds")),
+        kept.seconds.map(|most| format!("{most} s after their end")),
+        kept.bytes
+            .map(|most| format!("{most} bytes of artifacts and logs")),
+    ];
+    let limits: Vec<String> = limits.into_iter().flatten().collect();
+    let whose = match &kept.project {
+        Some(project) => format!("of {project}"),
+        None => "of projects that are not named".to_owned(),
+    };
+    match limits.is_empty() {
+        true => format!("{whose}: all are kept"),
+        false => format!("{whose}: at most {} are kept", limits.join(", ")),
+    }
+}
+
+fn fares(scrub: &ScrubStatus) -> String {
+    let figures = format!(
+        "{} objects, {} bytes, {} damaged, {} unread",
+        scrub.objects, scrub.bytes, scrub.damaged, scrub.unread
+    );
+    match (scrub.running, scrub.started, scrub.ended) {
+        (true, Some(since), _) => format!("under way since {since}: {figures}"),
+        (false, _, Some(ended)) => format!("ended at {ended}: {figures}"),
+        _ => "not since the store started".to_owned(),
+    }
+}
+
+fn told(swept: &Swept) -> String {
+    format!(
+        "{} builds were given up\n{} objects are needed; of {} that are not, {} were removed, with {} images and {} files \
+         of logs: {} bytes",
+        swept.builds,
+        swept.reached,
+        swept.unneeded,
+        swept.objects,
+        swept.images,
+        swept.logs,
+        swept.bytes
+    )
+}
+
+fn row(pin: &PinRecord) -> String {
+    let because = match pin.reason.as_str() {
+        "" => String::new(),
+        reason => format!(": {reason}"),
+    };
+    format!(
+        "{}  {}  {}, {}, {}{because}",
+        pin_name(pin.number),
+        pin.target,
+        pin.project,
+        pin.creator,
+        pin.created
+    )
+}

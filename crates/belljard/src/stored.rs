@@ -1,0 +1,56 @@
+use std::sync::Arc;
+
+use belljar_engine::garbage::{Hold, Sweeper};
+use belljar_engine::ownership::Ownership;
+use belljar_engine::queue::Queue;
+
+use crate::config::{Config, StoreKeeping};
+use crate::peers::{Peers, SpawnerClient, StoreClient};
+use crate::services::{StoreKeeper, Trees, Vault};
+
+/// What callers have in the store, and how it goes.
+pub(crate) struct Stored {
+    pub(crate) vault: Vault,
+    pub(crate) trees: Trees,
+    pub(crate) sweeper: Arc<Sweeper<Arc<SpawnerClient>, StoreClient>>,
+}
+
+impl Stored {
+    pub(crate) fn new(config: &Config, peers: &Peers, queue: Queue, ownership: Ownership) -> Self {
+        let (hold, trees) = (Hold::default(), Trees::default());
+        let keeping = config.store.keeping.clone();
+        let (objects, owners) = (peers.objects.clone(), ownership.clone());
+        let vault = Vault::new(objects, owners, hold.clone(), keeping.lease);
+        let sweeper = Sweeper {
+            queue,
+            ownership,
+            spawner: peers.spawner.clone(),
+            upkeep: peers.store.clone(),
+            source: peers.objects.clone(),
+            root: config.store_root.clone(),
+            hold,
+            keeping,
+            one: tokio::sync::Mutex::default(),
+            forget: Box::new({
+                let trees = trees.clone();
+                move || trees.forget()
+            }),
+        };
+        Self {
+            vault,
+            trees,
+            sweeper: Arc::new(sweeper),
+        }
+    }
+
+    /// Who sees to it when asked.
+    pub(crate) fn keeper(&self, store: StoreClient, keeping: StoreKeeping) -> StoreKeeper {
+        StoreKeeper {
+            root: self.sweeper.root.clone(),
+            sweeper: self.sweeper.clone(),
+            vault: self.vault.clone(),
+            store,
+            keeping,
+        }
+    }
+}

@@ -1,0 +1,169 @@
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use belljar_core::{Digest, ObjectId, Outcome};
+use belljar_tests::{Instance, Part, Project, tool, wait_for};
+use belljar_wire::Reason;
+use tonic::Code;
+
+use crate::{append, reconfigure, started, sweep};
+
+#[test]
+fn when_only_the_reserve_is_left_callers_are_refused_with_the_reason() {
+    let mut instance = started("", "");
+    let client = instance.client();
+    let spec = client.spec(&[("in", "x")], &["cp in out"], &["out"]);
+    let build = client.submit("before", &spec).unwrap().id;
+    client.until(&build, |build| build.outcome.is_some());
+    // More than any disk has.
+    append(
+        &instance,
+        Part::Store,
+        "reserve_bytes = 1152921504606846976\n",
+    );
+    reconfigure(&mut instance, Part::Store, |text| text);
+    let refused = client.submit("after", &spec).unwrap_err();
+    assert_eq!(refused.reason, Reason::Exhausted, "{refused:?}");
+    for words in [
+        "are kept for builds that run",
+        "belljar store status",
+        "belljar store gc",
+    ] {
+        assert!(refused.message.contains(words), "{refused:?}");
+    }
+    assert!(refused.retry_after.is_some());
+    // What was accepted before is the same build still.
+    assert_eq!(client.submit("before", &spec).unwrap().id, build);
+    let content = vec![7; 3 << 20];
+    let refused = client
+        .stream_as(ObjectId::of(&content), &content)
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    assert!(
+        refused.message().contains("belljar store gc"),
+        "{refused:?}"
+    );
+    assert_eq!(
+        client.put_as(ObjectId::of(b"more"), b"more"),
+        Code::ResourceExhausted
+    );
+    let run = instance.run(&Project::script(": > out"));
+    assert_eq!(run.exit_code, 8, "{run}");
+    assert!(run.said.contains("belljar store status"), "{run}");
+    reconfigure(&mut instance, Part::Store, |text| {
+        text.replace("reserve_bytes = 1152921504606846976", "reserve_bytes = 0")
+    });
+    let client = instance.client();
+    let build = client.submit("after", &spec).unwrap().id;
+    let ended = client.until(&build, |build| build.outcome.is_some());
+    assert_eq!(ended.outcome, Some(Outcome::Succeeded));
+}
+
+/// A small disk of its own: a file with a file system that images of trees can be mounted from, as they cannot from
+/// tmpfs.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn new() -> Self {
+        let place = tempfile::Builder::new()
+            .prefix("belljar-disk-")
+            .tempdir_in("/var/tmp");
+        let disk = Self(place.unwrap());
+        let place = disk.0.path();
+        fs::set_permissions(place, fs::Permissions::from_mode(0o755)).unwrap();
+        let file = File::create_new(place.join("image")).unwrap();
+        file.set_len(64 << 20).unwrap();
+        fs::create_dir(disk.path()).unwrap();
+        let format = ["-q", "-O", "^has_journal", "-m", "0", "image"];
+        tool(place, "mkfs.ext4", &format);
+        tool(place, "mount", &["-o", "loop", "image", "mounted"]);
+        disk
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("mounted")
+    }
+
+    /// Uses all that is left.
+    fn fill(&self) {
+        let mut file = File::options()
+            .append(true)
+            .create(true)
+            .open(self.path().join("filler"))
+            .unwrap();
+        let piece = vec![0; 4096];
+        while file.write_all(&piece).is_ok() {}
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        tool(self.0.path(), "umount", &["--lazy", "mounted"]);
+    }
+}
+
+/// Every object is what its name says.
+fn assert_whole(state: &Path) {
+    for prefix in fs::read_dir(state.join("store/objects/sha256")).unwrap() {
+        let prefix = prefix.unwrap();
+        for object in fs::read_dir(prefix.path()).unwrap() {
+            let object = object.unwrap();
+            let names = [prefix.file_name(), object.file_name()];
+            let name = names.map(|name| name.into_string().unwrap()).concat();
+            let content = fs::read(object.path()).unwrap();
+            assert_eq!(Digest::of(&content).to_hex(), name);
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_costs_no_more_than_what_runs_meanwhile() {
+    let disk = Disk::new();
+    let mut instance = Instance::below(&disk.path());
+    instance.start();
+    let client = instance.client();
+    let outcome = |id| {
+        client
+            .until(id, |build| build.outcome.is_some())
+            .outcome
+            .unwrap()
+    };
+    let wait = "echo begun; while [ ! -e /tmp/x ]; do sleep 0.1; i=$((${i:-0} + 1)); [ $i -lt 30 ] || touch /tmp/x; done";
+    let run = [
+        wait,
+        "head -c 3000000 /dev/urandom > out; head -c 3000000 /dev/urandom | od",
+    ];
+    let spec = client.spec(&[("in", "x")], &run, &["out"]);
+    let running = client.submit("runs", &spec).unwrap().id;
+    instance.wait_until_logged("begun");
+    disk.fill();
+    let refused = client.put_as(ObjectId::of(b"more"), b"more");
+    assert_eq!(refused, Code::ResourceExhausted);
+    let refused = client.submit("refused", &spec).unwrap_err();
+    assert_eq!(refused.reason, Reason::Exhausted, "{refused:?}");
+    // It ends while there is no room, as far as that can be written down.
+    std::thread::sleep(Duration::from_secs(8));
+    disk.fill();
+    fs::remove_file(disk.path().join("filler")).unwrap();
+    match outcome(&running) {
+        Outcome::Infrastructure { why, .. } => assert!(!why.is_empty()),
+        Outcome::Succeeded | Outcome::LimitExceeded { .. } => {}
+        other => panic!("{other}"),
+    }
+    assert_whole(instance.state());
+    // Afterwards all is well again.
+    let again = wait_for("a build to be accepted", Duration::from_secs(30), || {
+        client.submit("again", &spec).ok()
+    });
+    assert_eq!(outcome(&again.id), Outcome::Succeeded);
+    instance
+        .run(&Project::script("echo made > out"))
+        .assert_succeeded();
+    sweep(&mut instance, &["--all"]);
+    assert_whole(instance.state());
+    drop(client);
+    drop(instance);
+}
