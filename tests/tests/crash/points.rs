@@ -158,7 +158,7 @@ pub(crate) const POINTS: &[Point] = &[
     point(Spawner, "receipt: rename", NextAttempt, NextAttempt),
     point(Spawner, "answer collected: send", NextAttempt, GoesOn),
     point(Spawner, "answer destroyed: send", GoesOn, GoesOn),
-    point(Store, "answer space: send", GoesOn, GoesOn),
+    point(Store, "answer space: send", Either, Either),
     point(Store, "object content: create", NextAttempt, NextAttempt),
     point(Store, "object content: write", NextAttempt, NextAttempt),
     point(Store, "object content: sync", NextAttempt, NextAttempt),

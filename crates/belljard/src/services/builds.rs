@@ -21,6 +21,9 @@ use crate::remote::Certificates;
 use crate::rules::Rules;
 use crate::tasks::{self, Feed};
 
+/// How long the store may take to say how full it is.
+const ROOM: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// `belljar.v1.BuildService`.
 pub(crate) struct Builds {
     pub(crate) engine: Engine,
@@ -244,10 +247,11 @@ impl Builds {
         project: &ProjectId,
         request_id: &RequestId,
     ) -> Result<(), Status> {
-        let room = self.store.room().await.map_err(|error| {
-            tracing::warn!(%error, "it cannot be told how full the store is");
-            Problem::unavailable("the store does not answer; try again")
-        })?;
+        let Ok(Ok(room)) = tokio::time::timeout(ROOM, self.store.room()).await else {
+            // Nothing begins before the store answers; until then the build waits.
+            tracing::warn!("it cannot be told how full the store is: it does not answer");
+            return Ok(());
+        };
         if room.available >= room.reserve || self.is_known(identity, project, request_id).await? {
             return Ok(());
         }
