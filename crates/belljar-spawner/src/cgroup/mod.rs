@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use belljar_core::LimitFigures;
 use belljar_plan::{CgroupFloor, CgroupReport, Plan, Usage};
@@ -170,9 +170,9 @@ impl Group {
     /// What rmdir(2) says.
     pub fn remove(&self) -> io::Result<()> {
         for (_, directory) in &self.legacy {
-            remove(directory)?;
+            remove(directory, REAPED)?;
         }
-        remove(&self.unified)
+        remove(&self.unified, REAPED)
     }
 
     /// What was used so far.
@@ -266,21 +266,28 @@ impl Group {
     }
 }
 
-/// Removes a cgroup directory; one that is not there is fine. The kernel may need a moment after the last
-/// process was reaped.
-fn remove(directory: &Path) -> io::Result<()> {
-    let mut tries = 0;
+/// How long a cgroup may stay busy after its last process was reaped: the kernel needs a moment.
+const REAPED: Duration = Duration::from_millis(100);
+/// How long one may whose processes were only just killed: they give back memory, mounts and namespaces first.
+const KILLED: Duration = Duration::from_secs(10);
+
+/// Removes a cgroup directory; one that is not there is fine.
+fn remove(directory: &Path, patience: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + patience;
     loop {
         match fs::remove_dir(directory) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(e)
                 if e.raw_os_error() == Some(belljar_sys::Errno::BUSY.raw_os_error())
-                    && tries < 50 =>
+                    && Instant::now() < deadline =>
             {
-                tries += 1;
                 std::thread::sleep(Duration::from_millis(2));
             }
-            other => return other,
+            Err(e) => {
+                let text = format!("removing the cgroup {}: {e}", directory.display());
+                return Err(io::Error::new(e.kind(), text));
+            }
+            Ok(()) => return Ok(()),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use belljar_core::AttemptId;
 use belljar_plan::{CgroupFloor, Plan};
 
-use super::{Group, inherit_cpuset, parse_list, remove};
+use super::{Group, KILLED, inherit_cpuset, parse_list, remove};
 use crate::ids::Block;
 
 /// What the names of all spawners' trees begin with; the first of their ids follows.
@@ -144,10 +144,10 @@ impl Tree {
             for entry in fs::read_dir(directory)? {
                 let path = entry?.path();
                 if path.is_dir() {
-                    remove(&path)?;
+                    remove(&path, KILLED)?;
                 }
             }
-            remove(directory)?;
+            remove(directory, KILLED)?;
         }
         Ok(())
     }
