@@ -67,8 +67,10 @@ fn a_watch_goes_on_after_the_daemon_was_killed() {
         after_sequence: i64::try_from(seen.sequence()).unwrap(),
         log_position: seen.position(),
     };
+    // The store may have the log before the spawner's word that the build runs has come.
     let (first, ended) = watch(&client, request(&Watched::default()), |seen| {
-        !seen.log.is_empty()
+        let state = seen.states.last().map(|build| build.state);
+        !seen.log.is_empty() && state == Some(BuildState::Running)
     });
     ended.unwrap();
     assert_eq!(first.log, [(1, 0, "begun\n".to_owned())]);
