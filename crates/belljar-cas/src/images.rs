@@ -152,14 +152,25 @@ impl Images {
             }
         }
         let tree = Tree::read(source, order.tree)?;
-        let objects = tree.verify_content(source)?;
-        let mut bytes = tree.image(order.mtime)?;
-        append_end(&mut bytes, tree.measure, &objects);
-        let file = self.write(order.name, &bytes, found.is_some());
+        let objects = tree.objects();
+        // The disk is waited for while the objects are looked at; without a name it is no image yet.
+        let (unnamed, whole) = std::thread::scope(|scope| {
+            let writing = scope.spawn(|| {
+                let mut bytes = tree.image(order.mtime)?;
+                append_end(&mut bytes, tree.measure, &objects);
+                self.write(&bytes).map_err(failed)
+            });
+            let whole = tree.verify(source, &objects);
+            (writing.join(), whole)
+        });
+        whole?;
+        let unnamed = unnamed
+            .unwrap_or_else(|_| Err(failed(io::Error::other("writing the image panicked"))))?;
+        let file = self.publish(&unnamed, order.name, found.is_some());
         let stamp = file.and_then(|file| Stamp::of(&file)).map_err(failed)?;
         if self.removals() != removals {
             // Only since its image is there nothing of it is removed while it is in use.
-            tree.verify_content(source)?;
+            tree.verify(source, &objects)?;
         }
         self.remember(order.name, stamp, tree.measure, removals);
         Ok((Provenance::Made, tree.measure))
@@ -238,13 +249,18 @@ impl Images {
         }
     }
 
-    /// Writes an image: durable before it has its name, and its name before anyone is told.
-    fn write(&self, name: &str, bytes: &[u8], replace: bool) -> io::Result<File> {
+    /// Writes an image, durable before it has a name.
+    fn write(&self, bytes: &[u8]) -> io::Result<File> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let mut file = File::from(openat(&self.tmp, ".", flags, Mode::RUSR)?);
         file.write_all(bytes)?;
         fchmod(&file, Mode::from_raw_mode(IMAGE_MODE))?;
         fsync(&file)?;
+        Ok(file)
+    }
+
+    /// Gives an image its name, durable before anyone is told.
+    fn publish(&self, file: &File, name: &str, replace: bool) -> io::Result<File> {
         let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
         let link = |place: &OwnedFd, name: &str| {
             linkat(CWD, &unnamed, place, name, AtFlags::SYMLINK_FOLLOW)

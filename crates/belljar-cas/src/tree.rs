@@ -133,19 +133,28 @@ impl Tree {
         })
     }
 
-    /// Sees that the content of every file is there and what it is named by. Gives the objects, each once,
-    /// without the empty one.
-    pub(crate) fn verify_content(
+    /// The objects that its files have as content, each once, without the empty one.
+    pub(crate) fn objects(&self) -> Vec<ObjectId> {
+        let files = self.directories.values().flat_map(Directory::files);
+        let mut objects: Vec<_> = files
+            .map(|file| file.object)
+            .filter(|o| o.size > 0)
+            .collect();
+        objects.sort_unstable();
+        objects.dedup();
+        objects
+    }
+
+    /// Sees that each of these objects of its own is there and what it is named by.
+    pub(crate) fn verify(
         &self,
         source: &dyn BlobSource,
-    ) -> Result<Vec<ObjectId>, TreeError> {
-        let files = self.directories.values().flat_map(Directory::files);
-        let objects: BTreeSet<_> = files.map(|file| file.object).collect();
-        let objects: Vec<_> = objects.into_iter().filter(|o| o.size > 0).collect();
-        if are_whole(source, &objects) {
-            return Ok(objects);
+        objects: &[ObjectId],
+    ) -> Result<(), TreeError> {
+        if are_whole(source, objects) {
+            return Ok(());
         }
-        for object in &objects {
+        for object in objects {
             let path = || self.place_of(*object);
             match source.verify(*object) {
                 Ok(true) => {}
@@ -158,7 +167,7 @@ impl Tree {
                 Err(error) => return Err(unread(path(), error)),
             }
         }
-        Ok(objects)
+        Ok(())
     }
 
     /// The tree as something that a kernel can mount.

@@ -20,7 +20,7 @@ fn tree(memory: &Memory, leaves: Vec<(RelPath, Leaf)>) -> ObjectId {
 
 fn read(memory: &Memory, root: ObjectId) -> Result<Measure, TreeError> {
     let tree = Tree::read(memory, root)?;
-    tree.verify_content(memory)?;
+    tree.verify(memory, &tree.objects())?;
     tree.image(7)?;
     Ok(tree.measure)
 }
@@ -47,7 +47,8 @@ fn a_tree_is_measured_and_its_objects_are_listed_once() {
     let found = read(&memory, root).unwrap();
     assert_eq!((found.entries, found.bytes, found.names), (5, 14, 9));
     let tree = Tree::read(&memory, root).unwrap();
-    assert_eq!(tree.verify_content(&memory).unwrap(), [object]);
+    assert_eq!(tree.objects(), [object]);
+    tree.verify(&memory, &tree.objects()).unwrap();
 }
 
 #[test]
