@@ -1,5 +1,6 @@
 //! `bench projects`: real projects through a running daemon, against the same commands in bubblewrap on the
-//! same root file system, with the same packages, unpacked.
+//! same root file system, with the same packages, unpacked. Both write to memory: Belljar's scratch space is a
+//! tmpfs, so bubblewrap is given one for the sources, without overlay or limits.
 //!
 //! What comes before the first command (looking whether anything has to be uploaded, admission, staging, the
 //! sandbox) lies outside of bubblewrap's figure, as the copying of the sources does; it has a row of its own.
@@ -91,6 +92,12 @@ struct Site<'a> {
     /// Root file system and packages, unpacked; sources and results of a lap.
     folder: PathBuf,
     environment: Vec<(String, String)>,
+    memory: Memory,
+}
+
+/// A tmpfs of the peer's own, unmounted when it is dropped.
+struct Memory {
+    place: PathBuf,
 }
 
 /// Where the time of one build by Belljar went.
@@ -125,6 +132,7 @@ impl<'a> Site<'a> {
         real.project.write("belljar.lock", lock);
         let folder = state.folder().join("unpacked");
         fs::create_dir_all(&folder)?;
+        let memory = Memory::mount(state.folder().join("memory"))?;
         let mut site = Self {
             which,
             real,
@@ -132,6 +140,7 @@ impl<'a> Site<'a> {
             bubblewrap,
             folder,
             environment: Vec::new(),
+            memory,
         };
         let (_, told) = site.belljar()?;
         site.unpack(&told["spec"])?;
@@ -218,7 +227,7 @@ impl<'a> Site<'a> {
 
     /// The same commands, from a fresh copy of the sources.
     fn bubblewrap_lap(&self) -> Result<Duration> {
-        let sources = self.folder.join("sources");
+        let sources = self.memory.place.join("sources");
         remove(&sources)?;
         copy_sources(self.real.project.path(), &sources)?;
         let place = Place {
@@ -241,6 +250,25 @@ impl<'a> Site<'a> {
             ensure!(sources.join(due).exists(), "bubblewrap left no {due}");
         }
         Ok(time)
+    }
+}
+
+impl Memory {
+    fn mount(place: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&place)?;
+        let size = format!("size={ROOM},mode=0755");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "belljar-bench"]);
+        shell::run(mount.arg(&place))?;
+        Ok(Self { place })
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Err(error) = shell::run(Command::new("umount").arg(&self.place)) {
+            eprintln!("{}: {error:#}", self.place.display());
+        }
     }
 }
 
@@ -297,7 +325,7 @@ fn rows(which: Which, parts: &[Parts], belljar: &Samples, peer: &Samples) -> Res
         row(
             "bubblewrap",
             theirs,
-            "all commands in one sandbox, on the same trees, unpacked",
+            "all commands in one sandbox, on the same trees, unpacked, sources in memory",
         ),
         row(
             "Belljar",
