@@ -30,6 +30,9 @@ const OBJECT: usize = 32 + 8;
 /// Mountable images of trees, on disk: each is the tree as [`belljar_tree::erofs`] writes it, the list of
 /// objects that it names, and a digest of all that. That an image is there means that its tree was
 /// verified, message by message and object by object.
+///
+/// Nobody waits for the disk until the first build that had the image is over: a name of which power loss has
+/// taken the content has the wrong digest, and the image is made anew.
 #[derive(Debug)]
 pub struct Images {
     directory: File,
@@ -70,6 +73,8 @@ struct Known {
     measure: Measure,
     /// After so many removals its objects were there.
     removals: u64,
+    /// Whether this process has seen it on the disk.
+    durable: bool,
 }
 
 /// What changes when somebody writes to a file, or puts another in its place.
@@ -153,7 +158,7 @@ impl Images {
         }
         let tree = Tree::read(source, order.tree)?;
         let objects = tree.objects();
-        // The disk is waited for while the objects are looked at; without a name it is no image yet.
+        // It is written while the objects are looked at; without a name it is no image yet.
         let (unnamed, whole) = std::thread::scope(|scope| {
             let writing = scope.spawn(|| {
                 let mut bytes = tree.image(order.mtime)?;
@@ -231,11 +236,24 @@ impl Images {
             return Ok(false);
         };
         let stamp = Stamp::of(&file).map_err(failed)?;
-        let end = match self.known(order.name, stamp) {
+        let known = self.known(order.name, stamp);
+        if known.is_none_or(|known| !known.durable) {
+            // What a failing disk has not taken is not what the build had.
+            fsync(&file).map_err(|error| failed(error.into()))?;
+            self.directory.sync_all().map_err(failed)?;
+        }
+        let end = match known {
             Some(_) => read_end(&file),
             None => read_whole(&file),
         };
         let end = end.map_err(failed)?;
+        if let Some(known) = self
+            .lock()
+            .get_mut(order.name)
+            .filter(|known| known.stamp == stamp)
+        {
+            known.durable = true;
+        }
         Ok(end.is_some_and(|end| are_whole(source, &end.objects)))
     }
 
@@ -249,17 +267,16 @@ impl Images {
         }
     }
 
-    /// Writes an image, durable before it has a name.
+    /// Writes an image that has no name yet.
     fn write(&self, bytes: &[u8]) -> io::Result<File> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let mut file = File::from(openat(&self.tmp, ".", flags, Mode::RUSR)?);
         file.write_all(bytes)?;
         fchmod(&file, Mode::from_raw_mode(IMAGE_MODE))?;
-        fsync(&file)?;
         Ok(file)
     }
 
-    /// Gives an image its name, durable before anyone is told.
+    /// Gives an image its name.
     fn publish(&self, file: &File, name: &str, replace: bool) -> io::Result<File> {
         let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
         let link = |place: &OwnedFd, name: &str| {
@@ -286,7 +303,6 @@ impl Images {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.directory.sync_all()?;
         self.find(name)?
             .ok_or_else(|| io::Error::other("the image was removed while it was made"))
     }
@@ -306,6 +322,9 @@ impl Images {
             stamp,
             measure,
             removals,
+            durable: known
+                .get(name)
+                .is_some_and(|known| known.durable && known.stamp == stamp),
         };
         known.insert(name.to_owned(), one);
     }

@@ -36,8 +36,8 @@ const PROMISES: [(&str, &str); 16] = [
     ("answer kept: send", "store/objects"),
     ("answer stored: send", "store/objects"),
     ("answer collect_done: send", "store/objects"),
-    ("answer staged: send", "store/images"),
     ("answer staged: send", "store/objects"),
+    ("answer inputs: send", "store/images"),
 ];
 
 /// A build that was recorded.
