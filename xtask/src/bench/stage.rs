@@ -1,5 +1,6 @@
 //! `bench stage`: trees of 10,000 and 100,000 small files made ready for a build, against hard-linking and
-//! copying the same objects file by file in the same run.
+//! copying the same objects file by file in the same run. They are linked and copied from a second place, as laid
+//! out as the store's: a link changes what it is made from (its time of change), and the store would read that again.
 //!
 //! Belljar's side goes through the spawner's socket, from `Stage` sent to `Staged` received: the store has
 //! seen the tree, and mounts, overlay and scratch space are there. *Seen before* means that the tree has an
@@ -38,6 +39,8 @@ struct Tree {
 #[derive(Clone)]
 struct Store {
     objects: PathBuf,
+    /// The same for who links and copies.
+    beside: PathBuf,
     owner: (u32, u32),
 }
 
@@ -50,6 +53,7 @@ pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
     let state = State::lay_out(args.programs.as_deref())?;
     let store = Store {
         objects: state.path().join("store/objects/sha256"),
+        beside: state.path().join("objects-by-file"),
         owner: state.ids("store")?,
     };
     let small = Tree::put(&store, 10_000)?;
@@ -234,7 +238,7 @@ impl Tree {
                     fs::create_dir_all(parent)?;
                     parent.clone_into(&mut last);
                 }
-                make(&self.store.path(*object), &to)
+                make(&path_in(&self.store.beside, *object), &to)
                     .with_context(|| format!("making {}", to.display()))?;
             }
             Ok(())
@@ -244,17 +248,23 @@ impl Tree {
     }
 }
 
-impl Store {
-    fn path(&self, object: ObjectId) -> PathBuf {
-        let hex = object.digest.to_hex();
-        self.objects.join(&hex[..2]).join(&hex[2..])
-    }
+fn path_in(objects: &Path, object: ObjectId) -> PathBuf {
+    let hex = object.digest.to_hex();
+    objects.join(&hex[..2]).join(&hex[2..])
+}
 
-    /// An object as the store itself leaves it, but not durable.
+impl Store {
+    /// An object as the store itself leaves it, but not durable; and beside it for its peers.
     fn put(&self, content: &[u8]) -> Result<ObjectId> {
         let object = ObjectId::of(content);
-        let path = self.path(object);
-        if !path.exists() {
+        for objects in [&self.objects, &self.beside] {
+            let path = path_in(objects, object);
+            if path.exists() {
+                continue;
+            }
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
             fs::write(&path, content)?;
             chown(&path, Some(self.owner.0), Some(self.owner.1))?;
             let verified = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
