@@ -1,13 +1,15 @@
+mod end;
+
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use belljar_core::{Digest, Hasher, ObjectId, bounds};
+use belljar_core::{ObjectId, bounds};
 use rustix::fs::{
     AtFlags, CWD, Mode, OFlags, ResolveFlags, fchmod, fsync, linkat, open, openat, openat2,
     renameat, unlinkat,
@@ -20,13 +22,6 @@ use crate::{BlobSource, IMAGES, LayoutError, TMP, TreeError};
 
 /// An image is never written to once it has a name.
 const IMAGE_MODE: u32 = 0o440;
-/// Begins the end of an image file, which a kernel does not look at.
-const MAGIC: &[u8; 16] = b"belljar-image/v1";
-/// After the objects: magic, their count, the tree's entries, its bytes of content, digest of all before.
-const FOOTER: usize = 16 + 3 * 8 + 32;
-/// One object at the end of an image: digest and size.
-const OBJECT: usize = 32 + 8;
-
 /// Mountable images of trees, on disk: each is the tree as [`belljar_tree::erofs`] writes it, the list of
 /// objects that it names, and a digest of all that. That an image is there means that its tree was
 /// verified, message by message and object by object.
@@ -98,12 +93,6 @@ impl Stamp {
     }
 }
 
-/// The end of an image file.
-struct End {
-    measure: Measure,
-    objects: Vec<ObjectId>,
-}
-
 impl Images {
     /// The images below `root`, where a [`crate::Writer`] of this process has made the layout.
     ///
@@ -144,8 +133,8 @@ impl Images {
                 Some(known) if known.removals == removals => {
                     return Ok((Provenance::Known, known.measure));
                 }
-                Some(_) => read_end(file),
-                None => read_whole(file),
+                Some(_) => end::read(file),
+                None => end::read_whole(file),
             };
             // Where an object is not whole, the way of a new tree tells which.
             if let Some(end) = end.map_err(failed)?
@@ -162,7 +151,7 @@ impl Images {
         let (unnamed, whole) = std::thread::scope(|scope| {
             let writing = scope.spawn(|| {
                 let mut bytes = tree.image(order.mtime)?;
-                append_end(&mut bytes, tree.measure, &objects);
+                end::append(&mut bytes, tree.measure, &objects);
                 self.write(&bytes).map_err(failed)
             });
             let whole = tree.verify(source, &objects);
@@ -198,7 +187,7 @@ impl Images {
         let Some(file) = self.find(name)? else {
             return Ok(None);
         };
-        match read_end(&file)? {
+        match end::read(&file)? {
             Some(end) => Ok(Some(end.objects)),
             None => Err(io::Error::other(format!("the image {name} is damaged"))),
         }
@@ -243,8 +232,8 @@ impl Images {
             self.directory.sync_all().map_err(failed)?;
         }
         let end = match known {
-            Some(_) => read_end(&file),
-            None => read_whole(&file),
+            Some(_) => end::read(&file),
+            None => end::read_whole(&file),
         };
         let end = end.map_err(failed)?;
         if let Some(known) = self
@@ -333,80 +322,6 @@ impl Images {
         // Every change is one insertion or removal: a panic elsewhere cannot leave half of one.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn append_end(image: &mut Vec<u8>, measure: Measure, objects: &[ObjectId]) {
-    for object in objects {
-        image.extend(object.digest.as_bytes());
-        image.extend(object.size.to_le_bytes());
-    }
-    image.extend(MAGIC);
-    for number in [objects.len() as u64, measure.entries, measure.bytes] {
-        image.extend(number.to_le_bytes());
-    }
-    let digest = Digest::of(image);
-    image.extend(digest.as_bytes());
-}
-
-/// The end of an image, if the whole of it has the digest at its end.
-fn read_whole(file: &File) -> io::Result<Option<End>> {
-    let Some(covered) = file.metadata()?.len().checked_sub(32) else {
-        return Ok(None);
-    };
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; bounds::CHUNK_BYTES];
-    let mut content = file.take(covered);
-    loop {
-        match content.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => hasher.update(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let mut digest = [0; 32];
-    file.read_exact_at(&mut digest, covered)?;
-    if hasher.finish().as_bytes() != &digest {
-        return Ok(None);
-    }
-    read_end(file)
-}
-
-/// The end of an image, which is believed.
-fn read_end(file: &File) -> io::Result<Option<End>> {
-    let Some(at) = file.metadata()?.len().checked_sub(FOOTER as u64) else {
-        return Ok(None);
-    };
-    let mut footer = [0; FOOTER];
-    file.read_exact_at(&mut footer, at)?;
-    let number = |index: usize| {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&footer[16 + 8 * index..24 + 8 * index]);
-        u64::from_le_bytes(bytes)
-    };
-    let count = usize::try_from(number(0)).unwrap_or(usize::MAX);
-    let begin = count
-        .checked_mul(OBJECT)
-        .and_then(|length| at.checked_sub(length as u64));
-    let Some(begin) = begin.filter(|_| &footer[..16] == MAGIC && count <= bounds::TREE_ENTRIES)
-    else {
-        return Ok(None);
-    };
-    let mut list = vec![0; count * OBJECT];
-    file.read_exact_at(&mut list, begin)?;
-    let object = |bytes: &[u8]| {
-        let (mut digest, mut size) = ([0; 32], [0; 8]);
-        digest.copy_from_slice(&bytes[..32]);
-        size.copy_from_slice(&bytes[32..]);
-        ObjectId {
-            digest: Digest::from_bytes(digest),
-            size: u64::from_le_bytes(size),
-        }
-    };
-    Ok(Some(End {
-        measure: Measure::told(number(1), number(2)),
-        objects: list.chunks_exact(OBJECT).map(object).collect(),
-    }))
 }
 
 fn failed(source: io::Error) -> TreeError {

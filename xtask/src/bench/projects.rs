@@ -7,6 +7,8 @@
 //! What comes after the last one (outputs hashed and kept, evidence signed, verified, and everything fetched)
 //! does not: that is what the bar is about.
 
+mod grounds;
+
 use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,9 +16,8 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use belljar_core::{BuildSpec, ObjectId};
+use belljar_core::ObjectId;
 use belljar_tests::{Extent, Images, Real};
-use belljar_tree::Directory;
 use clap::ValueEnum;
 use serde_json::Value;
 
@@ -25,6 +26,7 @@ use super::processes::State;
 use super::stats::{Lap, Samples, interleave};
 use super::{Args, Row};
 use crate::{shell, workspace};
+use grounds::{Memory, copy_sources, remove, write_tree};
 
 /// How often each contender builds a project, unless something else is asked for.
 const RUNS: u16 = 3;
@@ -93,11 +95,6 @@ struct Site<'a> {
     folder: PathBuf,
     environment: Vec<(String, String)>,
     memory: Memory,
-}
-
-/// A tmpfs of the peer's own, unmounted when it is dropped.
-struct Memory {
-    place: PathBuf,
 }
 
 /// Where the time of one build by Belljar went.
@@ -253,25 +250,6 @@ impl<'a> Site<'a> {
     }
 }
 
-impl Memory {
-    fn mount(place: PathBuf) -> Result<Self> {
-        fs::create_dir_all(&place)?;
-        let size = format!("size={ROOM},mode=0755");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &size, "belljar-bench"]);
-        shell::run(mount.arg(&place))?;
-        Ok(Self { place })
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        if let Err(error) = shell::run(Command::new("umount").arg(&self.place)) {
-            eprintln!("{}: {error:#}", self.place.display());
-        }
-    }
-}
-
 impl Parts {
     fn of(whole: Duration, begun: SystemTime, told: &Value) -> Result<Self> {
         let steps = told["steps"].as_array().context("no steps")?;
@@ -354,58 +332,6 @@ fn rows(which: Which, parts: &[Parts], belljar: &Samples, peer: &Samples) -> Res
             )
         },
     ])
-}
-
-/// Writes a tree of the store, as a directory that anybody can read.
-fn write_tree(objects: &Path, root: ObjectId, to: &Path) -> Result<()> {
-    let path = |object: ObjectId| {
-        let hex = object.digest.to_hex();
-        objects.join(&hex[..2]).join(&hex[2..])
-    };
-    let directory = Directory::decode(&fs::read(path(root))?)?;
-    fs::create_dir_all(to)?;
-    for node in directory.files() {
-        let to = to.join(node.name.as_str());
-        fs::copy(path(node.object), &to)?;
-        let mode = if node.executable { 0o755 } else { 0o644 };
-        fs::set_permissions(&to, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
-    }
-    for node in directory.symlinks() {
-        std::os::unix::fs::symlink(node.target.as_str(), to.join(node.name.as_str()))?;
-    }
-    for node in directory.directories() {
-        write_tree(objects, node.object, &to.join(node.name.as_str()))?;
-    }
-    Ok(())
-}
-
-/// Copies sources, all of the same age: else `make` would see some as newer than what is made of them.
-fn copy_sources(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (path, to) = (entry.path(), to.join(entry.file_name()));
-        if entry.file_type()?.is_dir() {
-            copy_sources(&path, &to)?;
-        } else {
-            fs::copy(path, &to)?;
-            let age = SystemTime::UNIX_EPOCH + Duration::from_secs(BuildSpec::DEFAULT_EPOCH);
-            fs::File::options()
-                .write(true)
-                .open(&to)?
-                .set_modified(age)?;
-        }
-    }
-    Ok(())
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", folder.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

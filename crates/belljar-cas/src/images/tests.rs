@@ -113,7 +113,7 @@ fn whatever_bit_of_an_image_flips_it_is_made_anew() {
         assert_eq!(rig.prepare(&rig.images()), Provenance::Made, "byte {at}");
         assert_eq!(std::fs::read(rig.image()).unwrap(), good);
     }
-    for cut in [0, 1, 31, 40, FOOTER, good.len() - 1] {
+    for cut in [0, 1, 31, 40, end::FOOTER, good.len() - 1] {
         overwrite(&rig.image(), &good[..cut]);
         assert_eq!(rig.prepare(&rig.images()), Provenance::Made, "cut at {cut}");
         assert_eq!(std::fs::read(rig.image()).unwrap(), good);
