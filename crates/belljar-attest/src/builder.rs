@@ -74,6 +74,8 @@ impl BuilderConfig {
     const BASE_BYTES: usize = 512;
     /// What follows the base in the build type's URI. The crate's documentation describes it.
     pub(crate) const BUILD_TYPE: &'static str = "/buildtypes/sandboxed-steps/v1";
+    /// What follows it in the predicate type of receipts. `docs/predicates/` describes it.
+    const RECEIPT_TYPE: &'static str = "/predicates/receipt/v1";
 
     /// A builder whose URIs all begin with `base`: an absolute URI of the operator's own, such as
     /// `https://builds.acme.example` or `urn:belljar:embedded`, without query, fragment or `/` at its end.
@@ -132,6 +134,16 @@ impl BuilderConfig {
     /// `buildType`.
     pub fn build_type(&self) -> String {
         format!("{}{}", self.base, Self::BUILD_TYPE)
+    }
+
+    /// `predicateType` of statements about receipts.
+    pub fn receipt_type(&self) -> String {
+        format!("{}{}", self.base, Self::RECEIPT_TYPE)
+    }
+
+    /// The base in such a type; none in any other.
+    pub(crate) fn of_receipt_type(predicate_type: &str) -> Option<&str> {
+        predicate_type.strip_suffix(Self::RECEIPT_TYPE)
     }
 
     /// `invocationId`.

@@ -78,7 +78,7 @@ impl Key {
         self.sign(statement.payload().to_vec())
     }
 
-    /// Private to this crate so that only what [`Statement::provenance`] made is ever signed.
+    /// Private to this crate so that only what [`Statement`] makes is ever signed.
     pub(crate) fn sign(&self, payload: Vec<u8>) -> Result<Bundle, KeyError> {
         let signature = self
             .pair

@@ -1,8 +1,10 @@
 //! Provenance: what a statement says, when one may be made, how it is signed, and how it is checked offline.
 //!
 //! * [`Statement::provenance`] is the one place that decides whether an attempt may be attested, a pure
-//!   function of specification, receipt and configuration. Nothing else makes a [`Statement`].
+//!   function of specification, receipt and configuration. [`Statement::receipt`] says of a receipt, whatever is in
+//!   it, that it is the spawner's. Nothing else makes a [`Statement`].
 //! * [`Key::attest`] signs one, and nothing but one: there is no way to have other bytes signed.
+//! * [`verify_receipt`] does the same for a receipt.
 //! * [`verify`] takes a bundle, a public key and an artifact's digest and gives a [`Verdict`].
 //!
 //! Formats: in-toto Statement v1, SLSA provenance v1, DSSE v1.0.2, Sigstore bundle v0.3; canonical JSON
@@ -40,6 +42,7 @@ mod key;
 mod objections;
 mod provenance;
 mod public_key;
+mod receipt;
 mod statement;
 mod verdict;
 mod verify;
@@ -50,6 +53,7 @@ pub use bundle::{Bundle, MEDIA_TYPE};
 pub use dsse::{PAYLOAD_TYPE, pae};
 pub use key::{Key, KeyError};
 pub use public_key::PublicKey;
+pub use receipt::ReceiptVerdict;
 pub use statement::{PREDICATE_TYPE, STATEMENT_TYPE, Statement};
 pub use verdict::Verdict;
-pub use verify::{VerifyError, verify};
+pub use verify::{VerifyError, is_about_a_receipt, verify, verify_receipt, verify_receipt_of};

@@ -3,8 +3,8 @@ pub const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// `predicateType` of SLSA provenance v1.
 pub const PREDICATE_TYPE: &str = "https://slsa.dev/provenance/v1";
 
-/// A provenance statement that may be signed: proof that [`Statement::provenance`] found no objection.
-/// The same specification, receipt, asserted facts and configuration give the same bytes.
+/// A statement that may be signed: provenance, as proof that [`Statement::provenance`] found no objection, or about a
+/// receipt ([`Statement::receipt`]). The same specification, receipt, asserted facts and configuration give the same bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Statement {
     payload: Vec<u8>,

@@ -5,9 +5,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::provenance::{AUDIT, INPUTS, RECEIPT, ROOTFS, SOURCE, SPEC};
-use crate::statement::{PREDICATE_TYPE, STATEMENT_TYPE};
+use crate::statement::PREDICATE_TYPE;
 use crate::verdict::{AssertedFacts, VerifiedTree};
-use crate::{BuilderConfig, Bundle, Mode, PublicKey, Verdict};
+use crate::{BuilderConfig, Mode, Verdict};
+
+use signed::{due, head, signed, unreadable};
+
+pub use receipt::{is_about_a_receipt, verify_receipt, verify_receipt_of};
 
 /// Why a bundle does not vouch for an artifact.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -34,9 +38,12 @@ pub enum VerifyError {
     /// Signed, but not a provenance statement that this version understands.
     #[error("the signed statement is not Belljar's provenance: {0}")]
     NotProvenance(Invalid),
+    /// Signed, but not a statement about a receipt that this version understands.
+    #[error("the signed statement is not about a receipt: {0}")]
+    NotAReceipt(Invalid),
     /// Signed provenance of something else.
     #[error(
-        "the provenance does not name this artifact ({artifact}); it is about {subjects} others"
+        "the statement does not name this artifact ({artifact}); it is about {subjects} others"
     )]
     NotASubject {
         /// The artifact's digest.
@@ -55,6 +62,7 @@ impl VerifyError {
             Self::WrongKey { .. } => "wrong_key",
             Self::BadSignature => "bad_signature",
             Self::NotProvenance(_) => "not_provenance",
+            Self::NotAReceipt(_) => "not_a_receipt",
             Self::NotASubject { .. } => "not_a_subject",
         }
     }
@@ -70,18 +78,7 @@ impl VerifyError {
 /// # Errors
 /// The first check that fails, see [`VerifyError`].
 pub fn verify(bundle: &[u8], public_key: &str, artifact: &Digest) -> Result<Verdict, VerifyError> {
-    let key = PublicKey::from_pem(public_key).map_err(VerifyError::Key)?;
-    let bundle = Bundle::from_json(bundle).map_err(VerifyError::Malformed)?;
-    let given = key.key_id();
-    if bundle.key_id() != given {
-        return Err(VerifyError::WrongKey {
-            signed_with: bundle.key_id().to_owned(),
-            given,
-        });
-    }
-    if !bundle.is_signed_by(&key) {
-        return Err(VerifyError::BadSignature);
-    }
+    let (bundle, given) = signed(bundle, public_key)?;
     let statement = View::read(bundle.payload()).map_err(VerifyError::NotProvenance)?;
     let subjects = statement.named(artifact);
     if subjects.is_empty() {
@@ -102,15 +99,6 @@ pub fn verify(bundle: &[u8], public_key: &str, artifact: &Digest) -> Result<Verd
 struct View {
     subject: Vec<Subject>,
     predicate: Predicate,
-}
-
-/// What tells whether the rest can be read at all.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Head {
-    #[serde(rename = "_type")]
-    kind: String,
-    predicate_type: String,
 }
 
 #[derive(Deserialize)]
@@ -197,24 +185,8 @@ struct Annotations {
 
 impl View {
     fn read(payload: &[u8]) -> Result<Self, Invalid> {
-        let unreadable = |e: serde_json::Error| Invalid::new(e.to_string());
-        // One encoding only: else two readers of one signature could see two statements (a key given twice).
-        let value: Value = serde_json::from_slice(payload).map_err(unreadable)?;
-        if canonical_json(&value).ok().as_deref() != Some(payload) {
-            return Err(Invalid::new("not in canonical form (RFC 8785)"));
-        }
-        let head = Head::deserialize(&value).map_err(unreadable)?;
-        for (field, found, due) in [
-            ("_type", &head.kind, STATEMENT_TYPE),
-            ("predicateType", &head.predicate_type, PREDICATE_TYPE),
-        ] {
-            if found != due {
-                return Err(Invalid::field(
-                    field,
-                    format!("`{}`; `{due}` is due", found.escape_debug()),
-                ));
-            }
-        }
+        let (value, predicate_type) = head(payload)?;
+        due("predicateType", &predicate_type, PREDICATE_TYPE)?;
         let view = Self::deserialize(value).map_err(unreadable)?;
         let names: BTreeSet<&str> = view
             .subject
@@ -385,5 +357,7 @@ fn digest_of(descriptors: &[Descriptor], name: &str) -> Result<(Digest, u64), In
     }
 }
 
+mod receipt;
+mod signed;
 #[cfg(test)]
 mod tests;

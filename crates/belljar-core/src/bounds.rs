@@ -180,8 +180,8 @@ pub const RECEIPT_DERIVATION_BYTES: usize = 10 * 1024 * 1024;
 /// Longest all paths and link targets of one build's outputs may be together, in bytes: with the most
 /// entries and every byte escaped they fit a receipt.
 pub const OUTPUT_NAMES_BYTES: usize = 4 * 1024 * 1024;
-/// Largest Sigstore bundle, in bytes, that is read back for verification.
-pub const BUNDLE_BYTES: usize = 32 * 1024 * 1024;
+/// Largest Sigstore bundle, in bytes, that is read back for verification: the largest receipt fits, in base 64.
+pub const BUNDLE_BYTES: usize = 48 * 1024 * 1024;
 /// Largest configuration file, in bytes.
 pub const CONFIG_BYTES: usize = 1024 * 1024;
 /// Most entries in one build's audit trail.

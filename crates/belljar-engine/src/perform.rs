@@ -234,7 +234,8 @@ async fn evidence<S: Spawner, T: Store, G: Signer, C: Clock>(
         .map_err(invalid)?;
     let plan = store.put(plan).await?;
     let audit_trail = store.put(trail).await?;
-    let (mut receipt, mut log, mut artifacts) = (None, None, Vec::new());
+    let (mut receipt, mut receipt_bundle) = (None, None);
+    let (mut log, mut artifacts) = (None, Vec::new());
     if let Some(digest) = publication.receipt {
         let bytes = spawner.receipt(&attempt).await?;
         let read = checked(&bytes, digest, &attempt, submission)?;
@@ -244,15 +245,12 @@ async fn evidence<S: Spawner, T: Store, G: Signer, C: Clock>(
             store.keep_log(&attempt, log.object).await?;
         }
         receipt = Some(store.put(bytes).await?);
+        let must = publication.bundle.is_some();
+        receipt_bundle = publish_signed_receipt(store, signer, &attempt, must).await?;
     }
     let mut bundle = None;
     if let Some(signed) = &publication.bundle {
-        let bytes = signer.bundle(&attempt).await?;
-        if ObjectId::of(&bytes) != signed.object {
-            return Err(Trouble(
-                "the bundle file is not the one that the signer named".to_owned(),
-            ));
-        }
+        let bytes = as_named(signer.bundle(&attempt).await?, signed.object)?;
         store.put(bytes).await?;
         bundle = Some(signed.clone());
         let indexed = shared.queue.index(attempt.build(), artifacts.clone()).await;
@@ -264,6 +262,7 @@ async fn evidence<S: Spawner, T: Store, G: Signer, C: Clock>(
         plan,
         audit_trail,
         receipt,
+        receipt_bundle,
         log,
         bundle,
     };
@@ -272,6 +271,41 @@ async fn evidence<S: Spawner, T: Store, G: Signer, C: Clock>(
     let granted = shared.ownership.grant(&submission.project, artifacts).await;
     granted.map_err(|e| Trouble(chain(&e)))?;
     Ok(evidence)
+}
+
+/// Puts the bundle about a receipt into the store. Where there need be none, as with a failure, what is on record is
+/// not held back for the signer.
+async fn publish_signed_receipt(
+    store: &impl Store,
+    signer: &impl Signer,
+    attempt: &AttemptId,
+    must: bool,
+) -> Result<Option<ObjectId>, Trouble> {
+    match signed_receipt(signer, attempt).await {
+        Ok(bytes) => store.put(bytes).await.map(Some),
+        Err(Trouble(why)) if !must => {
+            tracing::warn!(%attempt, why, "the receipt is published without a signature");
+            Ok(None)
+        }
+        Err(trouble) => Err(trouble),
+    }
+}
+
+/// The bundle about a receipt.
+async fn signed_receipt(signer: &impl Signer, attempt: &AttemptId) -> Result<Vec<u8>, Trouble> {
+    let signed = signer.sign_receipt(attempt).await;
+    let object = signed.map_err(|Refusal { reasons, .. }| Trouble(reasons.join("; ")))?;
+    as_named(signer.receipt_bundle(attempt).await?, object)
+}
+
+/// A bundle file, if it is the one that the signer named.
+fn as_named(bytes: Vec<u8>, object: ObjectId) -> Result<Vec<u8>, Trouble> {
+    match ObjectId::of(&bytes) == object {
+        true => Ok(bytes),
+        false => Err(Trouble(
+            "the bundle file is not the one that the signer named".to_owned(),
+        )),
+    }
 }
 
 /// Reads a receipt file that must be the named one, and about this attempt at this specification.

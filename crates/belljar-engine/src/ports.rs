@@ -81,6 +81,19 @@ pub trait Signer: Send + Sync + 'static {
         asserted: Asserted,
     ) -> impl Future<Output = Result<Bundle, Refusal>> + Send;
 
+    /// Asks for a statement about the receipt of a collected attempt, however that ended. The same question gives
+    /// the same bundle.
+    fn sign_receipt(
+        &self,
+        attempt: &AttemptId,
+    ) -> impl Future<Output = Result<ObjectId, Refusal>> + Send;
+
+    /// The bundle file about a receipt, as it is on disk.
+    fn receipt_bundle(
+        &self,
+        attempt: &AttemptId,
+    ) -> impl Future<Output = Result<Vec<u8>, Trouble>> + Send;
+
     /// The bundle file of an attested attempt, as it is on disk.
     fn bundle(&self, attempt: &AttemptId) -> impl Future<Output = Result<Vec<u8>, Trouble>> + Send;
 }
@@ -200,6 +213,14 @@ mod shared {
             asserted: Asserted,
         ) -> Result<Bundle, Refusal> {
             (**self).attest(collected, spec, asserted).await
+        }
+
+        async fn sign_receipt(&self, attempt: &AttemptId) -> Result<ObjectId, Refusal> {
+            (**self).sign_receipt(attempt).await
+        }
+
+        async fn receipt_bundle(&self, attempt: &AttemptId) -> Result<Vec<u8>, Trouble> {
+            (**self).receipt_bundle(attempt).await
         }
 
         async fn bundle(&self, attempt: &AttemptId) -> Result<Vec<u8>, Trouble> {

@@ -22,6 +22,11 @@ pub enum Request {
         /// What only belljard can know; labelled so in the statement.
         asserted: Asserted,
     },
+    /// Sign the receipt of one attempt, however that ended. Asked again it gives the same bundle.
+    SignReceipt {
+        /// The attempt; its receipt must be there.
+        attempt: AttemptId,
+    },
 }
 
 /// Facts of a statement that nobody but belljard vouches for.
@@ -58,8 +63,8 @@ pub enum Answer {
         /// What was done, in order.
         steps: Vec<ConfinedStep>,
     },
-    /// To `Attest`: the bundle is durable at `<attempt>.sigstore.json` in the signer's evidence
-    /// directory, which belljard can read.
+    /// To `Attest` and `SignReceipt`: the bundle is durable at `<attempt>.sigstore.json`, or
+    /// `<attempt>.receipt.sigstore.json`, in the signer's evidence directory, which belljard can read.
     Attested {
         /// SHA-256 of the bundle file.
         bundle: Digest,

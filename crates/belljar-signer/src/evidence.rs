@@ -39,6 +39,15 @@ impl EvidenceError {
     }
 }
 
+/// What a bundle is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum About {
+    /// The artifacts of an attempt.
+    Artifacts,
+    /// Its receipt.
+    Receipt,
+}
+
 /// Name of the public key's file.
 const PUBLIC_KEY: &str = "builder.pub";
 /// Name under which a file is written before it gets its own. One for all: only this process writes here, one
@@ -65,23 +74,33 @@ impl Evidence {
         Self { directory, owner }
     }
 
-    /// The bundle of `attempt`, if one was ever made; durable when this returns, even if the process that
+    /// The bundle of `attempt` about this, if one was ever made; durable when this returns, even if the process that
     /// made it died before it could see to that.
-    pub(crate) fn load(&self, attempt: &AttemptId) -> Result<Option<Vec<u8>>, EvidenceError> {
+    pub(crate) fn load(
+        &self,
+        attempt: &AttemptId,
+        about: About,
+    ) -> Result<Option<Vec<u8>>, EvidenceError> {
         let directory = self.open()?;
-        let found = self.read(&directory, &bundle_name(attempt), bounds::BUNDLE_BYTES)?;
+        let name = bundle_name(attempt, about);
+        let found = self.read(&directory, &name, bounds::BUNDLE_BYTES)?;
         if found.is_some() {
             directory.sync_all().map_err(EvidenceError::Io)?;
         }
         Ok(found)
     }
 
-    /// Keeps the bundle of `attempt`: durable when this returns, and never in the place of another.
-    pub(crate) fn keep(&self, attempt: &AttemptId, bundle: &[u8]) -> Result<(), EvidenceError> {
+    /// Keeps the bundle of `attempt` about this: durable when this returns, and never in the place of another.
+    pub(crate) fn keep(
+        &self,
+        attempt: &AttemptId,
+        about: About,
+        bundle: &[u8],
+    ) -> Result<(), EvidenceError> {
         let directory = self.open()?;
         let write = || {
             write_temporary(&directory, TEMPORARY, bundle, BUNDLE_MODE)?;
-            durable::link_new(&directory, TEMPORARY, &bundle_name(attempt))?;
+            durable::link_new(&directory, TEMPORARY, &bundle_name(attempt, about))?;
             directory.sync_all()
         };
         let written = write();
@@ -165,8 +184,11 @@ impl Evidence {
     }
 }
 
-fn bundle_name(attempt: &AttemptId) -> String {
-    format!("{attempt}.sigstore.json")
+fn bundle_name(attempt: &AttemptId, about: About) -> String {
+    match about {
+        About::Artifacts => format!("{attempt}.sigstore.json"),
+        About::Receipt => format!("{attempt}.receipt.sigstore.json"),
+    }
 }
 
 fn write_temporary(directory: &File, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {

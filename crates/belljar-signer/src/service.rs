@@ -6,7 +6,7 @@ use belljar_plan::ConfinedStep;
 use belljar_plan::signer::{Answer, Asserted, Request};
 use belljar_plan::{Receipt, Refusals};
 
-use crate::evidence::Evidence;
+use crate::evidence::{About, Evidence};
 use crate::receipts::Receipts;
 use crate::refused::Refused;
 use crate::seen::Seen;
@@ -96,19 +96,38 @@ impl Service {
                 attempt,
                 spec,
                 asserted,
-            } => match self.attest(attempt, spec, asserted) {
-                Ok(file) => {
-                    let (bundle, size) = (Digest::of(&file), file.len() as u64);
-                    tracing::info!(%attempt, %bundle, submitter = ?asserted.submitter, "attested");
-                    Answer::Attested { bundle, size }
+            } => {
+                let signed = self.attest(attempt, spec, asserted);
+                if signed.is_ok() {
+                    tracing::info!(%attempt, submitter = ?asserted.submitter, "attested");
                 }
-                Err(Refusal { retryable, reasons }) => {
-                    let what = format_args!("attest {attempt}");
-                    self.refused.note("belljard", what, reasons.join("; "));
-                    refused(retryable, reasons)
-                }
-            },
+                self.told(format_args!("attest {attempt}"), signed)
+            }
+            Request::SignReceipt { attempt } => self.told(
+                format_args!("sign the receipt of {attempt}"),
+                self.sign_receipt(attempt),
+            ),
         }
+    }
+
+    fn told(&self, what: std::fmt::Arguments<'_>, signed: Result<Vec<u8>, Refusal>) -> Answer {
+        match signed {
+            Ok(file) => Answer::Attested {
+                bundle: Digest::of(&file),
+                size: file.len() as u64,
+            },
+            Err(Refusal { retryable, reasons }) => {
+                self.refused.note("belljard", what, reasons.join("; "));
+                refused(retryable, reasons)
+            }
+        }
+    }
+
+    /// The bundle about the receipt of `attempt`, durable, however the attempt ended.
+    fn sign_receipt(&self, attempt: &AttemptId) -> Result<Vec<u8>, Refusal> {
+        let receipt = self.receipt(attempt)?;
+        let statement = Statement::receipt(&receipt, &self.builder).map_err(Refusal::never)?;
+        self.bundle(attempt, About::Receipt, &statement)
     }
 
     /// The bundle of `attempt`, durable. Made at the first request; afterwards the same file, as long as what
@@ -129,21 +148,31 @@ impl Service {
                     reasons,
                 }
             })?;
+        self.bundle(attempt, About::Artifacts, &statement)
+    }
+
+    /// The bundle of `statement`: made at the first request; afterwards the same file, as long as the statement is.
+    fn bundle(
+        &self,
+        attempt: &AttemptId,
+        about: About,
+        statement: &Statement,
+    ) -> Result<Vec<u8>, Refusal> {
         // A panic while it was held cannot have left anything half done: the link is the one step that counts.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self
             .evidence
-            .load(attempt)
+            .load(attempt, about)
             .map_err(|e| Refusal::perhaps_later(e.retryable(), e))?;
         if let Some(file) = before {
-            return self.same(&statement, file);
+            return self.same(statement, file);
         }
         let bundle = self
             .key
-            .attest(&statement)
+            .attest(statement)
             .map_err(|e| Refusal::perhaps_later(true, e))?;
         let file = bundle.to_json().map_err(Refusal::never)?;
-        self.evidence.keep(attempt, &file).map_err(|e| {
+        self.evidence.keep(attempt, about, &file).map_err(|e| {
             Refusal::perhaps_later(e.retryable(), format!("the bundle could not be kept: {e}"))
         })?;
         Ok(file)

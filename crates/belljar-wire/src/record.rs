@@ -102,6 +102,8 @@ pub struct Evidence {
     pub bundle: Option<ObjectId>,
     /// The spawner's receipt of the last attempt.
     pub receipt: Option<ObjectId>,
+    /// The Sigstore bundle about the receipt.
+    pub receipt_bundle: Option<ObjectId>,
     /// The canonical specification.
     pub spec: Option<ObjectId>,
     /// The canonical plan.
@@ -310,6 +312,7 @@ impl From<&Evidence> for v1::Evidence {
         Self {
             bundle: evidence.bundle.map(Into::into),
             receipt: evidence.receipt.map(Into::into),
+            receipt_bundle: evidence.receipt_bundle.map(Into::into),
             spec: evidence.spec.map(Into::into),
             plan: evidence.plan.map(Into::into),
             audit_trail: evidence.audit_trail.map(Into::into),
@@ -327,6 +330,7 @@ impl TryFrom<v1::Evidence> for Evidence {
         Ok(Self {
             bundle: object("bundle", evidence.bundle)?,
             receipt: object("receipt", evidence.receipt)?,
+            receipt_bundle: object("receipt_bundle", evidence.receipt_bundle)?,
             spec: object("spec", evidence.spec)?,
             plan: object("plan", evidence.plan)?,
             audit_trail: object("audit_trail", evidence.audit_trail)?,

@@ -12,6 +12,8 @@ pub(crate) const RECORD: &str = "build.json";
 pub(crate) const LOG: &str = "build.log";
 /// The spawner's receipt of the last attempt.
 pub(crate) const RECEIPT: &str = "receipt.json";
+/// The Sigstore bundle about it.
+pub(crate) const RECEIPT_BUNDLE: &str = "receipt.json.sigstore.json";
 /// The audit trail.
 pub(crate) const TRAIL: &str = "audit.jsonl";
 /// Beside each declared output: the Sigstore bundle.
@@ -20,7 +22,7 @@ pub(crate) const BUNDLE_SUFFIX: &str = ".sigstore.json";
 pub(crate) const ENVELOPE_SUFFIX: &str = ".intoto.jsonl";
 
 /// The names of the files at the top.
-const TOP: [&str; 5] = [PUBLIC_KEY, RECORD, LOG, RECEIPT, TRAIL];
+const TOP: [&str; 6] = [PUBLIC_KEY, RECORD, LOG, RECEIPT, RECEIPT_BUNDLE, TRAIL];
 
 /// Whether a pattern of outputs leaves the files at the top their names.
 ///
@@ -92,6 +94,7 @@ mod tests {
             "build.log",
             "build.log/x",
             "receipt.json",
+            "receipt.json.sigstore.json",
             "audit.jsonl",
         ] {
             assert!(keeps_clear(&path(bad)).is_err(), "{bad}");

@@ -1,10 +1,10 @@
-//! `belljar verify`: offline, with nothing but the artifact, its bundle and a public key.
+//! `belljar verify`: offline, with nothing but the artifact or receipt, its bundle and a public key.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use belljar_attest::Verdict;
+use belljar_attest::{Verdict, is_about_a_receipt, verify_receipt, verify_receipt_of};
 use belljar_core::{Digest, Hasher, bounds};
 
 use crate::cli;
@@ -28,15 +28,61 @@ pub(crate) fn run(arguments: &cli::Verify) -> Result<u8, Error> {
     let key = read(&arguments.key, bounds::CONFIG_BYTES)?;
     let key = String::from_utf8_lossy(&key);
     let artifact = digest(&arguments.artifact)?;
-    let verdict = belljar_attest::verify(&bundle, &key, &artifact).map_err(Error::NotVerified)?;
-    demand(&verdict, arguments.builder.as_deref())?;
-    let text = if arguments.json {
-        crate::json(&report::Verified::new(&verdict), false)?
-    } else {
-        format!("verified: the provenance is genuine and about this artifact\n{verdict}")
+    let text = match is_about_a_receipt(&bundle) {
+        true => receipt(&bundle, &key, &artifact, arguments)?,
+        false => provenance(&bundle, &key, &artifact, arguments)?,
     };
     terminal::result(&text).map_err(|e| Error::Process("write to standard output", e))?;
     Ok(exit::SUCCESS)
+}
+
+/// What the provenance of an artifact says, and the statement about its receipt, if one is given.
+fn provenance(
+    bundle: &[u8],
+    key: &str,
+    artifact: &Digest,
+    arguments: &cli::Verify,
+) -> Result<String, Error> {
+    let verdict = belljar_attest::verify(bundle, key, artifact).map_err(Error::NotVerified)?;
+    demand(&verdict, arguments.builder.as_deref())?;
+    let receipt = match &arguments.receipt_bundle {
+        Some(path) => {
+            let bundle = read(path, bounds::BUNDLE_BYTES)?;
+            Some(verify_receipt_of(&verdict, &bundle, key).map_err(Error::NotVerified)?)
+        }
+        None => None,
+    };
+    if arguments.json {
+        return crate::json(
+            &report::Verified::new(Some(&verdict), receipt.as_ref()),
+            false,
+        );
+    }
+    let and = match &receipt {
+        Some(receipt) => format!("\nverified: its receipt is genuine\n{receipt}"),
+        None => String::new(),
+    };
+    Ok(format!(
+        "verified: the provenance is genuine and about this artifact\n{verdict}{and}"
+    ))
+}
+
+/// What the statement about a receipt says.
+fn receipt(
+    bundle: &[u8],
+    key: &str,
+    receipt: &Digest,
+    arguments: &cli::Verify,
+) -> Result<String, Error> {
+    if arguments.builder.is_some() || arguments.receipt_bundle.is_some() {
+        let why = "--builder and --receipt-bundle are for artifacts: a receipt names no builder.id";
+        return Err(Error::Usage(why.to_owned()));
+    }
+    let verdict = verify_receipt(bundle, key, receipt).map_err(Error::NotVerified)?;
+    if arguments.json {
+        return crate::json(&report::Verified::new(None, Some(&verdict)), false);
+    }
+    Ok(format!("verified: the receipt is genuine\n{verdict}"))
 }
 
 /// Whether the builder is the one that is demanded, if one is.

@@ -168,6 +168,7 @@ impl Namer {
             ("", "receipts" | "evidence" | "daemon" | "store") => name,
             ("evidence", "next.tmp") => "bundle draft",
             ("evidence", "receipts.seen") => "seen receipts",
+            ("evidence", name) if name.ends_with(".receipt.sigstore.json") => "receipt bundle",
             ("evidence", _) => "bundle",
             ("store/tmp", name) if name.starts_with('#') => "object content",
             ("store/tmp", _) => "image draft",
@@ -233,7 +234,9 @@ fn message(json: &[u8]) -> Option<String> {
     }
     let kind = kind(&message)?;
     Some(match kind.as_str() {
-        "public_key" | "attest" if message.get("pem").is_none() => format!("signer, {kind}"),
+        "public_key" | "attest" | "sign_receipt" if message.get("pem").is_none() => {
+            format!("signer, {kind}")
+        }
         // Answered by one of the same kind, with figures.
         "space" if message.get("total").is_none() => "store, space".to_owned(),
         "put" | "put_many" | "upload" | "uploaded" | "derive" | "stage" | "open_log"

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use belljar_attest::verify;
+use belljar_attest::{verify, verify_receipt_of};
 use belljar_audit::{AuditEvent, Entry};
 use belljar_core::{AttemptId, BuildId, Digest, ObjectId, Outcome};
 use belljar_plan::Receipt;
@@ -140,6 +140,7 @@ fn evidence(site: &Site, record: &BuildRecord, signed: Digest) {
         evidence.receipt,
         evidence.log,
         evidence.bundle,
+        evidence.receipt_bundle,
     ];
     let content: Vec<_> = published
         .iter()
@@ -156,13 +157,16 @@ fn evidence(site: &Site, record: &BuildRecord, signed: Digest) {
     let ArtifactKind::File { object, .. } = &record.artifacts[0].kind else {
         panic!("{record:?}");
     };
-    verify(&content[5], &key, &object.digest).unwrap();
+    let verdict = verify(&content[5], &key, &object.digest).unwrap();
+    verify_receipt_of(&verdict, &content[6], &key).unwrap();
     let prefix = format!("{}-", record.id);
     let bundles = names(site, "evidence").into_iter();
-    let bundles: Vec<_> = bundles.filter(|name| name.starts_with(&prefix)).collect();
+    let mut bundles: Vec<_> = bundles.filter(|name| name.starts_with(&prefix)).collect();
+    bundles.sort();
+    let due = ["receipt.sigstore.json", "sigstore.json"];
     assert_eq!(
         bundles,
-        [format!("{prefix}{}.sigstore.json", record.attempt)]
+        due.map(|end| format!("{prefix}{}.{end}", record.attempt))
     );
 }
 

@@ -111,6 +111,7 @@ pub(crate) const POINTS: &[Point] = &[
     point(Belljard, "trail signed: sync", GoesOn, GoesOn),
     point(Belljard, "queue publishing: sync", GoesOn, GoesOn),
     point(Belljard, "store, put: send", GoesOn, GoesOn),
+    point(Belljard, "signer, sign_receipt: send", GoesOn, GoesOn),
     point(Belljard, "content: send", GoesOn, GoesOn),
     point(Belljard, "queue artifacts: sync", GoesOn, GoesOn),
     point(Belljard, "ownership: write", GoesOn, GoesOn),
@@ -192,4 +193,5 @@ pub(crate) const POINTS: &[Point] = &[
     point(Signer, "bundle: link", GoesOn, GoesOn),
     point(Signer, "evidence: sync", GoesOn, GoesOn),
     point(Signer, "answer attested: send", GoesOn, GoesOn),
+    point(Signer, "receipt bundle: link", GoesOn, GoesOn),
 ];

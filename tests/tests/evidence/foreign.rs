@@ -58,6 +58,15 @@ impl Two {
         Bundle::parse(&self.own.file("out.sigstore.json"))
     }
 
+    fn receipt_bundle(&self) -> Bundle {
+        Bundle::parse(&self.own.file("receipt.json.sigstore.json"))
+    }
+
+    /// A receipt and the first build's key, beside this bundle.
+    fn receipt(&self, receipt: &[u8], bundle: &Bundle) -> Case {
+        Case::new(receipt, &bundle.to_bytes(), &self.own.file("builder.pub"))
+    }
+
     /// The first build's artifact and key, beside this bundle.
     fn with(&self, bundle: &Bundle) -> Case {
         Case::new(
@@ -156,6 +165,25 @@ const ROWS: &[Row] = &[
             two.with(&bundle)
         },
     ),
+    row("a receipt's, as it was signed", [Accepted; 5], |two| {
+        two.receipt(&two.own.file("receipt.json"), &two.receipt_bundle())
+    }),
+    row(
+        "a receipt's, a bit of the payload changed",
+        ALL_REFUSE,
+        |two| {
+            let bundle = two.receipt_bundle();
+            let text = String::from_utf8(bundle.payload()).unwrap();
+            let at = text.find("\"sha256\":\"").unwrap() + "\"sha256\":\"".len();
+            let changed = bundle.with_payload(&flipped(text.as_bytes(), at));
+            two.receipt(&two.own.file("receipt.json"), &changed)
+        },
+    ),
+    row(
+        "a receipt's, replayed for another receipt",
+        ALL_REFUSE,
+        |two| two.receipt(&two.other.file("receipt.json"), &two.receipt_bundle()),
+    ),
 ];
 
 fn of(accepted: bool) -> Says {
@@ -198,13 +226,17 @@ fn sigstore_js(case: &Case) -> Says {
 fn cosign(case: &Case) -> Option<Says> {
     let program = cosign_program()?;
     let mut command = Command::new(program);
+    // What the bundle says of itself, whether that is signed or not: the signature is what is asked about.
+    let statement = Bundle::parse(&fs::read(case.path("bundle")).unwrap());
+    let payload = serde_json::from_slice::<Value>(&statement.payload()).unwrap_or_default();
+    let kind = payload["predicateType"].as_str().unwrap_or_default();
+    let kind = match kind.ends_with("/predicates/receipt/v1") {
+        true => kind,
+        false => "slsaprovenance1",
+    };
     command
-        .args([
-            "verify-blob-attestation",
-            "--type",
-            "slsaprovenance1",
-            "--insecure-ignore-tlog=true",
-        ])
+        .args(["verify-blob-attestation", "--type", kind])
+        .arg("--insecure-ignore-tlog=true")
         .arg("--bundle")
         .arg(case.path("bundle"))
         .arg("--key")

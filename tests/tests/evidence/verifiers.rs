@@ -223,6 +223,50 @@ fn whatever_is_changed_is_refused_by_each_of_them() {
 }
 
 #[test]
+fn a_receipt_is_verified_alone_and_with_the_provenance_that_names_it() {
+    let (mut instance, run) = build();
+    let receipt = Case::new(
+        &run.file("receipt.json"),
+        &run.file("receipt.json.sigstore.json"),
+        &run.file("builder.pub"),
+    );
+    assert_eq!(receipt.openssl(), (0, "Verified OK".to_owned()));
+    assert!(receipt.is_subject());
+    assert_eq!(receipt.python(), (0, "verified".to_owned()));
+    let (code, report) = receipt.belljar(&[]);
+    assert_eq!(code, 0, "{report}");
+    assert_eq!(report["verdict"], Value::Null);
+    assert_eq!(report["receipt"]["outcome"]["kind"], "succeeded");
+    assert_eq!(receipt.belljar(&["--builder", "urn:x:y"]).0, 2);
+
+    let out = Case::new(
+        &run.file("out"),
+        &run.file("out.sigstore.json"),
+        &run.file("builder.pub"),
+    );
+    let path = receipt.path("bundle");
+    let (code, report) = out.belljar(&["--receipt-bundle", path.to_str().unwrap()]);
+    assert_eq!(code, 0, "{report}");
+    assert_eq!(report["receipt"]["receipt"], report["verdict"]["receipt"]);
+
+    // A failure has a signed receipt too; it goes with no provenance, nor does provenance stand in for it.
+    let failed = instance.run(&Project::script("exit 3"));
+    let other = Case::new(
+        &failed.file("receipt.json"),
+        &failed.file("receipt.json.sigstore.json"),
+        &run.file("builder.pub"),
+    );
+    assert_eq!(other.python(), (0, "verified".to_owned()));
+    let (code, report) = other.belljar(&[]);
+    assert_eq!(code, 0, "{report}");
+    assert_eq!(report["receipt"]["outcome"]["kind"], "failed");
+    for bundle in [other.path("bundle"), out.path("bundle")] {
+        let (code, report) = out.belljar(&["--receipt-bundle", bundle.to_str().unwrap()]);
+        assert_eq!(code, 9, "{report}");
+    }
+}
+
+#[test]
 fn what_cannot_be_read_is_not_verified() {
     let (_instance, run) = build();
     let case = Case::new(

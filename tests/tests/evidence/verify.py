@@ -42,17 +42,8 @@ def fingerprint():
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
-def verify():
-    key = SSlibKey.from_crypto(public_key, keyid=fingerprint())
-    assert key.scheme == "ecdsa-sha2-nistp256", key.scheme
-    envelope = Envelope.from_dict(bundle["dsseEnvelope"])
-    accepted = envelope.verify([key], 1)
-    assert list(accepted) == [key.keyid], accepted
-    # Strictly: a field that the definitions do not know is an error.
-    statement = json_format.Parse(envelope.payload, statement_pb2.Statement(), ignore_unknown_fields=False)
-    Statement.copy_from_pb(statement).validate()
-    assert statement.predicate_type == "https://slsa.dev/provenance/v1"
-    predicate = json.loads(envelope.payload)["predicate"]
+def check_provenance(predicate):
+    """Strictly: a field that the definitions do not know is an error."""
     provenance = json_format.ParseDict(predicate, provenance_pb2.Provenance(), ignore_unknown_fields=False)
     described = [
         *provenance.build_definition.resolved_dependencies,
@@ -62,12 +53,31 @@ def verify():
     assert len(described) >= 10, described
     for descriptor in described:
         ResourceDescriptor.copy_from_pb(descriptor).validate()
+
+
+def verify():
+    key = SSlibKey.from_crypto(public_key, keyid=fingerprint())
+    assert key.scheme == "ecdsa-sha2-nistp256", key.scheme
+    envelope = Envelope.from_dict(bundle["dsseEnvelope"])
+    accepted = envelope.verify([key], 1)
+    assert list(accepted) == [key.keyid], accepted
+    # Strictly, as above.
+    statement = json_format.Parse(envelope.payload, statement_pb2.Statement(), ignore_unknown_fields=False)
+    Statement.copy_from_pb(statement).validate()
+    is_receipt = statement.predicate_type.endswith("/predicates/receipt/v1")
+    predicate = json.loads(envelope.payload)["predicate"]
+    if not is_receipt:
+        assert statement.predicate_type == "https://slsa.dev/provenance/v1"
+        check_provenance(predicate)
     digest = hashlib.sha256(artifact).hexdigest()
     if not any(subject.digest["sha256"] == digest for subject in statement.subject):
         raise NotASubject(digest)
     for subject in statement.subject:
         if subject.digest["sha256"] == digest:
             assert subject.digest["sha512"] == hashlib.sha512(artifact).hexdigest()
+    # The receipt's file is the predicate.
+    assert not is_receipt or json.loads(artifact) == predicate
+
 
 
 try:

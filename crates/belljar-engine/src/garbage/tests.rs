@@ -540,12 +540,12 @@ async fn of_a_build_that_is_given_up_the_evidence_stays() {
     let (root, needs) = world.tree(1).await;
     let record = world.submit(root).await;
     let mut evidence = Vec::new();
-    for name in ["spec", "plan", "trail", "receipt", "bundle"] {
+    for name in ["spec", "plan", "trail", "receipt", "signed", "bundle"] {
         evidence.push(world.put(name.as_bytes()).await);
     }
     let [log, artifact] = [world.put(b"log").await, world.put(b"artifact").await];
-    let [spec, plan, audit_trail, receipt, bundle] = evidence[..] else {
-        panic!("five")
+    let [spec, plan, audit_trail, receipt, signed, bundle] = evidence[..] else {
+        panic!("six")
     };
     let mut build = record.build.clone();
     build.evidence = Some(crate::life::Evidence {
@@ -554,6 +554,7 @@ async fn of_a_build_that_is_given_up_the_evidence_stays() {
         plan,
         audit_trail,
         receipt: Some(receipt),
+        receipt_bundle: Some(signed),
         log: Some(belljar_plan::LogRecord {
             object: log,
             truncated: false,

@@ -160,6 +160,9 @@ pub struct Evidence {
     pub audit_trail: ObjectId,
     /// The receipt, if one was written.
     pub receipt: Option<ObjectId>,
+    /// The signed bundle about the receipt, if there is one.
+    #[serde(default)]
+    pub receipt_bundle: Option<ObjectId>,
     /// The log, if one was opened.
     pub log: Option<LogRecord>,
     /// The signed bundle, if there is one.

@@ -36,6 +36,7 @@ fn evidence(attempt: AttemptId) -> Box<Evidence> {
         plan: object(),
         audit_trail: object(),
         receipt: None,
+        receipt_bundle: None,
         log: None,
         bundle: None,
     })

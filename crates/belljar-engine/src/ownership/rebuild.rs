@@ -76,12 +76,14 @@ pub(crate) fn published(evidence: &Evidence) -> Vec<Digest> {
         plan,
         audit_trail,
         receipt,
+        receipt_bundle,
         log,
         bundle,
     } = evidence;
     let always = [spec.digest, plan.digest, audit_trail.digest];
     let sometimes = [
         receipt.map(|object| object.digest),
+        receipt_bundle.map(|object| object.digest),
         log.as_ref().map(|log| log.object.digest),
         bundle.as_ref().map(|bundle| bundle.object.digest),
     ];

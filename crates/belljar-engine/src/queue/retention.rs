@@ -241,7 +241,9 @@ impl Database {
 /// What stays of the evidence of a build that is given up: what others check its artifacts by, wherever these are.
 fn lasting(evidence: &Evidence) -> impl Iterator<Item = Digest> {
     let bundle = evidence.bundle.as_ref().map(|bundle| bundle.object);
-    let sometimes = [evidence.receipt, bundle].into_iter().flatten();
+    let sometimes = [evidence.receipt, evidence.receipt_bundle, bundle]
+        .into_iter()
+        .flatten();
     [evidence.spec, evidence.plan, evidence.audit_trail]
         .into_iter()
         .chain(sometimes)

@@ -165,6 +165,44 @@ fn only_a_success_is_attested() {
 }
 
 #[test]
+fn any_receipt_of_the_chain_is_signed_and_only_as_it_is() {
+    let bench = Bench::new();
+    let mut failure = receipt();
+    failure.outcome = Outcome::Failed {
+        step: 0,
+        exit_code: 2,
+    };
+    bench.put(&failure);
+    let sign = Request::SignReceipt {
+        attempt: fixture::attempt(),
+    };
+    let service = bench.service();
+    let first = service.answer(&sign);
+    let name = format!("evidence/{}.receipt.sigstore.json", fixture::attempt());
+    let file = std::fs::read(bench.path(&name)).unwrap();
+    let due = Answer::Attested {
+        bundle: Digest::of(&file),
+        size: file.len() as u64,
+    };
+    assert_eq!(first, due);
+    let named = Digest::of(&std::fs::read(bench.receipt()).unwrap());
+    let verdict = belljar_attest::verify_receipt(&file, &bench.public_key(), &named).unwrap();
+    assert_eq!(verdict.outcome, failure.outcome);
+    // Again, and after a restart; and it is no provenance.
+    assert_eq!(service.answer(&sign), first);
+    assert_eq!(bench.service().answer(&sign), first);
+    assert!(!bench.bundle().exists());
+    // Another receipt in its place is not signed.
+    bench.put(&receipt());
+    let (retryable, why) = reasons(service.answer(&sign));
+    assert!(
+        !retryable && why.contains("another receipt was seen"),
+        "{why}"
+    );
+    assert_eq!(std::fs::read(bench.path(&name)).unwrap(), file);
+}
+
+#[test]
 fn receipts_that_the_spawner_cannot_have_written_are_refused() {
     let refused = |bench: &Bench, due: &str| {
         let (retryable, why) = reasons(bench.service().answer(&request()));

@@ -62,6 +62,7 @@ fn record() -> BuildRecord {
         evidence: Evidence {
             bundle: Some(ObjectId::of(b"bundle")),
             receipt: Some(ObjectId::of(b"receipt")),
+            receipt_bundle: Some(ObjectId::of(b"receipt bundle")),
             spec: Some(ObjectId::of(b"spec")),
             plan: Some(ObjectId::of(b"plan")),
             audit_trail: Some(ObjectId::of(b"audit")),

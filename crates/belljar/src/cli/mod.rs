@@ -179,7 +179,7 @@ pub(crate) struct Run {
 /// `belljar verify`
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// The file to check
+    /// The file to check: an artifact, or a receipt
     #[arg(value_name = "ARTIFACT")]
     pub(crate) artifact: PathBuf,
     /// The Sigstore bundle; else ARTIFACT.sigstore.json
@@ -188,6 +188,9 @@ pub(crate) struct Verify {
     /// The builder's public key, in PEM, from somewhere that you trust
     #[arg(long, value_name = "FILE")]
     pub(crate) key: PathBuf,
+    /// Demand that this bundle is about the receipt that the provenance names, by the same builder
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt_bundle: Option<PathBuf>,
     /// Demand that this builder made it (`builder.id`)
     #[arg(long, value_name = "URI")]
     pub(crate) builder: Option<String>,

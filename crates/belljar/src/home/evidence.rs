@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use belljar_attest::{PublicKey, Verdict, verify};
+use belljar_attest::{PublicKey, Verdict, verify, verify_receipt, verify_receipt_of};
 use belljar_core::{Invalid, ObjectId, RelPath, bounds};
 use belljar_wire::{BuildRecord, ServerInfo};
 use serde_json::Value;
@@ -53,6 +53,21 @@ pub(super) async fn bring_home(
         key.to_pem().as_bytes(),
     )?;
     Ok(verdict)
+}
+
+/// Verifies the bundle about a receipt: by the key and builder of the provenance, if there is one.
+pub(super) fn of_receipt(
+    bundle: &[u8],
+    receipt: ObjectId,
+    server: &ServerInfo,
+    provenance: Option<&Verdict>,
+) -> Result<(), Error> {
+    let key = &server.public_key_pem;
+    let verified = match provenance {
+        Some(provenance) => verify_receipt_of(provenance, bundle, key),
+        None => verify_receipt(bundle, key, &receipt.digest),
+    };
+    verified.map(drop).map_err(Error::NotVerified)
 }
 
 /// Whether a verdict is about this build: its specification, its sources, its last attempt.

@@ -11,7 +11,7 @@ use belljar_wire::{BuildRecord, ServerInfo};
 use crate::audit;
 use crate::client::{self, Client};
 use crate::error::Error;
-use crate::evidence::{LOG, RECEIPT, RECORD, TRAIL};
+use crate::evidence::{LOG, RECEIPT, RECEIPT_BUNDLE, RECORD, TRAIL};
 use crate::exit;
 use crate::fetch::{self, Output};
 use crate::report::{self, Ended};
@@ -19,7 +19,7 @@ use crate::steps;
 use crate::terminal::{self, Terminal};
 
 /// Fetches artifacts and evidence of a build that succeeded, and verifies one against the other; of any build
-/// its receipt and its audit trail, whose chain is verified. Gives what the bundle says.
+/// its receipt, with the bundle about it, which is verified, and its audit trail, whose chain is verified. Gives what the bundle says.
 ///
 /// # Errors
 /// Whatever keeps them from coming home, or does not hold.
@@ -46,6 +46,11 @@ pub(crate) async fn bring(
     if let Some(receipt) = build.evidence.receipt {
         let bytes = fetch::object(client, receipt, bounds::RECEIPT_BYTES).await?;
         output.write(&name(RECEIPT)?, &bytes)?;
+        if let Some(bundle) = build.evidence.receipt_bundle {
+            let bytes = fetch::object(client, bundle, bounds::BUNDLE_BYTES).await?;
+            evidence::of_receipt(&bytes, receipt, server, verdict.as_ref())?;
+            output.write(&name(RECEIPT_BUNDLE)?, &bytes)?;
+        }
     }
     let trail = client.audit_trail(&build.id).await?;
     audit::trail(&trail, &build.id, verdict.as_ref())?;

@@ -32,7 +32,7 @@ pub(crate) use store::{Garbage, Pinned, ScrubBegun, Store};
 
 use std::path::Path;
 
-use belljar_attest::Verdict;
+use belljar_attest::{ReceiptVerdict, Verdict};
 use belljar_core::{BuildSpec, ObjectId, Outcome, Timestamp};
 use belljar_wire::{
     Artifact, ArtifactKind, BuildRecord, Evidence, Layer, LayerVerdict, ServerInfo, build_name,
@@ -113,6 +113,7 @@ enum ArtifactKindReport<'a> {
 struct EvidenceReport<'a> {
     bundle: Option<ObjectId>,
     receipt: Option<ObjectId>,
+    receipt_bundle: Option<ObjectId>,
     spec: Option<ObjectId>,
     plan: Option<ObjectId>,
     audit_trail: Option<ObjectId>,
@@ -223,6 +224,7 @@ impl<'a> From<&'a Evidence> for EvidenceReport<'a> {
         Self {
             bundle: evidence.bundle,
             receipt: evidence.receipt,
+            receipt_bundle: evidence.receipt_bundle,
             spec: evidence.spec,
             plan: evidence.plan,
             audit_trail: evidence.audit_trail,
@@ -238,16 +240,20 @@ pub(crate) struct Verified<'a> {
     schema: &'static str,
     /// Always true: what is not verified ends in [`Failed`].
     verified: bool,
-    verdict: &'a Verdict,
+    /// What the provenance says; null where only a receipt was given.
+    verdict: Option<&'a Verdict>,
+    /// What the statement about the receipt says, if one was given.
+    receipt: Option<&'a ReceiptVerdict>,
 }
 
 impl<'a> Verified<'a> {
-    /// With what the bundle says.
-    pub(crate) fn new(verdict: &'a Verdict) -> Self {
+    /// With what the bundles say.
+    pub(crate) fn new(verdict: Option<&'a Verdict>, receipt: Option<&'a ReceiptVerdict>) -> Self {
         Self {
             schema: "belljar.verify/v1",
             verified: true,
             verdict,
+            receipt,
         }
     }
 }

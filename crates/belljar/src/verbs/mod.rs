@@ -242,6 +242,7 @@ fn described(build: &BuildRecord) -> Result<String, Error> {
     let objects = [
         ("bundle", evidence.bundle),
         ("receipt", evidence.receipt),
+        ("its bundle", evidence.receipt_bundle),
         ("plan", evidence.plan),
         ("audit trail", evidence.audit_trail),
         ("log", evidence.log),

@@ -74,6 +74,32 @@ impl SignerClient {
     }
 }
 
+impl SignerClient {
+    /// Has something signed.
+    async fn sign(&self, request: &Request) -> Result<ObjectId, Refusal> {
+        match ask(&self.socket, request).await.map_err(trouble)? {
+            Answer::Attested { bundle, size } => Ok(ObjectId {
+                digest: bundle,
+                size,
+            }),
+            Answer::Refused { retryable, reasons } => Err(Refusal { retryable, reasons }),
+            other @ (Answer::PublicKey { .. } | Answer::Confinement { .. }) => Err(Refusal {
+                retryable: false,
+                reasons: vec![format!(
+                    "the signer gave an answer that does not fit: {other:?}"
+                )],
+            }),
+        }
+    }
+}
+
+fn trouble(Trouble(why): Trouble) -> Refusal {
+    Refusal {
+        retryable: true,
+        reasons: vec![why],
+    }
+}
+
 async fn ask(socket: &Path, request: &Request) -> Result<Answer, Trouble> {
     let conversation = async {
         let channel = Channel::connect(socket).await?;
@@ -98,32 +124,24 @@ impl Signer for SignerClient {
         spec: String,
         asserted: Asserted,
     ) -> Result<Bundle, Refusal> {
-        let trouble = |Trouble(why)| Refusal {
-            retryable: true,
-            reasons: vec![why],
-        };
         let key_id = self.public_key().await.map_err(trouble)?.key_id.clone();
         let request = Request::Attest {
             attempt: collected.attempt().clone(),
             spec,
             asserted,
         };
-        match ask(&self.socket, &request).await.map_err(trouble)? {
-            Answer::Attested { bundle, size } => Ok(Bundle {
-                object: ObjectId {
-                    digest: bundle,
-                    size,
-                },
-                key_id,
-            }),
-            Answer::Refused { retryable, reasons } => Err(Refusal { retryable, reasons }),
-            other @ (Answer::PublicKey { .. } | Answer::Confinement { .. }) => Err(Refusal {
-                retryable: false,
-                reasons: vec![format!(
-                    "the signer gave an answer that does not fit: {other:?}"
-                )],
-            }),
-        }
+        let object = self.sign(&request).await?;
+        Ok(Bundle { object, key_id })
+    }
+
+    async fn sign_receipt(&self, attempt: &AttemptId) -> Result<ObjectId, Refusal> {
+        let attempt = attempt.clone();
+        self.sign(&Request::SignReceipt { attempt }).await
+    }
+
+    async fn receipt_bundle(&self, attempt: &AttemptId) -> Result<Vec<u8>, Trouble> {
+        let name = format!("{attempt}.receipt.sigstore.json");
+        files::read(&self.evidence, name, bounds::BUNDLE_BYTES).await
     }
 
     async fn bundle(&self, attempt: &AttemptId) -> Result<Vec<u8>, Trouble> {

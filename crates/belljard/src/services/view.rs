@@ -104,6 +104,7 @@ pub(super) fn evidence(build: &Build) -> Evidence {
     let evidence = build.evidence.as_ref().map(|evidence| Evidence {
         bundle: evidence.bundle.as_ref().map(|bundle| bundle.object),
         receipt: evidence.receipt,
+        receipt_bundle: evidence.receipt_bundle,
         spec: Some(evidence.spec),
         plan: Some(evidence.plan),
         audit_trail: Some(evidence.audit_trail),

@@ -251,6 +251,16 @@ fn gather(connection: &Connection, objects: &[ObjectId]) -> Option<Vec<u8>> {
     Some(content)
 }
 
+/// Leaves a bundle of that name.
+fn signed(site: &Site, name: &str) -> signer::Answer {
+    let bundle = format!("the bundle {name}").into_bytes();
+    fs::write(site.root.join("evidence").join(name), &bundle).unwrap();
+    signer::Answer::Attested {
+        bundle: Digest::of(&bundle),
+        size: bundle.len() as u64,
+    }
+}
+
 fn sign(site: &Site, connection: &Connection) {
     let mut buffer = vec![0; bounds::FRAME_BYTES];
     while let Ok(Some(received)) = connection.receive(&mut buffer) {
@@ -264,17 +274,12 @@ fn sign(site: &Site, connection: &Connection) {
             },
             signer::Request::Confinement => signer::Answer::Confinement { steps: confined() },
             signer::Request::Attest { attempt, .. } => {
-                let bundle = format!("bundle of {attempt}").into_bytes();
-                fs::write(
-                    site.root.join(format!("evidence/{attempt}.sigstore.json")),
-                    &bundle,
-                )
-                .unwrap();
+                let answer = signed(site, &format!("{attempt}.sigstore.json"));
                 site.script.lock().unwrap().attested.push(attempt);
-                signer::Answer::Attested {
-                    bundle: Digest::of(&bundle),
-                    size: bundle.len() as u64,
-                }
+                answer
+            }
+            signer::Request::SignReceipt { attempt } => {
+                signed(site, &format!("{attempt}.receipt.sigstore.json"))
             }
         };
         connection.send(&frame::encode(&answer).unwrap()).unwrap();

@@ -338,7 +338,10 @@ async fn from_upload_to_evidence() {
         fakes::log(&attempt)
     );
     let bundle = daemon.read(evidence.bundle.unwrap()).await.unwrap();
-    assert_eq!(bundle, format!("bundle of {attempt}").into_bytes());
+    assert_eq!(
+        bundle,
+        format!("the bundle {attempt}.sigstore.json").into_bytes()
+    );
     for object in [evidence.receipt, evidence.plan, evidence.audit_trail] {
         assert!(!daemon.read(object.unwrap()).await.unwrap().is_empty());
     }

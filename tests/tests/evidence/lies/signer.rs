@@ -120,6 +120,15 @@ pub(super) const STATEMENTS: &[Row] = &[
         },
     ),
     row(
+        "a receipt that never was, to be signed as one",
+        SIGNER,
+        "there is no receipt",
+        |scene| {
+            let attempt = scene.attempt();
+            scene.tell(PART, &json!({"kind": "sign_receipt", "attempt": attempt}))
+        },
+    ),
+    row(
         "a build that runs yet",
         SIGNER,
         "there is no receipt",
@@ -248,6 +257,18 @@ pub(super) const FRAMES: &[Row] = &[
         SIGNER,
         "unknown variant `sign`",
         |scene| scene.tell(PART, &json!({"kind": "sign", "payload": "aGVsbG8="})),
+    ),
+    row(
+        "a receipt's content to be signed",
+        SIGNER,
+        "unknown field `receipt`",
+        |scene| {
+            let attempt = "01jd8q6z8r4x7j2m5t9v0w3y6b-1";
+            scene.tell(
+                PART,
+                &json!({"kind": "sign_receipt", "attempt": attempt, "receipt": {}}),
+            )
+        },
     ),
     row(
         "a statement to be signed beside the request",
