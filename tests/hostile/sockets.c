@@ -46,6 +46,18 @@ static int raw6(void)
 {
     return made(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6);
 }
+static int mptcp(void)
+{
+    return made(AF_INET, SOCK_STREAM, 262 /* IPPROTO_MPTCP */);
+}
+static int udp_lite(void)
+{
+    return made(AF_INET6, SOCK_DGRAM, IPPROTO_UDPLITE);
+}
+static int xdp(void)
+{
+    return made(44 /* AF_XDP */, SOCK_RAW, 0);
+}
 
 static int socket_filter(void)
 {
@@ -192,6 +204,9 @@ const struct probe PROBES[] = {
     {"socket-netlink-netfilter", netfilter},
     {"socket-raw", raw},
     {"socket-raw6", raw6},
+    {"socket-mptcp", mptcp},
+    {"socket-udp-lite", udp_lite},
+    {"socket-xdp", xdp},
     {"socket-filter", socket_filter},
     {"receive-buffer", receive_buffer},
     {"tcp-host-loopback", tcp},

@@ -26,6 +26,7 @@ const EACCES: By = Errno(13);
 const EINVAL: By = Errno(22);
 const EROFS: By = Errno(30);
 const ENOSYS: By = Errno(38);
+const EPROTONOSUPPORT: By = Errno(93);
 const EAFNOSUPPORT: By = Errno(97);
 const ENETUNREACH: By = Errno(101);
 const ECONNREFUSED: By = Errno(111);
@@ -174,8 +175,11 @@ pub const CASES: &[Case] = &[
     case("socket-packet", "makes a packet socket", EAFNOSUPPORT),
     case("socket-netlink-uevent", "listens to the kernel's device events", EAFNOSUPPORT),
     case("socket-netlink-netfilter", "speaks to netfilter", EAFNOSUPPORT),
-    case("socket-raw", "makes a raw IPv4 socket", EPERM),
-    case("socket-raw6", "makes a raw IPv6 socket", EPERM),
+    case("socket-raw", "makes a raw IPv4 socket", EPROTONOSUPPORT),
+    case("socket-raw6", "makes a raw IPv6 socket", EPROTONOSUPPORT),
+    case("socket-mptcp", "makes a socket of a rarer protocol, which may be a module", EPROTONOSUPPORT),
+    case("socket-udp-lite", "makes another", EPROTONOSUPPORT),
+    case("socket-xdp", "makes a socket that is handed whole packets", EAFNOSUPPORT),
     case("socket-filter", "has a filter compiled for a socket, into memory as for seccomp-filter", EPERM),
     case("receive-buffer", "has a socket hold more, which its cgroup does not count", NoEffect),
     case("tcp-host-loopback", "connects to a service on the host's 127.0.0.1", ECONNREFUSED),

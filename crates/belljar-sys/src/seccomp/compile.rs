@@ -182,7 +182,6 @@ fn leaf(rule: Rule) -> Vec<libc::sock_filter> {
             code.extend(leaf(*otherwise));
             code
         }
-        Rule::Families(listed) => families(listed),
         Rule::IgnoreWhen {
             argument,
             value,
@@ -198,22 +197,6 @@ fn leaf(rule: Rule) -> Vec<libc::sock_filter> {
             answer(Verdict::Errno(0)),
         ],
     }
-}
-
-/// The listed socket families, and of AF_NETLINK the routing protocol.
-fn families(listed: &[u32]) -> Vec<libc::sock_filter> {
-    let refused = answer(Verdict::Errno(libc::EAFNOSUPPORT));
-    let mut code = vec![
-        load(low_half(0)),
-        branch(IF_EQUAL, libc::AF_NETLINK.cast_unsigned(), 0, 4),
-        load(low_half(2)),
-        branch(IF_EQUAL, libc::NETLINK_ROUTE.cast_unsigned(), 0, 1),
-        answer(Verdict::Allow),
-        refused,
-    ];
-    code.extend(any_of(listed));
-    code.extend([refused, answer(Verdict::Allow)]);
-    code
 }
 
 /// Compares the accumulator with each of `values`: goes on after the next instruction when one is
@@ -361,28 +344,68 @@ mod tests {
     }
 
     #[test]
-    fn socket_families() {
-        let socket = |family: i32, protocol: u64| {
+    fn sockets_are_those_of_a_list_by_family_type_and_protocol() {
+        let of = |value: i32| u64::from(value.unsigned_abs());
+        let socket = |family: i32, kind: i32, protocol: i32| {
+            let arguments = [of(family), of(kind), of(protocol), 0, 0, 0];
+            asked(libc::SYS_socket, arguments)
+        };
+        let flags = [
+            0,
+            libc::SOCK_CLOEXEC,
+            libc::SOCK_NONBLOCK,
+            libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+        ];
+        for flags in flags {
+            for family in [libc::AF_INET, libc::AF_INET6] {
+                for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM] {
+                    for protocol in [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP] {
+                        assert_eq!(socket(family, kind | flags, protocol), ALLOW);
+                    }
+                    for protocol in 1..300 {
+                        if protocol != libc::IPPROTO_TCP && protocol != libc::IPPROTO_UDP {
+                            let is = socket(family, kind | flags, protocol);
+                            assert_eq!(is, errno(libc::EPROTONOSUPPORT), "protocol {protocol}");
+                        }
+                    }
+                }
+                for kind in (0..16).filter(|kind| !matches!(kind, 1 | 2)) {
+                    assert_eq!(socket(family, kind | flags, 0), errno(libc::EPERM));
+                }
+            }
+            for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_SEQPACKET] {
+                assert_eq!(socket(libc::AF_UNIX, kind | flags, 0), ALLOW);
+            }
+        }
+        let listed = [
+            libc::AF_UNIX,
+            libc::AF_INET,
+            libc::AF_INET6,
+            libc::AF_NETLINK,
+        ];
+        for family in (0..256).filter(|family| !listed.contains(family)) {
+            for kind in 0..16 {
+                let is = socket(family, kind, 0);
+                assert_eq!(is, errno(libc::EAFNOSUPPORT), "family {family}");
+            }
+        }
+        for protocol in 0..40 {
+            let is = socket(libc::AF_NETLINK, libc::SOCK_RAW, protocol);
+            let due = if protocol == 0 {
+                ALLOW
+            } else {
+                errno(libc::EAFNOSUPPORT)
+            };
+            assert_eq!(is, due, "netlink {protocol}");
+        }
+        let option = |name| {
             asked(
-                libc::SYS_socket,
-                [u64::from(family.unsigned_abs()), 1, protocol, 0, 0, 0],
+                libc::SYS_setsockopt,
+                [3, of(libc::IPPROTO_TCP), of(name), 1, 4, 0],
             )
         };
-        for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] {
-            assert_eq!(socket(family, 0), ALLOW);
-        }
-        for family in [
-            libc::AF_VSOCK,
-            libc::AF_ALG,
-            libc::AF_PACKET,
-            libc::AF_BLUETOOTH,
-            0,
-            255,
-        ] {
-            assert_eq!(socket(family, 0), errno(libc::EAFNOSUPPORT));
-        }
-        assert_eq!(socket(libc::AF_NETLINK, 0), ALLOW);
-        assert_eq!(socket(libc::AF_NETLINK, 9), errno(libc::EAFNOSUPPORT));
+        assert_eq!(option(libc::TCP_ULP), errno(libc::ENOENT));
+        assert_eq!(option(libc::TCP_NODELAY), ALLOW);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod compile;
 mod devices;
 mod legacy;
 mod service;
+mod sockets;
 mod table;
 mod uncounted;
 
@@ -61,8 +62,6 @@ pub enum Rule {
         /// What decides about any other.
         otherwise: &'static Rule,
     },
-    /// `socket`: the listed families; AF_NETLINK for its routing protocol only.
-    Families(&'static [u32]),
     /// Succeeds without being carried out when the argument `argument` is `value` and the 64-bit argument
     /// `given` is not zero; else allowed.
     IgnoreWhen {

@@ -1,6 +1,6 @@
 use super::Verdict::{Allow, Errno};
 use super::legacy::LEGACY;
-use super::{Filter, Rule, devices, uncounted};
+use super::{Filter, Rule, devices, sockets, uncounted};
 
 pub(super) const PERMITTED: Rule = Rule::Always(Allow);
 /// For calls that a program may well try, and handles when they fail.
@@ -285,14 +285,7 @@ pub(super) const COMMON: &[(libc::c_long, Rule)] = &[
     (libc::SYS_sysinfo, PERMITTED),
     (libc::SYS_getrandom, PERMITTED),
     // Sockets, in a network namespace of their own.
-    (
-        libc::SYS_socket,
-        Rule::Families(&[
-            libc::AF_UNIX as u32,
-            libc::AF_INET as u32,
-            libc::AF_INET6 as u32,
-        ]),
-    ),
+    (libc::SYS_socket, sockets::SOCKET),
     (
         libc::SYS_socketpair,
         Rule::ByValue {
@@ -310,7 +303,7 @@ pub(super) const COMMON: &[(libc::c_long, Rule)] = &[
     (libc::SYS_getsockname, PERMITTED),
     (libc::SYS_getpeername, PERMITTED),
     (libc::SYS_getsockopt, PERMITTED),
-    (libc::SYS_setsockopt, uncounted::SETSOCKOPT),
+    (libc::SYS_setsockopt, sockets::SETSOCKOPT),
     (libc::SYS_shutdown, PERMITTED),
     (libc::SYS_sendto, PERMITTED),
     (libc::SYS_recvfrom, PERMITTED),

@@ -3,7 +3,6 @@
 
 use super::Rule;
 use super::Verdict::{Allow, Errno};
-use super::table::{PERMITTED, WITHOUT_EFFECT};
 
 /// No pages of the host's stock of huge ones.
 pub(super) const MMAP: Rule = Rule::RefuseFlags {
@@ -49,28 +48,4 @@ pub(super) const SECCOMP: Rule = Rule::ByValue {
     values: &[libc::SECCOMP_SET_MODE_FILTER],
     listed: Errno(libc::EINVAL),
     other: Allow,
-};
-
-/// No program at a socket, as [`PRCTL`]; and no more waits in one than by default, since much of it is counted
-/// nowhere. For the kernel any size is a wish, too, which it cuts without a word.
-pub(super) const SETSOCKOPT: Rule = Rule::When {
-    argument: 1,
-    value: libc::SOL_SOCKET.cast_unsigned(),
-    then: &Rule::When {
-        argument: 2,
-        value: libc::SO_RCVBUF.cast_unsigned(),
-        then: &WITHOUT_EFFECT,
-        otherwise: &Rule::ByValue {
-            argument: 2,
-            values: &[
-                libc::SO_ATTACH_FILTER.cast_unsigned(),
-                libc::SO_ATTACH_BPF.cast_unsigned(),
-                libc::SO_ATTACH_REUSEPORT_CBPF.cast_unsigned(),
-                libc::SO_ATTACH_REUSEPORT_EBPF.cast_unsigned(),
-            ],
-            listed: Errno(libc::EPERM),
-            other: Allow,
-        },
-    },
-    otherwise: &PERMITTED,
 };
