@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use belljar_tests::{Instance, Project};
+use belljar_tests::{Instance, Project, tool};
 
 /// Lists everything that the build finds, with modes, sizes and targets.
 const LIST: &str =
@@ -84,6 +84,72 @@ fn in_git_what_is_ignored_stays_and_what_is_not_goes() {
         "{run}"
     );
     assert!(!all.iter().any(|path| path.starts_with(".git/")), "{run}");
+}
+
+/// Removes the object that `name` stands for.
+fn remove_object(dir: &Path, name: &str) {
+    let hex = tool(dir, "git", &["rev-parse", name]);
+    let (head, tail) = hex.trim().split_at(2);
+    std::fs::remove_file(dir.join(".git/objects").join(head).join(tail)).unwrap();
+}
+
+#[test]
+fn no_program_that_a_repository_names_is_run_while_it_is_listed() {
+    let mut instance = Instance::started();
+    let marks = tempfile::tempdir().unwrap();
+    let mark = |name: &str| marks.path().join(name);
+    // Two ways to have git miss an object that a listing needs: it would fetch that from elsewhere.
+    for way in ["ignored", "sparse"] {
+        let project = Project::script(LIST);
+        let dir = project.path();
+        project.write("sub/.gitignore", "*.o\n");
+        project.write("sub/deep/file", "1");
+        git(dir, &["init", "-q"]);
+        git(dir, &["add", "."]);
+        git(dir, &["commit", "-q", "-m", "first"]);
+        if way == "ignored" {
+            git(dir, &["update-index", "--skip-worktree", "sub/.gitignore"]);
+            remove_object(dir, "HEAD:sub/.gitignore");
+            std::fs::remove_file(dir.join("sub/.gitignore")).unwrap();
+            project.write("sub/untracked", "2");
+        } else {
+            git(
+                dir,
+                &[
+                    "sparse-checkout",
+                    "set",
+                    "--cone",
+                    "--sparse-index",
+                    "other",
+                ],
+            );
+            remove_object(dir, "HEAD:sub");
+        }
+        let (ssh, monitor) = (mark(way), mark("monitor"));
+        for (key, value) in [
+            ("core.repositoryFormatVersion", "1".to_owned()),
+            ("extensions.partialClone", "evil".to_owned()),
+            ("remote.evil.url", "ssh://nowhere/x".to_owned()),
+            ("remote.evil.promisor", "true".to_owned()),
+            ("protocol.allow", "always".to_owned()),
+            ("core.sshCommand", format!("touch {}; false", ssh.display())),
+            (
+                "core.fsmonitor",
+                format!("touch {}; false", monitor.display()),
+            ),
+        ] {
+            git(dir, &["config", key, &value]);
+        }
+        // The control: git itself runs what the repository names.
+        let listing = ["ls-files", "--stage", "--others", "--exclude-standard"];
+        let control = Command::new("git").current_dir(dir).args(listing).output();
+        control.unwrap();
+        assert!(ssh.exists() && monitor.exists(), "{way}");
+        std::fs::remove_file(&ssh).unwrap();
+        std::fs::remove_file(&monitor).unwrap();
+        let run = instance.run(&project);
+        assert!(!ssh.exists() && !monitor.exists(), "{way}: {run}");
+    }
 }
 
 #[test]

@@ -103,12 +103,15 @@ fn ask(
 fn command(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("git");
     command
-        // A repository's own configuration can name programs to run; this is the one that listing would run.
+        // A repository's own configuration can name programs to run. Listing would run this one.
         .args(["-c", "core.fsmonitor=false"])
         .args(arguments)
         .current_dir(dir)
         .env("LC_ALL", "C")
         .env("GIT_OPTIONAL_LOCKS", "0")
+        // And those by which it reaches another repository, for objects that are not in this one (partialClone).
+        .env("GIT_ALLOW_PROTOCOL", "none")
+        .env("GIT_NO_LAZY_FETCH", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
