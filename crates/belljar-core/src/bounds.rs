@@ -148,6 +148,10 @@ pub const PEER_CONNECTIONS: usize = 256;
 pub const REMOTE_CONNECTIONS: usize = 256;
 /// Most connections of one principal, from elsewhere; and of one user id to belljard's socket.
 pub const CONNECTIONS_PER_PRINCIPAL: usize = 96;
+/// Most connections of callers that are members of no project: they are there to be told so.
+pub const STRANGERS: usize = 32;
+/// Most of them of one such caller.
+pub const CONNECTIONS_PER_STRANGER: usize = 4;
 /// Most of those from elsewhere that are in their handshake at once, and most that wait to be served.
 pub const HANDSHAKES: usize = 64;
 /// Most handshakes at once with one address (IPv6: with one network of 64 bits).
@@ -157,6 +161,10 @@ pub const HANDSHAKE_SECONDS: u64 = 10;
 /// Most lines in ten seconds that the log of a process tells of what it has refused: to its peers, and to
 /// callers whom no certificate vouches for.
 pub const REFUSALS_LOGGED: u32 = 20;
+/// Most such lines of belljard about one caller whom it knows.
+pub const REFUSALS_LOGGED_OF_PRINCIPAL: u32 = 200;
+/// Most such callers about whom is counted at once; further ones count as those whom nobody knows.
+pub const REFUSALS_OF: usize = 1024;
 /// Longest headers of one call together, in bytes.
 pub const HEADER_BYTES: u32 = 16 * 1024;
 /// Most directories that the daemon remembers to belong to a project with all below them.
@@ -204,6 +212,15 @@ pub const READ_CHUNK_BYTES: usize = 256 * 1024;
 pub const STORE_CONNECTIONS: usize = 8;
 /// Most calls that one gRPC connection may have open at once.
 pub const CALLS_PER_CONNECTION: usize = 64;
+/// Most calls that belljard has open at once, until the last of their answers is sent.
+pub const CALLS: usize = 4096;
+/// Most of them of one principal, on all its connections together.
+pub const CALLS_PER_PRINCIPAL: usize = 512;
+/// Most bytes of requests that have not come to their end (1 GiB), of all calls together. An upload counts as one
+/// message of the largest size.
+pub const REQUEST_BYTES: usize = 1 << 30;
+/// Most of them of one principal (256 MiB).
+pub const REQUEST_BYTES_PER_PRINCIPAL: usize = 256 << 20;
 /// Most requests that wait for the spawner's answer at once.
 pub const SPAWNER_REQUESTS: usize = 256;
 /// Longest reason that may come with a request to cancel, in bytes.
@@ -211,8 +228,12 @@ pub const CANCEL_REASON_BYTES: usize = 1024;
 /// Most uploads, streams and batches, that belljard takes from clients at once: each has a connection to
 /// the store.
 pub const UPLOADS: usize = 32;
+/// Most of them of one principal; its further ones wait.
+pub const UPLOADS_PER_PRINCIPAL: usize = 16;
 /// Most streams that belljard sends blobs to at once: each has a file open and a thread at work.
 pub const DOWNLOADS: usize = 64;
+/// Most of them to one principal; its further ones wait.
+pub const DOWNLOADS_PER_PRINCIPAL: usize = 32;
 /// Most interrupted uploads that the store keeps; each holds a descriptor.
 pub const PARTIAL_UPLOADS: usize = 64;
 /// Most bytes of interrupted uploads that the store keeps (8 GiB).
@@ -227,12 +248,20 @@ pub const PACE_BYTES: u64 = 64 * 1024;
 pub const ZSTD_WINDOW_BYTES: u64 = 8 << 20;
 /// Most zstd streams that belljard packs or unpacks at once; each has a window in memory.
 pub const ZSTD_STREAMS: usize = 8;
+/// Most of them for one principal; its further ones wait.
+pub const ZSTD_STREAMS_PER_PRINCIPAL: usize = 4;
+/// Most submissions whose trees belljard looks through at once: each keeps a thread and the disk busy.
+pub const TREE_CHECKS: usize = 8;
+/// Most of them of one principal; its further ones wait.
+pub const TREE_CHECKS_PER_PRINCIPAL: usize = 4;
 /// Most directories in one `GetTree` message.
 pub const TREE_PAGE: usize = 1000;
 /// Pieces of a stream that wait between two tasks of belljard.
 pub const WAITING_PIECES: usize = 2;
 /// Most trees that the store derives at once: each has a process of its own, and may keep a CPU busy.
 pub const DERIVATIONS: usize = 4;
+/// Most of them for one principal.
+pub const DERIVATIONS_PER_PRINCIPAL: usize = 3;
 /// Longest that one derivation may take, in seconds.
 pub const DERIVATION_SECONDS: u64 = 600;
 /// Largest record of a derivation, in bytes: one of the most packages that a lock file may name fits.

@@ -44,8 +44,8 @@ use crate::places::Places;
 use crate::remote::{self, Certificates, Door, Remote, TlsError};
 use crate::rules::Rules;
 use crate::services::{
-    Blobs, Builds, ByteStreams, EvidenceRecords, Gate, Host, Objects, Processes,
-    ServerCapabilities, TreeMaker, View, health,
+    Blobs, Builds, ByteStreams, Counted, EvidenceRecords, Gate, Host, Objects, Processes,
+    Reception, ServerCapabilities, TreeMaker, View, health,
 };
 use crate::stored::Stored;
 use crate::sweeping;
@@ -144,8 +144,8 @@ pub(crate) async fn serve(
     });
     let socket = config.socket.clone();
     let door = Door::default();
-    let (remote, _following) = open_door(certificates.as_ref(), &door).await?;
     let rules = Rules::new(config.file.clone(), config.policy.clone());
+    let (remote, _following) = open_door(certificates.as_ref(), &door, &rules).await?;
     let _ruling = rules.follow().map_err(RunError::Signals)?;
     let entrance = Entrance {
         rules: rules.clone(),
@@ -212,13 +212,14 @@ async fn take_over(
 async fn open_door(
     certificates: Option<&Certificates>,
     door: &Door,
+    rules: &Rules,
 ) -> Result<(Option<Remote>, Option<Task>), RunError> {
     let Some(certificates) = certificates else {
         return Ok((None, None));
     };
     let address = certificates.address();
     let failed = |source| RunError::Remote { address, source };
-    let remote = remote::listen(certificates.clone(), door.clone());
+    let remote = remote::listen(certificates.clone(), door.clone(), rules.clone());
     let remote = remote.await.map_err(failed)?;
     tracing::info!(%address, certificate = %certificates.certificate(), "belljard serves with mutual TLS");
     let following = certificates.follow().map_err(RunError::Signals)?;
@@ -242,6 +243,7 @@ async fn services(
     entrance: Entrance,
 ) -> Result<(Router, Task), RunError> {
     let gate = Gate::new(entrance.rules.clone(), entrance.door.clone());
+    let reception = Reception::new(entrance.door.clone());
     let (health, looking) = health(
         peers.spawner.clone(),
         peers.store.clone(),
@@ -280,7 +282,7 @@ async fn services(
     let most = bounds::GRPC_MESSAGE_BYTES;
     // Most clients still ask for the older form.
     let (reflection, older) = (described().build_v1()?, described().build_v1alpha()?);
-    let gated = Gated(gate);
+    let gated = Gated(gate, reception);
     let router = server()
         .add_service(gated.behind(builds.max_decoding_message_size(most)))
         .add_service(gated.behind(evidence.max_decoding_message_size(most)))
@@ -315,12 +317,13 @@ fn server() -> Server {
         .http2_max_header_list_size(bounds::HEADER_BYTES)
 }
 
-/// Puts services behind the gate: none goes without.
-struct Gated(Gate);
+/// Puts services behind reception and gate: none goes without.
+struct Gated(Gate, Reception);
 
 impl Gated {
-    fn behind<S>(&self, service: S) -> InterceptedService<S, Gate> {
-        InterceptedService::new(service, self.0.clone())
+    fn behind<S>(&self, service: S) -> Counted<InterceptedService<S, Gate>> {
+        let gated = InterceptedService::new(service, self.0.clone());
+        self.1.before(gated)
     }
 }
 

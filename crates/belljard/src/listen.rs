@@ -43,6 +43,7 @@ pub(crate) fn listen(
         listener: listener.map_err(failed)?,
         own,
         places: Places::new(bounds::PEER_CONNECTIONS, bounds::CONNECTIONS_PER_PRINCIPAL),
+        strangers: Places::new(bounds::STRANGERS, bounds::CONNECTIONS_PER_STRANGER),
         rules,
         remote,
     })
@@ -68,8 +69,10 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 pub(crate) struct Incoming {
     listener: UnixListener,
     own: bool,
-    /// By user id; those whom the kernel does not tell are one.
+    /// By user id.
     places: Places<Option<u32>>,
+    /// Those of members of no project; those whom the kernel does not tell are one.
+    strangers: Places<Option<u32>>,
     rules: Rules,
     remote: Option<Remote>,
 }
@@ -121,7 +124,7 @@ impl tokio_stream::Stream for Incoming {
                 Poll::Pending => return Poll::Pending,
             };
             let uid = stream.peer_cred().ok().map(|noted| noted.uid());
-            match self.places.take(uid) {
+            match self.places_for(uid).take(uid) {
                 Ok(place) => {
                     let line = Line::Local {
                         stream,
@@ -138,6 +141,16 @@ impl tokio_stream::Stream for Incoming {
 }
 
 impl Incoming {
+    /// Whoever has no rights gets few: user ids may be had by the thousand (subuid(5)).
+    fn places_for(&self, uid: Option<u32>) -> &Places<Option<u32>> {
+        let is_member = uid.is_some_and(|uid| self.rules.knows(&Identity::Unix { uid }));
+        if is_member {
+            &self.places
+        } else {
+            &self.strangers
+        }
+    }
+
     fn accepted(&self, line: Line) -> Accepted {
         let identity = line.identity();
         let revoked = identity.map(|identity| Box::pin(self.rules.revoked(identity)) as Pin<_>);

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 /// Counted places. Cheap to clone; all clones are the same places.
 #[derive(Clone, Debug)]
@@ -22,11 +24,12 @@ struct Taken<K> {
     of: HashMap<K, usize>,
 }
 
-/// One place; given back when dropped.
+/// Places of one who takes them; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Place<K: Clone + Eq + Hash> {
     places: Places<K>,
     key: K,
+    count: usize,
 }
 
 /// Why there is none.
@@ -50,21 +53,15 @@ impl<K: Clone + Eq + Hash> Places<K> {
 
     /// A place for `key`, if there is one.
     pub(crate) fn take(&self, key: K) -> Result<Place<K>, Full> {
-        let (most, each) = (self.0.most, self.0.each);
-        let mut taken = self.lock();
-        // In this order: who has too many is told so, whatever others do.
-        let own = taken.of.get(&key).copied().unwrap_or(0);
-        if own >= each {
-            return Err(Full::Own(each));
-        }
-        if taken.all >= most {
-            return Err(Full::All(most));
-        }
-        taken.all += 1;
-        taken.of.insert(key.clone(), own + 1);
-        drop(taken);
-        let places = self.clone();
-        Ok(Place { places, key })
+        let mut place = self.none(key);
+        place.more(1)?;
+        Ok(place)
+    }
+
+    /// No place yet, but somebody who may take some.
+    pub(crate) fn none(&self, key: K) -> Place<K> {
+        let (places, count) = (self.clone(), 0);
+        Place { places, key, count }
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken<K>> {
@@ -73,16 +70,91 @@ impl<K: Clone + Eq + Hash> Places<K> {
     }
 }
 
+impl<K: Clone + Eq + Hash> Place<K> {
+    /// How many it is.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// So many more places for the same one, all or none.
+    pub(crate) fn more(&mut self, count: usize) -> Result<(), Full> {
+        let (most, each) = (self.places.0.most, self.places.0.each);
+        let mut taken = self.places.lock();
+        // In this order: who has too many is told so, whatever others do.
+        let own = taken.of.get(&self.key).copied().unwrap_or(0);
+        if each.saturating_sub(own) < count {
+            return Err(Full::Own(each));
+        }
+        if most.saturating_sub(taken.all) < count {
+            return Err(Full::All(most));
+        }
+        if count > 0 {
+            taken.all += count;
+            taken.of.insert(self.key.clone(), own + count);
+        }
+        drop(taken);
+        self.count += count;
+        Ok(())
+    }
+}
+
 impl<K: Clone + Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
         let mut taken = self.places.lock();
-        taken.all = taken.all.saturating_sub(1);
+        taken.all = taken.all.saturating_sub(self.count);
         match taken.of.get_mut(&self.key) {
-            Some(own) if *own > 1 => *own -= 1,
+            Some(own) if *own > self.count => *own -= self.count,
             _ => {
                 taken.of.remove(&self.key);
             }
         }
+    }
+}
+
+/// Places for which one waits, first come, first served: so many in all, and so many for each, who waits for its own
+/// first. So nobody keeps all of them, however many wait. Cheap to clone; all clones are the same places.
+#[derive(Clone, Debug)]
+pub(crate) struct Turns<K: Eq + Hash> {
+    all: Arc<Semaphore>,
+    each: usize,
+    /// Only of who has some or waits.
+    own: Arc<Mutex<HashMap<K, Weak<Semaphore>>>>,
+}
+
+/// One such place; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    _all: OwnedSemaphorePermit,
+    _own: OwnedSemaphorePermit,
+}
+
+impl<K: Eq + Hash> Turns<K> {
+    /// `most` in all, `each` for one.
+    pub(crate) fn new(most: usize, each: usize) -> Self {
+        let (all, own) = (Arc::new(Semaphore::new(most)), Arc::default());
+        Self { all, each, own }
+    }
+
+    /// A place for `key`, when its turn comes.
+    ///
+    /// # Errors
+    /// Never: nobody closes them.
+    pub(crate) async fn wait(&self, key: K) -> Result<Turn, AcquireError> {
+        let own = self.of(key).acquire_owned().await?;
+        let all = self.all.clone().acquire_owned().await?;
+        let (_all, _own) = (all, own);
+        Ok(Turn { _all, _own })
+    }
+
+    fn of(&self, key: K) -> Arc<Semaphore> {
+        let mut all = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, own| own.strong_count() > 0);
+        if let Some(own) = all.get(&key).and_then(Weak::upgrade) {
+            return own;
+        }
+        let own = Arc::new(Semaphore::new(self.each));
+        all.insert(key, Arc::downgrade(&own));
+        own
     }
 }
 
@@ -103,5 +175,44 @@ mod tests {
         drop(b);
         let taken = places.lock();
         assert!(taken.all == 0 && taken.of.is_empty());
+    }
+
+    #[test]
+    fn several_are_taken_all_or_none() {
+        let places = Places::new(10, 6);
+        let mut a = places.none("a");
+        assert_eq!(a.more(7), Err(Full::Own(6)));
+        assert_eq!(
+            (a.more(4), a.more(3), a.more(2)),
+            (Ok(()), Err(Full::Own(6)), Ok(()))
+        );
+        let mut b = places.none("b");
+        assert_eq!((b.more(5), b.more(4)), (Err(Full::All(10)), Ok(())));
+        assert_eq!(b.more(usize::MAX), Err(Full::Own(6)));
+        drop((a, b));
+        let taken = places.lock();
+        assert!(taken.all == 0 && taken.of.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_its_own_turn_keeps_nobody_else_waiting() {
+        let turns = Turns::new(3, 2);
+        let a = [
+            turns.wait("a").await.unwrap(),
+            turns.wait("a").await.unwrap(),
+        ];
+        let third = turns.wait("a");
+        tokio::pin!(third);
+        let soon = std::time::Duration::from_millis(20);
+        assert!(tokio::time::timeout(soon, &mut third).await.is_err());
+        drop(turns.wait("b").await.unwrap());
+        drop(a);
+        drop(third.await.unwrap());
+        drop(turns.of("c"));
+        assert_eq!(
+            turns.own.lock().unwrap().len(),
+            1,
+            "nobody is remembered for ever"
+        );
     }
 }

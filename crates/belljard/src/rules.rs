@@ -39,6 +39,11 @@ impl Rules {
         self.0.current.borrow().clone()
     }
 
+    /// Whether this one is a member of any project.
+    pub(crate) fn knows(&self, identity: &Identity) -> bool {
+        !self.policy().grants(identity).is_empty()
+    }
+
     /// Why the file as it is now is not in force, if it is not.
     pub(crate) fn error(&self) -> Option<String> {
         let error = self.0.error.lock();

@@ -17,7 +17,7 @@ pub(crate) struct Stored {
 
 impl Stored {
     pub(crate) fn new(config: &Config, peers: &Peers, queue: Queue, ownership: Ownership) -> Self {
-        let (hold, trees) = (Hold::default(), Trees::default());
+        let (hold, trees) = (Hold::default(), Trees::new());
         let keeping = config.store.keeping.clone();
         let (objects, owners) = (peers.objects.clone(), ownership.clone());
         let vault = Vault::new(objects, owners, hold.clone(), keeping.lease);

@@ -19,6 +19,7 @@ use tokio_rustls::server::TlsStream;
 use super::principal::{Holder, holder};
 use super::{Certificates, Door, Refusal};
 use crate::places::{Full, Place, Places};
+use crate::rules::Rules;
 use crate::tasks::{self, Task};
 
 /// How long a handshake may take, and then the first byte after it.
@@ -66,11 +67,37 @@ enum Unfit {
     Full { identity: Identity, full: Full },
 }
 
+/// Places of those who have proved who they are.
+#[derive(Clone)]
+struct Guests {
+    rules: Rules,
+    members: Places<Identity>,
+    /// Of those who are members of no project.
+    strangers: Places<Identity>,
+}
+
+impl Guests {
+    fn take(&self, identity: Identity) -> Result<Place<Identity>, Full> {
+        if self.rules.knows(&identity) {
+            self.members.take(identity)
+        } else {
+            self.strangers.take(identity)
+        }
+    }
+}
+
 /// Listens at the address of `certificates`.
-pub(crate) async fn listen(certificates: Certificates, door: Door) -> io::Result<Remote> {
+pub(crate) async fn listen(
+    certificates: Certificates,
+    door: Door,
+    rules: Rules,
+) -> io::Result<Remote> {
     let listener = TcpListener::bind(certificates.address()).await?;
     let (sender, connections) = mpsc::channel(bounds::HANDSHAKES);
-    let accepting = tasks::start("accept", accept(listener, certificates, door, sender));
+    let accepting = tasks::start(
+        "accept",
+        accept(listener, certificates, (door, rules), sender),
+    );
     Ok(Remote {
         connections,
         _accepting: accepting,
@@ -81,15 +108,19 @@ pub(crate) async fn listen(certificates: Certificates, door: Door) -> io::Result
 async fn accept(
     listener: TcpListener,
     certificates: Certificates,
-    door: Door,
+    (door, rules): (Door, Rules),
     sender: mpsc::Sender<RemoteStream>,
 ) {
     let slots = Arc::new(Semaphore::new(bounds::REMOTE_CONNECTIONS));
     let greeting = Places::new(bounds::HANDSHAKES, bounds::HANDSHAKES_PER_ADDRESS);
-    let guests = Places::new(
-        bounds::REMOTE_CONNECTIONS,
-        bounds::CONNECTIONS_PER_PRINCIPAL,
-    );
+    let guests = Guests {
+        rules,
+        members: Places::new(
+            bounds::REMOTE_CONNECTIONS,
+            bounds::CONNECTIONS_PER_PRINCIPAL,
+        ),
+        strangers: Places::new(bounds::STRANGERS, bounds::CONNECTIONS_PER_STRANGER),
+    };
     let mut handshakes = JoinSet::new();
     loop {
         let (stream, address) = match listener.accept().await {
@@ -145,7 +176,7 @@ async fn admit(
     stream: TcpStream,
     address: SocketAddr,
     certificates: &Certificates,
-    (slot, guests): (OwnedSemaphorePermit, Places<Identity>),
+    (slot, guests): (OwnedSemaphorePermit, Guests),
 ) -> Result<RemoteStream, Unfit> {
     stream.set_nodelay(true).map_err(Unfit::Tls)?;
     let stream = timeout(

@@ -1,8 +1,10 @@
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use belljar_core::bounds;
 use belljar_plan::Refusals as Spoken;
 use belljar_wire::Refusals;
 
@@ -32,8 +34,16 @@ pub(crate) struct Door(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     counts: [AtomicU64; Refusal::ALL.len()],
-    /// What was logged about callers that nobody knows.
-    spoken: Mutex<Spoken>,
+    spoken: Mutex<Log>,
+}
+
+/// What was logged about whom.
+#[derive(Debug, Default)]
+struct Log {
+    /// About callers that nobody knows, all together; and about those who came when there were too many others.
+    nobody: Spoken,
+    /// About each other one, of late.
+    of: HashMap<String, Spoken>,
 }
 
 impl Refusal {
@@ -69,13 +79,9 @@ impl Door {
     /// `who` was turned away; `what` says over what.
     pub(crate) fn refused(&self, why: Refusal, who: &dyn Display, what: &dyn Display) {
         self.0.counts[why as usize].fetch_add(1, Ordering::Relaxed);
-        let left_out = if why.is_anonymous() {
-            match self.speak(Instant::now()) {
-                Some(left_out) => left_out,
-                None => return,
-            }
-        } else {
-            0
+        let name = (!why.is_anonymous()).then(|| who.to_string());
+        let Some(left_out) = self.speak(name, Instant::now()) else {
+            return;
         };
         tracing::warn!(
             target: "audit",
@@ -87,10 +93,22 @@ impl Door {
         );
     }
 
-    /// Whether one more line may be written, and how many were not since the last.
-    fn speak(&self, now: Instant) -> Option<u64> {
+    /// Whether one more line may be written about somebody, and how many were not since the last.
+    fn speak(&self, name: Option<String>, now: Instant) -> Option<u64> {
         let mut spoken = self.0.spoken.lock().unwrap_or_else(PoisonError::into_inner);
-        spoken.one_more(now)
+        let Log { nobody, of } = &mut *spoken;
+        let Some(name) = name else {
+            return nobody.one_more(now);
+        };
+        if of.len() >= bounds::REFUSALS_OF && !of.contains_key(&name) {
+            of.retain(|_, spoken| !spoken.is_over(now));
+            if of.len() >= bounds::REFUSALS_OF {
+                return nobody.one_more(now);
+            }
+        }
+        of.entry(name)
+            .or_insert_with(|| Spoken::of(bounds::REFUSALS_LOGGED_OF_PRINCIPAL))
+            .one_more(now)
     }
 
     /// How often for each reason, since the start.
@@ -106,7 +124,6 @@ impl Door {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use belljar_core::bounds;
 
     #[test]
     fn every_refusal_counts_and_few_of_nobodys_are_logged() {
@@ -118,9 +135,27 @@ mod tests {
         let counts: Vec<u64> = door.refusals().iter().map(|one| one.count).collect();
         assert_eq!(counts, [1, 2, 3, 4, 5, 6, 7]);
         let (door, start) = (Door::default(), Instant::now());
-        let spoken = (0..1000).filter(|_| door.speak(start).is_some()).count();
-        assert_eq!(spoken, bounds::REFUSALS_LOGGED as usize);
+        let spoken = (0..1000).filter(|_| door.speak(None, start).is_some());
+        assert_eq!(spoken.count(), bounds::REFUSALS_LOGGED as usize);
         let left_out = 1000 - u64::from(bounds::REFUSALS_LOGGED);
-        assert_eq!(door.speak(start + Spoken::PERIOD), Some(left_out));
+        assert_eq!(door.speak(None, start + Spoken::PERIOD), Some(left_out));
+    }
+
+    #[test]
+    fn who_is_refused_all_the_time_neither_fills_the_log_nor_hides_others() {
+        let (door, start) = (Door::default(), Instant::now());
+        let of = |name: &str, now| door.speak(Some(name.to_owned()), now);
+        let spoken = (0..10_000).filter(|_| of("loud", start).is_some());
+        let most = bounds::REFUSALS_LOGGED_OF_PRINCIPAL;
+        assert_eq!(spoken.count(), most as usize);
+        assert_eq!(of("quiet", start), Some(0));
+        // However many names come, few are remembered, and those that are over make room.
+        for number in 0..10 * bounds::REFUSALS_OF {
+            of(&number.to_string(), start);
+        }
+        assert_eq!(door.0.spoken.lock().unwrap().of.len(), bounds::REFUSALS_OF);
+        let later = start + Spoken::PERIOD;
+        assert_eq!(of("new", later), Some(0));
+        assert_eq!(of("loud", later), Some(10_000 - u64::from(most)));
     }
 }

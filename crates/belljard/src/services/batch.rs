@@ -98,6 +98,7 @@ pub(super) async fn update(there: &Shelf, requests: Vec<Blob>) -> Result<Vec<Upd
             places.push(at);
         }
     }
+    let _turn = there.upload().await?;
     let put = there.store().put_many(&good).await;
     for one in put.map_err(|e| refused(&e))? {
         let place = places.get(one.index).and_then(|at| verdicts.get_mut(*at));

@@ -1,12 +1,10 @@
-use std::sync::Arc;
 use std::time::Duration;
 
 use belljar_cas::ReadError;
 use belljar_core::{Input, ObjectId, Recipe, bounds};
 use belljar_plan::store::{Answer, Consent, Failure};
-use belljar_policy::Right;
+use belljar_policy::{Identity, Right};
 use belljar_wire::{DerivedTree, Problem, Reason, v1};
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status};
 use v1::input_service_server::InputService;
@@ -15,6 +13,7 @@ use super::builds::named;
 use super::vault::Share;
 use super::{Caller, Vault, internal, refused};
 use crate::peers::{Derivation, PutError, StoreClient};
+use crate::places::Places;
 
 /// When somebody who was turned away because of others should come again.
 const LATER: Duration = Duration::from_secs(10);
@@ -23,7 +22,7 @@ const LATER: Duration = Duration::from_secs(10);
 pub(crate) struct TreeMaker {
     vault: Vault,
     store: StoreClient,
-    places: Arc<Semaphore>,
+    places: Places<Identity>,
 }
 
 impl TreeMaker {
@@ -31,7 +30,7 @@ impl TreeMaker {
         Self {
             vault,
             store,
-            places: Arc::new(Semaphore::new(bounds::DERIVATIONS)),
+            places: Places::new(bounds::DERIVATIONS, bounds::DERIVATIONS_PER_PRINCIPAL),
         }
     }
 }
@@ -49,9 +48,8 @@ impl InputService for TreeMaker {
         let recipe = Recipe::try_from(request).map_err(Problem::invalid)?;
         // What the recipe names is looked at before, what that leads to after.
         own(&share, named_by(&recipe)).await?;
-        let Ok(_place) = self.places.try_acquire() else {
-            return Err(busy());
-        };
+        let place = self.places.take(caller.identity().clone());
+        let _place = place.map_err(|full| busy(&full.to_string()))?;
         match self.derive(&share, recipe).await? {
             Answer::Derived {
                 tree,
@@ -86,7 +84,7 @@ fn not_made(answer: Answer) -> Status {
     match answer {
         Answer::DerivationRefused { why } => Problem::new(Reason::DerivationRefused, why).into(),
         Answer::DerivationLacks { object } => Problem::input_missing("recipe", object).into(),
-        Answer::DerivationsBusy {} => busy(),
+        Answer::DerivationsBusy {} => busy("the store has as many as it makes at once"),
         Answer::Failed {
             class: Failure::Full,
             why,
@@ -154,7 +152,7 @@ async fn lacking(share: &Share, objects: Vec<ObjectId>) -> Result<Option<ObjectI
     looked.map_err(|e: ReadError| internal(what, &e))
 }
 
-fn busy() -> Status {
-    let why = format!("{} trees are being made already", bounds::DERIVATIONS);
+fn busy(why: &str) -> Status {
+    let why = format!("too many trees are being made already: {why}");
     Problem::exhausted(why, Some(LATER)).into()
 }

@@ -1,17 +1,23 @@
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Duration;
 
 use belljar_cas::{BlobSource, ReadError};
 use belljar_core::{Digest, ObjectId, ProjectId, bounds};
 use belljar_policy::Identity;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use belljar_wire::Problem;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tonic::Status;
 
 use super::blobs::unreadable;
 use super::vault::{Share, Vault};
 use super::{Caller, internal};
 use crate::peers::StoreClient;
+use crate::places::{Turn, Turns};
+
+/// How long to wait for a place to give something.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Objects, as callers find and give them. Cheap to clone; all clones share their bounds.
 #[derive(Clone)]
@@ -19,8 +25,9 @@ pub(crate) struct Objects {
     vault: Vault,
     /// Where what is given goes.
     store: StoreClient,
-    downloads: Arc<Semaphore>,
-    zstd: Arc<Semaphore>,
+    uploads: Turns<Identity>,
+    downloads: Turns<Identity>,
+    zstd: Turns<Identity>,
 }
 
 /// The objects of one project: the one place where one is looked up for somebody.
@@ -38,8 +45,9 @@ impl Objects {
         Self {
             vault,
             store,
-            downloads: Arc::new(Semaphore::new(bounds::DOWNLOADS)),
-            zstd: Arc::new(Semaphore::new(bounds::ZSTD_STREAMS)),
+            uploads: Turns::new(bounds::UPLOADS, bounds::UPLOADS_PER_PRINCIPAL),
+            downloads: Turns::new(bounds::DOWNLOADS, bounds::DOWNLOADS_PER_PRINCIPAL),
+            zstd: Turns::new(bounds::ZSTD_STREAMS, bounds::ZSTD_STREAMS_PER_PRINCIPAL),
         }
     }
 
@@ -108,20 +116,30 @@ impl Shelf {
         Arc::new(self.share.clone())
     }
 
+    /// A place among those that give something; not for ever, since it may be for want of others' goodwill. Whoever
+    /// packs, too, has a place for that before.
+    pub(super) async fn upload(&self) -> Result<Turn, Status> {
+        let turn = timeout(PATIENCE, self.turn(&self.objects.uploads)).await;
+        turn.unwrap_or_else(|_| {
+            let why = "too many uploads are under way; try again later";
+            Err(Problem::unavailable(why).into())
+        })
+    }
+
     /// A place among those that receive a stream.
-    pub(super) async fn download(&self) -> Result<OwnedSemaphorePermit, Status> {
-        permit(&self.objects.downloads).await
+    pub(super) async fn download(&self) -> Result<Turn, Status> {
+        self.turn(&self.objects.downloads).await
     }
 
     /// A place among those whose content is packed or unpacked.
-    pub(super) async fn zstd(&self) -> Result<OwnedSemaphorePermit, Status> {
-        permit(&self.objects.zstd).await
+    pub(super) async fn zstd(&self) -> Result<Turn, Status> {
+        self.turn(&self.objects.zstd).await
     }
-}
 
-async fn permit(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
-    let permit = places.clone().acquire_owned().await;
-    permit.map_err(|e| internal("shutting down", &e))
+    async fn turn(&self, turns: &Turns<Identity>) -> Result<Turn, Status> {
+        let turn = turns.wait(self.share.caller().identity().clone()).await;
+        turn.map_err(|e| internal("shutting down", &e))
+    }
 }
 
 /// What an upload is known by in the store: nobody else's upload has it.

@@ -47,6 +47,7 @@ pub(super) async fn receive(
         Form::Identity => None,
         Form::Zstd => Some(shelf.zstd().await?),
     };
+    let _turn = shelf.upload().await?;
     let put = shelf.store().resume(key, object, incoming.offset).await;
     let put = put.map_err(|e| refused(&e))?.map_err(|committed| {
         let due = format!("{committed} is due, as QueryWriteStatus says, or 0 to begin again");

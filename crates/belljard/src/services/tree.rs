@@ -4,6 +4,7 @@ use std::io::Read as _;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use belljar_cas::{BlobSource, ReadError, VerifyingRead};
 use belljar_core::{Invalid, ObjectId, bounds};
+use belljar_tree::Directory;
 use belljar_wire::Problem;
 use prost::Message as _;
 use tonic::Status;
@@ -107,6 +108,8 @@ fn read(source: &dyn BlobSource, object: ObjectId) -> Result<Option<reapi::Direc
     let mut bytes = Vec::new();
     let read = VerifyingRead::new(content, object).read_to_end(&mut bytes);
     read.map_err(|source| unreadable(ReadError::Io { object, source }))?;
+    // Other encodings than the one of a tree can become forty times as large in memory as they are here.
+    Directory::decode(&bytes).map_err(|e| not_one(object, &e.to_string()))?;
     let decoded = reapi::Directory::decode(&bytes[..]);
     decoded
         .map(Some)

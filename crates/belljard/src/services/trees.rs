@@ -3,7 +3,8 @@ use std::io::Read as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use belljar_cas::{BlobSource as _, ReadError, VerifyingRead};
-use belljar_core::{BuildSpec, Digest, Image, Input, Invalid, ObjectId, ProjectId, bounds};
+use belljar_core::{BuildSpec, Image, Input, Invalid, ObjectId, ProjectId, bounds};
+use belljar_policy::Identity;
 use belljar_tree::Directory;
 use belljar_wire::Problem;
 use tokio::task::spawn_blocking;
@@ -11,18 +12,22 @@ use tonic::Status;
 
 use super::internal;
 use super::vault::Share;
+use crate::places::Turns;
 
 /// Looks whether the trees of a build belong to its project, down to the last file: a root alone proves
 /// nothing, since a `Directory` message may name any digest that somebody has heard of. Cheap to clone.
 ///
 /// What was found to belong is remembered, also over changes further up, until something is taken back.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Trees(Arc<Mutex<Known>>);
+#[derive(Clone, Debug)]
+pub(crate) struct Trees {
+    known: Arc<Mutex<Known>>,
+    turns: Turns<Identity>,
+}
 
 /// Directories that belong to their project with all below them.
 #[derive(Debug, Default)]
 struct Known {
-    of: HashMap<ProjectId, HashSet<Digest>>,
+    of: HashMap<ProjectId, HashSet<ObjectId>>,
     count: usize,
 }
 
@@ -44,15 +49,26 @@ impl From<ReadError> for Unfit {
 }
 
 impl Trees {
+    pub(crate) fn new() -> Self {
+        Self {
+            known: Arc::default(),
+            turns: Turns::new(bounds::TREE_CHECKS, bounds::TREE_CHECKS_PER_PRINCIPAL),
+        }
+    }
+
     /// Forgets what was found: something is about to be taken from projects.
     pub(crate) fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Known::default();
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Known::default();
     }
 
     /// Looks at every tree that `spec` names.
     pub(super) async fn check(&self, share: &Share, spec: &BuildSpec) -> Result<(), Status> {
+        let turn = self.turns.wait(share.caller().identity().clone()).await;
+        let turn = turn.map_err(|e| internal("shutting down", &e))?;
         let (trees, share, named) = (self.clone(), share.clone(), named(spec));
         let looking = spawn_blocking(move || {
+            // Until the thread ends, also for a caller who is gone.
+            let _turn = turn;
             for Named {
                 field,
                 tree,
@@ -63,7 +79,7 @@ impl Trees {
                     .whole(&share, tree)
                     .map_err(|unfit| (field.clone(), unfit))?;
                 if let Some((field, record)) = record {
-                    all_owned(&share, &[record]).map_err(|unfit| (field, unfit))?;
+                    all_there(&share, &[record]).map_err(|unfit| (field, unfit))?;
                 }
             }
             Ok::<_, (String, Unfit)>(())
@@ -79,6 +95,8 @@ impl Trees {
 
     /// Whether everything of the tree with this root belongs to the project.
     fn whole(&self, share: &Share, root: ObjectId) -> Result<(), Unfit> {
+        // By its id: its digest alone may be known, with all below it.
+        all_there(share, &[root])?;
         let mut walked = HashSet::new();
         let mut level = self.unknown(share.project(), vec![root]);
         if !level.is_empty() && share.owns_tree(root)? {
@@ -91,10 +109,10 @@ impl Trees {
                 self.remember(share.project(), walked);
                 return Ok(());
             }
-            all_owned(share, &level)?;
+            all_there(share, &level)?;
             let (mut below, mut files) = (Vec::new(), Vec::new());
             for object in level {
-                if !walked.insert(object.digest) {
+                if !walked.insert(object) {
                     continue;
                 }
                 let directory = read(share, object)?;
@@ -106,7 +124,7 @@ impl Trees {
                 files.extend(directory.files().iter().map(|node| node.object));
                 below.extend(directory.directories().iter().map(|node| node.object));
             }
-            all_owned(share, &files)?;
+            all_there(share, &files)?;
             level = self.unknown(share.project(), below);
         }
         let why = format!("the tree is deeper than {} directories", bounds::PATH_DEPTH);
@@ -115,14 +133,14 @@ impl Trees {
 
     /// Those of which it is not known yet that they belong to the project.
     fn unknown(&self, project: &ProjectId, directories: Vec<ObjectId>) -> Vec<ObjectId> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let known = known.of.get(project);
-        let is_new = |object: &ObjectId| known.is_none_or(|known| !known.contains(&object.digest));
+        let is_new = |object: &ObjectId| known.is_none_or(|known| !known.contains(object));
         directories.into_iter().filter(is_new).collect()
     }
 
-    fn remember(&self, project: &ProjectId, directories: HashSet<Digest>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn remember(&self, project: &ProjectId, directories: HashSet<ObjectId>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.count + directories.len() > bounds::KNOWN_DIRECTORIES {
             *known = Known::default();
         }
@@ -166,9 +184,10 @@ fn named(spec: &BuildSpec) -> Vec<Named> {
     named
 }
 
-fn all_owned(share: &Share, objects: &[ObjectId]) -> Result<(), Unfit> {
-    let owned = share.owns(objects)?;
-    match objects.iter().zip(owned).find(|(_, owned)| !owned) {
+/// Whether the project has all of these, and by their sizes.
+fn all_there(share: &Share, objects: &[ObjectId]) -> Result<(), Unfit> {
+    let there = share.has(objects)?;
+    match objects.iter().zip(there).find(|(_, there)| !there) {
         Some((object, _)) => {
             share.note(*object);
             Err(Unfit::Missing(*object))

@@ -81,6 +81,11 @@ impl Share {
         touched.map_err(|e| internal("what the project has could not be noted", &e))
     }
 
+    /// Who calls.
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// For each of these objects, whether the project has it and it is there. Blocks on the disk.
     pub(super) fn has(&self, objects: &[ObjectId]) -> Result<Vec<bool>, ReadError> {
         let owned = self.owns(objects)?;

@@ -8,8 +8,10 @@ use belljar_core::bounds;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use ruzstd::encoding::{CompressionLevel, compress, compress_to_vec};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
+
+use crate::places::Turn;
 
 /// How much is unpacked before it is handed on.
 const PIECE: usize = bounds::CHUNK_BYTES * 2;
@@ -207,7 +209,7 @@ pub(super) struct Unpacker {
 
 impl Unpacker {
     /// Begins to unpack at most `size` bytes. `permit` is given back when the thread ends.
-    pub(super) fn start(size: u64, permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn start(size: u64, permit: Turn) -> Self {
         let (packed, source) = mpsc::channel(bounds::WAITING_PIECES);
         let (drain, unpacked) = mpsc::channel(bounds::WAITING_PIECES);
         drop(spawn_blocking(move || {

@@ -3,6 +3,7 @@
 mod blobs;
 mod crowds;
 mod fakes;
+mod hostile;
 mod projects;
 mod remote;
 mod tls;
