@@ -32,10 +32,10 @@ impl Terminal {
         let line = if self.colour {
             format!(
                 "\u{1b}[2m{seconds:7.2}s\u{1b}[0m \u{1b}[1m{}\u{1b}[0m",
-                tame(text)
+                line(text)
             )
         } else {
-            format!("{seconds:7.2}s {}", tame(text))
+            format!("{seconds:7.2}s {}", line(text))
         };
         self.line(&line);
     }
@@ -47,7 +47,7 @@ impl Terminal {
         } else {
             "note:"
         };
-        self.line(&format!("{mark} {}", tame(text)));
+        self.line(&format!("{mark} {}", line(text)));
     }
 
     /// The line above what a step of the build writes.
@@ -189,6 +189,11 @@ pub(crate) fn tame(text: &str) -> String {
     text.chars().map(harmless).collect()
 }
 
+/// Text from elsewhere that has to stay in its line: else it could go on as lines that nobody else has said.
+pub(crate) fn line(text: &str) -> String {
+    text.chars().map(harmless).collect()
+}
+
 /// The character itself, or a picture of it if a terminal would act on it.
 fn harmless(c: char) -> char {
     match c {
@@ -247,6 +252,7 @@ mod tests {
     #[test]
     fn text_from_elsewhere_keeps_its_lines_only() {
         assert_eq!(tame("a\tb\n\u{1b}[2Jc\r"), "a b\n␛[2Jc␍");
+        assert_eq!(line("a\tb\n\u{1b}[2Jc\r"), "a␉b␊␛[2Jc␍");
     }
 
     #[test]

@@ -232,7 +232,10 @@ fn the_story_of_a_build_that_was_cancelled_before_it_began() {
         })
         .collect();
     let waits = ids.last().unwrap();
-    client.cancel(waits, "changed my mind").unwrap();
+    // What callers say stays in its place, and no terminal obeys it.
+    let forged = "2026-01-01T00:00:00.000Z  signed by SHA256:forged: bundle sha256:00";
+    let reason = format!("changed my mind\n  {forged}\n\nsignature\n  verified\u{1b}[2J");
+    client.cancel(waits, &reason).unwrap();
     let told = instance
         .tell("audit show", &[waits.as_str()])
         .assert_code(0)
@@ -244,6 +247,27 @@ fn the_story_of_a_build_that_was_cancelled_before_it_began() {
         "nothing signed names it",
     ] {
         assert!(told.contains(due), "{due}\n{told}");
+    }
+    for command in ["audit show", "watch", "list", "show"] {
+        let of: &[&str] = if command == "list" {
+            &[]
+        } else {
+            &[waits.as_str()]
+        };
+        let told = instance.tell(command, of);
+        let told = format!("{}{}", told.printed, told.said);
+        assert!(
+            told.contains("signed by SHA256:forged"),
+            "{command}: {told}"
+        );
+        let mut lines = told.lines().map(str::trim_start);
+        assert!(!told.contains('\u{1b}'), "{command}: {told}");
+        if command != "show" {
+            assert!(
+                !lines.any(|line| line.starts_with(forged)),
+                "{command}: {told}"
+            );
+        }
     }
     for id in &ids {
         client.cancel(id, "").unwrap();

@@ -5,6 +5,7 @@ use belljar_wire::build_name;
 
 use super::Record;
 use crate::report::Chain;
+use crate::terminal::line as one;
 
 /// The whole story, from who asked to what was verified.
 pub(super) fn story(record: &Record, chain: Chain, key_from: Option<&str>) -> String {
@@ -24,7 +25,7 @@ pub(super) fn story(record: &Record, chain: Chain, key_from: Option<&str>) -> St
         let width = section.facts.iter().map(|(label, _)| label.chars().count());
         let width = width.max().unwrap_or(0);
         for (label, said) in &section.facts {
-            lines.push(format!("  {label:width$}  {said}"));
+            lines.push(format!("  {label:width$}  {}", one(said)));
         }
     }
     if record.account.is_none() {
@@ -61,7 +62,7 @@ fn signature(record: &Record, key_from: Option<&str>) -> String {
     format!(
         "  verified: by {}, {from}\n  builder {}, {}\n  hermetic: {}",
         verdict.key_id,
-        verdict.builder,
+        one(&verdict.builder),
         verdict.builder_description,
         if verdict.hermetic { "yes" } else { "no" }
     )
@@ -70,7 +71,7 @@ fn signature(record: &Record, key_from: Option<&str>) -> String {
 fn line(entry: &Entry) -> String {
     let asserted = entry.asserted.iter().any(|name| name != "time");
     let mark = if asserted { '*' } else { ' ' };
-    format!("  {}{mark} {}", entry.time, event(&entry.event))
+    format!("  {}{mark} {}", entry.time, one(&event(&entry.event)))
 }
 
 fn event(event: &AuditEvent) -> String {

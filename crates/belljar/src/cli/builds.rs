@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use belljar_core::{BuildId, Invalid, RequestId};
+use belljar_core::{BuildId, Digest, Invalid, RequestId};
+use belljar_wire::Filter;
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
@@ -15,6 +16,23 @@ fn build(text: &str) -> Result<BuildId, Invalid> {
 
 fn request_id(text: &str) -> Result<RequestId, Invalid> {
     RequestId::new(text)
+}
+
+/// What sha256sum prints, or what belljar does.
+fn sha256(text: &str) -> Result<Digest, Invalid> {
+    Digest::from_hex(text.strip_prefix("sha256:").unwrap_or(text))
+}
+
+/// A time, as filters have it.
+fn time(text: &str) -> Result<String, Invalid> {
+    let plain = !text.contains(['"', '\\']);
+    let parsed = Filter::parse(&format!("create_time < \"{text}\""));
+    match parsed.is_ok() && plain {
+        true => Ok(text.to_owned()),
+        false => Err(Invalid::new(
+            "not a time: RFC 3339 in UTC is due, as 2026-11-01T00:00:00Z",
+        )),
+    }
 }
 
 /// `belljar submit`
@@ -67,16 +85,16 @@ pub(crate) struct List {
     #[arg(long, value_name = "PRINCIPAL")]
     pub(crate) submitter: Option<String>,
     /// Only builds that were submitted under this name
-    #[arg(long, value_name = "NAME")]
-    pub(crate) request_id: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = request_id)]
+    pub(crate) request_id: Option<RequestId>,
     /// Only builds that left a file with this SHA-256 (what sha256sum prints)
-    #[arg(long, value_name = "DIGEST")]
-    pub(crate) artifact: Option<String>,
+    #[arg(long, value_name = "DIGEST", value_parser = sha256)]
+    pub(crate) artifact: Option<Digest>,
     /// Only builds submitted at this time or later (RFC 3339 in UTC, as 2026-11-01T00:00:00Z)
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) since: Option<String>,
     /// Only builds submitted before this time
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) until: Option<String>,
     /// Only builds for which this holds too, such as 'outcome != succeeded AND state = ENDED'
     #[arg(long, value_name = "CONDITIONS")]

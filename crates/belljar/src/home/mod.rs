@@ -101,7 +101,8 @@ fn summary(ended: &Ended<'_>) -> String {
         .outcome
         .as_ref()
         .map_or_else(String::new, Outcome::to_string);
-    let mut lines = vec![format!("{} {outcome}", belljar_wire::build_name(&build.id))];
+    let name = belljar_wire::build_name(&build.id);
+    let mut lines = vec![format!("{name} {}", terminal::line(&outcome))];
     lines.extend(steps::lines(&build.spec, &build.steps));
     let out = ended.output.display();
     for (path, object) in fetch::files(&build.artifacts) {

@@ -56,13 +56,15 @@ pub(crate) fn list(arguments: &cli::List, terminal: &mut Terminal) -> Result<u8,
 fn filter(arguments: &cli::List) -> String {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
     let project = arguments.whom.project.as_ref().map(ToString::to_string);
+    let request_id = arguments.request_id.as_ref().map(ToString::to_string);
+    let artifact = arguments.artifact.as_ref().map(|digest| digest.to_hex());
     let options = [
         ("project =", &project),
         ("state =", &arguments.build_state),
         ("outcome =", &arguments.outcome),
         ("submitter =", &arguments.submitter),
-        ("request_id =", &arguments.request_id),
-        ("artifact =", &arguments.artifact),
+        ("request_id =", &request_id),
+        ("artifact =", &artifact),
         ("create_time >=", &arguments.since),
         ("create_time <", &arguments.until),
     ];
@@ -89,13 +91,13 @@ fn table(builds: &[BuildSummary]) -> String {
     let mut rows = vec![["BUILD", "CREATED", "SUBMITTER", "REQUEST", "STATE"].map(str::to_owned)];
     rows.extend(builds.iter().map(|build| {
         let state = match &build.outcome {
-            Some(outcome) => Outcome::to_string(outcome).replace('\n', " "),
+            Some(outcome) => terminal::line(&Outcome::to_string(outcome)),
             None => doing(build.state).to_owned(),
         };
         [
             build.id.to_string(),
             build.created.to_string(),
-            build.submitter.clone(),
+            terminal::line(&build.submitter),
             build.request_id.to_string(),
             state,
         ]

@@ -206,7 +206,7 @@ fn ending(build: &BuildRecord) -> String {
     format!(
         "{} {}",
         build_name(&build.id),
-        outcome.as_deref().unwrap_or(doing(build.state))
+        terminal::line(outcome.as_deref().unwrap_or(doing(build.state)))
     )
 }
 
