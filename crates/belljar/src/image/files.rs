@@ -128,7 +128,7 @@ fn layout(path: &Path, platform: Platform) -> Result<Parcel, Error> {
             path.display()
         )));
     }
-    let index = Arc::new(Opened::open(&path.join("index.json"))?);
+    let index = Arc::new(Opened::inside(&path.join("index.json"))?);
     let size = index
         .file
         .metadata()
@@ -151,7 +151,7 @@ fn layout(path: &Path, platform: Platform) -> Result<Parcel, Error> {
         if spans.len() == BLOBS {
             return Err(too_many(path));
         }
-        let opened = Opened::open(&entry.path())?;
+        let opened = Opened::inside(&entry.path())?;
         let size = opened.file.metadata().map_err(failed)?.len();
         spans.push(Span {
             object: ObjectId { digest, size },

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use belljar_core::{Invalid, ObjectId, bounds};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use tokio::task::JoinError;
 
 use crate::client::{self, Client, call, object_id, reapi_digest, sha256};
@@ -46,8 +48,27 @@ impl Opened {
     /// # Errors
     /// When it cannot be opened, or is something else.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        Self::with(path, OFlags::empty())
+    }
+
+    /// Opens a regular file of an image layout. Whoever made that may have put a link to something else there, whose
+    /// content is nobody's business.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; and when it is a symbolic link.
+    pub(crate) fn inside(path: &Path) -> Result<Self, Error> {
+        Self::with(path, OFlags::NOFOLLOW)
+    }
+
+    fn with(path: &Path, flags: OFlags) -> Result<Self, Error> {
         let failed = |source| unreadable(path, source);
-        let file = File::open(path).map_err(failed)?;
+        // A pipe would have us wait for whoever writes to it.
+        let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let opened = rustix::fs::open(path, flags, Mode::empty());
+        let file = File::from(opened.map_err(|errno| match errno {
+            Errno::LOOP => failed(std::io::Error::other("it is a symbolic link")),
+            other => failed(other.into()),
+        })?);
         if !file.metadata().map_err(failed)?.is_file() {
             return Err(failed(std::io::Error::other("it is not a regular file")));
         }
