@@ -7,6 +7,8 @@
 //! * [`patterns`]: outputs by pattern.
 //! * [`steps`]: several steps, and where they run.
 //! * [`manifest`]: what a `belljar.toml` must not say.
+//! * [`lockfile`]: what a `belljar.lock` must not say.
+//! * [`flags`]: what the command line must not say.
 //! * [`sources`]: what belongs to a source tree.
 //! * [`cancel`]: the end on request.
 //! * [`refusals`]: what is refused before it is a build.
@@ -21,8 +23,10 @@
 
 mod access;
 mod cancel;
+mod flags;
 mod images;
 mod limits;
+mod lockfile;
 mod manifest;
 mod neighbours;
 mod outcomes;
