@@ -242,14 +242,12 @@ async fn services(
     stored: Stored,
     entrance: Entrance,
 ) -> Result<(Router, Task), RunError> {
-    let gate = Gate::new(entrance.rules.clone(), entrance.door.clone());
-    let reception = Reception::new(entrance.door.clone());
-    let (health, looking) = health(
-        peers.spawner.clone(),
-        peers.store.clone(),
-        peers.signer.clone(),
-    )
-    .await;
+    let gated = Gated(
+        Gate::new(entrance.rules.clone(), entrance.door.clone()),
+        Reception::new(entrance.door.clone()),
+    );
+    let (spawner, store) = (peers.spawner.clone(), peers.store.clone());
+    let (health, looking) = health(spawner, store, peers.signer.clone()).await;
     let evidence = EvidenceServiceServer::new(EvidenceRecords {
         engine: engine.clone(),
         source: peers.objects,
@@ -282,7 +280,6 @@ async fn services(
     let most = bounds::GRPC_MESSAGE_BYTES;
     // Most clients still ask for the older form.
     let (reflection, older) = (described().build_v1()?, described().build_v1alpha()?);
-    let gated = Gated(gate, reception);
     let router = server()
         .add_service(gated.behind(builds.max_decoding_message_size(most)))
         .add_service(gated.behind(evidence.max_decoding_message_size(most)))
