@@ -577,5 +577,5 @@ async fn of_a_build_that_is_given_up_the_evidence_stays() {
     // Also after the next sweep, which does not see the build any more.
     a_second().await;
     assert_eq!(world.sweeper.sweep(Goal::All).await.unwrap().objects, 0);
-    assert_eq!(world.there().len(), 5);
+    assert_eq!(world.there().len(), 6);
 }
