@@ -66,7 +66,7 @@ dependencies = ["itoa"]
 [[package]]
 name = "itoa"
 version = "1.0.19"
-source = "registry+https://github.com/rust-lang/crates.io-index"
+source = "registry+https://registry.example/index"
 checksum = "3bd1574e617a9a6c1f8f8181bd7e841e1f20e4277607ef28945765188d6284d4"
 "#;
 
