@@ -149,7 +149,8 @@ impl Run {
         );
     }
 
-    /// Fails the test if there is more in the output directory than a record and a log.
+    /// Fails the test if there is more in the output directory than a record and a log, and the receipt with
+    /// what was signed about it.
     pub fn assert_no_provenance(&self) {
         let mut names: Vec<_> = fs::read_dir(self.output())
             .expect("the output directory")
@@ -163,7 +164,12 @@ impl Run {
             .collect();
         names.sort();
         // What was never begun has no receipt.
-        names.retain(|name| name != "receipt.json");
+        let receipt = ["receipt.json", "receipt.json.sigstore.json"];
+        if names.iter().any(|name| name == receipt[1]) {
+            let kind = self.statement(receipt[0])["predicateType"].to_string();
+            assert!(kind.ends_with("/predicates/receipt/v1\""), "{kind}\n{self}");
+        }
+        names.retain(|name| !receipt.contains(&name.as_str()));
         assert_eq!(names, ["audit.jsonl", "build.json", "build.log"], "{self}");
         assert_eq!(self.json["artifacts"], serde_json::json!([]), "{self}");
         assert_eq!(self.json["evidence"]["bundle"], Value::Null, "{self}");
