@@ -172,7 +172,7 @@ int main(int argc, char **argv) {
   for (int i = 2; i < argc; i++) {
     int file = open(argv[i], O_RDONLY);
     struct flock whole = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
-    if (file >= 0 && flock(file, LOCK_EX | LOCK_NB) == 0 && fcntl(file, F_OFD_SETLK, &whole) == 0) locked++;
+    if (file >= 0 && flock(file, LOCK_EX | LOCK_NB) == 0 && fcntl(file, F_SETLK, &whole) == 0) locked++;
     if (inotify_add_watch(watch, argv[i], IN_ALL_EVENTS) < 0) return 2;
   }
   printf("locked %d of %d\n", locked, argc - 2); fflush(stdout);

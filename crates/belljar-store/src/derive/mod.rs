@@ -231,7 +231,10 @@ impl Work<'_> {
             None => self.connection.send(&message),
             Some(descriptor) => self.connection.send_with(&message, descriptor.as_fd()),
         };
-        sent.map_err(|e| Failed::internal("speaking with an unpacker", &e))
+        sent.map_err(|e| match e.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ended_early(),
+            _ => Failed::internal("speaking with an unpacker", &e),
+        })
     }
 
     /// Begins to feed an object.
