@@ -21,8 +21,7 @@ use crate::site::{Order, Site};
 /// How often Belljar is started on what is left, beside the long campaign.
 const RESTARTS: usize = 10;
 /// What is told to others, and the directory of which everything is durable before.
-const PROMISES: [(&str, &str); 16] = [
-    ("client, accepted: send", "daemon"),
+const PROMISES: [(&str, &str); 15] = [
     ("spawner, stage: send", "daemon"),
     ("spawner, launch: send", "daemon"),
     ("spawner, collect: send", "daemon"),
@@ -39,6 +38,9 @@ const PROMISES: [(&str, &str); 16] = [
     ("answer staged: send", "store/objects"),
     ("answer inputs: send", "store/images"),
 ];
+
+/// When a client is told that its build is accepted, the queue has it. The engine may be writing the next state then.
+const ACCEPTED: &str = "client, accepted: send";
 
 /// A build that was recorded.
 struct Recorded {
@@ -114,6 +116,16 @@ fn assert_whole(disk: &Disk, left: Left, key: &PublicKey, when: &str) {
     );
 }
 
+/// What was accepted is in the queue, whatever else is lost.
+fn assert_queued(disk: &Disk, order: &Order, when: &str) {
+    let id = order.id.as_ref().unwrap().to_string();
+    let files = disk.left(Left::Durable, "daemon");
+    let queue = ["queue.sqlite", "queue.sqlite-wal"].map(|name| files.get(Path::new(name)));
+    let mut queue = queue.into_iter().flatten();
+    let queued = queue.any(|bytes| bytes.windows(id.len()).any(|some| some == id.as_bytes()));
+    assert!(queued, "{id} is accepted and not durable, {when}");
+}
+
 fn ends_with(path: &Path, end: &str) -> bool {
     path.to_string_lossy().ends_with(end)
 }
@@ -135,6 +147,10 @@ fn replay(recorded: &Recorded) -> Vec<usize> {
             );
             kept.insert(*promise);
         }
+        if name == ACCEPTED {
+            assert_queued(&disk, &recorded.order, &when);
+            kept.insert(ACCEPTED);
+        }
         if let Some(change) = &event.change {
             disk.apply(change, part.ids());
             assert_whole(&disk, Left::Durable, &key, &when);
@@ -144,7 +160,8 @@ fn replay(recorded: &Recorded) -> Vec<usize> {
             }
         }
     }
-    let due: BTreeSet<_> = PROMISES.iter().map(|(promise, _)| *promise).collect();
+    let promises = PROMISES.iter().map(|(promise, _)| *promise);
+    let due: BTreeSet<_> = promises.chain([ACCEPTED]).collect();
     assert_eq!(kept, due, "every promise was made");
     moments
 }
@@ -152,8 +169,7 @@ fn replay(recorded: &Recorded) -> Vec<usize> {
 /// Starts Belljar on what is left at some of these moments, and has the build ordered once more.
 fn restart(recorded: &mut Recorded, moments: &[usize], count: usize) {
     let every = moments.len().div_ceil(count).max(1);
-    let accepted =
-        |(_, event): &(Part, Event)| event.name.as_deref() == Some("client, accepted: send");
+    let accepted = |(_, event): &(Part, Event)| event.name.as_deref() == Some(ACCEPTED);
     let accepted = recorded.steps.iter().position(accepted).unwrap();
     for (turn, moment) in moments.iter().step_by(every).enumerate() {
         let mut disk = recorded.base.clone();
