@@ -188,6 +188,7 @@ impl Client {
             image: Image::Host,
             source: self.upload(files),
             inputs: Inputs::default(),
+            fetches: Default::default(),
             working_directory: None,
             run: Steps::new(scripts.collect()).expect("steps"),
             env: [].into(),

@@ -2,20 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use belljar_core::{BuildSpec, Derivation, Fact, Image, Input, ObjectId};
+use belljar_core::{
+    BuildSpec, Derivation, Fact, Fetch, FetchUrl, Image, Input, Inputs, ObjectId, Recipe,
+};
 use belljar_plan::Receipt;
 use serde_json::{Map, Value, json};
 
 use crate::provenance::{INPUTS, ROOTFS};
 
+/// The trees that the build saw under the names of what its specification has fetched.
+pub(crate) fn fetched(spec: &BuildSpec, receipt: &Receipt) -> Inputs {
+    let all = receipt.inputs.iter();
+    let named = all.filter(|(name, _)| spec.fetches.get(name).is_some());
+    let named = named.map(|(name, input)| (name.clone(), *input)).collect();
+    // A part of what is not too many is not.
+    Inputs::new(named).unwrap_or_default()
+}
+
 /// Every tree of a specification that the store is said to have made: by the record, and the name of the
 /// resolved dependency.
-fn made(spec: &BuildSpec) -> Vec<(ObjectId, ObjectId, String)> {
+fn made(spec: &BuildSpec, receipt: &Receipt) -> Vec<(ObjectId, ObjectId, String)> {
     let image = match spec.image {
         Image::Host => None,
         Image::Tree(input) => Some((ROOTFS.to_owned(), input)),
     };
-    let inputs = spec.inputs.iter();
+    let fetched = fetched(spec, receipt);
+    let inputs = spec.inputs.iter().chain(fetched.iter());
     let inputs = inputs.map(|(name, input)| (format!("{INPUTS}{name}"), *input));
     let all = image.into_iter().chain(inputs);
     let with_record = |(name, Input { tree, derivation })| Some((derivation?, tree, name));
@@ -35,8 +47,21 @@ fn records(receipt: &Receipt) -> BTreeMap<ObjectId, &Derivation> {
 /// What speaks against these being the records of the specification's trees: one is due for each tree that
 /// was made, about that tree, and no other.
 pub(crate) fn mismatches(spec: &BuildSpec, receipt: &Receipt) -> Vec<String> {
-    let (made, records) = (made(spec), records(receipt));
+    let (made, records) = (made(spec, receipt), records(receipt));
     let mut against = Vec::new();
+    for (name, input) in fetched(spec, receipt).iter() {
+        let record = input.derivation.and_then(|record| records.get(&record));
+        let content = spec
+            .fetches
+            .get(name)
+            .zip(record)
+            .and_then(|(fetch, record)| content(fetch, record));
+        if content.is_none() {
+            against.push(format!(
+                "{INPUTS}{name} was not made of what the specification has fetched"
+            ));
+        }
+    }
     for (record, tree, name) in &made {
         match records.get(record) {
             None => against.push(format!(
@@ -57,12 +82,51 @@ pub(crate) fn mismatches(spec: &BuildSpec, receipt: &Receipt) -> Vec<String> {
     against
 }
 
+/// The content that was fetched, if the record is about a tree that was made of it as the fetch says.
+fn content(fetch: &Fetch, record: &Derivation) -> Option<ObjectId> {
+    match &record.recipe {
+        Recipe::Fetched { content, unpack } => {
+            let due = content.digest == fetch.digest && *unpack == fetch.unpack;
+            due.then_some(*content)
+        }
+        _ => None,
+    }
+}
+
+/// A resolved dependency for each content that was fetched. Where it came from nobody but belljard knows: what stands
+/// there is what the specification says.
+pub(crate) fn contents(spec: &BuildSpec, receipt: &Receipt) -> Vec<Value> {
+    let records = records(receipt);
+    let inputs = fetched(spec, receipt);
+    let all = inputs.iter().filter_map(|(name, input)| {
+        let fetch = spec.fetches.get(name)?;
+        let content = content(fetch, records.get(&input.derivation?)?)?;
+        let mut urls = fetch.urls.iter().map(FetchUrl::as_str);
+        let uri = urls.next()?;
+        let mut annotations = json!({
+            "belljar_input": format!("{INPUTS}{name}"),
+            "belljar_asserted": ["uri"],
+            "belljar_size": content.size,
+        });
+        let mirrors: Vec<&str> = urls.collect();
+        if !mirrors.is_empty() {
+            annotations["belljar_mirrors"] = mirrors.into();
+        }
+        Some(json!({
+            "uri": uri,
+            "digest": { "sha256": content.digest.to_hex() },
+            "annotations": annotations,
+        }))
+    });
+    all.collect()
+}
+
 /// A resolved dependency for each package that a tree was made of. Where it was is known from the lock file
 /// alone, and labelled so.
 pub(crate) fn packages(spec: &BuildSpec, receipt: &Receipt) -> Vec<Value> {
     let records = records(receipt);
     let mut packages = Vec::new();
-    for (record, _, name) in made(spec) {
+    for (record, _, name) in made(spec, receipt) {
         let facts = records.get(&record).map(|record| record.facts.iter());
         packages.extend(
             facts
@@ -108,7 +172,7 @@ fn package(input: &str, fact: &Fact) -> Option<Value> {
 mod tests {
     use super::*;
     use crate::fixture;
-    use belljar_core::{InputName, Inputs, Recipe, Sha512Digest};
+    use belljar_core::{InputName, Mirrors, Sha512Digest, Unpack};
 
     fn record() -> Derivation {
         let object = |text: &str| ObjectId::of(text.as_bytes());
@@ -218,5 +282,109 @@ mod tests {
             spec.inputs = Inputs::new(BTreeMap::from([(name.clone(), input)])).unwrap();
         });
         assert!(other.contains("about another tree"), "{other}");
+    }
+
+    /// A build for which something was fetched.
+    fn of_fetch(change: impl FnOnce(&mut BuildSpec, &mut Derivation)) -> (BuildSpec, Receipt) {
+        let (mut spec, mut receipt) = (fixture::spec(), fixture::receipt());
+        let content = ObjectId::of(b"content");
+        let unpack = Unpack::tar(1).unwrap();
+        let urls = ["https://a.example/x.tgz", "https://b.example/x.tgz"];
+        let urls = urls.map(|url| FetchUrl::new(url).unwrap()).into();
+        let fetch = Fetch {
+            urls: Mirrors::new(urls).unwrap(),
+            digest: content.digest,
+            unpack: unpack.clone(),
+        };
+        let name = InputName::new("x").unwrap();
+        let fetches = BTreeMap::from([(name.clone(), fetch)]);
+        spec.fetches = fetches.try_into().unwrap();
+        let mut record = Derivation {
+            recipe: Recipe::Fetched { content, unpack },
+            from: [content].into(),
+            facts: Vec::new(),
+            ..record()
+        };
+        change(&mut spec, &mut record);
+        let input = Input {
+            tree: record.tree,
+            derivation: Some(ObjectId::of(&record.canonical().unwrap())),
+        };
+        receipt.inputs = Inputs::new(BTreeMap::from([(name, input)])).unwrap();
+        receipt.derivations = vec![record];
+        (spec, receipt)
+    }
+
+    #[test]
+    fn what_was_fetched_is_a_resolved_dependency_whose_place_is_only_said() {
+        let (spec, receipt) = of_fetch(|_, _| {});
+        assert!(mismatches(&spec, &receipt).is_empty());
+        let due = json!([{
+            "uri": "https://a.example/x.tgz",
+            "digest": { "sha256": ObjectId::of(b"content").digest.to_hex() },
+            "annotations": {
+                "belljar_input": "deps/x",
+                "belljar_asserted": ["uri"],
+                "belljar_mirrors": ["https://b.example/x.tgz"],
+                "belljar_size": 7,
+            },
+        }]);
+        assert_eq!(Value::from(contents(&spec, &receipt)), due);
+    }
+
+    #[test]
+    fn a_tree_of_other_content_or_made_otherwise_is_not_what_was_fetched() {
+        let other = ObjectId::of(b"other");
+        let unpack = || Unpack::tar(1).unwrap();
+        type Change = Box<dyn FnOnce(&mut BuildSpec, &mut Derivation)>;
+        let changes: [Change; 3] = [
+            Box::new(move |_, record| {
+                record.recipe = Recipe::Fetched {
+                    content: other,
+                    unpack: unpack(),
+                }
+            }),
+            Box::new(move |_, record| {
+                let content = ObjectId::of(b"content");
+                record.recipe = Recipe::Fetched {
+                    content,
+                    unpack: Unpack::tar(2).unwrap(),
+                };
+            }),
+            Box::new(|_, record| {
+                record.recipe = Recipe::Tar {
+                    archive: ObjectId::of(b"content"),
+                }
+            }),
+        ];
+        for change in changes {
+            let (spec, receipt) = of_fetch(change);
+            let against = mismatches(&spec, &receipt).join("; ");
+            assert!(against.contains("deps/x was not made of what"), "{against}");
+        }
+        // Nor without a record at all.
+        let (spec, mut receipt) = of_fetch(|_, _| {});
+        let name = InputName::new("x").unwrap();
+        let input = Input {
+            tree: record().tree,
+            derivation: None,
+        };
+        receipt.inputs = Inputs::new(BTreeMap::from([(name, input)])).unwrap();
+        receipt.derivations.clear();
+        let against = mismatches(&spec, &receipt).join("; ");
+        assert!(against.contains("deps/x was not made of what"), "{against}");
+    }
+
+    #[test]
+    fn a_build_without_its_fetched_tree_is_not_attested() {
+        let (mut spec, mut receipt) = (fixture::spec(), fixture::receipt());
+        let (with, _) = of_fetch(|_, _| {});
+        spec.fetches = with.fetches;
+        receipt.spec = spec.digest().unwrap();
+        // The plan without it ran: what a daemon in foreign hands could have asked for.
+        receipt.plan = belljar_plan::Plan::compile(&spec).digest().unwrap();
+        let against = crate::objections::check(&spec, &receipt, &fixture::asserted());
+        let against = against.err().unwrap().join("; ");
+        assert!(against.contains("the receipt lacks a tree"), "{against}");
     }
 }

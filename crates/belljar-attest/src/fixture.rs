@@ -30,6 +30,7 @@ pub(crate) fn spec() -> BuildSpec {
         image: Image::Host,
         source: ObjectId::of(b"root directory"),
         inputs: Inputs::default(),
+        fetches: Default::default(),
         working_directory: None,
         run: Steps::new(vec![
             Script::new("make").unwrap(),

@@ -52,8 +52,12 @@ pub(crate) fn check<'a>(
     receipt: &'a Receipt,
     asserted: &Asserted,
 ) -> Result<Attestable<'a>, Vec<String>> {
-    let plan = Plan::compile(spec);
     let mut against = Objections::default();
+    let plan = Plan::with_fetched(spec, &derivations::fetched(spec, receipt));
+    let plan = plan.unwrap_or_else(|invalid| {
+        against.add(format!("the receipt lacks a tree: {invalid}"));
+        Plan::compile(spec)
+    });
     identity(spec, receipt, &mut against);
     for shortfall in receipt.fully_enforced(&plan) {
         against.add(shortfall.to_string());

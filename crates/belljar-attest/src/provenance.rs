@@ -137,6 +137,7 @@ fn dependencies(spec: &BuildSpec, receipt: &Receipt, builder: &BuilderConfig) ->
         inputs.map(|(name, input)| tree(&format!("{INPUTS}{name}"), input.tree, input.derivation)),
     );
     all.extend(derivations::packages(spec, receipt));
+    all.extend(derivations::contents(spec, receipt));
     all
 }
 

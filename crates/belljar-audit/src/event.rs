@@ -1,4 +1,4 @@
-use belljar_core::{AttemptId, Digest, ObjectId, Outcome, ProjectId, RequestId};
+use belljar_core::{AttemptId, Digest, InputName, ObjectId, Outcome, ProjectId, RequestId, bounds};
 use serde::{Deserialize, Serialize};
 
 /// One security-relevant thing that happened to a build.
@@ -30,6 +30,22 @@ pub enum AuditEvent {
     AttemptStarted {
         /// Which.
         attempt: AttemptId,
+    },
+    /// Something that the specification declares by digest was looked for: in the store, else at its URLs.
+    Fetched {
+        /// For which attempt.
+        attempt: AttemptId,
+        /// The name that it has in the specification.
+        name: InputName,
+        /// The digest that it must have.
+        digest: Digest,
+        /// What was found of it.
+        found: Found,
+        /// Why the build has not got it; none if it has.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refused: Option<String>,
+        /// The URLs that were tried, in order.
+        tries: Vec<FetchTry>,
     },
     /// Its inputs were verified and mounted.
     Staged {
@@ -108,6 +124,58 @@ pub enum AuditEvent {
     },
 }
 
+/// What was found of something that is fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Found {
+    /// The project had it already: nothing was fetched.
+    Present {
+        /// It.
+        content: ObjectId,
+        /// What was made of it.
+        tree: Option<ObjectId>,
+    },
+    /// It came.
+    Fetched {
+        /// It.
+        content: ObjectId,
+        /// What was made of it.
+        tree: Option<ObjectId>,
+    },
+    /// Nothing.
+    Nothing {},
+}
+
+/// One URL that was tried.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FetchTry {
+    /// As the specification gives it.
+    pub url: String,
+    /// Where redirects have led, if they have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_url: Option<String>,
+    /// The address that was last connected to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The last status (RFC 9110, section 15).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Bytes of content that came.
+    pub bytes: u64,
+    /// Digest of what came to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// How long it took, in milliseconds.
+    pub millis: u64,
+    /// Whether another build had begun with it: what is told here is told to both.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
+    /// Why it came to nothing, if it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
 impl AuditEvent {
     /// Facts that nobody but belljard vouches for, by their names in the entry, sorted. `event` alone
     /// means that the event as a whole is such a fact. The time always is: it is belljard's clock.
@@ -129,6 +197,7 @@ impl AuditEvent {
                 "time",
             ],
             Self::Decided { .. }
+            | Self::Fetched { .. }
             | Self::SigningRefused { .. }
             | Self::Destroyed { .. }
             | Self::Recovered { .. }
@@ -149,6 +218,7 @@ impl AuditEvent {
     pub fn attempt(&self) -> Option<&AttemptId> {
         match self {
             Self::AttemptStarted { attempt }
+            | Self::Fetched { attempt, .. }
             | Self::Staged { attempt, .. }
             | Self::Launched { attempt }
             | Self::Ended { attempt, .. }
@@ -184,6 +254,15 @@ impl AuditEvent {
             | Self::Collected { outcome, .. }
             | Self::Finished { outcome } => {
                 cut_outcome(outcome);
+            }
+            Self::Fetched { refused, tries, .. } => {
+                refused.iter_mut().for_each(cut);
+                // URLs have a bound of their own: with all of them in two forms the entry has its bound.
+                tries.truncate(bounds::FETCH_MIRRORS);
+                tries
+                    .iter_mut()
+                    .flat_map(|one| &mut one.refused)
+                    .for_each(cut);
             }
             Self::Signed { key_id: text, .. } | Self::Recovered { state: text, .. } => {
                 cut(text);

@@ -20,6 +20,6 @@ mod tests;
 mod trail;
 mod verify;
 
-pub use event::AuditEvent;
+pub use event::{AuditEvent, FetchTry, Found};
 pub use trail::{AppendError, Entry, Trail};
 pub use verify::{VerifyError, verify, verify_prefix};

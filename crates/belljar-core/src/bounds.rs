@@ -20,6 +20,30 @@ pub const STEPS: usize = 32;
 pub const SCRIPT_BYTES: usize = 64 * 1024;
 /// Most trees that one build sees beside its sources and its root file system.
 pub const INPUTS: usize = 16;
+/// Most URLs of one thing that is fetched.
+pub const FETCH_MIRRORS: usize = 8;
+/// Longest URL of something that is fetched, in bytes: of what servers accept the usual least, some.
+pub const FETCH_URL_BYTES: usize = 2048;
+/// Most that one fetch may bring, in bytes, unless the configuration says less.
+pub const FETCH_BYTES: u64 = BLOB_BYTES;
+/// Longest that one URL may take, with all that it redirects to, in seconds, unless the configuration says less.
+pub const FETCH_SECONDS: u64 = 600;
+/// Longest that a server may let wait for a connection, for its headers, or for the next piece, in seconds.
+pub const FETCH_IDLE_SECONDS: u64 = 30;
+/// Most redirects from one URL, unless the configuration says less.
+pub const FETCH_REDIRECTS: usize = 8;
+/// Most addresses of one host that are tried.
+pub const FETCH_ADDRESSES: usize = 4;
+/// Most things that are fetched at once; more wait.
+pub const FETCHES: usize = 8;
+/// Most trees of which belljard remembers that they were made of what a project had fetched.
+pub const KNOWN_FETCHES: usize = 1024;
+/// Longest headers of an answer to a fetch, in bytes.
+pub const FETCH_HEADER_BYTES: usize = 64 * 1024;
+/// Most hosts, ports and networks each that a configuration of fetches names.
+pub const FETCH_RULES: usize = 1000;
+/// Largest file of certificates of authorities, in bytes: what distributions ship has a few hundred thousand.
+pub const CA_BYTES: usize = 4 * 1024 * 1024;
 /// Most trees of one attempt: sources, root file system, further inputs.
 pub const ATTEMPT_TREES: usize = 2 + INPUTS;
 /// Largest lock file of a package manager, in bytes.

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Invalid, ObjectId, Sha512Digest, bounds, canonical_json};
+use crate::{Invalid, ObjectId, Sha512Digest, Unpack, bounds, canonical_json};
 
 /// How the store shall make a tree out of objects that it has. The same recipe gives the same tree and
 /// the same record.
@@ -15,6 +15,13 @@ pub enum Recipe {
     Tar {
         /// The archive.
         archive: ObjectId,
+    },
+    /// What a build's fetch makes of its content.
+    Fetched {
+        /// What was fetched.
+        content: ObjectId,
+        /// What is made of it.
+        unpack: Unpack,
     },
     /// The root file system of an OCI image (OCI image-spec v1): its layers, one over the other.
     Oci {

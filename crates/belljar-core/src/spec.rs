@@ -4,8 +4,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, EnvName, EnvValue, InputName, Invalid, Limits, ObjectId, OutputPattern, RelPath,
-    bounds, canonical_json,
+    Digest, EnvName, EnvValue, Fetches, InputName, Invalid, Limits, ObjectId, OutputPattern,
+    RelPath, bounds, canonical_json,
 };
 
 /// What one build shall do, complete: two builds of one specification on one root file system see
@@ -19,6 +19,9 @@ pub struct BuildSpec {
     pub source: ObjectId,
     /// Further trees, each read-only at `/deps/<name>`; at most [`bounds::INPUTS`].
     pub inputs: Inputs,
+    /// What is fetched before the build begins: trees as the further ones, and together with them no more.
+    #[serde(default, skip_serializing_if = "Fetches::is_empty")]
+    pub fetches: Fetches,
     /// Where the steps run, below the source tree's root; that root itself if there is none. It must be a
     /// directory of the source tree, reached without a symbolic link.
     pub working_directory: Option<RelPath>,
@@ -113,6 +116,7 @@ impl BuildSpec {
     /// When it would be larger than [`bounds::SPEC_BYTES`].
     pub fn canonical(&self) -> Result<Vec<u8>, Invalid> {
         let bytes = canonical_json(self).map_err(|e| Invalid::new(e.to_string()))?;
+        self.fetches.apart_from(&self.inputs)?;
         if bytes.len() > bounds::SPEC_BYTES {
             return Err(Invalid::new(format!(
                 "the specification has {} bytes; {} are allowed. Move long scripts into files of the source tree",
@@ -402,6 +406,7 @@ mod tests {
             image: Image::Host,
             source: ObjectId::of(b""),
             inputs: Inputs::default(),
+            fetches: Default::default(),
             working_directory: None,
             run: Steps::new(vec![Script::new(script).unwrap()]).unwrap(),
             env: BTreeMap::from([(EnvName::new("CC").unwrap(), EnvValue::new("gcc").unwrap())]),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use belljar_core::{AttemptId, Digest, ObjectId, Outcome};
+use belljar_core::{AttemptId, Digest, Inputs, ObjectId, Outcome};
 use belljar_plan::signer::Asserted;
 use belljar_plan::{Plan, Receipt};
 use tokio::time::{sleep, timeout};
@@ -53,13 +53,32 @@ pub(crate) mod patience {
     }
 }
 
-pub(crate) async fn stage<S: Spawner, T: Store, G: Signer, C: Clock>(
+pub(crate) async fn fetch<S: Spawner, T: Store, G: Signer, C: Clock>(
     shared: Arc<Shared<S, T, G, C>>,
     submission: Arc<Submission>,
     attempt: AttemptId,
 ) -> Progress {
     sleep(patience::before(attempt.number())).await;
-    let plan = Plan::compile(&submission.spec);
+    let (project, fetches) = (submission.project.clone(), submission.spec.fetches.clone());
+    Progress::Fetched(shared.ports.fetcher.fetch(project, fetches).await)
+}
+
+pub(crate) async fn stage<S: Spawner, T: Store, G: Signer, C: Clock>(
+    shared: Arc<Shared<S, T, G, C>>,
+    submission: Arc<Submission>,
+    attempt: AttemptId,
+    fetched: Inputs,
+) -> Progress {
+    if submission.spec.fetches.is_empty() {
+        sleep(patience::before(attempt.number())).await;
+    }
+    let plan = match Plan::with_fetched(&submission.spec, &fetched) {
+        Ok(plan) => plan,
+        Err(invalid) => {
+            let outcome = Outcome::permanent("stage", invalid.to_string());
+            return Progress::Failed { outcome };
+        }
+    };
     let staged = shared
         .ports
         .spawner
@@ -174,16 +193,24 @@ pub(crate) async fn attest<S: Spawner, T: Store, G: Signer, C: Clock>(
     }
 }
 
+/// What is published of a build that nobody but the engine has.
+pub(crate) struct Written {
+    /// Its audit trail.
+    pub(crate) trail: Vec<u8>,
+    /// What was fetched for it.
+    pub(crate) fetched: Inputs,
+}
+
 pub(crate) async fn publish<S: Spawner, T: Store, G: Signer, C: Clock>(
     shared: Arc<Shared<S, T, G, C>>,
     submission: Arc<Submission>,
     attempt: AttemptId,
     publication: Publication,
-    trail: Vec<u8>,
+    written: Written,
     delay: Duration,
 ) -> Progress {
     sleep(delay).await;
-    let evidence = evidence(&shared, &submission, attempt, &publication, trail);
+    let evidence = evidence(&shared, &submission, attempt, &publication, written);
     match timeout(patience::PUBLISH, evidence).await {
         Ok(Ok(evidence)) => Progress::Published {
             evidence: Box::new(evidence),
@@ -218,7 +245,7 @@ async fn evidence<S: Spawner, T: Store, G: Signer, C: Clock>(
     submission: &Submission,
     attempt: AttemptId,
     publication: &Publication,
-    trail: Vec<u8>,
+    Written { trail, fetched }: Written,
 ) -> Result<Evidence, Trouble> {
     let (spawner, store, signer) = (
         &shared.ports.spawner,
@@ -229,10 +256,10 @@ async fn evidence<S: Spawner, T: Store, G: Signer, C: Clock>(
     let spec = store
         .put(submission.spec.canonical().map_err(invalid)?)
         .await?;
-    let plan = Plan::compile(&submission.spec)
-        .canonical()
-        .map_err(invalid)?;
-    let plan = store.put(plan).await?;
+    // Where the fetches came to nothing there was no plan with them.
+    let plan = Plan::with_fetched(&submission.spec, &fetched)
+        .unwrap_or_else(|_| Plan::compile(&submission.spec));
+    let plan = store.put(plan.canonical().map_err(invalid)?).await?;
     let audit_trail = store.put(trail).await?;
     let (mut receipt, mut receipt_bundle) = (None, None);
     let (mut log, mut artifacts) = (None, Vec::new());

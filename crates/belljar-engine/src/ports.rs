@@ -3,13 +3,14 @@
 
 use std::fmt;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
-use belljar_core::{AttemptId, Digest, ObjectId, Outcome, Timestamp};
+use belljar_core::{AttemptId, Digest, Fetches, ObjectId, Outcome, ProjectId, Timestamp};
 use belljar_plan::Plan;
 use belljar_plan::signer::Asserted;
 
-use crate::life::{Bundle, Collected};
+use crate::life::{Bundle, Collected, Fetched};
 
 /// The privileged process that makes sandboxes.
 pub trait Spawner: Send + Sync + 'static {
@@ -69,6 +70,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether it can be asked for anything now.
     fn is_there(&self) -> impl Future<Output = bool> + Send;
+}
+
+/// Who fetches what builds declare by digest: the only one who reaches a network.
+pub trait Fetcher: Send + Sync + 'static {
+    /// Has the trees of these fetches made for a project. Asked again it fetches nothing that the project has by then.
+    /// Dropped before its end it leaves nothing but what has come whole.
+    fn fetch(
+        &self,
+        project: ProjectId,
+        fetches: Fetches,
+    ) -> Pin<Box<dyn Future<Output = Fetched> + Send + '_>>;
 }
 
 /// The process that holds the key.
@@ -230,12 +242,13 @@ mod shared {
 }
 
 /// Everything together.
-#[derive(Debug)]
 pub struct Ports<S, T, G, C> {
     /// Makes sandboxes.
     pub spawner: S,
     /// Keeps objects.
     pub store: T,
+    /// Fetches.
+    pub fetcher: Arc<dyn Fetcher>,
     /// Signs.
     pub signer: G,
     /// Tells the time.

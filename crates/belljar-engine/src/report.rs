@@ -4,13 +4,30 @@ use std::error::Error;
 
 use belljar_audit::AuditEvent;
 
-use crate::life::{Fact, Progress};
+use crate::life::{Fact, FetchReport, Progress};
 use crate::queue::Submission;
 
 /// How a fact stands in the audit trail.
 pub(crate) fn audit_event(fact: Fact, submission: &Submission) -> AuditEvent {
     match fact {
         Fact::AttemptStarted(attempt) => AuditEvent::AttemptStarted { attempt },
+        Fact::Fetched(attempt, report) => {
+            let FetchReport {
+                name,
+                digest,
+                found,
+                refused,
+                tries,
+            } = report;
+            AuditEvent::Fetched {
+                attempt,
+                name,
+                digest,
+                found,
+                refused,
+                tries,
+            }
+        }
         Fact::Staged(attempt) => AuditEvent::Staged {
             attempt,
             tree: submission.spec.source,
@@ -50,6 +67,11 @@ pub(crate) fn audit_event(fact: Fact, submission: &Submission) -> AuditEvent {
 pub(crate) fn trouble(what: &Progress) {
     match what {
         Progress::SpawnerLost { why } => tracing::warn!(why, "the spawner was lost"),
+        Progress::Fetched(fetched) => {
+            if let Err(outcome) = &fetched.result {
+                tracing::warn!(%outcome, "not fetched");
+            }
+        }
         Progress::Failed { outcome } => tracing::warn!(%outcome, "the spawner has failed"),
         Progress::AttestRefused { retryable, reasons } => {
             tracing::warn!(retryable, ?reasons, "not attested")

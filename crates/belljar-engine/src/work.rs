@@ -18,7 +18,7 @@ use crate::driver::RETRY;
 use crate::engine::{CancelRequest, Notices};
 use crate::life::{Effect, Event, Progress, Stage, step};
 use crate::ownership::Ownership;
-use crate::perform;
+use crate::perform::{self, Written};
 use crate::ports::{Clock, Ports, Signer, Spawner, Store};
 use crate::queue::{Queue, QueueError, Record};
 use crate::report::{audit_event, chain, log, trouble};
@@ -194,7 +194,11 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
                         .spawn(perform::kill(shared, attempt, by).instrument(span.clone()));
                     continue;
                 }
-                Effect::Stage(attempt) => Box::pin(perform::stage(shared, submission, attempt)),
+                Effect::Fetch(attempt) => Box::pin(perform::fetch(shared, submission, attempt)),
+                Effect::Stage(attempt) => {
+                    let fetched = self.record.build.fetched.clone();
+                    Box::pin(perform::stage(shared, submission, attempt, fetched))
+                }
                 Effect::Launch(attempt) => Box::pin(perform::launch(shared, attempt)),
                 Effect::AwaitExit(attempt) => {
                     Box::pin(perform::await_exit(shared, submission, attempt))
@@ -214,12 +218,13 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
                     let trail = self
                         .published_trail(&attempt, publication.bundle.is_some())
                         .await?;
+                    let fetched = self.record.build.fetched.clone();
                     Box::pin(perform::publish(
                         shared,
                         submission,
                         attempt,
                         publication,
-                        trail,
+                        Written { trail, fetched },
                         delay,
                     ))
                 }

@@ -17,7 +17,7 @@ pub mod cargo;
 mod ecosystem;
 pub mod npm;
 mod purl;
-mod sri;
+pub mod sri;
 
 pub use ecosystem::Ecosystem;
 

@@ -2,7 +2,28 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use belljar_core::{Invalid, Sha512Digest};
+use belljar_core::{Digest, Invalid, Sha512Digest};
+
+/// The one SHA-256 that `text` is.
+///
+/// # Errors
+/// When it is anything else, also beside others: nobody would look at these.
+pub fn sha256(text: &str) -> Result<Digest, Invalid> {
+    let encoded = text.strip_prefix("sha256-").ok_or_else(|| {
+        Invalid::new(format!(
+            "`{}` is no SHA-256; write `sha256-` and the digest in base 64, and no other hash beside it",
+            crate::excerpt(text)
+        ))
+    })?;
+    let decoded = STANDARD.decode(encoded).ok();
+    let bytes: Option<[u8; 32]> = decoded.and_then(|bytes| bytes.try_into().ok());
+    let hex: Option<String> =
+        bytes.map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect());
+    let hex = hex.ok_or_else(|| {
+        Invalid::new("after `sha256-` 44 characters of base 64 are due, for 32 bytes")
+    })?;
+    Digest::from_hex(&hex)
+}
 
 /// The SHA-512 among the hashes of `text`.
 ///
@@ -52,6 +73,23 @@ mod tests {
             .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap())
             .collect();
         format!("sha512-{}", STANDARD.encode(bytes))
+    }
+
+    #[test]
+    fn one_sha256_is_read_and_nothing_else() {
+        let empty = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+        assert_eq!(sha256(empty), Ok(Digest::of(b"")));
+        for bad in [
+            "",
+            "sha256-",
+            "sha256-AAAA",
+            "sha512-AAAA",
+            "47DEQ",
+            &format!("{empty} {empty}"),
+            &format!("{empty}?x"),
+        ] {
+            assert!(sha256(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -64,12 +64,34 @@ pub enum Profile {
 
 impl Plan {
     /// The plan of `spec`: a pure function, so that anyone who has the specification can check that a
-    /// receipt is about it.
+    /// receipt is about it. What the specification has fetched is not in it: see [`Plan::with_fetched`].
     pub fn compile(spec: &BuildSpec) -> Self {
+        Self::of(spec, spec.inputs.clone())
+    }
+
+    /// The plan of `spec` when `fetched` came of its fetches: a pure function of both. Whether these trees are what the
+    /// specification names is told by the store's own records of how it made them.
+    ///
+    /// # Errors
+    /// When a tree is missing, or one is too many.
+    pub fn with_fetched(spec: &BuildSpec, fetched: &Inputs) -> Result<Self, Invalid> {
+        let due = spec.fetches.iter().map(|(name, _)| name);
+        if !due.eq(fetched.iter().map(|(name, _)| name)) {
+            return Err(Invalid::field(
+                "fetches",
+                "what was fetched is not what the specification names",
+            ));
+        }
+        let all = spec.inputs.iter().chain(fetched.iter());
+        let all = all.map(|(name, input)| (name.clone(), *input)).collect();
+        Ok(Self::of(spec, Inputs::new(all)?))
+    }
+
+    fn of(spec: &BuildSpec, inputs: Inputs) -> Self {
         Self {
             image: spec.image,
             source: spec.source,
-            inputs: spec.inputs.clone(),
+            inputs,
             working_directory: spec.working_directory.clone(),
             run: spec.run.clone(),
             env: spec.env.clone(),
@@ -195,6 +217,7 @@ pub(crate) mod tests {
             image: Image::Host,
             source: ObjectId::of(b""),
             inputs: Inputs::default(),
+            fetches: Default::default(),
             working_directory: None,
             run: Steps::new(vec![Script::new("make").unwrap()]).unwrap(),
             env: BTreeMap::from([(

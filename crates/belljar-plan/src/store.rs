@@ -2,7 +2,7 @@
 //! order, and each before the next is sent, except that [`Request::MarkLog`] needs not be waited for, and
 //! [`Answer::LogExceeded`] comes unasked.
 //!
-//! Who may ask what follows from the peer's uid (SO_PEERCRED, unix(7)): belljard may `Put`, `PutMany`, `Upload`, ask for
+//! Who may ask what follows from the peer's uid (SO_PEERCRED, unix(7)): belljard may `Put`, `PutMany`, `Receive`, `Upload`, ask for
 //! `Uploaded` and `Confinement`, `Derive`, and see to what is there (`Space`, `Evict`, `Remove`, `RemoveLogs`, `Scrub`,
 //! `Scrubbed`); the spawner (root) all the rest. A connection of the spawner belongs to one attempt, named by `Stage`,
 //! and as long as it is open, the trees of that attempt stay.
@@ -16,7 +16,7 @@ use crate::{ConfinedStep, OutputEntry};
 
 mod parts;
 
-pub use parts::{Collected, Consent, Failure, Refusal, RefusedBlob, Scrub};
+pub use parts::{Collected, Consent, Failure, Refusal, RefusedBlob, Scrub, Whole};
 
 /// A tree that an attempt needs, as something to mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -59,6 +59,15 @@ pub enum Request {
     PutMany {
         /// What the contents must turn out to be.
         objects: Vec<ObjectId>,
+    },
+    /// Keep content of which only the digest is known before, at most `most_bytes` of it. Answered at once by `Receiving`,
+    /// or by `Failed`. Then data frames follow, and after the last a [`Whole`]; then `Received` when it is durable, or
+    /// `Failed`. When more comes than may, the connection is closed. What does not have the digest is never an object.
+    Receive {
+        /// What the content must turn out to have.
+        digest: Digest,
+        /// Most bytes to take.
+        most_bytes: u64,
     },
     /// Begin an upload that may be interrupted, or go on with one. Answered at once by `Upload`. If that
     /// is open, data frames follow with what is missing of `object`, and after the last `Stored` or
@@ -172,6 +181,13 @@ pub enum Answer {
     Kept {
         /// Those that are not in the store, in the order in which that was found.
         refused: Vec<RefusedBlob>,
+    },
+    /// To `Receive`: send.
+    Receiving {},
+    /// To `Receive`, at its end: durable.
+    Received {
+        /// What came.
+        object: ObjectId,
     },
     /// To `Upload` and `Uploaded`.
     Upload {
@@ -303,6 +319,7 @@ impl Request {
         match self {
             Self::Put { .. } => "put",
             Self::PutMany { .. } => "put_many",
+            Self::Receive { .. } => "receive",
             Self::Upload { .. } => "upload",
             Self::Uploaded { .. } => "uploaded",
             Self::Derive { .. } => "derive",

@@ -48,12 +48,14 @@ pub enum Said {
     },
     /// The file that was begun is complete.
     FileEnd {},
-    /// A file that is not executable, with the content of an object that was given before.
+    /// A file with the content of an object that was given before.
     Given {
         /// Where.
         path: RelPath,
         /// The object.
         object: ObjectId,
+        /// Whether it may be executed.
+        executable: bool,
     },
     /// A symbolic link. It takes the place of another file or link.
     Symlink {

@@ -50,6 +50,10 @@ pub enum Class {
 /// Times beyond the year 9999 have no text form (RFC 3339), and would be rounded in canonical JSON.
 const LAST_EPOCH: u64 = 253_402_300_799;
 
+/// What an operator has to do who wants fetches.
+pub const NO_FETCHES: &str = "nothing is fetched here: the operator has not configured it (`allow` of [fetch] in \
+     belljard.toml; in embedded mode in `fetch.toml` in the state directory)";
+
 /// Decides whether `identity` may have `spec` built for `project`. Pure: the same arguments give the same decision.
 /// All reasons are given, not the first, except that a principal who may not submit learns no more.
 pub fn decide(
@@ -89,6 +93,9 @@ pub fn decide(
             );
         }
     }
+    for (field, why) in not_fetched(&spec, policy) {
+        deny(&field, why);
+    }
     if spec.source_date_epoch > LAST_EPOCH {
         deny(
             "source_date_epoch",
@@ -104,6 +111,23 @@ pub fn decide(
     } else {
         Decision::Deny { reasons }
     }
+}
+
+/// What must not be fetched of it, and why.
+fn not_fetched(spec: &BuildSpec, policy: &Policy) -> Vec<(String, String)> {
+    let mut refused = Vec::new();
+    for (name, fetch) in spec.fetches.iter() {
+        for (index, url) in fetch.urls.iter().enumerate() {
+            let allowed = match policy.fetches() {
+                Some(rules) => rules.allows(url),
+                None => Err(NO_FETCHES.to_owned()),
+            };
+            if let Err(why) = allowed {
+                refused.push((format!("fetches.{name}.urls[{index}]"), why));
+            }
+        }
+    }
+    refused
 }
 
 fn not_a_submitter(identity: &Identity, project: &ProjectId) -> Reason {
@@ -150,9 +174,10 @@ mod tests {
 
     use super::*;
     use crate::Access;
+    use crate::FetchRules;
     use belljar_core::{
-        Image, ImageKind, Input, InputName, Inputs, LimitFigures, Limits, Network, ObjectId,
-        Outputs, RelPath, Script, Steps,
+        Digest, Fetch, FetchUrl, Image, ImageKind, Input, InputName, Inputs, LimitFigures, Limits,
+        Mirrors, Network, ObjectId, Outputs, RelPath, Script, Steps, Unpack,
     };
     use proptest::prelude::*;
 
@@ -161,6 +186,7 @@ mod tests {
             image: Image::Host,
             source: ObjectId::of(b""),
             inputs: Inputs::default(),
+            fetches: Default::default(),
             working_directory: None,
             run: Steps::new(vec![Script::new("make").unwrap()]).unwrap(),
             env: BTreeMap::new(),
@@ -193,6 +219,44 @@ mod tests {
                 reasons.iter().map(|reason| reason.field.as_str()).collect()
             }
         }
+    }
+
+    #[test]
+    fn only_what_the_operator_allows_is_fetched() {
+        let with = |urls: &[&str]| {
+            let urls = urls.iter().map(|url| FetchUrl::new(url).unwrap()).collect();
+            let fetch = Fetch {
+                urls: Mirrors::new(urls).unwrap(),
+                digest: Digest::of(b"x"),
+                unpack: Unpack::tar(0).unwrap(),
+            };
+            let name = InputName::new("x").unwrap();
+            let mut spec = spec(Limits::DEFAULT);
+            spec.fetches = BTreeMap::from([(name, fetch)]).try_into().unwrap();
+            spec
+        };
+        let rules = FetchRules::new(vec!["a.example".parse().unwrap()], vec![443], vec![]);
+        let open = policy(Limits::CEILING).with_fetches(Some(rules.unwrap()));
+        let asked = |spec: BuildSpec, policy: &Policy| {
+            decide(
+                spec,
+                Identity::Unix { uid: 0 },
+                ProjectId::default(),
+                policy,
+            )
+        };
+        let good = with(&["https://a.example/x"]);
+        assert!(matches!(asked(good.clone(), &open), Decision::Admit(_)));
+        // Also when who may do what is read anew.
+        let again = open.with(Access::of_users([0]).unwrap()).unwrap();
+        assert!(matches!(asked(good.clone(), &again), Decision::Admit(_)));
+        let denied = asked(with(&["https://a.example/x", "https://b.example/x"]), &open);
+        assert_eq!(fields(&denied), ["fetches.x.urls[1]"]);
+        let Decision::Deny { reasons } = asked(good, &policy(Limits::CEILING)) else {
+            panic!("admitted")
+        };
+        assert_eq!(reasons[0].field, "fetches.x.urls[0]");
+        assert!(reasons[0].sentence.contains("[fetch]"), "{}", reasons[0]);
     }
 
     #[test]

@@ -6,12 +6,14 @@
 
 mod access;
 mod decision;
+mod fetch;
 mod identity;
 mod policy;
 mod rights;
 
 pub use access::{Access, AccessError, Below, Grants, Principals};
-pub use decision::{Admitted, Class, Decision, Reason, decide};
+pub use decision::{Admitted, Class, Decision, NO_FETCHES, Reason, decide};
+pub use fetch::{FetchRules, HostPattern, Network};
 pub use identity::{Identity, SpiffeId, Subject};
 pub use policy::{Policy, PolicyError};
 pub use rights::{Right, Rights};

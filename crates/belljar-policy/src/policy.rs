@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use belljar_core::{ImageKind, Limits};
 
-use crate::{Access, Grants, Identity};
+use crate::{Access, FetchRules, Grants, Identity};
 
 /// What the operator allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +10,7 @@ pub struct Policy {
     access: Access,
     images: BTreeSet<ImageKind>,
     caps: Limits,
+    fetches: Option<FetchRules>,
 }
 
 /// Why something is not a policy.
@@ -37,6 +38,7 @@ impl Policy {
             access,
             images: images.into_iter().collect(),
             caps,
+            fetches: None,
         };
         if policy.access.is_empty() {
             return Err(PolicyError::NobodyAllowed);
@@ -52,7 +54,19 @@ impl Policy {
     /// # Errors
     /// When nobody may anything.
     pub fn with(&self, access: Access) -> Result<Self, PolicyError> {
-        Self::new(access, self.images.iter().copied(), self.caps)
+        let policy = Self::new(access, self.images.iter().copied(), self.caps)?;
+        Ok(policy.with_fetches(self.fetches.clone()))
+    }
+
+    /// The same, but that builds may have fetched what these rules allow; without any, nothing.
+    #[must_use]
+    pub fn with_fetches(self, fetches: Option<FetchRules>) -> Self {
+        Self { fetches, ..self }
+    }
+
+    /// From where builds may have something fetched.
+    pub fn fetches(&self) -> Option<&FetchRules> {
+        self.fetches.as_ref()
     }
 
     /// What this principal may do, by project; without any, it is not to be served at all.

@@ -139,6 +139,7 @@ fn confine(config: &Config) -> io::Result<Confined> {
             (directory.to_owned(), Allowed::Listen),
         ],
         port: None,
+        connect: Vec::new(),
         holds_secret: true,
     })?;
     for (step, found) in confined.steps() {

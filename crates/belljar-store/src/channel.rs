@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use belljar_core::{Invalid, bounds};
 use belljar_plan::frame::{self, Frame};
-use belljar_plan::store::{Answer, Collected, Consent, Request};
+use belljar_plan::store::{Answer, Collected, Consent, Request, Whole};
 use belljar_sys::seqpacket::Connection;
 
 use crate::failed::Failed;
@@ -117,6 +117,18 @@ impl Channel {
             Some((Frame::Control(_), _)) => Err(Broken::Refused(Failed::refused(
                 "a request came before the content was complete",
             ))),
+        }
+    }
+
+    /// The next piece of content whose length nobody announced; none when the other end says that it was all.
+    pub(crate) fn piece_or_end(&mut self) -> Result<Option<&[u8]>, Broken> {
+        match self.receive(Wait::Patiently)? {
+            None => Err(Broken::Closed),
+            Some((Frame::Data(piece), _)) => Ok(Some(piece)),
+            Some((Frame::Control(rest), _)) => {
+                let Whole::Whole {} = frame::decode(rest)?;
+                Ok(None)
+            }
         }
     }
 

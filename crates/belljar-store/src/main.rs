@@ -20,6 +20,7 @@ mod log;
 mod many;
 mod partial;
 mod put;
+mod receive;
 mod refused;
 mod scrub;
 mod server;

@@ -19,6 +19,7 @@ use crate::log::{KeptLog, LogSink, OpenLog};
 use crate::many::put_many;
 use crate::partial::Partials;
 use crate::put::put;
+use crate::receive::receive;
 use crate::refused::Refused;
 use crate::scrub::Scrubber;
 use crate::server::Slot;
@@ -184,6 +185,9 @@ impl Session {
             // belljard's own: evidence and logs.
             Request::Put { object } => put(&mut self.channel, &*self.store.sink, object),
             Request::PutMany { objects } => put_many(&mut self.channel, sink, objects),
+            Request::Receive { digest, most_bytes } => {
+                receive(&mut self.channel, sink, digest, most_bytes)
+            }
             Request::Upload {
                 key,
                 object,

@@ -49,6 +49,7 @@ impl Store {
             request,
             Request::Put { .. }
                 | Request::PutMany { .. }
+                | Request::Receive { .. }
                 | Request::Upload { .. }
                 | Request::Uploaded { .. }
                 | Request::Derive { .. }

@@ -104,20 +104,22 @@ pub fn restrict(rules: &[Rule<'_>]) -> io::Result<()> {
     enforce(with_rules(ruleset()?, rules)?)
 }
 
-/// The same, and of TCP nothing is left but to listen at `ports`: connecting to anywhere is refused.
+/// The same, and of TCP nothing is left but to listen at `ports`, and to connect to the ports `connect`, of whatever
+/// address.
 ///
 /// # Errors
 /// As [`restrict`].
-pub fn restrict_with_tcp(rules: &[Rule<'_>], ports: &[u16]) -> io::Result<()> {
+pub fn restrict_with_tcp(rules: &[Rule<'_>], ports: &[u16], connect: &[u16]) -> io::Result<()> {
     let io = io::Error::other;
     let handled = ruleset()?
         .handle_access(AccessNet::from_all(ABI_DEMANDED))
         .map_err(io)?;
     let mut created = with_rules(handled, rules)?;
-    for port in ports {
-        let listen =
-            NetPort::new(*port, AccessNet::BindTcp).set_compatibility(CompatLevel::HardRequirement);
-        created = created.add_rule(listen).map_err(io)?;
+    let listen = ports.iter().map(|port| (*port, AccessNet::BindTcp));
+    let connect = connect.iter().map(|port| (*port, AccessNet::ConnectTcp));
+    for (port, right) in listen.chain(connect) {
+        let rule = NetPort::new(port, right).set_compatibility(CompatLevel::HardRequirement);
+        created = created.add_rule(rule).map_err(io)?;
     }
     enforce(created)
 }

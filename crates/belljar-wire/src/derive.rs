@@ -4,7 +4,7 @@ use belljar_core::{Dropped, Input, Invalid, ObjectId, Recipe};
 
 use crate::numbers::{required, signed, unsigned};
 use crate::v1;
-use v1::derive_tree_request::{CargoLock, NpmLock, Oci, Recipe as Wire, Tar};
+use v1::derive_tree_request::{CargoLock, Fetched, NpmLock, Oci, Recipe as Wire, Tar};
 
 /// A tree that was made: the parsed form of `belljar.v1.DeriveTreeResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,12 @@ impl TryFrom<v1::DeriveTreeRequest> for Recipe {
         match required("recipe", request.recipe)? {
             Wire::Tar(Tar { archive }) => Ok(Self::Tar {
                 archive: object("tar.archive", archive)?,
+            }),
+            Wire::Fetched(Fetched { content, unpack }) => Ok(Self::Fetched {
+                content: object("fetched.content", content)?,
+                unpack: required("fetched.unpack", unpack)?
+                    .try_into()
+                    .map_err(|e: Invalid| e.within("fetched.unpack"))?,
             }),
             Wire::Oci(Oci { index, platform }) => Ok(Self::Oci {
                 index: object("oci.index", index)?,
@@ -50,6 +56,10 @@ impl From<&Recipe> for v1::DeriveTreeRequest {
         let recipe = match recipe {
             Recipe::Tar { archive } => Wire::Tar(Tar {
                 archive: Some((*archive).into()),
+            }),
+            Recipe::Fetched { content, unpack } => Wire::Fetched(Fetched {
+                content: Some((*content).into()),
+                unpack: Some(unpack.into()),
             }),
             Recipe::Oci { index, platform } => Wire::Oci(Oci {
                 index: Some((*index).into()),

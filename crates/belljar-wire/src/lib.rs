@@ -7,6 +7,7 @@
 
 mod derive;
 mod evidence;
+mod fetch;
 mod filter;
 mod limits;
 mod numbers;

@@ -49,6 +49,8 @@ pub struct BuildRecord {
 pub enum BuildState {
     /// Waits for a free slot.
     Queued,
+    /// What it declares by digest is being fetched.
+    Fetching,
     /// Its inputs are being verified and mounted.
     Staging,
     /// Its sandbox is being made and read back.
@@ -221,6 +223,7 @@ impl From<BuildState> for v1::build::State {
     fn from(state: BuildState) -> Self {
         match state {
             BuildState::Queued => Self::Queued,
+            BuildState::Fetching => Self::Fetching,
             BuildState::Staging => Self::Staging,
             BuildState::Launching => Self::Launching,
             BuildState::Running => Self::Running,
@@ -250,6 +253,7 @@ pub(crate) fn state(value: i32) -> Result<BuildState, Invalid> {
     use v1::build::State;
     Ok(match State::try_from(value) {
         Ok(State::Queued) => BuildState::Queued,
+        Ok(State::Fetching) => BuildState::Fetching,
         Ok(State::Staging) => BuildState::Staging,
         Ok(State::Launching) => BuildState::Launching,
         Ok(State::Running) => BuildState::Running,

@@ -5,6 +5,7 @@ use belljar_core::{
     Outputs, RelPath, Script, Steps, bounds,
 };
 
+use crate::fetch;
 use crate::numbers::{required, signed, unsigned};
 use crate::v1;
 
@@ -29,6 +30,7 @@ impl TryFrom<v1::BuildSpec> for BuildSpec {
             image_tree,
             inputs,
             working_directory,
+            fetches,
         } = spec;
         let spec = Self {
             image: self::image(&image, image_tree)?,
@@ -36,6 +38,7 @@ impl TryFrom<v1::BuildSpec> for BuildSpec {
                 .try_into()
                 .map_err(|e: Invalid| e.within("source"))?,
             inputs: self::inputs(inputs)?,
+            fetches: fetch::fetches(fetches)?,
             working_directory: self::working_directory(working_directory)?,
             run: steps(run)?,
             env: environment(env)?,
@@ -71,6 +74,7 @@ impl From<&BuildSpec> for v1::BuildSpec {
                 .iter()
                 .map(|(name, input)| (name.to_string(), input.into()))
                 .collect(),
+            fetches: fetch::to_wire(&spec.fetches),
             working_directory: spec
                 .working_directory
                 .as_ref()

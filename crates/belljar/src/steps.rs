@@ -121,6 +121,7 @@ mod tests {
             image: Image::Host,
             source: ObjectId::of(b""),
             inputs: Inputs::default(),
+            fetches: Default::default(),
             working_directory: None,
             run: Steps::new(scripts.collect()).unwrap(),
             env: [].into(),

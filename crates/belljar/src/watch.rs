@@ -256,6 +256,7 @@ fn word(build: &BuildRecord) -> String {
 pub(crate) fn doing(state: BuildState) -> &'static str {
     match state {
         BuildState::Queued => "waits for a free slot",
+        BuildState::Fetching => "what it declares by digest is fetched",
         BuildState::Staging => "inputs are verified and mounted",
         BuildState::Launching => "the sandbox is made and read back",
         BuildState::Running => "runs",
@@ -286,6 +287,7 @@ mod tests {
                 image: Image::Host,
                 source: ObjectId::of(b""),
                 inputs: Inputs::default(),
+                fetches: Default::default(),
                 working_directory: None,
                 run: Steps::new(vec![Step::new("make").unwrap()]).unwrap(),
                 env: BTreeMap::new(),

@@ -3,7 +3,8 @@
 //! 1. Its inputs come in over [`ByteStreams`] and [`Blobs`], go to the store's process, and belong to its project.
 //!    [`TreeMaker`] has the store make trees of archives and images.
 //! 2. [`Builds`] parses a submission, lets policy decide, checks host and inputs, and has it queued.
-//! 3. The engine's driver takes it from the queue and asks spawner, signer and store, step by step.
+//! 3. The engine's driver takes it from the queue, has [`Fetching`] fetch what it declares by digest, and asks spawner, signer
+//!    and store, step by step.
 //! 4. [`Builds`] and [`EvidenceRecords`] tell of it, [`ByteStreams`] and [`Blobs`] hand out its artifacts and
 //!    evidence.
 //! 5. [`sweeping`] gives up builds that are not to be kept any more, and has removed what nobody needs; so does
@@ -21,6 +22,7 @@ use bazel_remote_apis::build::bazel::remote::execution::v2::content_addressable_
 use bazel_remote_apis::google::bytestream::byte_stream_server::ByteStreamServer;
 use belljar_cas::LayoutError;
 use belljar_core::bounds;
+use belljar_engine::garbage::Hold;
 use belljar_engine::ownership::{Ownership, OwnershipError, RebuildError, rebuild};
 use belljar_engine::queue::{OpenError, Queue, QueueError};
 use belljar_engine::{Engine, Settings, engine};
@@ -38,6 +40,7 @@ use tonic::transport::server::Router;
 
 use crate::config::Config;
 use crate::confinement::Own;
+use crate::fetch::{self, Fetching, Open, System};
 use crate::listen::listen;
 use crate::peers::{Peers, SpawnerClient, Trails};
 use crate::places::Places;
@@ -69,6 +72,12 @@ pub(crate) enum RunError {
     Rebuild(#[from] RebuildError),
     #[error("tls: certificate, key or client_ca cannot be used")]
     Tls(#[from] TlsError),
+    #[error("fetch.ca: {}: the certificates of authorities cannot be used", path.display())]
+    Authorities {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("tls.listen: {address} cannot be listened at")]
     Remote {
         address: SocketAddr,
@@ -133,7 +142,9 @@ pub(crate) async fn serve(
     let ownership = Ownership::open(&config.state.join("ownership.sqlite"))?;
     let peers = Peers::reach(&config, trails)?;
     take_over(&queue, &ownership, &peers.spawner).await?;
-    let ports = peers.ports();
+    let hold = Hold::default();
+    let fetching = fetching(&config, &peers, &ownership, hold.clone())?;
+    let ports = peers.ports(Arc::new(fetching));
     let slots = config.slots;
     let kept = queue.clone();
     let (engine, driver) = engine(queue, ownership.clone(), ports, Settings { slots, audit });
@@ -153,7 +164,7 @@ pub(crate) async fn serve(
         certificates,
         confined: own.confined,
     };
-    let stored = Stored::new(&config, &peers, kept, ownership);
+    let stored = Stored::new(&config, &peers, kept, ownership, hold);
     let _sweeping = sweeping::start(stored.sweeper.clone(), config.store.clone());
     let (router, _looking) = services(config, engine.clone(), peers, stored, entrance).await?;
     let incoming = listen(&socket, rules, remote)?;
@@ -193,6 +204,35 @@ fn tell(mut manager: Manager, engine: Engine) -> io::Result<Option<Task>> {
             }
         })
     }))
+}
+
+/// Who fetches; only where the configuration says from where.
+fn fetching(
+    config: &Config,
+    peers: &Peers,
+    ownership: &Ownership,
+    hold: Hold,
+) -> Result<Fetching, RunError> {
+    let open = config.fetch.clone().map(|settings| {
+        let tls = fetch::connector(&settings.ca).map_err(|source| RunError::Authorities {
+            path: settings.ca.clone(),
+            source,
+        })?;
+        let (hosts, ports) = (settings.rules.hosts(), settings.rules.ports());
+        tracing::info!(?hosts, ?ports, "what builds declare by digest is fetched");
+        Ok::<_, RunError>(Open {
+            settings,
+            tls,
+            resolver: Box::new(System),
+        })
+    });
+    Ok(Fetching::new(
+        open.transpose()?,
+        peers.store.clone(),
+        ownership.clone(),
+        config.store_root.clone(),
+        (hold, config.store.keeping.lease),
+    ))
 }
 
 /// Gives what earlier builds left to their projects, if nothing is known of that.

@@ -1,6 +1,7 @@
 //! `belljard.toml`: read once, looked at once.
 
 mod access;
+mod fetch;
 mod keeping;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 
 use crate::remote::TlsFiles;
 
+pub(crate) use fetch::FetchSettings;
 pub(crate) use keeping::StoreKeeping;
 
 /// What TCP needs.
@@ -56,6 +58,8 @@ struct Written {
     store: keeping::Store,
     /// Where and with what to listen to callers from elsewhere; without it nowhere.
     tls: Option<Tls>,
+    /// From where builds may have something fetched by its digest; without it from nowhere.
+    fetch: Option<fetch::Fetch>,
     /// The most that a build may ask for; what is left out may go up to Belljar's own ceiling.
     #[serde(default)]
     caps: PartialLimits,
@@ -102,6 +106,7 @@ pub(crate) struct Config {
     pub(crate) defaults: Limits,
     pub(crate) builder_ids: Vec<String>,
     pub(crate) tls: Option<TlsFiles>,
+    pub(crate) fetch: Option<FetchSettings>,
     pub(crate) store: StoreKeeping,
 }
 
@@ -188,13 +193,14 @@ impl Config {
         let store = file.store.keeping().map_err(|e| within("store", e))?;
         let tls = file.tls.map(Tls::files).transpose();
         let tls = tls.map_err(|e| refused(&format!("tls.{}", e.field), e.reason))?;
-        let policy =
-            Policy::new(access, [ImageKind::Host, ImageKind::Tree], caps).map_err(|source| {
-                ConfigError::Policy {
-                    path: path.to_owned(),
-                    source,
-                }
-            })?;
+        let fetch = file.fetch.map(fetch::Fetch::settings);
+        let fetch = fetch.transpose().map_err(|e| within("fetch", e))?;
+        let rules = fetch.as_ref().map(|fetch| fetch.rules.clone());
+        let policy = Policy::new(access, [ImageKind::Host, ImageKind::Tree], caps);
+        let policy = policy.map_err(|source| ConfigError::Policy {
+            path: path.to_owned(),
+            source,
+        })?;
         Ok(Self {
             file: path.to_owned(),
             socket: file.socket,
@@ -206,10 +212,11 @@ impl Config {
             evidence: file.evidence,
             state: file.state,
             slots: file.slots,
-            policy,
+            policy: policy.with_fetches(rules),
             defaults,
             builder_ids: file.builder_ids,
             tls,
+            fetch,
             store,
         })
     }

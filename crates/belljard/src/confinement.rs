@@ -9,7 +9,10 @@ use belljar_sys::landlock::Allowed;
 use belljar_sys::systemd::Manager;
 
 use crate::config::Config;
+use crate::fetch;
 
+/// Where names are asked for whose answers are long (RFC 7766); short ones come by UDP.
+const DNS: u16 = 53;
 /// What SQLite takes its randomness from.
 const RANDOM: &str = "/dev/urandom";
 
@@ -57,8 +60,16 @@ fn service(config: &Config) -> Service {
         let files = [&tls.certificate, &tls.key, &tls.client_ca];
         places.extend(files.map(|file| (above(file), Allowed::Read)));
     }
+    let mut connect = Vec::new();
+    if let Some(fetch) = &config.fetch {
+        let files = fetch::files().into_iter().chain([fetch.ca.clone()]);
+        places.extend(files.map(|file| (file, Allowed::Read)));
+        connect.extend_from_slice(fetch.rules.ports());
+        connect.push(DNS);
+    }
     Service {
         places,
+        connect,
         port: config.tls.as_ref().map(|tls| tls.listen.port()),
         holds_secret: false,
     }

@@ -8,6 +8,7 @@
 mod compose;
 mod config;
 mod confinement;
+mod fetch;
 mod listen;
 mod peers;
 mod places;

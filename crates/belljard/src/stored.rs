@@ -16,8 +16,15 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    pub(crate) fn new(config: &Config, peers: &Peers, queue: Queue, ownership: Ownership) -> Self {
-        let (hold, trees) = (Hold::default(), Trees::new());
+    /// What is there now still is as long as somebody has taken `hold`.
+    pub(crate) fn new(
+        config: &Config,
+        peers: &Peers,
+        queue: Queue,
+        ownership: Ownership,
+        hold: Hold,
+    ) -> Self {
+        let trees = Trees::new();
         let keeping = config.store.keeping.clone();
         let (objects, owners) = (peers.objects.clone(), ownership.clone());
         let vault = Vault::new(objects, owners, hold.clone(), keeping.lease);

@@ -33,6 +33,7 @@ fn main() {
     let service = Service {
         places: vec![(own.into(), Allowed::ReadWrite)],
         port,
+        connect: Vec::new(),
         holds_secret: true,
     };
     let _other =

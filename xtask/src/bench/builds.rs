@@ -172,6 +172,7 @@ fn spec() -> Result<BuildSpec> {
         image: Image::Host,
         source: ObjectId::of(b""),
         inputs: Inputs::default(),
+        fetches: Default::default(),
         working_directory: None,
         run: Steps::new(vec![Script::new(STEP)?])?,
         env: BTreeMap::new(),

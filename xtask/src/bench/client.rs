@@ -112,6 +112,7 @@ fn spec(source: ObjectId) -> Result<BuildSpec> {
         image: Image::Host,
         source,
         inputs: Inputs::default(),
+        fetches: Default::default(),
         working_directory: None,
         // Every step is the shell's; by `exec` the payload takes its place.
         run: Steps::new(vec![Script::new(format!("exec {PAYLOAD}"))?])?,

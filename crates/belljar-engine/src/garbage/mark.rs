@@ -46,7 +46,9 @@ impl Marked {
             Image::Tree(input) => Some(input),
             Image::Host => None,
         };
-        for input in image.into_iter().chain(spec.inputs.iter().map(|(_, i)| i)) {
+        let fetched = record.build.fetched.iter();
+        let further = spec.inputs.iter().chain(fetched).map(|(_, input)| input);
+        for input in image.into_iter().chain(further) {
             trees.push(input.tree);
             if let Some(record) = input.derivation {
                 self.reached.add(record.digest)?;

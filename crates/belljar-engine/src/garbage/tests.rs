@@ -207,6 +207,7 @@ fn admitted(source: ObjectId) -> Admitted {
         image: belljar_core::Image::Host,
         source,
         inputs: Inputs::default(),
+        fetches: Default::default(),
         working_directory: None,
         run: Steps::new(vec![Script::new("make").unwrap()]).unwrap(),
         env: BTreeMap::new(),

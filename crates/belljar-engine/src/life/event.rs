@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use belljar_core::{AttemptId, Digest, Outcome};
+use belljar_audit::{FetchTry, Found};
+use belljar_core::{AttemptId, Digest, InputName, Inputs, Outcome};
 
 use super::{Bundle, Collected, Evidence, Publication};
 
@@ -41,6 +42,8 @@ pub enum Event {
 /// Something that happened to an attempt, mostly the answer to an [`Effect`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
+    /// What it declares by digest was looked for.
+    Fetched(Fetched),
     /// Its inputs are there.
     Staged,
     /// Its steps run.
@@ -95,12 +98,38 @@ pub enum Progress {
     Destroyed,
 }
 
+/// What came of the fetches of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// What is to be told of each that was looked for.
+    pub reports: Vec<FetchReport>,
+    /// Their trees, all of them; or how the attempt ends.
+    pub result: Result<Inputs, Outcome>,
+}
+
+/// What is told of one fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchReport {
+    /// The name that it has in the specification.
+    pub name: InputName,
+    /// The digest that it must have.
+    pub digest: Digest,
+    /// What was found of it.
+    pub found: Found,
+    /// Why the build has not got it; none if it has.
+    pub refused: Option<String>,
+    /// The URLs that were tried, in order.
+    pub tries: Vec<FetchTry>,
+}
+
 /// Something to be done, in the order given. Every effect but [`Effect::Record`] is about the attempt
 /// that it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Write this down durably, before what follows.
     Record(Fact),
+    /// Have fetched what it declares by digest.
+    Fetch(AttemptId),
     /// Have the inputs mounted.
     Stage(AttemptId),
     /// Have the sandbox made and the steps started.
@@ -141,6 +170,8 @@ pub enum Effect {
 pub enum Fact {
     /// An attempt begins.
     AttemptStarted(AttemptId),
+    /// Something was looked for that it declares by digest.
+    Fetched(AttemptId, FetchReport),
     /// Its inputs were verified and mounted.
     Staged(AttemptId),
     /// Its containment was read back, its steps run.
@@ -210,6 +241,7 @@ impl Progress {
     /// A short stable word.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Fetched(_) => "fetched",
             Self::Staged => "staged",
             Self::Launched => "launched",
             Self::Exited { .. } => "exited",

@@ -2,7 +2,7 @@
 //! what it is then and what is to be done. Whoever drives it commits the former before doing the latter.
 //!
 //! ```text
-//! Queued ─▶ Staging ─▶ Launching ─▶ Running ─▶ Collecting ─▶ Attesting ─▶ Publishing ─▶ Destroying ─▶ Ended
+//! Queued ─▶ Fetching ─▶ Staging ─▶ Launching ─▶ Running ─▶ Collecting ─▶ Attesting ─▶ Publishing ─▶ Destroying ─▶ Ended
 //!   ▲           └──────────┴───────────┤           └── not a success ──────────▲             │
 //!   │                                  └── an attempt is left, another may mend it ────────▶ │
 //!   └─────────────────────────────────────────────────────────────────────────────────────── ┘
@@ -22,11 +22,11 @@ mod tests;
 
 use std::fmt;
 
-use belljar_core::{AttemptId, BuildId, Digest, ObjectId, Outcome, Timestamp};
+use belljar_core::{AttemptId, BuildId, Digest, Inputs, ObjectId, Outcome, Timestamp};
 use belljar_plan::LogRecord;
 use serde::{Deserialize, Serialize};
 
-pub use event::{Effect, Event, Fact, Progress};
+pub use event::{Effect, Event, Fact, FetchReport, Fetched, Progress};
 pub use step::step;
 
 /// One build: where it stands and what is known of it.
@@ -39,6 +39,12 @@ pub struct Build {
     pub sequence: u64,
     /// Where it stands.
     pub stage: Stage,
+    /// Whether anything is fetched before an attempt is staged.
+    #[serde(default)]
+    pub fetches: bool,
+    /// What came of that, when it has come.
+    #[serde(default)]
+    pub fetched: Inputs,
     /// The last attempt that was started; none before the first.
     pub attempt: Option<AttemptId>,
     /// Who first asked for its end, if somebody did.
@@ -62,6 +68,8 @@ pub struct Build {
 pub enum Stage {
     /// It waits for a free slot.
     Queued,
+    /// What it declares by digest is being fetched.
+    Fetching,
     /// Its inputs are being verified and mounted.
     Staging,
     /// Its sandbox is being made.
@@ -183,6 +191,8 @@ impl Build {
     /// A build that was just accepted.
     pub fn new(id: BuildId, now: Timestamp) -> Self {
         Self {
+            fetches: false,
+            fetched: Inputs::default(),
             id,
             sequence: 1,
             stage: Stage::Queued,
@@ -219,6 +229,7 @@ impl Stage {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Queued => "queued",
+            Self::Fetching => "fetching",
             Self::Staging => "staging",
             Self::Launching => "launching",
             Self::Running => "running",

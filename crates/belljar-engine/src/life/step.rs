@@ -1,7 +1,7 @@
 use belljar_core::{AttemptId, Digest, Outcome, Timestamp, bounds};
 
 use super::{
-    Build, Collected, Effect, Event, Fact, Next, Progress, Publication, Stage, Unexpected,
+    Build, Collected, Effect, Event, Fact, Fetched, Next, Progress, Publication, Stage, Unexpected,
 };
 
 /// One transition: what `build` becomes when `event` happens at `now`, and what is to be done then.
@@ -62,7 +62,10 @@ impl Turn {
         let mut turn = self.record(Fact::AttemptStarted(attempt.clone()));
         turn.build.attempt = Some(attempt.clone());
         turn.build.started = turn.build.started.or(Some(turn.now));
-        Some(turn.enter(Stage::Staging, Effect::Stage(attempt)))
+        Some(match turn.build.fetches {
+            true => turn.enter(Stage::Fetching, Effect::Fetch(attempt)),
+            false => turn.enter(Stage::Staging, Effect::Stage(attempt)),
+        })
     }
 
     /// Makes sense always: where it is too late it changes nothing. The first who asks is remembered.
@@ -82,6 +85,8 @@ impl Turn {
         });
         match (&turn.build.stage, turn.build.attempt.clone()) {
             (Stage::Queued, _) => turn.end(outcome),
+            // There is no sandbox yet that would have to be ended.
+            (Stage::Fetching, Some(attempt)) => turn.conclude(attempt, outcome, None),
             (Stage::Staging | Stage::Launching | Stage::Running, Some(attempt)) => {
                 turn.then(Effect::Kill { attempt, by })
             }
@@ -142,6 +147,7 @@ impl Turn {
 
     fn progress(self, attempt: AttemptId, what: Progress) -> Option<Self> {
         Some(match (self.build.stage.clone(), what) {
+            (Stage::Fetching, Progress::Fetched(all)) => self.fetched(attempt, all),
             (Stage::Staging, Progress::Staged) => self.staged(attempt),
             (Stage::Launching, Progress::Launched) => self.launched(attempt),
             (Stage::Running, Progress::Exited { outcome }) => self.ran(attempt, outcome),
@@ -186,12 +192,8 @@ impl Turn {
             (Stage::Publishing { publication, .. }, Progress::Published { evidence }) => {
                 let mut turn = self;
                 turn.build.evidence = Some(*evidence);
-                turn.destroy(
-                    attempt,
-                    Next::End {
-                        outcome: publication.outcome,
-                    },
-                )
+                let outcome = publication.outcome;
+                turn.destroy(attempt, Next::End { outcome })
             }
             (Stage::Publishing { publication, tries }, Progress::PublishFailed { why }) => {
                 self.not_published(attempt, publication, tries, why)
@@ -199,6 +201,22 @@ impl Turn {
             (Stage::Destroying { next }, Progress::Destroyed) => self.destroyed(attempt, next),
             _ => return None,
         })
+    }
+
+    fn fetched(mut self, attempt: AttemptId, Fetched { reports, result }: Fetched) -> Self {
+        for report in reports {
+            self = self.record(Fact::Fetched(attempt.clone(), report));
+        }
+        match result {
+            Ok(fetched) => {
+                self.build.fetched = fetched;
+                self.enter(Stage::Staging, Effect::Stage(attempt))
+            }
+            Err(outcome) => {
+                let outcome = never_success("fetch", outcome);
+                self.conclude(attempt, outcome, None)
+            }
+        }
     }
 
     fn staged(self, attempt: AttemptId) -> Self {
@@ -340,9 +358,7 @@ fn phase(stage: &Stage) -> &'static str {
 /// A failure that calls itself a success is the spawner's mistake, never a success.
 fn never_success(stage: &str, outcome: Outcome) -> Outcome {
     match outcome {
-        Outcome::Succeeded => {
-            Outcome::permanent(stage, "the spawner answered with a failure that is none")
-        }
+        Outcome::Succeeded => Outcome::permanent(stage, "the answer is a failure that is none"),
         other => other,
     }
 }

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use super::*;
-use belljar_core::bounds;
+use belljar_audit::Found;
+use belljar_core::{Input, InputName, bounds};
 use proptest::prelude::*;
 
 const ID: &str = "01jd8q6z8r4x7j2m5t9v0w3y6b";
@@ -42,6 +43,46 @@ fn evidence(attempt: AttemptId) -> Box<Evidence> {
     })
 }
 
+/// A build for which something is fetched.
+fn fetching() -> Build {
+    Build {
+        fetches: true,
+        ..build()
+    }
+}
+
+fn report() -> FetchReport {
+    FetchReport {
+        name: InputName::new("x").unwrap(),
+        digest: receipt(),
+        found: Found::Nothing {},
+        refused: None,
+        tries: Vec::new(),
+    }
+}
+
+fn trees() -> Inputs {
+    let input = Input {
+        tree: object(),
+        derivation: Some(object()),
+    };
+    Inputs::new([(InputName::new("x").unwrap(), input)].into()).unwrap()
+}
+
+fn fetched() -> Progress {
+    Progress::Fetched(Fetched {
+        reports: vec![report()],
+        result: Ok(trees()),
+    })
+}
+
+fn not_fetched(outcome: Outcome) -> Progress {
+    Progress::Fetched(Fetched {
+        reports: vec![report()],
+        result: Err(outcome),
+    })
+}
+
 fn of(number: u32, what: Progress) -> Event {
     Event::Attempt {
         attempt: attempt(number),
@@ -58,7 +99,11 @@ fn cancel() -> Event {
 
 /// Takes a build through `events`, all of which must make sense; gives it and the last effects.
 fn walk(events: impl IntoIterator<Item = Event>) -> (Build, Vec<Effect>) {
-    let mut at = (build(), Vec::new());
+    walk_from(build(), events)
+}
+
+fn walk_from(build: Build, events: impl IntoIterator<Item = Event>) -> (Build, Vec<Effect>) {
+    let mut at = (build, Vec::new());
     for event in events {
         let name = event.name();
         at =
@@ -144,6 +189,73 @@ fn a_success_goes_all_the_way() {
         ),
         (true, true, 9)
     );
+}
+
+#[test]
+fn what_is_declared_is_fetched_before_anything_is_mounted() {
+    let (build, effects) = walk_from(fetching(), [Event::SlotFree]);
+    assert_eq!(build.stage, Stage::Fetching);
+    assert_eq!(deeds(&effects), [&Effect::Fetch(attempt(1))]);
+    let (build, effects) = walk_from(fetching(), [Event::SlotFree, of(1, fetched())]);
+    assert_eq!((build.stage, build.fetched), (Stage::Staging, trees()));
+    assert_eq!(
+        effects,
+        [
+            Effect::Record(Fact::Fetched(attempt(1), report())),
+            Effect::Stage(attempt(1))
+        ]
+    );
+    // Nothing of it where nothing is declared.
+    let (build, _) = walk([Event::SlotFree]);
+    assert_eq!(build.stage, Stage::Staging);
+    assert!(step(&build, of(1, fetched()), Timestamp::from_millis(3)).is_err());
+}
+
+#[test]
+fn a_fetch_that_fails_costs_an_attempt_or_ends_the_build() {
+    for (outcome, due) in [
+        (Outcome::retryable("fetch", "no answer"), "destroying"),
+        (Outcome::permanent("fetch", "another digest"), "publishing"),
+        (
+            Outcome::Refused {
+                reasons: vec!["not allowed".to_owned()],
+            },
+            "publishing",
+        ),
+        // What cannot be: it is no success.
+        (Outcome::Succeeded, "publishing"),
+    ] {
+        let (build, effects) =
+            walk_from(fetching(), [Event::SlotFree, of(1, not_fetched(outcome))]);
+        assert_eq!(build.stage.name(), due);
+        assert_eq!(
+            effects[0],
+            Effect::Record(Fact::Fetched(attempt(1), report()))
+        );
+        assert!(build.fetched.is_empty());
+    }
+}
+
+#[test]
+fn who_cancels_a_fetch_need_not_wait_for_it() {
+    let (build, effects) = walk_from(fetching(), [Event::SlotFree, cancel()]);
+    let [Effect::Publish { publication, .. }] = &deeds(&effects)[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(publication.outcome.kind(), "cancelled");
+    // What came of it meanwhile is nothing to anybody.
+    assert!(step(&build, of(1, fetched()), Timestamp::from_millis(3)).is_err());
+}
+
+#[test]
+fn a_restart_in_the_middle_of_a_fetch_costs_an_attempt() {
+    let (build, effects) = walk_from(fetching(), [Event::SlotFree, Event::Recovered]);
+    assert_eq!(build.stage.name(), "destroying");
+    assert_eq!(deeds(&effects), [&Effect::Destroy(attempt(1))]);
+    let rest = [of(1, Progress::Destroyed), Event::SlotFree];
+    let events = [Event::SlotFree, Event::Recovered].into_iter().chain(rest);
+    let (_, effects) = walk_from(fetching(), events);
+    assert_eq!(deeds(&effects), [&Effect::Fetch(attempt(2))]);
 }
 
 #[test]
@@ -372,6 +484,8 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
 
 fn any_event() -> impl Strategy<Value = Event> {
     let what = prop_oneof![
+        Just(fetched()),
+        any_outcome().prop_map(not_fetched),
         Just(Progress::Staged),
         Just(Progress::Launched),
         any_outcome().prop_map(|outcome| Progress::Exited { outcome }),
@@ -430,7 +544,12 @@ impl Watch {
                 "{effect:?} after the end"
             );
             match effect {
+                Effect::Fetch(_) => {
+                    assert!(before.fetches, "nothing is to be fetched");
+                    assert_eq!(self.running, None, "the attempt before was not destroyed");
+                }
                 Effect::Stage(attempt) => {
+                    assert!(!after.fetches || after.fetched == trees(), "not fetched");
                     assert_eq!(self.running, None, "the attempt before was not destroyed");
                     self.running = Some(attempt.clone());
                     assert!(attempt.number() <= bounds::ATTEMPTS);
@@ -464,6 +583,14 @@ fn answer(effect: &Effect, outcome: Outcome, luck: u8) -> Option<Event> {
     };
     let (attempt, what) = match effect {
         Effect::Record(_) | Effect::Kill { .. } => return None,
+        Effect::Fetch(attempt) => (
+            attempt,
+            [
+                fetched(),
+                not_fetched(outcome.clone()),
+                not_fetched(outcome),
+            ],
+        ),
         Effect::Stage(attempt) => (
             attempt,
             [Progress::Staged, Progress::Failed { outcome }, lost],
@@ -545,8 +672,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(800))]
 
     #[test]
-    fn any_order_of_events_keeps_the_promises(events in proptest::collection::vec(any_event(), 0..200)) {
-        let (mut at, mut watch) = (build(), Watch::default());
+    fn any_order_of_events_keeps_the_promises(
+        fetches in any::<bool>(),
+        events in proptest::collection::vec(any_event(), 0..200),
+    ) {
+        let (mut at, mut watch) = (Build { fetches, ..build() }, Watch::default());
         for event in events {
             if let Ok((after, effects)) = step(&at, event.clone(), Timestamp::from_millis(5)) {
                 watch.saw(&event, &at, &after, &effects);
@@ -560,8 +690,10 @@ proptest! {
     fn every_life_that_is_answered_ends(
         luck in proptest::collection::vec((any_outcome(), 0..10u8), 400),
         interruptions in proptest::collection::vec((0..120usize, any::<bool>()), 0..6),
+        fetches in any::<bool>(),
     ) {
-        let (mut at, mut watch, mut due) = (build(), Watch::default(), None);
+        let start = Build { fetches, ..build() };
+        let (mut at, mut watch, mut due) = (start, Watch::default(), None);
         for (turn, (outcome, luck)) in luck.into_iter().enumerate() {
             let interruption = interruptions.iter().find(|(when, _)| *when == turn);
             let event = match (interruption, &due) {
@@ -589,8 +721,11 @@ proptest! {
     }
 
     #[test]
-    fn a_life_survives_its_encoding(events in proptest::collection::vec(any_event(), 0..60)) {
-        let mut at = build();
+    fn a_life_survives_its_encoding(
+        fetches in any::<bool>(),
+        events in proptest::collection::vec(any_event(), 0..60),
+    ) {
+        let mut at = Build { fetches, ..build() };
         for event in events {
             if let Ok((after, _)) = step(&at, event, Timestamp::from_millis(5)) {
                 at = after;

@@ -138,7 +138,10 @@ impl Queue {
         let canonical = admitted.spec().canonical().map_err(SubmitError::Spec)?;
         let (identity, project) = (admitted.identity(), admitted.project());
         let record = Record {
-            build: Build::new(id, now),
+            build: Build {
+                fetches: !admitted.spec().fetches.is_empty(),
+                ..Build::new(id, now)
+            },
             submission: Arc::new(Submission {
                 request_id,
                 project: project.clone(),

@@ -14,6 +14,7 @@ fn admitted_to(project: &str, script: &str, uid: u32) -> Admitted {
         image: Image::Host,
         source: ObjectId::of(b""),
         inputs: Inputs::default(),
+        fetches: Default::default(),
         working_directory: None,
         run: Steps::new(vec![Script::new(script).unwrap()]).unwrap(),
         env: BTreeMap::new(),

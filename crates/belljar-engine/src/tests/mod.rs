@@ -195,6 +195,31 @@ async fn nothing_begins_while_somebody_is_away_and_no_attempts_are_used_up() {
 }
 
 #[tokio::test]
+async fn what_is_fetched_is_in_the_plan_and_what_cannot_be_ends_the_build() {
+    let site = Site::new();
+    let daemon = site.start(1).await;
+    site.world.state().fetch_fails = vec![Outcome::retryable("fetch", "no answer")];
+    let id = daemon.submit("fetched one", "one").await;
+    assert_eq!(ended(&site, &daemon, &id).await, Outcome::Succeeded);
+    let build = daemon.engine.get(&id).await.unwrap().unwrap().build;
+    assert_eq!(build.attempt.unwrap().number(), 2);
+    assert_eq!(build.fetched.iter().len(), 1);
+    let plan = build.evidence.unwrap().plan;
+    let plan = site.world.state().objects[&plan.digest].clone();
+    let plan: belljar_plan::Plan = serde_json::from_slice(&plan).unwrap();
+    assert_eq!(plan.inputs, build.fetched);
+
+    let refused = Outcome::Refused {
+        reasons: vec!["another digest".to_owned()],
+    };
+    site.world.state().fetch_fails = vec![refused.clone()];
+    let id = daemon.submit("fetched two", "two").await;
+    assert_eq!(ended(&site, &daemon, &id).await, refused);
+    let done = site.world.state().done.clone();
+    assert!(!done.contains(&format!("stage {id}-1")), "{done:?}");
+}
+
+#[tokio::test]
 async fn outputs_that_are_refused_are_the_outcome() {
     let site = Site::new();
     let rejected = Outcome::OutputRejected {
@@ -380,7 +405,7 @@ async fn killed_at_any_point_nothing_is_lost_and_nothing_attested_twice() {
             site.world.hang_at(operation, hang);
             let daemon = site.start(1).await;
             let (good, bad) = (
-                daemon.submit("make", "a").await,
+                daemon.submit("fetched", "a").await,
                 daemon.submit("fail", "b").await,
             );
             let hung = tokio::select! {
@@ -404,7 +429,7 @@ async fn killed_at_any_point_nothing_is_lost_and_nothing_attested_twice() {
             // The same requests are the same builds.
             assert_eq!(
                 (
-                    daemon.submit("make", "a").await,
+                    daemon.submit("fetched", "a").await,
                     daemon.submit("fail", "b").await
                 ),
                 (good.clone(), bad.clone())
@@ -424,6 +449,6 @@ async fn killed_at_any_point_nothing_is_lost_and_nothing_attested_twice() {
             }
         }
     }
-    // Two builds: stage, launch, collect, attest, five or six puts with the log, destroy.
+    // Two builds: fetch, stage, launch, collect, attest, five or six puts with the log, destroy.
     assert!(points >= 30, "only {points} points were tried");
 }

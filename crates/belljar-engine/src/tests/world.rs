@@ -3,25 +3,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use crate::life::{Bundle, Collected};
+use crate::life::{Bundle, Collected, Fetched};
 use crate::ownership::Ownership;
-use crate::ports::{Clock, Ports, Refusal, Signer, Spawner, SpawnerError, Store, Taken, Trouble};
+use crate::ports::{
+    Clock, Fetcher, Ports, Refusal, Signer, Spawner, SpawnerError, Store, Taken, Trouble,
+};
 use crate::queue::{OpenError, Queue, Record, Submitted};
 use crate::{Driver, Engine, Settings, engine};
 use belljar_core::{
-    AttemptId, BuildId, BuildSpec, Digest, Image, ImageKind, Inputs, Limits, Network, ObjectId,
-    Outcome, Outputs, ProjectId, RelPath, RequestId, Script, Sha512Digest, Steps, Timestamp,
+    AttemptId, BuildId, BuildSpec, Digest, Fetch, FetchUrl, Fetches, Image, ImageKind, Input,
+    InputName, Inputs, Limits, Mirrors, Network, ObjectId, Outcome, Outputs, ProjectId, RelPath,
+    RequestId, Script, Sha512Digest, Steps, Timestamp, Unpack,
 };
 use belljar_plan::signer::Asserted;
 use belljar_plan::{
     Binaries, CleanRoom, InputRecord, LogRecord, OutputEntry, OutputKind, Plan, Receipt,
     RootFsRecord, Usage,
 };
-use belljar_policy::{Access, Admitted, Decision, Identity, Policy, decide};
+use belljar_policy::{
+    Access, Admitted, Decision, FetchRules, HostPattern, Identity, Policy, decide,
+};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -64,6 +70,8 @@ pub(crate) struct State {
     pub(crate) destroy_fails: u32,
     pub(crate) forge_receipts: bool,
     pub(crate) store_away: bool,
+    /// How the next fetches end, the last first; then they succeed.
+    pub(crate) fetch_fails: Vec<Outcome>,
     specs: BTreeMap<AttemptId, (Digest, Plan)>,
     operations: usize,
     hang: Option<(usize, Hang)>,
@@ -299,6 +307,32 @@ fn about_receipt(attempt: &AttemptId) -> Vec<u8> {
     format!("bundle about the receipt of {attempt}").into_bytes()
 }
 
+/// Brings what it is asked for, or hangs.
+impl Fetcher for Port {
+    fn fetch(
+        &self,
+        project: ProjectId,
+        fetches: Fetches,
+    ) -> Pin<Box<dyn Future<Output = Fetched> + Send + '_>> {
+        let tree = |fetch: &Fetch| Input {
+            tree: ObjectId::of(fetch.digest.to_hex().as_bytes()),
+            derivation: Some(ObjectId::of(b"record")),
+        };
+        let all = fetches.iter();
+        let trees = all
+            .map(|(name, fetch)| (name.clone(), tree(fetch)))
+            .collect();
+        let name = format!("fetch for {project}");
+        Box::pin(self.0.operation(name, move |state| Fetched {
+            reports: Vec::new(),
+            result: match state.fetch_fails.pop() {
+                Some(outcome) => Err(outcome),
+                None => Ok(Inputs::new(trees).unwrap()),
+            },
+        }))
+    }
+}
+
 impl Signer for Port {
     async fn attest(
         &self,
@@ -453,6 +487,7 @@ impl Site {
         let ports = Ports {
             spawner: port(),
             store: port(),
+            fetcher: Arc::new(port()),
             signer: port(),
             clock: port(),
         };
@@ -508,11 +543,25 @@ impl Daemon {
     }
 }
 
+/// One thing, for scripts that begin with this word.
+fn fetches(script: &str) -> Fetches {
+    if !script.starts_with("fetched") {
+        return Fetches::default();
+    }
+    let fetch = Fetch {
+        urls: Mirrors::new(vec![FetchUrl::new("https://a.example/x").unwrap()]).unwrap(),
+        digest: Digest::of(b"x"),
+        unpack: Unpack::tar(0).unwrap(),
+    };
+    Fetches::new([(InputName::new("x").unwrap(), fetch)].into()).unwrap()
+}
+
 pub(crate) fn admitted(script: &str) -> Admitted {
     let spec = BuildSpec {
         image: Image::Host,
         source: ObjectId::of(b""),
         inputs: Inputs::default(),
+        fetches: fetches(script),
         working_directory: None,
         run: Steps::new(vec![Script::new(script).unwrap()]).unwrap(),
         env: BTreeMap::new(),
@@ -527,6 +576,8 @@ pub(crate) fn admitted(script: &str) -> Admitted {
         Limits::CEILING,
     )
     .unwrap();
+    let rules = FetchRules::new(vec![HostPattern::Any], vec![443], vec![]);
+    let policy = policy.with_fetches(rules.ok());
     match decide(
         spec,
         Identity::Unix { uid: 0 },

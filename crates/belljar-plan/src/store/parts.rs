@@ -115,3 +115,11 @@ pub enum Failure {
     /// The store's own trouble; may pass.
     Internal,
 }
+
+/// What ends the content that follows [`Receive`](super::Request::Receive): that was all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Whole {
+    /// Nothing is missing.
+    Whole {},
+}

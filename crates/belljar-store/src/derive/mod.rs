@@ -324,9 +324,13 @@ impl Work<'_> {
                 let object = self.spool.finish()?;
                 self.assembly.end_file(object)
             }
-            Said::Given { path, object } => {
+            Said::Given {
+                path,
+                object,
+                executable,
+            } => {
                 self.given(object)?;
-                let begun = self.assembly.begin_file(path, false);
+                let begun = self.assembly.begin_file(path, executable);
                 begun.and_then(|()| self.assembly.end_file(object))
             }
             Said::Symlink { path, target } => self.assembly.symlink(path, target),

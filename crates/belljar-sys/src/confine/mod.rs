@@ -20,8 +20,10 @@ pub struct Service {
     /// Files and directories, which must be there, and what may be done below each. Everything else of the file
     /// system is closed.
     pub places: Vec<(PathBuf, Allowed)>,
-    /// The one TCP port to listen at; none: no TCP, and no socket but of AF_UNIX.
+    /// The one TCP port to listen at.
     pub port: Option<u16>,
+    /// The TCP ports that may be connected to. With none of both there is no TCP, and no socket but of AF_UNIX.
+    pub connect: Vec<u16>,
     /// Whether there is a secret in its memory by now, which must not get to a disk by swapping.
     pub holds_secret: bool,
 }
@@ -66,12 +68,12 @@ pub const STEPS: &[Step] = &[
     },
     Step {
         name: "Landlock",
-        why: "only its own directories, each for what it is for, nothing executable; no TCP but the one port to listen at; no signal and no abstract socket to anyone outside",
+        why: "only its own directories, each for what it is for, nothing executable; no TCP but the one port to listen at and the ports to fetch from; no signal and no abstract socket to anyone outside",
         run: steps::landlock,
     },
     Step {
         name: "seccomp",
-        why: "system calls by allow-list: no program, no new code, no tracing, namespaces, mounts or keys; no socket but AF_UNIX, of belljard with [tls] also IP",
+        why: "system calls by allow-list: no program, no new code, no tracing, namespaces, mounts or keys; no socket but AF_UNIX, of belljard with [tls] or [fetch] also IP",
         run: steps::seccomp,
     },
     Step {

@@ -108,10 +108,14 @@ pub(super) fn landlock(service: &Service) -> io::Result<String> {
             allowed: *allowed,
         })
         .collect();
-    landlock::restrict_with_tcp(&rules, service.port.as_slice())?;
+    landlock::restrict_with_tcp(&rules, service.port.as_slice(), &service.connect)?;
     let port = service.port.map(|port| format!(", TCP port {port}"));
+    let connect = match service.connect.is_empty() {
+        true => String::new(),
+        false => format!(", to TCP ports {:?}", service.connect),
+    };
     Ok(format!(
-        "ABI {}, {} places{}",
+        "ABI {}, {} places{}{connect}",
         landlock::abi(),
         rules.len(),
         port.unwrap_or_default()
@@ -119,9 +123,9 @@ pub(super) fn landlock(service: &Service) -> io::Result<String> {
 }
 
 pub(super) fn seccomp(service: &Service) -> io::Result<String> {
-    let filter = match service.port {
-        None => &seccomp::SERVICE,
-        Some(_) => &seccomp::SERVICE_WITH_TCP,
+    let filter = match service.port.is_none() && service.connect.is_empty() {
+        true => &seccomp::SERVICE,
+        false => &seccomp::SERVICE_WITH_TCP,
     };
     let program = seccomp::Program::compile(filter)?;
     program.install()?;

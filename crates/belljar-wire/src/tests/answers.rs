@@ -28,6 +28,7 @@ fn record() -> BuildRecord {
             image: Image::Host,
             source: ObjectId::of(b"tree"),
             inputs: Inputs::default(),
+            fetches: Default::default(),
             working_directory: None,
             run: Steps::new(vec![Script::new("make").unwrap()]).unwrap(),
             env: BTreeMap::new(),
@@ -112,10 +113,12 @@ fn a_build_survives_the_wire() {
 #[test]
 fn every_state_and_outcome_survives_the_wire() {
     use BuildState::{
-        Attesting, Collecting, Destroying, Launching, Publishing, Queued, Running, Staging,
+        Attesting, Collecting, Destroying, Fetching, Launching, Publishing, Queued, Running,
+        Staging,
     };
     for state in [
-        Queued, Staging, Launching, Running, Collecting, Attesting, Publishing, Destroying,
+        Queued, Fetching, Staging, Launching, Running, Collecting, Attesting, Publishing,
+        Destroying,
     ] {
         let build = BuildRecord {
             state,

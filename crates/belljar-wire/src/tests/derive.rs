@@ -1,6 +1,6 @@
 //! What is asked of `InputService`, and what it answers.
 
-use belljar_core::{Dropped, Input, ObjectId, Platform, Recipe};
+use belljar_core::{Dropped, Input, ObjectId, Platform, Recipe, Unpack};
 
 use crate::{DerivedTree, v1};
 
@@ -9,6 +9,14 @@ fn recipes_survive_the_wire() {
     for recipe in [
         Recipe::Tar {
             archive: ObjectId::of(b"archive"),
+        },
+        Recipe::Fetched {
+            content: ObjectId::of(b"content"),
+            unpack: Unpack::tar(1).unwrap(),
+        },
+        Recipe::Fetched {
+            content: ObjectId::of(b"content"),
+            unpack: Unpack::file("tool", true).unwrap(),
         },
         Recipe::Oci {
             index: ObjectId::of(b"index"),

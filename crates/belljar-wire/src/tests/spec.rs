@@ -11,6 +11,19 @@ use proptest::prelude::*;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 
+fn fetch() -> v1::Fetch {
+    let tar = v1::unpack::Tar {
+        strip_components: 1,
+    };
+    v1::Fetch {
+        urls: vec!["https://a.example/x.tar.gz".to_owned()],
+        sha256: ObjectId::of(b"x").digest.to_hex(),
+        unpack: Some(v1::Unpack {
+            kind: Some(v1::unpack::Kind::Tar(tar)),
+        }),
+    }
+}
+
 fn proto() -> v1::BuildSpec {
     v1::BuildSpec {
         image: "host".to_owned(),
@@ -54,7 +67,7 @@ type Change = fn(&mut v1::BuildSpec);
 type LimitChange = fn(&mut v1::Limits);
 
 /// For each field a change that a client can make.
-const CHANGES: [(&str, Change); 9] = [
+const CHANGES: [(&str, Change); 10] = [
     ("source", |s| {
         s.source = Some(ObjectId::of(b"another").into())
     }),
@@ -71,6 +84,9 @@ const CHANGES: [(&str, Change); 9] = [
     }),
     ("inputs", |s| {
         s.inputs = BTreeMap::from([("cargo".to_owned(), input())])
+    }),
+    ("fetches", |s| {
+        s.fetches = BTreeMap::from([("zlib".to_owned(), fetch())])
     }),
     ("working_directory", |s| {
         s.working_directory = "sub".to_owned()
@@ -123,6 +139,50 @@ fn every_field_of_the_message_reaches_the_domain() {
         });
         assert_eq!(refused.unwrap_err().field, place);
     }
+    type ChangeFetch = fn(&mut v1::Fetch);
+    let refused: [(&str, ChangeFetch); 7] = [
+        ("fetches.x.urls", |f| f.urls.clear()),
+        ("fetches.x.urls[0]", |f| {
+            f.urls[0] = "ftp://a.example/".to_owned()
+        }),
+        ("fetches.x.sha256", |f| f.sha256 = "AA".to_owned()),
+        ("fetches.x.unpack", |f| f.unpack = None),
+        ("fetches.x.unpack.kind", |f| {
+            f.unpack = Some(v1::Unpack { kind: None })
+        }),
+        ("fetches.x.unpack.tar.strip_components", |f| {
+            let tar = v1::unpack::Tar {
+                strip_components: 129,
+            };
+            f.unpack = Some(v1::Unpack {
+                kind: Some(v1::unpack::Kind::Tar(tar)),
+            });
+        }),
+        ("fetches.x.unpack.file.name", |f| {
+            let name = "a/b".to_owned();
+            let file = v1::unpack::File {
+                name,
+                executable: false,
+            };
+            f.unpack = Some(v1::Unpack {
+                kind: Some(v1::unpack::Kind::File(file)),
+            });
+        }),
+    ];
+    for (field, change) in refused {
+        let mut fetch = fetch();
+        change(&mut fetch);
+        let refused = parse(|s| {
+            s.fetches = BTreeMap::from([("x".to_owned(), fetch)]);
+        });
+        assert_eq!(refused.unwrap_err().field, field);
+    }
+    // One name means one thing.
+    let refused = parse(|s| {
+        s.fetches = BTreeMap::from([("x".to_owned(), fetch())]);
+        s.inputs = BTreeMap::from([("x".to_owned(), input())]);
+    });
+    assert_eq!(refused.unwrap_err().field, "fetches.x");
     for path in ["..", "/abs", "a/../b", "a\0"] {
         let refused = parse(|s| s.working_directory = path.to_owned()).unwrap_err();
         assert_eq!(refused.field, "working_directory");
@@ -315,6 +375,7 @@ prop_compose! {
             image: Image::Host,
             source: ObjectId::of(&content),
             inputs: Inputs::default(),
+            fetches: Default::default(),
             working_directory: None,
             run: Steps::new(run.into_iter().map(|text| Script::new(text).unwrap()).collect()).unwrap(),
             env: env.into_iter().map(named).collect(),

@@ -1,6 +1,6 @@
 //! A record in words.
 
-use belljar_audit::{AuditEvent, Entry};
+use belljar_audit::{AuditEvent, Entry, Found};
 use belljar_wire::build_name;
 
 use super::Record;
@@ -100,6 +100,7 @@ fn event(event: &AuditEvent) -> String {
             reasons,
         } => format!("refused by policy{}", listed(reasons)),
         AuditEvent::AttemptStarted { attempt } => format!("attempt {} begins", attempt.number()),
+        AuditEvent::Fetched { .. } => fetched(event),
         AuditEvent::Staged { tree, .. } => {
             format!("inputs were verified and mounted: tree {}", tree.digest)
         }
@@ -126,13 +127,51 @@ fn event(event: &AuditEvent) -> String {
             attempt.number()
         ),
         AuditEvent::CancelRequested { by, reason } => {
-            let reason = reason
-                .as_ref()
-                .map_or_else(String::new, |reason| format!(": {reason}"));
-            format!("{by} asked for the end{reason}")
+            let reason = reason.as_ref().map(|reason| format!(": {reason}"));
+            format!("{by} asked for the end{}", reason.unwrap_or_default())
         }
         AuditEvent::Finished { outcome } => format!("the build has ended: {outcome}"),
     }
+}
+
+/// What came of one fetch, and how.
+fn fetched(event: &AuditEvent) -> String {
+    let AuditEvent::Fetched {
+        name,
+        digest,
+        found,
+        refused,
+        tries,
+        ..
+    } = event
+    else {
+        return String::new();
+    };
+    let mut said = match found {
+        Found::Present { content, .. } => {
+            format!("{name} was there, and not fetched: {content}")
+        }
+        Found::Fetched { content, .. } => format!("{name} was fetched: {content}"),
+        Found::Nothing {} => format!("{name} was not fetched: {digest}"),
+    };
+    for one in tries {
+        let redirected = one.final_url.as_ref();
+        let redirected = redirected.map_or_else(String::new, |url| format!(" → {url}"));
+        let status = one.status;
+        let status = status.map_or_else(String::new, |status| format!(", status {status}"));
+        let came = match &one.refused {
+            Some(why) => format!(": {why}"),
+            None => String::new(),
+        };
+        let (url, bytes, millis) = (&one.url, one.bytes, one.millis);
+        said.push_str(&format!(
+            "; {url}{redirected}{status}, {bytes} bytes in {millis} ms{came}"
+        ));
+    }
+    if let Some(why) = refused {
+        said.push_str(&format!("; {why}"));
+    }
+    said
 }
 
 fn listed(reasons: &[String]) -> String {

@@ -96,7 +96,12 @@ struct BelljardConfig<'a> {
     slots: usize,
     allowed_uids: &'a [u32],
     builder_ids: &'a [String],
+    /// A table comes last.
+    fetch: Option<toml::Table>,
 }
+
+/// The operator's own `[fetch]` of belljard.toml, in the state directory.
+const FETCH: &str = "fetch.toml";
 
 /// Writes the configuration of every process.
 pub(super) fn write(state: &State, floor: Floor, purpose: Purpose) -> Result<(), Error> {
@@ -116,8 +121,27 @@ pub(super) fn write(state: &State, floor: Floor, purpose: Purpose) -> Result<(),
     file(
         state.path(),
         "belljard",
-        &paths.belljard_config(&builder_ids, purpose),
+        &paths.belljard_config(&builder_ids, purpose, fetch(state.path())?),
     )
+}
+
+/// From where builds may have something fetched, if the operator says so. belljard looks at it.
+fn fetch(root: &Path) -> Result<Option<toml::Table>, Error> {
+    let path = root.join(FETCH);
+    let set_up = |source: std::io::Error| Error::SetUp {
+        path: path.clone(),
+        source,
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let table = toml::from_str(&text);
+            table
+                .map(Some)
+                .map_err(|e| set_up(std::io::Error::other(e)))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(set_up(error)),
+    }
 }
 
 /// What the configurations name.
@@ -191,6 +215,7 @@ impl Paths {
         &'a self,
         builder_ids: &'a [String],
         purpose: Purpose,
+        fetch: Option<toml::Table>,
     ) -> BelljardConfig<'a> {
         BelljardConfig {
             socket: &self.belljard_socket,
@@ -208,6 +233,7 @@ impl Paths {
             // Nobody else uses an embedded daemon.
             allowed_uids: &[ROOT],
             builder_ids,
+            fetch,
         }
     }
 }

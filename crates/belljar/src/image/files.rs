@@ -31,6 +31,7 @@ impl Parcel {
     pub(crate) fn object(&self) -> ObjectId {
         match self.recipe {
             Recipe::Tar { archive } => archive,
+            Recipe::Fetched { content, .. } => content,
             Recipe::Oci { index, .. } => index,
             Recipe::CargoLock { lock, .. } | Recipe::NpmLock { lock, .. } => lock,
         }

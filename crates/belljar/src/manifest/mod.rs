@@ -11,10 +11,17 @@
 //! [env]                            # optional
 //! CFLAGS = "-O2"
 //!
+//! [fetch.zlib]                     # optional; what is fetched before the build begins, for /deps/zlib
+//! urls = ["https://downloads.example.org/zlib-1.3.1.tar.gz"]  # mirrors, tried in order
+//! sha256 = "9a93b2b7dfdac77ceba5a558a580e74667dd6fede4585b91eefb60f03b72df23" # or integrity = "sha256-…"
+//! unpack = true                    # a tar archive; else it is one file
+//! strip_components = 1
+//!
 //! [limits]                         # optional; what is left out is the daemon's default
 //! wall_seconds = 600
 //! ```
 
+mod fetch;
 mod place;
 mod read;
 pub(crate) mod values;
@@ -25,8 +32,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use belljar_core::{
-    BuildSpec, EnvName, EnvValue, Image, Input, InputName, Inputs, Invalid, Limits, Network,
-    ObjectId, Outputs, PartialLimits, RelPath, Steps, bounds,
+    BuildSpec, EnvName, EnvValue, Fetches, Image, Input, InputName, Inputs, Invalid, Limits,
+    Network, ObjectId, Outputs, PartialLimits, RelPath, Steps, bounds,
 };
 
 use crate::deps::LockFile;
@@ -45,6 +52,7 @@ pub(crate) struct Manifest {
     run: Steps,
     outputs: Outputs,
     deps: Vec<LockFile>,
+    fetches: Fetches,
     env: BTreeMap<EnvName, EnvValue>,
     working_directory: Option<RelPath>,
     /// What it asks for; the rest is the daemon's default.
@@ -143,6 +151,7 @@ impl Manifest {
             image: self.image,
             source,
             inputs,
+            fetches: self.fetches,
             working_directory: self.working_directory,
             run: self.run,
             env: self.env,

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use belljar_core::{
-    BuildSpec, EnvName, EnvValue, Image, Invalid, Limits, OutputPattern, Outputs, PartialLimits,
-    RelPath, Script, Steps, bounds,
+    BuildSpec, EnvName, EnvValue, Fetches, Image, Invalid, Limits, OutputPattern, Outputs,
+    PartialLimits, RelPath, Script, Steps, bounds,
 };
 
 use belljar_lock::Ecosystem;
@@ -16,11 +16,12 @@ use crate::evidence;
 use crate::image::lock::{Lock, image_name};
 
 /// Every field with how its absence is taken. What is not here is refused.
-const FIELDS: [&str; 8] = [
+const FIELDS: [&str; 9] = [
     "image",
     "run",
     "outputs",
     "deps",
+    "fetch",
     "env",
     "limits",
     "working_directory",
@@ -61,6 +62,9 @@ pub(super) fn manifest(text: &str, lock: &Lock) -> Result<Manifest, Refusal> {
         run: steps(required(table, "run")?)?,
         outputs: outputs(required(table, "outputs")?)?,
         deps,
+        fetches: table
+            .get("fetch")
+            .map_or(Ok(Fetches::default()), super::fetch::fetches)?,
         env,
         limits: table
             .get("limits")

@@ -1,4 +1,5 @@
 use super::*;
+use belljar_core::Unpack;
 use proptest::prelude::*;
 
 const GOOD: &str = r#"image = "host"
@@ -41,6 +42,85 @@ fn the_documented_example_is_read() {
     let names: Vec<&str> = spec.env.keys().map(EnvName::as_str).collect();
     assert_eq!(names, ["CARGO_HOME", "CFLAGS"]);
     assert_eq!(spec.working_directory, RelPath::new("sub").ok());
+}
+
+#[test]
+fn what_is_fetched_is_named_by_urls_and_digest() {
+    let fetches = |text: &str| {
+        let manifest = load(format!("{GOOD}{text}").as_bytes()).unwrap();
+        let spec = manifest.spec(ObjectId::of(b""), Inputs::default(), &Limits::DEFAULT);
+        spec.unwrap().fetches
+    };
+    let digest = ObjectId::of(b"").digest;
+    let hex = format!("sha256 = \"{}\"", digest.to_hex());
+    let sri = "integrity = \"sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"";
+    for (rest, due) in [
+        (hex.clone(), Unpack::file("x.jar", false)),
+        (
+            format!("{sri}\nexecutable = true\nfile_name = \"tool\""),
+            Unpack::file("tool", true),
+        ),
+        (format!("{sri}\nunpack = true"), Unpack::tar(0)),
+        (
+            format!("{hex}\nunpack = true\nstrip_components = 2"),
+            Unpack::tar(2),
+        ),
+    ] {
+        let all = fetches(&format!(
+            "[fetch.a]\nurls = [\"https://a.example/x.jar?v=1\"]\n{rest}\n"
+        ));
+        let fetch = all.get(&InputName::new("a").unwrap()).unwrap();
+        assert_eq!((fetch.digest, &fetch.unpack), (digest, &due.unwrap()));
+    }
+    let url = "urls = [\"https://a.example/x\"]";
+    for (text, due) in [
+        ("[fetch.A]".to_owned(), "fetch: an input's name"),
+        (
+            "[fetch.a]\ngit = \"https://a.example/x.git\"".to_owned(),
+            "fetch.a.git: git repositories are not fetched yet",
+        ),
+        (format!("[fetch.a]\n{hex}"), "fetch.a.urls: missing"),
+        (format!("[fetch.a]\n{url}"), "fetch.a.sha256: missing"),
+        (
+            format!("[fetch.a]\n{url}\n{hex}\n{sri}"),
+            "fetch.a.integrity: is given beside",
+        ),
+        (
+            format!("[fetch.a]\n{url}\nintegrity = \"sha512-AAAA\""),
+            "fetch.a.integrity: `sha512-AAAA` is no SHA-256",
+        ),
+        (
+            format!("[fetch.a]\nurls = [\"ftp://a/x\"]\n{hex}"),
+            "fetch.a.urls[0]: `ftp` URLs",
+        ),
+        (
+            format!("[fetch.a]\nurls = []\n{hex}"),
+            "fetch.a.urls: no URL",
+        ),
+        (
+            format!("[fetch.a]\n{url}\n{hex}\nstrip_components = 1"),
+            "fetch.a.strip_components: is for an archive",
+        ),
+        (
+            format!("[fetch.a]\n{url}\n{hex}\nunpack = true\nexecutable = true"),
+            "fetch.a.executable: is for a file",
+        ),
+        (
+            format!("[fetch.a]\n{url}\n{hex}\nunpack = \"zip\""),
+            "fetch.a.unpack: `true` or `false`",
+        ),
+        (
+            format!("[fetch.a]\nurls = [\"https://a.example/\"]\n{hex}"),
+            "fetch.a.file_name: missing",
+        ),
+        (
+            format!("[fetch.a]\n{url}\n{hex}\nproxy = \"x\""),
+            "fetch.a.proxy: unknown field",
+        ),
+    ] {
+        let refusal = refusal(&format!("{GOOD}{text}\n"));
+        assert!(refusal.contains(due), "{refusal}");
+    }
 }
 
 #[test]

@@ -210,3 +210,64 @@ fn every_refusal_names_file_and_field() {
         assert!(error.contains(due), "{error}");
     }
 }
+
+#[test]
+fn fetching_is_off_unless_hosts_are_named() {
+    let config = parse(GOOD).unwrap();
+    assert!(config.fetch.is_none() && config.policy.fetches().is_none());
+    let with = |lines: &str| parse(&format!("{GOOD}\n[fetch]\nca = \"/ca.pem\"\n{lines}"));
+    let fetch = with("allow = [\"*.example.org\"]").unwrap();
+    let rules = fetch.policy.fetches().unwrap();
+    assert_eq!(rules.ports(), [443, 80]);
+    let settings = fetch.fetch.unwrap();
+    assert_eq!(
+        (settings.most_bytes, settings.seconds, settings.redirects),
+        (
+            bounds::FETCH_BYTES,
+            bounds::FETCH_SECONDS,
+            bounds::FETCH_REDIRECTS
+        )
+    );
+    for (lines, due) in [
+        ("", "missing field `allow`"),
+        (
+            "allow = []",
+            "fetch.allow: nothing can be fetched from nowhere",
+        ),
+        (
+            "allow = [\"a\", \"https://b\"]",
+            "fetch.allow[1]: `https://b` is no host",
+        ),
+        ("allow = [\"any\"]\nports = []", "fetch.ports"),
+        ("allow = [\"any\"]\nports = [443, 9]", "fetch.ports: port 9"),
+        (
+            "allow = [\"any\"]\nallow_private = [\"0.0.0.0/0\"]",
+            "fetch.allow_private[0]",
+        ),
+        (
+            "allow = [\"any\"]\nmax_bytes = 0",
+            "fetch.max_bytes: 0 is not between",
+        ),
+        (
+            "allow = [\"any\"]\nmax_bytes = 4294967297",
+            "fetch.max_bytes",
+        ),
+        (
+            "allow = [\"any\"]\ntimeout_seconds = 601",
+            "fetch.timeout_seconds",
+        ),
+        (
+            "allow = [\"any\"]\nmax_redirects = 9",
+            "fetch.max_redirects",
+        ),
+        ("allow = [\"any\"]\nproxy = \"x\"", "unknown field `proxy`"),
+    ] {
+        let refusal = with(lines).map(|_| ()).unwrap_err();
+        assert!(refusal.contains(due), "{lines}: {refusal}");
+    }
+    let relative = parse(&format!(
+        "{GOOD}\n[fetch]\nallow = [\"any\"]\nca = \"ca.pem\""
+    ));
+    let refusal = relative.map(|_| ()).unwrap_err();
+    assert!(refusal.contains("fetch.ca"), "{refusal}");
+}

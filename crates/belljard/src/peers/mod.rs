@@ -2,6 +2,8 @@
 
 mod channel;
 mod files;
+mod port;
+mod receiving;
 mod signer;
 mod spawner;
 mod store;
@@ -17,7 +19,7 @@ use std::time::SystemTime;
 
 use belljar_cas::{BlobSource, LayoutError, Reader};
 use belljar_core::Timestamp;
-use belljar_engine::ports::{Clock, Ports};
+use belljar_engine::ports::{Clock, Fetcher, Ports};
 
 use crate::config::Config;
 
@@ -53,10 +55,12 @@ impl Peers {
     /// What the engine needs of them.
     pub(crate) fn ports(
         &self,
+        fetcher: Arc<dyn Fetcher>,
     ) -> Ports<Arc<SpawnerClient>, StoreClient, Arc<SignerClient>, SystemClock> {
         Ports {
             spawner: self.spawner.clone(),
             store: self.store.clone(),
+            fetcher,
             signer: self.signer.clone(),
             clock: SystemClock,
         }

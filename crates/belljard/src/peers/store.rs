@@ -2,11 +2,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use belljar_core::{AttemptId, Digest, ObjectId, Recipe, bounds};
-use belljar_engine::ports::{Store, Trouble};
+use belljar_core::{Digest, ObjectId, Recipe, bounds};
 use belljar_plan::ConfinedStep;
 use belljar_plan::frame;
 use belljar_plan::store::{Answer, Consent, Failure, RefusedBlob, Request};
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -23,7 +23,7 @@ const DERIVATION: Duration = Duration::from_secs(bounds::DERIVATION_SECONDS + 30
 #[derive(Clone, Debug)]
 pub(crate) struct StoreClient {
     socket: Arc<PathBuf>,
-    logs: Logs,
+    pub(super) logs: Logs,
     /// For the engine: no number of clients keeps it from its evidence.
     slots: Arc<Semaphore>,
     /// For clients, whose streams last as long as they like.
@@ -104,6 +104,11 @@ impl StoreClient {
         }
     }
 
+    /// The places of those who bring much.
+    pub(super) fn uploads(&self) -> &Arc<Semaphore> {
+        &self.uploads
+    }
+
     /// Whether the store takes connections now.
     pub(crate) async fn answers(&self) -> bool {
         Channel::connect(&self.socket).await.is_ok()
@@ -118,7 +123,7 @@ impl StoreClient {
     }
 
     /// Begins to give `object` to the store.
-    async fn begin(&self, object: ObjectId) -> Result<Put, PutError> {
+    pub(super) async fn begin(&self, object: ObjectId) -> Result<Put, PutError> {
         let talk = self.ask(&self.slots, &Request::Put { object }).await?;
         let left = object.size;
         Ok(Put { talk, left })
@@ -183,7 +188,7 @@ impl StoreClient {
     }
 
     /// Gives content that is in memory to the store.
-    async fn put_bytes(&self, object: ObjectId, content: &[u8]) -> Result<(), PutError> {
+    pub(super) async fn put_bytes(&self, object: ObjectId, content: &[u8]) -> Result<(), PutError> {
         let mut put = self.begin(object).await?;
         put.write(content).await?;
         put.finish().await
@@ -221,7 +226,11 @@ impl StoreClient {
     }
 
     /// Asks on a connection of its own, when there is a place for it.
-    async fn ask(&self, places: &Arc<Semaphore>, request: &Request) -> Result<Talk, PutError> {
+    pub(super) async fn ask(
+        &self,
+        places: &Arc<Semaphore>,
+        request: &Request,
+    ) -> Result<Talk, PutError> {
         let slot = timeout(PATIENCE, places.clone().acquire_owned()).await;
         let slot = match slot {
             Ok(Ok(slot)) => slot,
@@ -250,8 +259,13 @@ impl StoreClient {
 }
 
 impl Talk {
+    /// Says something that is no request.
+    pub(super) async fn tell(&self, message: &impl Serialize) -> Result<(), PutError> {
+        Ok(self.channel.tell(message).await?)
+    }
+
     /// Sends content, at most [`bounds::CHUNK_BYTES`].
-    async fn send(&self, piece: &[u8]) -> Result<(), PutError> {
+    pub(super) async fn send(&self, piece: &[u8]) -> Result<(), PutError> {
         let message = frame::data(piece).map_err(ChannelError::Malformed)?;
         let Err(error) = self.channel.send(&message).await else {
             return Ok(());
@@ -263,12 +277,12 @@ impl Talk {
         })
     }
 
-    async fn hear(&self) -> Result<Answer, ChannelError> {
+    pub(super) async fn hear(&self) -> Result<Answer, ChannelError> {
         self.channel.hear(&mut Buffer::new()).await
     }
 
     /// Leaves the connection to the next conversation.
-    fn end(self) {
+    pub(super) fn end(self) {
         lock(&self.idle).push(self.channel);
     }
 }
@@ -341,7 +355,7 @@ impl Put {
     }
 }
 
-fn refusal(answer: Answer) -> PutError {
+pub(super) fn refusal(answer: Answer) -> PutError {
     match answer {
         Answer::Failed { class, why } => match class {
             Failure::Content => PutError::Content(why),
@@ -356,45 +370,4 @@ fn refusal(answer: Answer) -> PutError {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // Nothing can panic while it is held.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Store for StoreClient {
-    async fn put(&self, content: Vec<u8>) -> Result<ObjectId, Trouble> {
-        let object = ObjectId::of(&content);
-        let put = self.put_bytes(object, &content).await;
-        put.map(|()| object).map_err(|e| Trouble(e.to_string()))
-    }
-
-    async fn keep_log(&self, attempt: &AttemptId, object: ObjectId) -> Result<(), Trouble> {
-        let trouble = |why: String| Trouble(format!("the log of {attempt}: {why}"));
-        let log = self
-            .logs
-            .open(attempt)
-            .await
-            .map_err(|e| trouble(e.to_string()))?;
-        let log = log.ok_or_else(|| trouble("it is not there".to_owned()))?;
-        let mut put = self
-            .begin(object)
-            .await
-            .map_err(|e| trouble(e.to_string()))?;
-        let mut offset = 0;
-        while offset < object.size {
-            let piece = log
-                .read(offset, bounds::CHUNK_BYTES)
-                .await
-                .map_err(|e| trouble(e.to_string()))?;
-            if piece.is_empty() {
-                break;
-            }
-            offset += piece.len() as u64;
-            put.write(&piece)
-                .await
-                .map_err(|e| trouble(e.to_string()))?;
-        }
-        put.finish().await.map_err(|e| trouble(e.to_string()))
-    }
-
-    async fn is_there(&self) -> bool {
-        self.answers().await
-    }
 }

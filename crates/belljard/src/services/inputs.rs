@@ -122,6 +122,7 @@ impl TreeMaker {
 fn named_by(recipe: &Recipe) -> Vec<ObjectId> {
     match recipe {
         Recipe::Tar { archive } => vec![*archive],
+        Recipe::Fetched { content, .. } => vec![*content],
         Recipe::Oci { index, .. } => vec![*index],
         Recipe::CargoLock { lock, packages } | Recipe::NpmLock { lock, packages } => {
             vec![*lock, *packages]

@@ -88,6 +88,7 @@ pub(super) fn condition(condition: &belljar_wire::Condition) -> Option<Condition
 fn stage(state: BuildState) -> &'static str {
     match state {
         BuildState::Queued => "queued",
+        BuildState::Fetching => "fetching",
         BuildState::Staging => "staging",
         BuildState::Launching => "launching",
         BuildState::Running => "running",

@@ -161,6 +161,7 @@ fn step(step: &StepRecord) -> StepReport {
 fn state(stage: &Stage) -> BuildState {
     match stage {
         Stage::Queued => BuildState::Queued,
+        Stage::Fetching => BuildState::Fetching,
         Stage::Staging => BuildState::Staging,
         Stage::Launching => BuildState::Launching,
         Stage::Running => BuildState::Running,

@@ -41,6 +41,7 @@ pub(super) fn spec(script: &str) -> BuildSpec {
         image: Image::Host,
         source: ObjectId::of(b""),
         inputs: Inputs::default(),
+        fetches: Default::default(),
         working_directory: None,
         run: Steps::new(vec![Script::new(script).unwrap()]).unwrap(),
         env: BTreeMap::new(),

@@ -23,6 +23,8 @@ impl Counts {
 pub(super) enum Style<'a> {
     /// What they say.
     Plain,
+    /// What they say without so many leading components.
+    Stripped(u32),
     /// Everything is below one directory, which gets another path, and nothing is a link.
     Package {
         /// Name of the directory.
@@ -118,6 +120,13 @@ pub(super) fn place(name: &str) -> Result<Option<RelPath>, String> {
         .map_err(|e| format!("cannot be taken: {e}"))
 }
 
+/// The path without so many leading components; none if it has no more.
+fn stripped(path: &RelPath, count: u32) -> Option<RelPath> {
+    let mut names = path.components().skip(count as usize);
+    let first = RelPath::new(names.next()?).ok()?;
+    names.try_fold(first, |path, name| path.join(name)).ok()
+}
+
 /// Reads one entry.
 struct Reader<'a, 'c> {
     outlet: &'a Outlet<'c>,
@@ -173,7 +182,11 @@ impl Reader<'_, '_> {
                 Err(self.refused("is no directory, and has no name"))
             };
         };
-        let path = self.styled(path, is_file || is_directory)?;
+        let path = match self.styled(path, is_file || is_directory)? {
+            Some(path) => path,
+            None if is_directory => return Ok(()),
+            None => return Err(self.refused("has no more components than are left out")),
+        };
         match kind {
             _ if is_directory => {
                 self.metadata(entry, true);
@@ -205,14 +218,20 @@ impl Reader<'_, '_> {
     fn hard_link(&self, target: &[u8], path: RelPath) -> Result<(), Stop> {
         let target = self.place(target)?;
         let target = target.ok_or_else(|| self.refused("is a hard link to the root"))?;
+        let target = match self.style {
+            Style::Stripped(count) => stripped(&target, count)
+                .ok_or_else(|| self.refused("is a hard link to what is left out"))?,
+            Style::Plain | Style::Layer | Style::Package { .. } => target,
+        };
         Ok(self.outlet.say(&Said::HardLink { path, target })?)
     }
 
-    /// Where an entry stands in the tree.
-    fn styled(&self, path: RelPath, plain: bool) -> Result<RelPath, Stop> {
+    /// Where an entry stands in the tree; none for what is nothing but components that are left out.
+    fn styled(&self, path: RelPath, plain: bool) -> Result<Option<RelPath>, Stop> {
         match self.style {
-            Style::Plain | Style::Layer => Ok(path),
-            Style::Package { directory, at } if plain => self.moved(&path, directory, at),
+            Style::Plain | Style::Layer => Ok(Some(path)),
+            Style::Stripped(count) => Ok(stripped(&path, count)),
+            Style::Package { directory, at } if plain => self.moved(&path, directory, at).map(Some),
             Style::Package { .. } => Err(self.refused("is neither a file nor a directory")),
         }
     }

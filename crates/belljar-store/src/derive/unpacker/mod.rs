@@ -4,6 +4,7 @@
 //! what the archive holds, which whoever wrote the archive could do as well.
 
 mod archive;
+mod fetched;
 mod oci;
 mod outlet;
 mod packages;
@@ -78,6 +79,9 @@ fn unpack(outlet: &Outlet<'_>, recipe: Recipe) -> Result<(), Stop> {
             let style = archive::Style::Plain;
             archive::unpack(outlet, content, archive.size, style, &mut dropped)
                 .map_err(|stop| stop.within("the archive"))?;
+        }
+        Recipe::Fetched { content, unpack } => {
+            fetched::unpack(outlet, content, unpack, &mut dropped)?;
         }
         Recipe::Oci { index, platform } => {
             oci::unpack(outlet, index, platform, &mut dropped)

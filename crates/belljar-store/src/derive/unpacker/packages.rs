@@ -69,6 +69,7 @@ pub(super) fn of_npm(outlet: &Outlet<'_>, lock: ObjectId, packages: ObjectId) ->
         let fact = match by_digest.get(&package.integrity) {
             Some(archive) => {
                 outlet.say(&Said::Given {
+                    executable: false,
                     path: path(&package.content_path())?,
                     object: *archive,
                 })?;

@@ -1,0 +1,124 @@
+//! What is fetched before the build begins, as `belljar.toml` gives it.
+
+use std::collections::BTreeMap;
+
+use belljar_core::{Digest, Fetch, FetchUrl, Fetches, InputName, Invalid, Mirrors, Unpack};
+use belljar_lock::sri;
+use toml::de::DeTable;
+
+use super::values::{Refusal, Value, elements, known, number, refuse, string, subtable};
+
+const FIELDS: [&str; 7] = [
+    "urls",
+    "sha256",
+    "integrity",
+    "unpack",
+    "strip_components",
+    "file_name",
+    "executable",
+];
+
+pub(super) fn fetches(value: &Value<'_>) -> Result<Fetches, Refusal> {
+    let mut fetches = BTreeMap::new();
+    for (key, value) in subtable("fetch", value)? {
+        let name = InputName::new(key.get_ref().as_ref());
+        let name = name.map_err(|e| (key.span().start, e.within("fetch")))?;
+        let fetch = fetch(&format!("fetch.{name}"), value)?;
+        fetches.insert(name, fetch);
+    }
+    Fetches::new(fetches).map_err(|e| refuse(value, e.within("fetch")))
+}
+
+fn fetch(field: &str, value: &Value<'_>) -> Result<Fetch, Refusal> {
+    let table = subtable(field, value)?;
+    let of = |name: &str| format!("{field}.{name}");
+    if let Some((key, _)) = table.get_key_value("git") {
+        let why = "git repositories are not fetched yet; name an archive of the commit by `urls`";
+        return Err((key.span().start, Invalid::field(of("git"), why)));
+    }
+    known(table, field, &FIELDS)?;
+    let missing = |name: &str| refuse(value, Invalid::field(of(name), "missing; it is required"));
+    let listed = table.get("urls").ok_or_else(|| missing("urls"))?;
+    let mut urls = Vec::new();
+    for (index, element) in elements(&of("urls"), listed)?.iter().enumerate() {
+        let place = of(&format!("urls[{index}]"));
+        let url = FetchUrl::new(string(&place, element)?);
+        urls.push(url.map_err(|e| refuse(element, e.within(&place)))?);
+    }
+    let urls = Mirrors::new(urls).map_err(|e| refuse(listed, e.within(of("urls"))))?;
+    let digest = match (table.get("sha256"), table.get("integrity")) {
+        (Some(value), None) => Digest::from_hex(string(&of("sha256"), value)?)
+            .map_err(|e| refuse(value, e.within(of("sha256"))))?,
+        (None, Some(value)) => sri::sha256(string(&of("integrity"), value)?)
+            .map_err(|e| refuse(value, e.within(of("integrity"))))?,
+        (None, None) => return Err(missing("sha256")),
+        (Some(_), Some(value)) => {
+            let why = "is given beside `sha256`; one of them is enough";
+            return Err(refuse(value, Invalid::field(of("integrity"), why)));
+        }
+    };
+    let unpack = unpack(field, table, value, &urls)?;
+    Ok(Fetch {
+        urls,
+        digest,
+        unpack,
+    })
+}
+
+/// What is made of it, and nothing that belongs to the other sort.
+fn unpack(
+    field: &str,
+    table: &DeTable<'_>,
+    whole: &Value<'_>,
+    urls: &Mirrors,
+) -> Result<Unpack, Refusal> {
+    let of = |name: &str| format!("{field}.{name}");
+    let is_archive = flag(&of("unpack"), table.get("unpack"))?;
+    let (foreign, why) = match is_archive {
+        true => (
+            &["file_name", "executable"][..],
+            "is for a file; with `unpack = true` the archive says it",
+        ),
+        false => (
+            &["strip_components"][..],
+            "is for an archive; add `unpack = true`",
+        ),
+    };
+    if let Some((name, value)) = foreign
+        .iter()
+        .find_map(|name| Some((name, table.get(*name)?)))
+    {
+        return Err(refuse(value, Invalid::field(of(name), why)));
+    }
+    if is_archive {
+        let Some(value) = table.get("strip_components") else {
+            return Unpack::tar(0).map_err(|e| refuse(whole, e));
+        };
+        let place = of("strip_components");
+        let count = u32::try_from(number(&place, value)?).unwrap_or(u32::MAX);
+        return Unpack::tar(count).map_err(|e| refuse(value, e.within(place)));
+    }
+    let executable = flag(&of("executable"), table.get("executable"))?;
+    let place = of("file_name");
+    if let Some(value) = table.get("file_name") {
+        let name = string(&place, value)?;
+        return Unpack::file(name, executable).map_err(|e| refuse(value, e.within(place)));
+    }
+    let name = urls.iter().next().and_then(FetchUrl::file_name);
+    let name = name.ok_or_else(|| {
+        let why = "missing; the first URL does not end in a name";
+        refuse(whole, Invalid::field(&place, why))
+    })?;
+    Unpack::file(name, executable).map_err(|e| refuse(whole, e.within(place)))
+}
+
+fn flag(field: &str, value: Option<&Value<'_>>) -> Result<bool, Refusal> {
+    let Some(value) = value else {
+        return Ok(false);
+    };
+    value.get_ref().as_bool().ok_or_else(|| {
+        let found = value.get_ref().type_str();
+        let why = format!("`true` or `false` is due, not a value of type {found}");
+        refuse(value, Invalid::field(field, why))
+    })
+}

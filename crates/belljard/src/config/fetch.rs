@@ -1,0 +1,135 @@
+use std::path::{Path, PathBuf};
+
+use belljar_core::{Invalid, bounds};
+use belljar_policy::FetchRules;
+use serde::Deserialize;
+
+/// Where distributions keep certificates of the authorities that everybody trusts.
+const AUTHORITIES: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+/// The port that a process tries at its start which must be refused to it (RFC 863).
+const PROBED: u16 = 9;
+
+/// `[fetch]`: from where builds may have something fetched by its digest. Without this table belljard reaches no network,
+/// and such builds are refused.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fetch {
+    /// Hosts: names, `*.` and a name for all below it, addresses, or `any`. Redirects are followed to these only.
+    allow: Vec<String>,
+    /// TCP ports.
+    #[serde(default = "usual_ports")]
+    ports: Vec<u16>,
+    /// Networks of addresses that only some can reach, such as `10.1.0.0/16`, where mirrors are. Without them every
+    /// loopback, private, link-local and reserved address is refused.
+    #[serde(default)]
+    allow_private: Vec<String>,
+    /// Certificates of the authorities that vouch for `https` servers, PEM. What the distribution keeps, if left out.
+    ca: Option<PathBuf>,
+    /// Most bytes of one thing.
+    #[serde(default = "most_bytes")]
+    max_bytes: u64,
+    /// Longest that one URL may take, with all redirects, in seconds.
+    #[serde(default = "most_seconds")]
+    timeout_seconds: u64,
+    /// Most redirects from one URL.
+    #[serde(default = "most_redirects")]
+    max_redirects: usize,
+}
+
+/// `[fetch]`, looked at.
+#[derive(Clone, Debug)]
+pub(crate) struct FetchSettings {
+    pub(crate) rules: FetchRules,
+    pub(crate) ca: PathBuf,
+    pub(crate) most_bytes: u64,
+    pub(crate) seconds: u64,
+    pub(crate) redirects: usize,
+}
+
+fn usual_ports() -> Vec<u16> {
+    vec![443, 80]
+}
+
+fn most_bytes() -> u64 {
+    bounds::FETCH_BYTES
+}
+
+fn most_seconds() -> u64 {
+    bounds::FETCH_SECONDS
+}
+
+fn most_redirects() -> usize {
+    bounds::FETCH_REDIRECTS
+}
+
+impl Fetch {
+    pub(super) fn settings(self) -> Result<FetchSettings, Invalid> {
+        let hosts = each("allow", &self.allow)?;
+        let private = each("allow_private", &self.allow_private)?;
+        if self.ports.contains(&PROBED) {
+            let why = "port 9 must stay closed: belljard sees by it that it is confined";
+            return Err(Invalid::field("ports", why));
+        }
+        let figures = [
+            ("max_bytes", self.max_bytes, 1, bounds::FETCH_BYTES),
+            (
+                "timeout_seconds",
+                self.timeout_seconds,
+                1,
+                bounds::FETCH_SECONDS,
+            ),
+            (
+                "max_redirects",
+                self.max_redirects as u64,
+                0,
+                bounds::FETCH_REDIRECTS as u64,
+            ),
+        ];
+        for (field, figure, least, most) in figures {
+            if !(least..=most).contains(&figure) {
+                let why = format!("{figure} is not between {least} and {most}");
+                return Err(Invalid::field(field, why));
+            }
+        }
+        Ok(FetchSettings {
+            rules: FetchRules::new(hosts, self.ports, private)?,
+            ca: authorities(self.ca)?,
+            most_bytes: self.max_bytes,
+            seconds: self.timeout_seconds,
+            redirects: self.max_redirects,
+        })
+    }
+}
+
+fn each<T: std::str::FromStr<Err = Invalid>>(
+    field: &str,
+    texts: &[String],
+) -> Result<Vec<T>, Invalid> {
+    let all = texts.iter().enumerate();
+    all.map(|(index, text)| {
+        text.parse()
+            .map_err(|e: Invalid| e.within(format!("{field}[{index}]")))
+    })
+    .collect()
+}
+
+fn authorities(named: Option<PathBuf>) -> Result<PathBuf, Invalid> {
+    let why = match named {
+        Some(path) if !path.is_absolute() => "the path is not absolute; write it from `/`",
+        Some(path) => return Ok(path),
+        None => {
+            let mut usual = AUTHORITIES.iter().map(Path::new);
+            match usual.find(|path| path.is_file()) {
+                Some(path) => return Ok(path.to_owned()),
+                None => {
+                    "missing, and certificates are not where distributions keep them; install ca-certificates, or name a file"
+                }
+            }
+        }
+    };
+    Err(Invalid::field("ca", why))
+}

@@ -1,0 +1,210 @@
+//! From a list of URLs to content in the store that has the digest, or the reasons why not.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use belljar_audit::FetchTry;
+use belljar_core::{Digest, Fetch, FetchUrl, ObjectId, bounds};
+use hyper::StatusCode;
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, LOCATION};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::http::{self, Answer, PATIENCE};
+use super::{Resolve, Trouble};
+use crate::config::FetchSettings;
+use crate::peers::{PutError, StoreClient};
+
+/// What is needed to bring something.
+pub(super) struct Download<'a> {
+    pub(super) settings: &'a FetchSettings,
+    pub(super) tls: &'a TlsConnector,
+    pub(super) resolver: &'a dyn Resolve,
+    pub(super) store: &'a StoreClient,
+}
+
+/// What came of all URLs of one fetch.
+#[derive(Clone, Debug)]
+pub(super) struct Brought {
+    pub(super) tries: Vec<FetchTry>,
+    pub(super) content: Result<ObjectId, Trouble>,
+}
+
+impl Download<'_> {
+    /// Tries the mirrors in their order, until one gives what has the digest.
+    pub(super) async fn bring(&self, fetch: &Fetch) -> Brought {
+        let mut brought = Brought {
+            tries: Vec::new(),
+            content: Err(Trouble::refused("no URL is given")),
+        };
+        let mut troubles: Vec<Trouble> = Vec::new();
+        for url in fetch.urls.iter() {
+            let mut told = FetchTry {
+                url: url.to_string(),
+                ..FetchTry::default()
+            };
+            let begun = Instant::now();
+            let most = Duration::from_secs(self.settings.seconds);
+            let content = timeout(most, self.follow(url, fetch.digest, &mut told)).await;
+            let content = content.unwrap_or_else(|_| {
+                let seconds = self.settings.seconds;
+                let why = format!("it took longer than the {seconds} s that one URL may");
+                Err(Trouble::passing(why))
+            });
+            told.millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            told.refused = content.as_ref().err().map(|trouble| trouble.why.clone());
+            brought.tries.push(told);
+            match content {
+                Ok(object) => {
+                    brought.content = Ok(object);
+                    return brought;
+                }
+                Err(trouble) => troubles.push(Trouble {
+                    why: format!("{url}: {}", trouble.why),
+                    ..trouble
+                }),
+            }
+        }
+        if let Some(all) = Trouble::all(troubles) {
+            brought.content = Err(all);
+        }
+        brought
+    }
+
+    async fn follow(
+        &self,
+        url: &FetchUrl,
+        digest: Digest,
+        told: &mut FetchTry,
+    ) -> Result<ObjectId, Trouble> {
+        let mut at = url.clone();
+        for _ in 0..=self.settings.redirects {
+            self.settings.rules.allows(&at).map_err(Trouble::refused)?;
+            let answer = self.ask(&at, told).await?;
+            told.status = Some(answer.status.as_u16());
+            match answer.status {
+                StatusCode::OK => return self.take(answer, digest, told).await,
+                status if is_redirect(status) => {
+                    let location = answer.header(LOCATION).ok_or_else(|| {
+                        Trouble::lasting("it sends elsewhere, and does not say where to")
+                    })?;
+                    at = at.redirected(location).map_err(|e| {
+                        Trouble::refused(format!("it sends to where nothing is fetched: {e}"))
+                    })?;
+                    told.final_url = Some(shown(&at));
+                }
+                status => return Err(not_there(status)),
+            }
+        }
+        Err(Trouble::refused(format!(
+            "it sends elsewhere more than {} times",
+            self.settings.redirects
+        )))
+    }
+
+    /// Asks at an address that was looked at: that one is connected to, whatever the name means a moment later.
+    async fn ask(&self, url: &FetchUrl, told: &mut FetchTry) -> Result<Answer, Trouble> {
+        let mut last = None;
+        for address in self.addresses(url).await? {
+            told.address = Some(address.to_string());
+            told.status = None;
+            match http::ask(url, SocketAddr::new(address, url.port()), self.tls).await {
+                Ok(answer) => return Ok(answer),
+                Err(trouble) => last = Some(trouble),
+            }
+        }
+        Err(last.unwrap_or_else(|| Trouble::passing("its host has no address")))
+    }
+
+    /// The addresses of a URL's host, if all of them may be connected to: a name that means an inner address beside
+    /// others is nobody's mistake.
+    async fn addresses(&self, url: &FetchUrl) -> Result<Vec<IpAddr>, Trouble> {
+        let host = url.host();
+        let addresses = match host.parse::<IpAddr>() {
+            Ok(address) => vec![address],
+            Err(_) => {
+                let found = timeout(PATIENCE, self.resolver.resolve(host)).await;
+                let found = found.map_err(|_| {
+                    Trouble::passing(format!("the name `{host}` was not resolved in time"))
+                })?;
+                found.map_err(|e| {
+                    Trouble::passing(format!("the name `{host}` cannot be resolved: {e}"))
+                })?
+            }
+        };
+        for address in &addresses {
+            self.settings.rules.admits(*address).map_err(|why| {
+                Trouble::refused(format!("`{host}` must not be connected to: {why}"))
+            })?;
+        }
+        Ok(addresses
+            .into_iter()
+            .take(bounds::FETCH_ADDRESSES)
+            .collect())
+    }
+
+    /// Gives what comes to the store.
+    async fn take(
+        &self,
+        mut answer: Answer,
+        digest: Digest,
+        told: &mut FetchTry,
+    ) -> Result<ObjectId, Trouble> {
+        if let Some(coding) = answer.header(CONTENT_ENCODING)
+            && !coding.eq_ignore_ascii_case("identity")
+        {
+            return Err(Trouble::lasting(format!(
+                "it answers in the content coding `{}`, which nobody has asked for and nothing is unpacked from",
+                coding.escape_debug()
+            )));
+        }
+        let most = self.settings.most_bytes;
+        let too_much = |length: &str| {
+            Trouble::refused(format!("it has {length} bytes; {most} may be fetched"))
+        };
+        let announced = answer
+            .header(CONTENT_LENGTH)
+            .and_then(|n| n.parse::<u64>().ok());
+        if let Some(length) = announced.filter(|length| *length > most) {
+            return Err(too_much(&length.to_string()));
+        }
+        let mut receiving = self.store.receive(digest, most).await?;
+        while let Some(piece) = answer.piece().await? {
+            told.bytes = told.bytes.saturating_add(piece.len() as u64);
+            if told.bytes > most {
+                return Err(too_much("more"));
+            }
+            receiving.write(&piece).await?;
+        }
+        Ok(receiving.finish().await?)
+    }
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+fn not_there(status: StatusCode) -> Trouble {
+    let why = format!("it answers with status {status}");
+    match status.as_u16() {
+        408 | 429 | 500..=599 => Trouble::passing(why),
+        _ => Trouble::lasting(why),
+    }
+}
+
+/// Where a redirect has led, without the query: servers put signatures into it that stand for a permission.
+fn shown(url: &FetchUrl) -> String {
+    match url.as_str().split_once('?') {
+        Some((before, _)) => format!("{before}?…"),
+        None => url.to_string(),
+    }
+}
+
+impl From<PutError> for Trouble {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Content(why) => Self::refused(why),
+            other => Self::passing(other.to_string()),
+        }
+    }
+}

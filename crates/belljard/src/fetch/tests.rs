@@ -1,0 +1,246 @@
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use belljar_core::{FetchUrl, Mirrors};
+use belljar_policy::FetchRules;
+use tokio::sync::Notify;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
+
+use super::*;
+use crate::peers::Logs;
+
+/// Gives each time another answer, as who wants a checked name to lead elsewhere a moment later.
+#[derive(Default)]
+struct Rebinding {
+    answers: Mutex<VecDeque<Vec<IpAddr>>>,
+    asked: AtomicUsize,
+}
+
+impl Resolve for Arc<Rebinding> {
+    fn resolve<'a>(
+        &'a self,
+        _: &'a str,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let next = self.answers.lock().unwrap().pop_front();
+        let next = next.ok_or_else(|| io::Error::other("no such name"));
+        Box::pin(std::future::ready(next))
+    }
+}
+
+fn rebinding(answers: &[&[&str]]) -> Arc<Rebinding> {
+    let address = |text: &&str| text.parse().unwrap();
+    let answers = answers.iter().map(|all| all.iter().map(address).collect());
+    Arc::new(Rebinding {
+        answers: Mutex::new(answers.collect()),
+        ..Rebinding::default()
+    })
+}
+
+fn settings(ports: Vec<u16>, private: &[&str]) -> FetchSettings {
+    let private = private.iter().map(|text| text.parse().unwrap()).collect();
+    FetchSettings {
+        rules: FetchRules::new(vec!["any".parse().unwrap()], ports, private).unwrap(),
+        ca: PathBuf::new(),
+        most_bytes: 1000,
+        seconds: 20,
+        redirects: 3,
+    }
+}
+
+fn tls() -> TlsConnector {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+fn fetch(url: &str) -> Fetch {
+    Fetch {
+        urls: Mirrors::new(vec![FetchUrl::new(url).unwrap()]).unwrap(),
+        digest: Digest::of(b"x"),
+        unpack: Unpack::tar(0).unwrap(),
+    }
+}
+
+/// A store that is not there: nothing that is refused before comes to it.
+fn store() -> StoreClient {
+    let nowhere = PathBuf::from("/nonexistent");
+    StoreClient::new(nowhere.join("socket"), Logs::new(&nowhere))
+}
+
+async fn bring(settings: &FetchSettings, resolver: &Arc<Rebinding>, url: &str) -> Brought {
+    let (tls, store) = (tls(), store());
+    let download = Download {
+        settings,
+        tls: &tls,
+        resolver,
+        store: &store,
+    };
+    download.bring(&fetch(url)).await
+}
+
+/// A server that sends everybody on, and counts them.
+async fn sender(location: impl Fn(u16) -> String) -> (u16, Arc<AtomicUsize>, tasks::Task) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (count, location) = (Arc::new(AtomicUsize::new(0)), location(port));
+    let counted = count.clone();
+    let task = tasks::start("sender", async move {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let mut buffer = [0; 4096];
+            let _ = stream.read(&mut buffer).await;
+            let answer =
+                format!("HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    (port, count, task)
+}
+
+#[tokio::test]
+async fn a_name_that_leads_inside_is_not_connected_to() {
+    let settings = settings(vec![80], &[]);
+    for address in [
+        "127.0.0.1",
+        "169.254.169.254",
+        "::ffff:10.0.0.1",
+        "64:ff9b::7f00:1",
+    ] {
+        // Also beside one that everybody can reach.
+        for answer in [&[address][..], &["1.1.1.1", address]] {
+            let resolver = rebinding(&[answer]);
+            let brought = bring(&settings, &resolver, "http://a.example/x").await;
+            let trouble = brought.content.unwrap_err();
+            assert_eq!(trouble.sort, Sort::Refused, "{}", trouble.why);
+            assert_eq!(brought.tries[0].address, None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_looked_at_is_connected_to_and_not_asked_for_again() {
+    let (port, count, _task) = sender(|_| "https://b.example/".to_owned()).await;
+    let settings = settings(vec![port], &["127.0.0.0/8"]);
+    // Whoever asks a second time would get to 127.0.0.2, where nobody is.
+    let resolver = rebinding(&[&["127.0.0.1"], &["127.0.0.2"]]);
+    let url = format!("http://a.example:{port}/x");
+    let brought = bring(&settings, &resolver, &url).await;
+    assert_eq!(brought.tries[0].address.as_deref(), Some("127.0.0.1"));
+    assert_eq!(brought.tries[0].status, Some(302));
+    let asked = resolver.asked.load(Ordering::SeqCst);
+    assert_eq!((asked, count.load(Ordering::SeqCst)), (1, 1));
+    // The port of where it was sent is none of those that are allowed.
+    assert!(brought.content.unwrap_err().why.contains("port 443"));
+}
+
+#[tokio::test]
+async fn a_name_is_looked_at_again_when_a_redirect_leads_to_it() {
+    let (port, count, _task) = sender(|port| format!("http://a.example:{port}/y")).await;
+    let settings = settings(vec![port], &["127.0.0.0/8"]);
+    let resolver = rebinding(&[&["127.0.0.1"], &["10.0.0.1"]]);
+    let url = format!("http://a.example:{port}/x");
+    let brought = bring(&settings, &resolver, &url).await;
+    let trouble = brought.content.unwrap_err();
+    assert!(
+        trouble.why.contains("10.0.0.1 is a private address"),
+        "{}",
+        trouble.why
+    );
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_is_refused() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let _task = tasks::start("server", async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let _ = acceptor.accept(stream).await;
+        }
+    });
+    let settings = settings(vec![port], &["127.0.0.0/8"]);
+    let resolver = rebinding(&[&["127.0.0.1"]]);
+    let url = format!("https://a.example:{port}/x");
+    let brought = bring(&settings, &resolver, &url).await;
+    let why = brought.content.unwrap_err().why;
+    assert!(why.contains("TLS:") && why.contains("certificate"), "{why}");
+}
+
+#[tokio::test]
+async fn who_joins_gets_what_the_first_one_gets_and_nobody_is_left_behind() {
+    let flights = Arc::new(Flights::default());
+    let (go, begun) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let key = |project: &str| {
+        (
+            ProjectId::new(project).unwrap(),
+            fetch("https://a.example/x"),
+        )
+    };
+    let join = |project: &'static str| {
+        let (flights, go, begun) = (flights.clone(), go.clone(), begun.clone());
+        let key = key(project);
+        async move {
+            let work = || {
+                begun.fetch_add(1, Ordering::SeqCst);
+                async move {
+                    go.notified().await;
+                    Brought {
+                        tries: vec![FetchTry::default()],
+                        content: Err(Trouble::lasting("x")),
+                    }
+                }
+            };
+            flights.join(key, work).await
+        }
+    };
+    let (one, two, other) = (join("a"), join("a"), join("b"));
+    let letting_go = async {
+        tokio::task::yield_now().await;
+        go.notify_waiters();
+        go.notify_one();
+    };
+    let (one, two, other, ()) = tokio::join!(one, two, other, letting_go);
+    // A project of its own asks on its own: what others fetch is nobody's business.
+    assert_eq!(begun.load(Ordering::SeqCst), 2);
+    let shared = [one, two, other].map(|brought| brought.tries[0].shared);
+    assert_eq!(shared, [false, true, false]);
+    // It was over: who comes now begins anew.
+    go.notify_one();
+    join("a").await;
+    assert_eq!(begun.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn one_that_may_pass_is_worth_another_try() {
+    let all = |troubles: &[Trouble]| Trouble::all(troubles.to_vec()).map(|trouble| trouble.sort);
+    let (refused, lasting, passing) = (
+        Trouble::refused("a"),
+        Trouble::lasting("b"),
+        Trouble::passing("c"),
+    );
+    assert_eq!(all(&[]), None);
+    assert_eq!(
+        all(&[refused.clone(), lasting.clone()]),
+        Some(Sort::Lasting)
+    );
+    assert_eq!(all(&[passing, refused, lasting]), Some(Sort::Passing));
+}
