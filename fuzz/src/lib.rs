@@ -5,7 +5,9 @@
 mod archive;
 
 use belljar_attest::Bundle;
-use belljar_core::{BuildSpec, Derivation, Digest, InputName, OutputPattern, RelPath};
+use belljar_core::{
+    BuildSpec, Derivation, Digest, FetchUrl, InputName, OutputPattern, RelPath, Scheme,
+};
 use belljar_plan::frame::{self, Frame};
 use belljar_plan::store::StepMark;
 use belljar_plan::{Receipt, signer, spawner, store, unpack};
@@ -19,12 +21,13 @@ pub use archive::archive;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their programs and their corpora.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("archive", archive),
     ("bundle", bundle),
     ("cargo_lock", cargo_lock),
     ("derivation", derivation),
     ("directory", directory),
+    ("fetch_url", fetch_url),
     ("filter", filter),
     ("frame", frame),
     ("names", names),
@@ -70,6 +73,24 @@ pub fn derivation(bytes: &[u8]) {
 pub fn directory(bytes: &[u8]) {
     if let Ok(directory) = Directory::decode(bytes) {
         assert_eq!(directory.encode(), bytes);
+    }
+}
+
+/// A URL, and where the answer to it leads by the line after it; and a digest as SRI gives it.
+pub fn fetch_url(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else {
+        return;
+    };
+    let (first, second) = text.split_once('\n').unwrap_or((text, "/"));
+    let _ = belljar_lock::sri::sha256(first);
+    let Ok(url) = FetchUrl::new(first) else {
+        return;
+    };
+    assert_eq!(FetchUrl::new(url.as_str()), Ok(url.clone()));
+    assert!(!url.host().is_empty() && url.target().starts_with('/'));
+    if let Ok(next) = url.redirected(second) {
+        let downgrade = url.scheme() == Scheme::Https && next.scheme() == Scheme::Http;
+        assert!(!downgrade, "{url} leads to {next}");
     }
 }
 

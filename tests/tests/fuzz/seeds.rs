@@ -32,6 +32,16 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("derivation", vec![record]),
         ("directory", directories),
         (
+            "fetch_url",
+            [
+                "https://a.example/x-1.tar.gz\n//b.example/y?z=1",
+                "http://[2001:db8::1]:8080/a/b?c\n../d#e",
+                "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+            ]
+            .map(text)
+            .into(),
+        ),
+        (
             "filter",
             vec![
                 text(

@@ -1,0 +1,110 @@
+use std::time::Duration;
+
+use belljar_core::Outcome;
+use belljar_tests::{Part, wait_for};
+use belljar_wire::BuildState;
+
+use crate::server::{Answer, Server, said};
+use crate::{ended, file, is_stored, run, spec, started, submit, told};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Sends one half, and the other when it may.
+fn in_halves(first: &'static [u8], second: &'static [u8]) -> Answer {
+    Box::new(move |stream, server| {
+        let length = format!("content-length: {}", first.len() + second.len());
+        said(stream, "200 OK", &[&length], first);
+        server.wait();
+        let _ = std::io::Write::write_all(stream, second);
+    })
+}
+
+fn is_asked(server: &Server) {
+    wait_for("the server is asked", PATIENCE, || {
+        (!server.asked().is_empty()).then_some(())
+    });
+}
+
+#[test]
+fn two_builds_that_want_the_same_at_once_ask_once() {
+    let server = Server::start(vec![("/x", in_halves(b"half ", b"and half\n"))]);
+    let instance = started(&server, "");
+    let client = instance.client();
+    let wanted = file(&[server.url("/x")], b"half and half\n");
+    let of = |text: &str| {
+        let script = format!("cat /deps/x/file > out; echo {text} >> out");
+        spec(&client, &script, &[("x", wanted.clone())])
+    };
+    let builds = ["one", "two"].map(|name| submit(&client, name, &of(name)));
+    for build in &builds {
+        client.until(&build.id, |build| build.state == BuildState::Fetching);
+    }
+    is_asked(&server);
+    // The second one joins within this time, or asks, which would be seen.
+    std::thread::sleep(Duration::from_millis(500));
+    server.let_go();
+    let mut shared = 0;
+    for build in &builds {
+        let build = ended(&client, build);
+        assert_eq!(build.outcome, Some(Outcome::Succeeded));
+        let told = told(&client, &build);
+        shared += usize::from(told[0]["tries"][0]["shared"] == true);
+    }
+    assert_eq!(server.asked(), ["/x"]);
+    assert_eq!(shared, 1);
+}
+
+#[test]
+fn a_daemon_that_is_killed_in_the_middle_leaves_nothing_half() {
+    let server = Server::start(vec![("/x", in_halves(b"half ", b"and half\n"))]);
+    let mut instance = started(&server, "");
+    let client = instance.client();
+    let wanted = file(&[server.url("/x")], b"half and half\n");
+    let spec = spec(&client, "cat /deps/x/file > out", &[("x", wanted)]);
+    let build = submit(&client, "one", &spec);
+    is_asked(&server);
+    instance.kill_part(Part::Belljard);
+    assert!(!is_stored(&instance, b"half and half\n"));
+    assert!(!is_stored(&instance, b"half "));
+    server.let_go();
+    instance.start_part(Part::Belljard);
+    let client = instance.client();
+    let build = ended(&client, &build);
+    assert_eq!(build.outcome, Some(Outcome::Succeeded));
+    assert_eq!(build.attempt, 2);
+    let told = told(&client, &build);
+    assert_eq!(told.last().unwrap()["found"]["kind"], "fetched");
+    assert_eq!(server.asked(), ["/x", "/x"]);
+}
+
+#[test]
+fn a_fetch_that_is_cancelled_ends_at_once() {
+    let server = Server::start(vec![("/x", in_halves(b"half ", b"and half\n"))]);
+    let instance = started(&server, "");
+    let client = instance.client();
+    let wanted = file(&[server.url("/x")], b"half and half\n");
+    let spec = spec(&client, "true", &[("x", wanted)]);
+    let build = submit(&client, "one", &spec);
+    is_asked(&server);
+    client.cancel(&build.id, "enough").unwrap();
+    let build = ended(&client, &build);
+    assert_eq!(build.outcome.unwrap().kind(), "cancelled");
+    server.let_go();
+    assert!(!is_stored(&instance, b"half and half\n"));
+}
+
+#[test]
+fn what_fails_for_a_while_is_tried_again_and_not_for_ever() {
+    let server = Server::start(vec![(
+        "/x",
+        crate::server::status("503 Service Unavailable"),
+    )]);
+    let instance = started(&server, "");
+    let client = instance.client();
+    let wanted = file(&[server.url("/x")], b"x");
+    let spec = spec(&client, "true", &[("x", wanted)]);
+    let build = run(&client, "one", &spec);
+    let outcome = build.outcome.unwrap();
+    assert!(outcome.to_string().contains("503"), "{outcome}");
+    assert_eq!(server.asked().len(), 3);
+}
