@@ -3,8 +3,8 @@ use belljar_core::{Digest, ObjectId, Outcome, Unpack};
 use belljar_tests::{Instance, Project};
 use serde_json::{Value, json};
 
-use crate::server::{Server, content, redirect, status};
-use crate::{fetch, file, gzip, run, spec, started, tar, told};
+use crate::server::{Server, content, over_tls, redirect, status};
+use crate::{fetch, file, gzip, run, spec, start, started, tar, told};
 
 #[test]
 fn a_build_sees_what_was_fetched_and_the_provenance_says_so() {
@@ -135,4 +135,27 @@ fn a_project_declares_what_it_needs_and_its_story_is_told() {
         "{}",
         run.outcome()
     );
+}
+
+#[test]
+fn over_tls_only_who_is_vouched_for_is_believed() {
+    let (port, authority) = over_tls(b"in private\n");
+    let (_, other) = over_tls(b"of another authority");
+    let url = format!("https://localhost:{port}/x");
+    for (name, pem, due) in [("good", authority, None), ("other", other, Some("TLS"))] {
+        let mut instance = Instance::configured();
+        let ca = instance.state().join("config/ca.pem");
+        std::fs::write(&ca, pem).unwrap();
+        let ca = format!("ca = {:?}", ca.to_str().unwrap());
+        start(&mut instance, port, &ca);
+        let client = instance.client();
+        let wanted = file(std::slice::from_ref(&url), b"in private\n");
+        let spec = spec(&client, "cat /deps/x/file > out", &[("x", wanted)]);
+        let build = run(&client, name, &spec);
+        let outcome = build.outcome.unwrap();
+        match due {
+            None => assert_eq!(outcome, Outcome::Succeeded),
+            Some(due) => assert!(outcome.to_string().contains(due), "{outcome}"),
+        }
+    }
 }

@@ -23,15 +23,19 @@ use server::Server;
 /// One that fetches from this server, with these lines more in `[fetch]`.
 fn started(server: &Server, more: &str) -> Instance {
     let mut instance = Instance::configured();
+    start(&mut instance, server.port(), more);
+    instance
+}
+
+/// Starts one that has its configuration, with [fetch] for this port.
+fn start(instance: &mut Instance, port: u16, more: &str) {
     let path = instance.state().join("config/belljard.toml");
-    let port = server.port();
     let text = format!(
-        "\n[fetch]\nallow = [\"127.0.0.1\", \"localhost\", \"169.254.169.254\"]\nports = [{port}, 80]\nallow_private = [\"127.0.0.0/8\"]\n{more}\n"
+        "\n[fetch]\nallow = [\"127.0.0.1\", \"localhost\", \"169.254.169.254\"]\nports = [{port}, 80]\nallow_private = [\"127.0.0.0/8\", \"::1/128\"]\n{more}\n"
     );
     let mut file = fs::File::options().append(true).open(path).unwrap();
     file.write_all(text.as_bytes()).unwrap();
     instance.start();
-    instance
 }
 
 fn fetch(urls: &[String], content: &[u8], unpack: Unpack) -> Fetch {

@@ -2,11 +2,12 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use belljar_core::{Digest, Fetch, Outcome, Unpack};
-use belljar_tests::Instance;
-use belljar_wire::Reason;
+use belljar_tests::{Instance, Part};
+use belljar_wire::v1::SubmitBuildRequest;
+use belljar_wire::{BuildRecord, Reason};
 
 use crate::server::{Server, content, redirect, said};
-use crate::{fetch, file, gzip, is_stored, run, spec, started, tar, told};
+use crate::{ended, fetch, file, gzip, is_stored, run, spec, started, tar, told};
 
 /// How a build ends that wants this.
 fn end(instance: &Instance, request: &str, wanted: Fetch) -> (Outcome, serde_json::Value) {
@@ -190,4 +191,34 @@ fn archives_that_are_none_or_made_to_harm_are_refused_by_name() {
         assert_eq!(told["found"]["kind"], "fetched", "{told}");
         assert_eq!(told["digest"], Digest::of(bytes).to_string());
     }
+}
+
+#[test]
+fn what_another_project_has_is_fetched_all_the_same() {
+    let server = Server::start(vec![("/x", content(b"of the first\n"))]);
+    let mut instance = started(&server, "");
+    let client = instance.client();
+    let wanted = file(&[server.url("/x")], b"of the first\n");
+    let wanting = spec(&client, "cat /deps/x/file > out", &[("x", wanted)]);
+    let build = run(&client, "one", &wanting);
+    assert_eq!(build.outcome, Some(Outcome::Succeeded));
+    assert_eq!(server.asked(), ["/x"]);
+    // Root, as a member of another project, too.
+    let path = instance.state().join("config/belljard.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let member = "[[project]]\nname = \"other\"\n[[project.member]]\nprincipal = \"unix:uid=0\"\nrights = [\"submit\", \"read\"]\n";
+    std::fs::write(&path, format!("{text}\n{member}")).unwrap();
+    instance.end_part(Part::Belljard);
+    instance.start_part(Part::Belljard);
+    let client = instance.client();
+    let request = SubmitBuildRequest {
+        request_id: "two".to_owned(),
+        spec: Some((&wanting).into()),
+        project: "projects/other".to_owned(),
+    };
+    let submitted = client.wait(client.builds().submit_build(request));
+    let build = BuildRecord::try_from(submitted.unwrap().into_inner()).unwrap();
+    let build = ended(&client, &build);
+    assert_eq!(build.outcome, Some(Outcome::Succeeded));
+    assert_eq!(server.asked(), ["/x", "/x"]);
 }

@@ -4,6 +4,11 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::{self, ServerConfig, ServerConnection, StreamOwned};
+
 /// What a path is answered with: bytes as they go over the wire.
 pub(super) type Answer = Box<dyn Fn(&mut TcpStream, &Server) + Send + Sync>;
 
@@ -122,4 +127,43 @@ pub(super) fn redirect(location: &str) -> Answer {
 /// A status without more.
 pub(super) fn status(status: &'static str) -> Answer {
     Box::new(move |stream, _| said(stream, status, &[], b""))
+}
+
+/// A server of HTTPS for `localhost` that answers everybody with this. Gives its port, and the certificate of the authority
+/// that vouches for it.
+pub(super) fn over_tls(bytes: &'static [u8]) -> (u16, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(params, key);
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let own = params.signed_by(&key, &issuer).unwrap().der().clone();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own], key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let connection = ServerConnection::new(config.clone()).unwrap();
+            let mut stream = StreamOwned::new(connection, stream);
+            let mut request = [0; 4096];
+            // Who does not believe the certificate hangs up.
+            if stream.read(&mut request).is_ok_and(|count| count > 0) {
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", bytes.len());
+                let _ = stream.write_all(head.as_bytes());
+                let _ = stream.write_all(bytes);
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+        }
+    });
+    (port, authority)
 }
