@@ -121,6 +121,8 @@ pub const SWEPT_AT_ONCE: usize = 256;
 pub const KEPT_PAGE: usize = 256;
 /// Most builds that are named as needing a damaged object.
 pub const NEEDING_BUILDS: usize = 100;
+/// Longest that a store status may tell what was counted before, in seconds; else for as long as counting took.
+pub const COUNT_SECONDS: u64 = 60;
 /// How long nobody needs an object that was told to be there, in seconds, before it may go, unless belljard's
 /// configuration says otherwise.
 pub const LEASE_SECONDS: u64 = 86_400;
@@ -182,6 +184,8 @@ pub const HANDSHAKES: usize = 64;
 pub const HANDSHAKES_PER_ADDRESS: usize = 16;
 /// Seconds that a handshake may take, and then the first byte after it.
 pub const HANDSHAKE_SECONDS: u64 = 10;
+/// Most certificates that one caller from elsewhere shows: its own, and those of authorities above it.
+pub const CALLER_CERTIFICATES: usize = 10;
 /// Most lines in ten seconds that the log of a process tells of what it has refused: to its peers, and to
 /// callers whom no certificate vouches for.
 pub const REFUSALS_LOGGED: u32 = 20;
@@ -262,6 +266,12 @@ pub const DOWNLOADS_PER_PRINCIPAL: usize = 32;
 pub const PARTIAL_UPLOADS: usize = 64;
 /// Most bytes of interrupted uploads that the store keeps (8 GiB).
 pub const PARTIAL_BYTES: u64 = 8 << 30;
+/// Most of the interrupted uploads that one project has, whoever of it sent them.
+pub const PARTIAL_UPLOADS_PER_PROJECT: usize = 32;
+/// Most of the interrupted uploads that one principal has in one project.
+pub const PARTIAL_UPLOADS_PER_PRINCIPAL: usize = 16;
+/// Most of their bytes (4 GiB) that one project has, and so one principal: the largest blob.
+pub const PARTIAL_BYTES_PER_PROJECT: u64 = BLOB_BYTES;
 /// How long the store keeps an interrupted upload, in seconds.
 pub const PARTIAL_SECONDS: u64 = 15 * 60;
 /// How long a client may need for the next [`PACE_BYTES`] of an upload or a download, in seconds.

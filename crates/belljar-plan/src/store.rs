@@ -16,7 +16,7 @@ use crate::{ConfinedStep, OutputEntry};
 
 mod parts;
 
-pub use parts::{Collected, Consent, Failure, Refusal, RefusedBlob, Scrub, Whole};
+pub use parts::{Collected, Consent, Failure, Refusal, RefusedBlob, Scrub, Sender, Whole};
 
 /// A tree that an attempt needs, as something to mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -75,6 +75,8 @@ pub enum Request {
     Upload {
         /// Names the upload; whoever knows it may go on.
         key: Digest,
+        /// Whose it is, as far as belljard knows.
+        sender: Sender,
         /// What the content must turn out to be.
         object: ObjectId,
         /// Where to go on. 0 begins anew.

@@ -7,7 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use belljar_cas::PendingBlob;
-use belljar_core::{Digest, ObjectId, bounds};
+use belljar_core::{Digest, ObjectId, ProjectId, bounds};
+use belljar_plan::store::Sender;
 
 use crate::failed::Failed;
 use crate::upload::Asked;
@@ -19,22 +20,64 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long an interrupted upload is kept.
 const KEPT: Duration = Duration::from_secs(bounds::PARTIAL_SECONDS);
 
-/// What is kept, and how much of it.
+/// How much is kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Most {
+    /// Of all together.
+    pub(crate) all: Share,
+    /// Of one project.
+    pub(crate) project: Share,
+    /// Of one principal in a project.
+    pub(crate) principal: Share,
+    pub(crate) age: Duration,
+}
+
+/// A number of uploads, and how many bytes have come of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Share {
     pub(crate) uploads: usize,
     pub(crate) bytes: u64,
-    pub(crate) age: Duration,
 }
 
 impl Most {
     /// As [`bounds`] has it.
     pub(crate) const DUE: Self = Self {
-        uploads: bounds::PARTIAL_UPLOADS,
-        bytes: bounds::PARTIAL_BYTES,
+        all: Share {
+            uploads: bounds::PARTIAL_UPLOADS,
+            bytes: bounds::PARTIAL_BYTES,
+        },
+        project: Share {
+            uploads: bounds::PARTIAL_UPLOADS_PER_PROJECT,
+            bytes: bounds::PARTIAL_BYTES_PER_PROJECT,
+        },
+        principal: Share {
+            uploads: bounds::PARTIAL_UPLOADS_PER_PRINCIPAL,
+            bytes: bounds::PARTIAL_BYTES_PER_PROJECT,
+        },
         age: KEPT,
     };
 }
+
+impl Share {
+    fn add(&mut self, bytes: u64) {
+        self.uploads += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// What it is too much of, if it is.
+    fn beyond(&self, most: Self) -> Option<Measure> {
+        if self.bytes > most.bytes {
+            Some(|share| share.bytes)
+        } else if self.uploads > most.uploads {
+            Some(|share| share.uploads as u64)
+        } else {
+            None
+        }
+    }
+}
+
+/// One of the figures of a share.
+type Measure = fn(&Share) -> u64;
 
 /// All uploads that are under way or interrupted, by their keys.
 pub(crate) struct Partials {
@@ -52,6 +95,7 @@ enum Entry {
 
 /// What came of one upload.
 struct Partial {
+    sender: Sender,
     object: ObjectId,
     blob: Box<dyn PendingBlob>,
     written: u64,
@@ -70,6 +114,7 @@ pub(crate) enum Opening {
 pub(crate) struct Open {
     partials: Arc<Partials>,
     key: Digest,
+    sender: Sender,
     object: ObjectId,
     /// None when there is nothing to keep.
     blob: Option<Box<dyn PendingBlob>>,
@@ -118,6 +163,7 @@ impl Partials {
         Ok(Opening::Here(Open {
             partials: Arc::clone(self),
             key: asked.key,
+            sender: asked.sender,
             object: asked.object,
             blob: Some(blob),
             written,
@@ -163,7 +209,7 @@ impl Partials {
         });
     }
 
-    /// Keeps what came of an upload, and lets go of the oldest ones where that is too much.
+    /// Keeps what came of an upload, and lets go of some where that is too much.
     fn give_back(&self, key: Digest, partial: Option<Partial>) {
         let mut table = self.lock();
         table.remove(&key);
@@ -178,6 +224,8 @@ impl Partials {
         self.returned.notify_all();
     }
 
+    /// What has to go, if anything does. Whoever has too much of its own makes room itself; else who has most, in
+    /// the project that has most: so nobody's uploads go for somebody's who keeps more.
     fn one_too_many(&self, table: &BTreeMap<Digest, Entry>) -> Option<Digest> {
         let waiting = || {
             table.iter().filter_map(|(key, entry)| match entry {
@@ -185,10 +233,42 @@ impl Partials {
                 Entry::Active(..) => None,
             })
         };
-        let bytes: u64 = waiting().map(|(_, partial)| partial.written).sum();
-        let fits = waiting().count() <= self.most.uploads && bytes <= self.most.bytes;
-        let oldest = waiting().min_by_key(|(_, partial)| partial.since);
-        oldest.filter(|_| !fits).map(|(key, _)| *key)
+        let mut all = Share::default();
+        let mut projects: BTreeMap<&ProjectId, Share> = BTreeMap::new();
+        let mut senders: BTreeMap<&Sender, Share> = BTreeMap::new();
+        for (
+            _,
+            Partial {
+                sender, written, ..
+            },
+        ) in waiting()
+        {
+            all.add(*written);
+            projects.entry(&sender.project).or_default().add(*written);
+            senders.entry(sender).or_default().add(*written);
+        }
+        let of_principal = senders
+            .iter()
+            .find(|(_, share)| share.beyond(self.most.principal).is_some());
+        let who = match of_principal {
+            Some((sender, _)) => sender,
+            None => {
+                let of_project = projects
+                    .iter()
+                    .find_map(|(project, share)| Some((project, share.beyond(self.most.project)?)));
+                let of_all = || {
+                    let measure = all.beyond(self.most.all)?;
+                    let most = projects.iter().max_by_key(|(_, share)| measure(share));
+                    most.map(|(project, _)| (project, measure))
+                };
+                let (project, measure) = of_project.or_else(of_all)?;
+                let members = senders.iter().filter(|(who, _)| who.project == **project);
+                members.max_by_key(|(_, share)| measure(share))?.0
+            }
+        };
+        let theirs = waiting().filter(|(_, partial)| partial.sender == **who);
+        let oldest = theirs.min_by_key(|(_, partial)| partial.since);
+        oldest.map(|(key, _)| *key)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Digest, Entry>> {
@@ -233,6 +313,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         let partial = self.blob.take().map(|blob| Partial {
+            sender: self.sender.clone(),
             object: self.object,
             blob,
             written: self.written(),

@@ -190,11 +190,13 @@ impl Session {
             }
             Request::Upload {
                 key,
+                sender,
                 object,
                 offset,
             } => {
                 let asked = AskedUpload {
                     key,
+                    sender,
                     object,
                     offset,
                 };
@@ -225,8 +227,7 @@ impl Session {
     }
 
     fn derivation(&self, record: ObjectId) -> Result<Vec<u8>, Failed> {
-        let source = &*self.store.source;
-        self.store.derivations.record(source, record)
+        self.store.derivations.record(&*self.store.source, record)
     }
 
     /// Whether `record` is this store's own record of what it made `tree` from. One that a caller has uploaded

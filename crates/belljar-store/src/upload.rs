@@ -1,15 +1,16 @@
 use belljar_cas::BlobSink;
 use belljar_core::{Digest, ObjectId, bounds};
-use belljar_plan::store::{Answer, Failure};
+use belljar_plan::store::{Answer, Failure, Sender};
 
 use crate::channel::{Broken, Channel};
 use crate::failed::Failed;
 use crate::partial::{Opening, Partials};
 
 /// Which upload, of what, from where on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) key: Digest,
+    pub(crate) sender: Sender,
     pub(crate) object: ObjectId,
     pub(crate) offset: u64,
 }
@@ -22,12 +23,13 @@ pub(crate) fn upload(
     partials: &std::sync::Arc<Partials>,
     asked: Asked,
 ) -> Result<(), Broken> {
-    if asked.object.size > bounds::BLOB_BYTES {
+    let object = asked.object;
+    if object.size > bounds::BLOB_BYTES {
         return channel.answer(&Answer::from(Failed::from(
             belljar_cas::WriteError::TooLarge,
         )));
     }
-    let begin = || sink.begin(Some(asked.object)).map_err(Failed::from);
+    let begin = || sink.begin(Some(object)).map_err(Failed::from);
     let mut open = match partials.open(asked, begin) {
         Ok(Opening::Here(open)) => open,
         Ok(Opening::Elsewhere { committed }) => {
@@ -43,7 +45,7 @@ pub(crate) fn upload(
         committed,
         open: true,
     })?;
-    let mut left = asked.object.size.saturating_sub(committed);
+    let mut left = object.size.saturating_sub(committed);
     while left > 0 {
         let piece = match channel.piece() {
             Ok(piece) => piece,

@@ -1,5 +1,15 @@
-use belljar_core::{RelPath, Timestamp};
+use belljar_core::{Digest, ProjectId, RelPath, Timestamp};
 use serde::{Deserialize, Serialize};
+
+/// Whose an upload is: what is kept of uploads that broke off is bounded for each.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sender {
+    /// For which project.
+    pub project: ProjectId,
+    /// Digest of the principal's name.
+    pub principal: Digest,
+}
 
 /// How the reading of all objects fares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -30,7 +30,7 @@ use serde::Serialize;
 use crate::channel::Channel;
 use crate::config::Role;
 use crate::derive::{Derivations, Records};
-use crate::partial::{Most, Partials};
+use crate::partial::{Most, Partials, Share};
 use crate::scrub::Scrubber;
 use crate::server::Slots;
 use crate::session::{Session, Store};
@@ -39,8 +39,18 @@ const MTIME: u64 = 315_532_800;
 
 /// Small enough to be reached.
 const MOST: Most = Most {
-    uploads: 3,
-    bytes: 1 << 20,
+    all: Share {
+        uploads: 5,
+        bytes: 2 << 20,
+    },
+    project: Share {
+        uploads: 4,
+        bytes: 3 << 19,
+    },
+    principal: Share {
+        uploads: 3,
+        bytes: 1 << 20,
+    },
     age: Duration::from_secs(600),
 };
 

@@ -1,14 +1,26 @@
 use super::*;
-use belljar_core::Digest;
-use belljar_plan::store::RefusedBlob;
+use belljar_core::{Digest, ProjectId};
+use belljar_plan::store::{RefusedBlob, Sender};
 
 fn key(name: &str) -> Digest {
     Digest::of(name.as_bytes())
 }
 
+fn sender(project: &str, principal: &str) -> Sender {
+    Sender {
+        project: ProjectId::new(project).unwrap(),
+        principal: Digest::of(principal.as_bytes()),
+    }
+}
+
 fn upload(name: &str, content: &[u8], offset: u64) -> Request {
+    upload_of(&sender("web", "ci"), name, content, offset)
+}
+
+fn upload_of(sender: &Sender, name: &str, content: &[u8], offset: u64) -> Request {
     Request::Upload {
         key: key(name),
+        sender: sender.clone(),
         object: ObjectId::of(content),
         offset,
     }
@@ -37,8 +49,12 @@ fn open(committed: u64) -> Answer {
 
 /// Sends the beginning of an upload, and breaks off.
 fn interrupt(rig: &Rig, name: &str, content: &[u8], after: usize) {
+    interrupt_of(&sender("web", "ci"), rig, name, content, after);
+}
+
+fn interrupt_of(sender: &Sender, rig: &Rig, name: &str, content: &[u8], after: usize) {
     let mut peer = rig.connect(Role::Client);
-    assert_eq!(peer.reply(&upload(name, content, 0)), open(0));
+    assert_eq!(peer.reply(&upload_of(sender, name, content, 0)), open(0));
     peer.data(&content[..after]);
     peer.close();
 }
@@ -97,6 +113,7 @@ fn what_an_upload_is_refused_for_leaves_nothing_to_go_on_with() {
     };
     let huge = Request::Upload {
         key: key("h"),
+        sender: sender("web", "ci"),
         object,
         offset: 0,
     };
@@ -115,12 +132,90 @@ fn interrupted_uploads_are_kept_up_to_their_bounds_the_latest_first() {
         assert_eq!(peer.reply(&uploaded(name, &content)), at(due), "{name}");
     }
     let large = vec![1; 2 << 20];
-    let most = usize::try_from(MOST.bytes).unwrap();
+    let most = usize::try_from(MOST.principal.bytes).unwrap();
     interrupt(&rig, "large", &large, most);
-    assert_eq!(peer.reply(&uploaded("large", &large)), at(MOST.bytes));
+    assert_eq!(peer.reply(&uploaded("large", &large)), at(most as u64));
     assert_eq!(peer.reply(&uploaded("d", &content)), at(0), "it made room");
     interrupt(&rig, "larger", &large, most + 1);
     assert_eq!(peer.reply(&uploaded("larger", &large)), at(0));
+}
+
+/// Sends beginnings of such lengths, one after the other, and gives the names of those that are still there.
+fn kept(rig: &Rig, uploads: &[(&str, &Sender, usize)]) -> Vec<String> {
+    let content = vec![6; 2 << 20];
+    for (name, sender, bytes) in uploads {
+        interrupt_of(sender, rig, name, &content, *bytes);
+    }
+    let mut peer = rig.connect(Role::Client);
+    let mut there = |name: &str| peer.reply(&uploaded(name, &content)) != at(0);
+    let kept = uploads.iter().filter(|(name, ..)| there(name));
+    kept.map(|(name, ..)| (*name).to_owned()).collect()
+}
+
+/// What it is about; beginnings of uploads, with whose they are and how long; what is kept of them.
+type Case<'a> = (&'a str, Vec<(&'a str, &'a Sender, usize)>, &'a [&'a str]);
+
+#[test]
+fn who_breaks_off_uploads_pushes_out_no_others() {
+    let (ci, colleague) = (sender("web", "ci"), sender("web", "colleague"));
+    let (other, third) = (sender("shop", "ci"), sender("blog", "ci"));
+    let half = usize::try_from(MOST.project.bytes / 2).unwrap();
+    let cases: [Case<'_>; 5] = [
+        (
+            "a principal's own make room for its further ones",
+            vec![
+                ("mine", &colleague, 9),
+                ("1", &ci, 9),
+                ("2", &ci, 9),
+                ("3", &ci, 9),
+                ("4", &ci, 9),
+                ("5", &ci, 9),
+            ],
+            &["mine", "3", "4", "5"],
+        ),
+        (
+            "in a project it is who has most",
+            vec![
+                ("mine", &colleague, 9),
+                ("1", &ci, 9),
+                ("2", &ci, 9),
+                ("3", &ci, 9),
+                ("more", &colleague, 9),
+            ],
+            &["mine", "2", "3", "more"],
+        ),
+        (
+            "among all it is the project that has most",
+            vec![
+                ("theirs", &other, 9),
+                ("mine", &colleague, 9),
+                ("1", &ci, 9),
+                ("2", &ci, 9),
+                ("3", &ci, 9),
+                ("new", &third, 9),
+            ],
+            &["theirs", "mine", "2", "3", "new"],
+        ),
+        (
+            "bytes count as well: of one principal",
+            vec![("theirs", &other, half), ("1", &ci, half), ("2", &ci, half)],
+            &["theirs", "2"],
+        ),
+        (
+            "and of all, whoever has few uploads",
+            vec![
+                ("1", &ci, half),
+                ("2", &colleague, half - 9),
+                ("small", &other, 9),
+                ("small too", &other, 9),
+                ("new", &third, half),
+            ],
+            &["2", "small", "small too", "new"],
+        ),
+    ];
+    for (what, uploads, due) in cases {
+        assert_eq!(kept(&Rig::new(), &uploads), due, "{what}");
+    }
 }
 
 #[test]

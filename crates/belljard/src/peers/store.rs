@@ -5,7 +5,7 @@ use std::time::Duration;
 use belljar_core::{Digest, ObjectId, Recipe, bounds};
 use belljar_plan::ConfinedStep;
 use belljar_plan::frame;
-use belljar_plan::store::{Answer, Consent, Failure, RefusedBlob, Request};
+use belljar_plan::store::{Answer, Consent, Failure, RefusedBlob, Request, Sender};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -133,11 +133,13 @@ impl StoreClient {
     pub(crate) async fn resume(
         &self,
         key: Digest,
+        sender: Sender,
         object: ObjectId,
         offset: u64,
     ) -> Result<Result<Put, u64>, PutError> {
         let request = Request::Upload {
             key,
+            sender,
             object,
             offset,
         };

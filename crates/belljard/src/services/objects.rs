@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use belljar_cas::{BlobSource, ReadError};
 use belljar_core::{Digest, ObjectId, ProjectId, bounds};
+use belljar_plan::store::Sender;
 use belljar_policy::Identity;
 use belljar_wire::Problem;
 use tokio::task::spawn_blocking;
@@ -114,6 +115,15 @@ impl Shelf {
     /// The objects, for a thread that may block for longer.
     pub(super) fn source(&self) -> Arc<dyn BlobSource> {
         Arc::new(self.share.clone())
+    }
+
+    /// Whose uploads are, for the store.
+    pub(super) fn sender(&self) -> Sender {
+        let principal = self.share.caller().identity().to_string();
+        Sender {
+            project: self.project().clone(),
+            principal: Digest::of(principal.as_bytes()),
+        }
     }
 
     /// A place among those that give something; not for ever, since it may be for want of others' goodwill. Whoever

@@ -48,10 +48,11 @@ pub(super) async fn receive(
         Form::Zstd => Some(shelf.zstd().await?),
     };
     let _turn = shelf.upload().await?;
-    let put = shelf.store().resume(key, object, incoming.offset).await;
+    let (sender, offset) = (shelf.sender(), incoming.offset);
+    let put = shelf.store().resume(key, sender, object, offset).await;
     let put = put.map_err(|e| refused(&e))?.map_err(|committed| {
         let due = format!("{committed} is due, as QueryWriteStatus says, or 0 to begin again");
-        wrong_offset(incoming.offset, &due)
+        wrong_offset(offset, &due)
     })?;
     let taken = match permit {
         None => plain(incoming, put).await,
