@@ -272,6 +272,14 @@ impl Reader<'_, '_> {
                 }
                 seen.push(key);
             }
+            // One that is no number would be passed over, and mean something else to other readers.
+            if key == b"size"
+                && record
+                    .value()
+                    .map_or(true, |size| size.parse::<u64>().is_err())
+            {
+                return Err(self.refused("has a malformed extended header"));
+            }
             attributes |= ATTRIBUTES.iter().any(|prefix| key.starts_with(prefix));
         }
         if attributes {
