@@ -2,9 +2,8 @@ use belljar_core::{
     BuildId, BuildSpec, Invalid, ObjectId, Outcome, ProjectId, RelPath, RequestId, Timestamp,
 };
 
-use crate::StepReport;
-use crate::numbers::{optional, proto_time, required, signed, small, timestamp, unsigned};
-use crate::v1;
+use crate::numbers::{optional, required};
+use crate::{BuildSummary, StepReport, v1};
 
 const COLLECTION: &str = "builds/";
 const PROJECTS: &str = "projects/";
@@ -155,21 +154,10 @@ pub fn parse_project_name(name: &str) -> Result<ProjectId, Invalid> {
 impl From<&BuildRecord> for v1::Build {
     fn from(build: &BuildRecord) -> Self {
         Self {
-            name: build_name(&build.id),
-            request_id: build.request_id.to_string(),
             spec: Some((&build.spec).into()),
-            state: v1::build::State::from(build.state).into(),
-            sequence: signed(build.sequence),
-            attempt: small(build.attempt),
-            outcome: build.outcome.as_ref().map(Into::into),
             artifacts: build.artifacts.iter().map(Into::into).collect(),
-            evidence: Some((&build.evidence).into()),
-            create_time: Some(proto_time(build.created)),
-            start_time: build.started.map(proto_time),
-            end_time: build.ended.map(proto_time),
-            submitter: build.submitter.clone(),
             steps: build.steps.iter().map(Into::into).collect(),
-            project: project_name(&build.project),
+            ..Self::from(&BuildSummary::from(build))
         }
     }
 }
@@ -177,44 +165,34 @@ impl From<&BuildRecord> for v1::Build {
 impl TryFrom<v1::Build> for BuildRecord {
     type Error = Invalid;
 
-    fn try_from(build: v1::Build) -> Result<Self, Invalid> {
-        let state = state(build.state)?;
-        let outcome = optional("outcome", build.outcome, Outcome::try_from)?;
-        if outcome.is_some() != (state == BuildState::Ended) {
-            return Err(Invalid::field(
-                "outcome",
-                "a build has an outcome exactly when it has ended",
-            ));
-        }
-        let artifacts = (0_usize..).zip(build.artifacts).map(|(index, artifact)| {
+    fn try_from(mut build: v1::Build) -> Result<Self, Invalid> {
+        let (spec, artifacts) = (build.spec.take(), std::mem::take(&mut build.artifacts));
+        let steps = std::mem::take(&mut build.steps);
+        let artifacts = (0_usize..).zip(artifacts).map(|(index, artifact)| {
             Artifact::try_from(artifact).map_err(|e| e.within(format!("artifacts[{index}]")))
         });
-        let steps = (0_usize..).zip(build.steps).map(|(index, step)| {
+        let steps = (0_usize..).zip(steps).map(|(index, step)| {
             StepReport::try_from(step).map_err(|e| e.within(format!("steps[{index}]")))
         });
+        let rest = BuildSummary::try_from(build)?;
         Ok(Self {
-            id: parse_build_name(&build.name)?,
-            request_id: RequestId::new(build.request_id).map_err(|e| e.within("request_id"))?,
-            spec: required("spec", build.spec)?
+            id: rest.id,
+            request_id: rest.request_id,
+            spec: required("spec", spec)?
                 .try_into()
                 .map_err(|e: Invalid| e.within("spec"))?,
-            state,
-            sequence: unsigned("sequence", build.sequence)?,
-            attempt: unsigned("attempt", build.attempt.into())?,
-            outcome,
+            state: rest.state,
+            sequence: rest.sequence,
+            attempt: rest.attempt,
+            outcome: rest.outcome,
             artifacts: artifacts.collect::<Result<_, _>>()?,
-            evidence: build
-                .evidence
-                .unwrap_or_default()
-                .try_into()
-                .map_err(|e: Invalid| e.within("evidence"))?,
-            created: timestamp(required("create_time", build.create_time)?)
-                .map_err(|e| e.within("create_time"))?,
-            started: optional("start_time", build.start_time, timestamp)?,
-            ended: optional("end_time", build.end_time, timestamp)?,
-            submitter: build.submitter,
+            evidence: rest.evidence,
+            created: rest.created,
+            started: rest.started,
+            ended: rest.ended,
+            submitter: rest.submitter,
             steps: steps.collect::<Result<_, _>>()?,
-            project: parse_project_name(&build.project)?,
+            project: rest.project,
         })
     }
 }

@@ -40,6 +40,8 @@ pub struct StoreStatus {
     pub scrub: ScrubStatus,
     /// Damaged objects that were put aside.
     pub damaged: Vec<DamagedObject>,
+    /// When counting began, of which files and damaged objects came.
+    pub counted: Timestamp,
 }
 
 /// Files of one sort.
@@ -290,6 +292,8 @@ impl TryFrom<v1::StoreStatus> for StoreStatus {
                 .try_into()
                 .map_err(|e: Invalid| e.within("scrub"))?,
             damaged: each("damaged", status.damaged, damaged)?,
+            counted: timestamp(required("count_time", status.count_time)?)
+                .map_err(|e| e.within("count_time"))?,
         })
     }
 }

@@ -36,21 +36,21 @@ pub struct BuildSummary {
     pub project: ProjectId,
 }
 
-impl From<BuildRecord> for BuildSummary {
-    fn from(build: BuildRecord) -> Self {
+impl From<&BuildRecord> for BuildSummary {
+    fn from(build: &BuildRecord) -> Self {
         Self {
-            id: build.id,
-            request_id: build.request_id,
+            id: build.id.clone(),
+            request_id: build.request_id.clone(),
             state: build.state,
             sequence: build.sequence,
             attempt: build.attempt,
-            outcome: build.outcome,
-            evidence: build.evidence,
+            outcome: build.outcome.clone(),
+            evidence: build.evidence.clone(),
             created: build.created,
             started: build.started,
             ended: build.ended,
-            submitter: build.submitter,
-            project: build.project,
+            submitter: build.submitter.clone(),
+            project: build.project.clone(),
         }
     }
 }

@@ -325,7 +325,7 @@ fn details_fit_into_headers() {
 
 #[test]
 fn summaries_and_evidence_survive_the_wire() {
-    let summary = BuildSummary::from(record());
+    let summary = BuildSummary::from(&record());
     let told = v1::Build::from(&summary);
     assert_eq!((&told.spec, told.artifacts.len()), (&None, 0));
     assert_eq!(BuildSummary::try_from(told), Ok(summary));
