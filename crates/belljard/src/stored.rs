@@ -5,14 +5,15 @@ use belljar_engine::ownership::Ownership;
 use belljar_engine::queue::Queue;
 
 use crate::config::{Config, StoreKeeping};
-use crate::peers::{Peers, SpawnerClient, StoreClient};
-use crate::services::{StoreKeeper, Trees, Vault};
+use crate::peers::{Peers, StoreClient};
+use crate::services::{Census, Content, StoreKeeper, Trees, Vault};
+use crate::sweeping::Broom;
 
 /// What callers have in the store, and how it goes.
 pub(crate) struct Stored {
     pub(crate) vault: Vault,
     pub(crate) trees: Trees,
-    pub(crate) sweeper: Arc<Sweeper<Arc<SpawnerClient>, StoreClient>>,
+    pub(crate) sweeper: Arc<Broom>,
 }
 
 impl Stored {
@@ -53,7 +54,10 @@ impl Stored {
     /// Who sees to it when asked.
     pub(crate) fn keeper(&self, store: StoreClient, keeping: StoreKeeping) -> StoreKeeper {
         StoreKeeper {
-            root: self.sweeper.root.clone(),
+            census: Census::new({
+                let sweeper = self.sweeper.clone();
+                move || Box::pin(Content::of(sweeper.clone()))
+            }),
             sweeper: self.sweeper.clone(),
             vault: self.vault.clone(),
             store,

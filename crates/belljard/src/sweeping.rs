@@ -1,10 +1,10 @@
 //! Looks now and then how full the store is, has removed what nobody needs, and tells of what was found damaged.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use belljar_core::Digest;
+use belljar_core::{Digest, bounds};
 use belljar_engine::garbage::{Goal, SweepError, Sweeper};
 use belljar_engine::ports::Upkeep as _;
 
@@ -32,12 +32,12 @@ fn share(total: u64, percent: u8) -> u64 {
 }
 
 /// Who sweeps.
-type Broom = Sweeper<Arc<SpawnerClient>, StoreClient>;
+pub(crate) type Broom = Sweeper<Arc<SpawnerClient>, StoreClient>;
 
 /// Does so until the task is dropped.
 pub(crate) fn start(sweeper: Arc<Broom>, keeping: StoreKeeping) -> Task {
     tasks::start("sweep", async move {
-        let (mut since, mut told) = (Instant::now(), HashSet::new());
+        let (mut since, mut told) = (Instant::now(), BTreeSet::new());
         loop {
             tokio::time::sleep(Duration::from_secs(keeping.every_seconds)).await;
             tell_of_damage(&sweeper, &mut told).await;
@@ -70,15 +70,29 @@ async fn sweep(sweeper: &Broom, goal: Goal) {
     }
 }
 
-/// Tells of each damaged object that was put aside once, with the builds that need it.
-async fn tell_of_damage(sweeper: &Broom, told: &mut HashSet<Digest>) {
+/// Tells of each damaged object that was put aside once, with the builds that need it. Of those that were told of,
+/// `told` has what is still there: at most [`bounds::QUARANTINED`].
+async fn tell_of_damage(sweeper: &Broom, told: &mut BTreeSet<Digest>) {
     let root = sweeper.root.clone();
     let looked = tokio::task::spawn_blocking(move || belljar_cas::quarantined(&root));
-    let Ok(Ok(mut aside)) = looked.await else {
-        tracing::warn!("it cannot be told what was found damaged");
-        return;
+    let cause = match looked.await {
+        Ok(Ok(aside)) => return tell_of(sweeper, aside, told).await,
+        Ok(Err(error)) => tasks::chain(&error),
+        Err(error) => tasks::chain(&error),
     };
+    tracing::warn!(cause, "it cannot be told what was found damaged");
+}
+
+/// What of this was not told of yet. What is not there any more is forgotten, and told of when it comes again.
+fn untold(mut aside: Vec<Digest>, told: &mut BTreeSet<Digest>) -> Vec<Digest> {
+    aside.truncate(bounds::QUARANTINED);
+    told.retain(|digest| aside.contains(digest));
     aside.retain(|digest| !told.contains(digest));
+    aside
+}
+
+async fn tell_of(sweeper: &Broom, aside: Vec<Digest>, told: &mut BTreeSet<Digest>) {
+    let aside = untold(aside, told);
     match sweeper.needing(&aside).await {
         Ok(needing) => {
             for (digest, builds) in aside.into_iter().zip(needing) {
@@ -97,6 +111,30 @@ async fn tell_of_damage(sweeper: &Broom, told: &mut HashSet<Digest>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_told_of_is_remembered_as_long_as_it_is_there() {
+        let digests = |range: std::ops::Range<usize>| -> Vec<Digest> {
+            range.map(|n| Digest::of(&n.to_le_bytes())).collect()
+        };
+        let mut told = BTreeSet::new();
+        for begin in 0..10 {
+            let aside = digests(begin * 100..begin * 100 + 2 * bounds::QUARANTINED);
+            let new = untold(aside.clone(), &mut told);
+            assert!(new.len() <= bounds::QUARANTINED && new.iter().all(|one| aside.contains(one)));
+            told.extend(new);
+            assert!(told.len() <= bounds::QUARANTINED, "{}", told.len());
+            assert_eq!(untold(aside, &mut told), [], "told once");
+        }
+        let all = digests(0..3);
+        told = all.iter().copied().collect();
+        assert_eq!(untold(all[..2].to_vec(), &mut told), []);
+        assert_eq!(
+            untold(all.clone(), &mut told),
+            all[2..],
+            "it has come again"
+        );
+    }
 
     #[test]
     fn watermarks_are_parts_of_the_whole() {

@@ -6,11 +6,11 @@ use belljar_engine::life::{Bundle, Collected};
 use belljar_engine::ports::{Refusal, Signer, Trouble};
 use belljar_plan::ConfinedStep;
 use belljar_plan::signer::{Answer, Asserted, Request};
-use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::channel::{Buffer, Channel, ChannelError};
 use super::files;
+use crate::latest::{FAILED, Latest};
 use crate::tasks;
 
 /// How long the signer may take; the engine is more patient than this.
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct SignerClient {
     socket: PathBuf,
     evidence: PathBuf,
-    key: OnceCell<PublicKey>,
+    key: Latest<Result<PublicKey, Trouble>>,
 }
 
 /// The signer's public key. It does not change while the signer lives; one that is changed under a running
@@ -39,7 +39,7 @@ impl SignerClient {
         Self {
             socket,
             evidence,
-            key: OnceCell::new(),
+            key: Latest::default(),
         }
     }
 
@@ -61,8 +61,8 @@ impl SignerClient {
     }
 
     /// The public key.
-    pub(crate) async fn public_key(&self) -> Result<&PublicKey, Trouble> {
-        let ask = || async {
+    pub(crate) async fn public_key(&self) -> Result<PublicKey, Trouble> {
+        let ask = async {
             match ask(&self.socket, &Request::PublicKey).await {
                 Ok(Answer::PublicKey { pem, key_id }) => Ok(PublicKey { pem, key_id }),
                 Ok(Answer::Refused { reasons, .. }) => Err(Trouble(reasons.join("; "))),
@@ -70,7 +70,8 @@ impl SignerClient {
                 Err(error) => Err(error),
             }
         };
-        self.key.get_or_try_init(ask).await
+        let counts = |told: &Result<_, _>| if told.is_ok() { Duration::MAX } else { FAILED };
+        self.key.get(counts, ask).await
     }
 }
 
@@ -124,7 +125,7 @@ impl Signer for SignerClient {
         spec: String,
         asserted: Asserted,
     ) -> Result<Bundle, Refusal> {
-        let key_id = self.public_key().await.map_err(trouble)?.key_id.clone();
+        let key_id = self.public_key().await.map_err(trouble)?.key_id;
         let request = Request::Attest {
             attempt: collected.attempt().clone(),
             spec,

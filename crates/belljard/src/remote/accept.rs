@@ -193,10 +193,7 @@ async fn admit(
         .peer_certificates()
         .map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect())
         .unwrap_or_default();
-    let certificate = chain
-        .first()
-        .ok_or_else(|| Unfit::Identity(Invalid::new("there is no client certificate")))?;
-    let Holder { identity, expires } = holder(certificate).map_err(Unfit::Identity)?;
+    let Holder { identity, expires } = holder(&chain).map_err(Unfit::Identity)?;
     let place = guests.take(identity.clone());
     let place = place.map_err(|full| Unfit::Full {
         identity: identity.clone(),

@@ -224,8 +224,8 @@ impl BuildService for Builds {
                 .chain(processes)
                 .map(layer)
                 .collect(),
-            public_key_pem: key.pem.clone(),
-            key_id: key.key_id.clone(),
+            public_key_pem: key.pem,
+            key_id: key.key_id,
             builder_ids: self.builder_ids.clone(),
             default_limits: self.defaults,
             maximum_limits: *self.rules.policy().caps(),

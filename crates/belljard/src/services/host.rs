@@ -3,9 +3,9 @@ use std::time::Duration;
 
 use belljar_engine::ports::SpawnerError;
 use belljar_plan::{HostReport, Verdict};
-use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
+use crate::latest::{FAILED, Latest};
 use crate::peers::SpawnerClient;
 
 /// How long a report counts. What a host offers changes by an administrator's hand.
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
     spawner: Arc<SpawnerClient>,
-    last: Arc<Mutex<Option<(Instant, HostReport)>>>,
+    last: Arc<Latest<Result<HostReport, SpawnerError>>>,
 }
 
 impl Host {
@@ -30,18 +30,13 @@ impl Host {
 
     /// The report, at most some seconds old. Who asks at the same time shares one probe.
     pub(crate) async fn report(&self) -> Result<HostReport, SpawnerError> {
-        let mut last = self.last.lock().await;
-        if let Some((when, report)) = &*last
-            && when.elapsed() < FRESH
-        {
-            return Ok(report.clone());
-        }
         let silent = || SpawnerError::Lost(format!("no answer in {} s", PATIENCE.as_secs()));
-        let report = timeout(PATIENCE, self.spawner.probe())
-            .await
-            .unwrap_or_else(|_| Err(silent()))?;
-        *last = Some((Instant::now(), report.clone()));
-        Ok(report)
+        let probed = async {
+            let report = timeout(PATIENCE, self.spawner.probe()).await;
+            report.unwrap_or_else(|_| Err(silent()))
+        };
+        let counts = |told: &Result<_, _>| if told.is_ok() { FRESH } else { FAILED };
+        self.last.get(counts, probed).await
     }
 
     /// The layers that keep builds from running, each with its hint; none if there are none, or if the

@@ -2,9 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use belljar_plan::{ConfinedStep, LayerReport};
-use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
+use crate::latest::{FAILED, Latest};
 use crate::peers::{SignerClient, StoreClient};
 
 /// How long what they have told counts: it changes only when one of them is started anew.
@@ -18,11 +18,11 @@ pub(crate) struct Processes {
     own: Arc<Vec<ConfinedStep>>,
     store: StoreClient,
     signer: Arc<SignerClient>,
-    last: Arc<Mutex<Option<Told>>>,
+    last: Arc<Latest<Told>>,
 }
 
-/// What they have told, and when.
-type Told = (Instant, [LayerReport; 3]);
+/// What they have told, and whether all have.
+type Told = ([LayerReport; 3], bool);
 
 impl Processes {
     pub(crate) fn new(
@@ -41,12 +41,11 @@ impl Processes {
     /// A layer for each of them, at most some seconds old if all have told. Who asks at the same time shares one
     /// look: they have other things to do.
     pub(crate) async fn layers(&self) -> [LayerReport; 3] {
-        let mut last = self.last.lock().await;
-        if let Some((when, layers)) = &*last
-            && when.elapsed() < FRESH
-        {
-            return layers.clone();
-        }
+        let counts = |(_, all): &Told| if *all { FRESH } else { FAILED };
+        self.last.get(counts, self.look()).await.0
+    }
+
+    async fn look(&self) -> Told {
         let (store, signer) = tokio::join!(
             timeout(PATIENCE, self.store.confinement()),
             timeout(PATIENCE, self.signer.confinement()),
@@ -59,8 +58,7 @@ impl Processes {
             LayerReport::of_process("belljar-store", store.as_deref()),
             LayerReport::of_process("belljar-signer", signer.as_deref()),
         ];
-        *last = all.then(|| (Instant::now(), layers.clone()));
-        layers
+        (layers, all)
     }
 }
 

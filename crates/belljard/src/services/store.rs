@@ -1,9 +1,8 @@
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use belljar_cas::Usage;
-use belljar_core::{Invalid, ObjectId, ProjectId, Timestamp, bounds};
-use belljar_engine::garbage::{Goal, Retention, SweepError, Sweeper};
+use belljar_core::{BuildId, Digest, Invalid, ObjectId, ProjectId, Timestamp, bounds};
+use belljar_engine::garbage::{Goal, Retention, SweepError};
 use belljar_engine::ports::{Clock as _, Trouble, Upkeep as _};
 use belljar_engine::queue::{Pin, PinError, Target};
 use belljar_plan::store::Scrub;
@@ -14,18 +13,44 @@ use tonic::{Request, Response, Status};
 use v1::store_service_server::StoreService;
 
 use super::builds::named;
+use super::census::Census;
 use super::vault::Share;
 use super::{Caller, Vault, internal};
 use crate::config::StoreKeeping;
-use crate::peers::{SpawnerClient, StoreClient, SystemClock};
+use crate::peers::{StoreClient, SystemClock};
+use crate::sweeping::Broom;
 
 /// `belljar.v1.StoreService`.
 pub(crate) struct StoreKeeper {
-    pub(crate) sweeper: Arc<Sweeper<Arc<SpawnerClient>, StoreClient>>,
+    pub(crate) sweeper: Arc<Broom>,
     pub(crate) vault: Vault,
     pub(crate) store: StoreClient,
-    pub(crate) root: PathBuf,
+    pub(crate) census: Census<Content>,
     pub(crate) keeping: StoreKeeping,
+}
+
+/// What is found by going through all of the store, and through the builds that are kept.
+pub(crate) struct Content {
+    usage: Usage,
+    /// What was put aside, with the builds that need it.
+    damaged: Vec<(Digest, Vec<BuildId>)>,
+}
+
+impl Content {
+    /// Counts it.
+    pub(crate) async fn of(sweeper: Arc<Broom>) -> Result<Self, Status> {
+        let root = sweeper.root.clone();
+        let counted = spawn_blocking(move || {
+            std::io::Result::Ok((Usage::of(&root)?, belljar_cas::quarantined(&root)?))
+        });
+        let what = "the store could not be counted";
+        let counted = counted.await.map_err(|e| internal(what, &e))?;
+        let (usage, mut aside) = counted.map_err(|e| internal(what, &e))?;
+        aside.truncate(bounds::QUARANTINED);
+        let needing = sweeper.needing(&aside).await.map_err(|e| swept(&e))?;
+        let damaged = aside.into_iter().zip(needing).collect();
+        Ok(Self { usage, damaged })
+    }
 }
 
 /// That the caller may administer something.
@@ -44,21 +69,14 @@ impl StoreService for StoreKeeper {
         administer(&request)?;
         let room = self.store.room().await.map_err(unanswered)?;
         let scrub = self.store.scrub(false).await.map_err(unanswered)?;
-        let root = self.root.clone();
-        let counted = spawn_blocking(move || {
-            std::io::Result::Ok((Usage::of(&root)?, belljar_cas::quarantined(&root)?))
-        });
-        let what = "the store could not be counted";
-        let counted = counted.await.map_err(|e| internal(what, &e))?;
-        let (usage, aside) = counted.map_err(|e| internal(what, &e))?;
-        let needing = self.sweeper.needing(&aside).await.map_err(|e| swept(&e))?;
+        let counted = self.census.take().await?;
+        let Content { usage, damaged } = &counted.what;
         let part = |part: belljar_cas::Part| {
             Some(v1::StorePart {
                 files: figure(part.files),
                 bytes: figure(part.bytes),
             })
         };
-        let damaged = aside.iter().zip(needing);
         let keeping = &self.keeping.keeping;
         let projects = keeping.projects.iter();
         let all = [told_retention(String::new(), keeping.retention)].into_iter();
@@ -80,11 +98,13 @@ impl StoreService for StoreKeeper {
                 .collect(),
             scrub: Some(told_scrub(scrub)),
             damaged: damaged
+                .iter()
                 .map(|(digest, builds)| v1::Damaged {
                     hash: digest.to_hex(),
                     builds: builds.iter().map(build_name).collect(),
                 })
                 .collect(),
+            count_time: Some(time(counted.since)),
         }))
     }
 

@@ -153,3 +153,53 @@ async fn a_principal_watches_so_much_and_others_watch_too() {
     })
     .await;
 }
+
+/// So many calls at once, by one caller; how many were answered, and the slowest of them.
+async fn info_for(daemon: &Daemon, many: usize) -> (Vec<v1::ServerInfo>, Duration) {
+    let began = std::time::Instant::now();
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..many {
+        let mut builds = daemon.builds();
+        calls.spawn(async move { builds.get_server_info(v1::GetServerInfoRequest {}).await });
+    }
+    let mut told = Vec::new();
+    while let Some(call) = calls.join_next().await {
+        told.push(call.unwrap().unwrap().into_inner());
+    }
+    (told, began.elapsed())
+}
+
+#[tokio::test]
+async fn many_who_ask_what_the_server_is_cost_the_other_processes_one_look() {
+    let (_directory, site) = site().await;
+    let daemon = start(&site, "").await;
+    let (told, _) = info_for(&daemon, 200).await;
+    assert!(told.iter().all(|info| info == &told[0]) && told.len() == 200);
+    for question in [
+        "store: confinement",
+        "signer: confinement",
+        "spawner: probe",
+    ] {
+        assert_eq!(site.asked(question), 1, "{question}");
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_says_nothing_keeps_many_who_ask_waiting_once() {
+    let (_directory, site) = site().await;
+    site.script.lock().unwrap().silent = true;
+    let daemon = start(&site, "").await;
+    let many = 40;
+    let (told, took) = info_for(&daemon, many).await;
+    assert_eq!(told.len(), many);
+    for info in told {
+        let signer = info
+            .layers
+            .iter()
+            .find(|layer| layer.name == "process belljar-signer");
+        assert_eq!(signer.unwrap().found, "it does not tell");
+    }
+    // One after the other they would have taken 200 s.
+    assert!(took < Duration::from_secs(100), "{took:?}");
+    assert!(site.asked("signer: confinement") < many / 2);
+}

@@ -1,6 +1,6 @@
 //! The other three processes, faked over the real sockets and the real messages.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -32,10 +32,14 @@ pub(super) struct Script {
     pub(super) lacks: bool,
     /// The spawner hangs up when it is asked to launch, this often.
     pub(super) hangs_up: u32,
+    /// The signer does not tell how it is confined, and says nothing.
+    pub(super) silent: bool,
+    /// How often each question was asked of whom.
+    pub(super) asked: BTreeMap<&'static str, usize>,
     pub(super) puts: usize,
     pub(super) staged: Vec<AttemptId>,
     pub(super) attested: Vec<AttemptId>,
-    specs: std::collections::BTreeMap<AttemptId, (Digest, Plan)>,
+    specs: BTreeMap<AttemptId, (Digest, Plan)>,
     known: BTreeSet<AttemptId>,
 }
 
@@ -66,6 +70,21 @@ impl Site {
             spawn(site, &connection, &writer)
         });
         site
+    }
+
+    fn note(&self, question: &'static str) {
+        *self
+            .script
+            .lock()
+            .unwrap()
+            .asked
+            .entry(question)
+            .or_default() += 1;
+    }
+
+    pub(super) fn asked(&self, question: &str) -> usize {
+        let script = self.script.lock().unwrap();
+        script.asked.get(question).copied().unwrap_or(0)
     }
 
     pub(super) fn socket(&self, name: &str) -> PathBuf {
@@ -133,6 +152,7 @@ fn store(site: &Site, connection: &Connection, writer: &Writer) {
                 continue;
             }
             store::Request::Confinement {} => {
+                site.note("store: confinement");
                 let steps = confined();
                 let answer = frame::encode(&store::Answer::Confinement { steps }).unwrap();
                 connection.send(&answer).unwrap();
@@ -272,7 +292,13 @@ fn sign(site: &Site, connection: &Connection) {
                 pem: "-----BEGIN PUBLIC KEY-----".to_owned(),
                 key_id: "SHA256:key".to_owned(),
             },
-            signer::Request::Confinement => signer::Answer::Confinement { steps: confined() },
+            signer::Request::Confinement => {
+                site.note("signer: confinement");
+                if site.script.lock().unwrap().silent {
+                    continue;
+                }
+                signer::Answer::Confinement { steps: confined() }
+            }
             signer::Request::Attest { attempt, .. } => {
                 let answer = signed(site, &format!("{attempt}.sigstore.json"));
                 site.script.lock().unwrap().attested.push(attempt);
@@ -314,18 +340,21 @@ fn obey(
     let mut script = site.script.lock().unwrap();
     let mut exited = None;
     let answer = match operation {
-        Operation::Probe => Answer::Host(HostReport {
-            layers: vec![LayerReport {
-                name: "landlock".to_owned(),
-                found: "ABI 3".to_owned(),
-                verdict: if script.lacks {
-                    Verdict::Missing
-                } else {
-                    Verdict::Enforced
-                },
-                hint: "boot a newer kernel".to_owned(),
-            }],
-        }),
+        Operation::Probe => {
+            *script.asked.entry("spawner: probe").or_default() += 1;
+            Answer::Host(HostReport {
+                layers: vec![LayerReport {
+                    name: "landlock".to_owned(),
+                    found: "ABI 3".to_owned(),
+                    verdict: if script.lacks {
+                        Verdict::Missing
+                    } else {
+                        Verdict::Enforced
+                    },
+                    hint: "boot a newer kernel".to_owned(),
+                }],
+            })
+        }
         Operation::List => Answer::Attempts {
             attempts: script.known.iter().cloned().collect(),
         },

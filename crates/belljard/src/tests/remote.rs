@@ -4,8 +4,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::rustls::HandshakeKind;
 
-use super::tls::{Authority, Pair, Served, expired, write};
+use super::tls::{Authority, Pair, Served, early, expired, write};
 use super::*;
 use crate::remote::{Certificates, TlsFiles};
 
@@ -145,6 +146,25 @@ async fn a_certificate_that_is_about_nobody_is_refused() {
         ("ops", vec!["spiffe://td/web/\0a"]),
         ("ops", vec!["spiffe://td/web/../a"]),
         ("ops", vec!["spiffe://td"]),
+        ("ops", vec!["spiffe://td/"]),
+        ("ops", vec!["spiffe://td/web/"]),
+        ("ops", vec!["spiffe://td/web/ci/"]),
+        ("ops", vec!["spiffe://td/web//ci"]),
+        ("ops", vec!["spiffe://td//web/ci"]),
+        ("ops", vec!["spiffe://td/web/./ci"]),
+        ("ops", vec!["spiffe://td/web/%63i"]),
+        ("ops", vec!["spiffe://td/web%2fci"]),
+        ("ops", vec!["spiffe://td/web/*"]),
+        ("ops", vec!["spiffe://TD/web/ci"]),
+        ("ops", vec!["Spiffe://td/web/ci"]),
+        ("ops", vec!["spiffe:/td/web/ci"]),
+        ("ops", vec!["spiffe://td:443/web/ci"]),
+        ("ops", vec!["spiffe://ops@td/web/ci"]),
+        ("ops", vec!["spiffe://td/web/ci?a=b"]),
+        ("ops", vec!["spiffe://td/web/ci#a"]),
+        ("ops", vec![" spiffe://td/web/ci"]),
+        ("ops", vec!["spiffe://td/web/ci\n"]),
+        ("ops", vec!["spiffe://td/web/ci", "spiffe://td/web/ci"]),
         ("ops", vec![""]),
         ("ops", vec![&long]),
         ("", vec![]),
@@ -167,6 +187,135 @@ async fn a_certificate_that_is_about_nobody_is_refused() {
         let result = tried(&served, Some(&pair), &[b"h2"]).await;
         assert_eq!(result, Err(Code::PermissionDenied), "{name:?}");
     }
+}
+
+#[tokio::test]
+async fn a_chain_counts_as_far_as_authorities_go() {
+    let (directory, site) = site().await;
+    let served = Served::new(directory.path());
+    let daemon = start(
+        &site,
+        &format!("{MEMBERS}{}", served.table(directory.path())),
+    )
+    .await;
+    let root = &served.clients;
+    let unconstrained = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let last = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    let between = root.below("between", unconstrained, |_| ());
+    let lowest = root.below("lowest", last, |_| ());
+    for vouched in [between.subject("ops"), lowest.subject("ops")] {
+        let told = tried(&served, Some(&vouched), &[b"h2"]).await;
+        assert_eq!(told.as_deref(), Ok("x509:CN=ops"));
+    }
+    let first_of = |pair: Pair| {
+        let end = "-----END CERTIFICATE-----\n";
+        let at = pair.certificate.find(end).unwrap() + end.len();
+        Pair {
+            certificate: pair.certificate[..at].to_owned(),
+            ..pair
+        }
+    };
+    let mut deep = root.below("1", unconstrained, |_| ());
+    for depth in 2..12 {
+        deep = deep.below(&depth.to_string(), unconstrained, |_| ());
+    }
+    let for_servers = |params: &mut rcgen::CertificateParams| {
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    };
+    let only_other = |params: &mut rcgen::CertificateParams| {
+        let other = rcgen::GeneralSubtree::DnsName("example.org".to_owned());
+        params.name_constraints = Some(rcgen::NameConstraints {
+            permitted_subtrees: vec![other],
+            excluded_subtrees: Vec::new(),
+        });
+    };
+    let padded = |by: usize| {
+        let pair = root.subject("ops");
+        let certificate = pair.certificate.clone() + &root.subject("other").certificate.repeat(by);
+        Pair {
+            certificate,
+            ..pair
+        }
+    };
+    let cases = [
+        ("not valid yet", root.client("ops", &[], early)),
+        ("the authority itself", root.itself()),
+        (
+            "one between that did not come",
+            first_of(between.subject("ops")),
+        ),
+        (
+            "of somebody who is no authority",
+            root.below("ops", rcgen::IsCa::NoCa, |_| ()).subject("ops"),
+        ),
+        (
+            "of somebody who says that it is none",
+            root.below("ops", rcgen::IsCa::ExplicitNoCa, |_| ())
+                .subject("ops"),
+        ),
+        (
+            "below one that may have none below it",
+            lowest.below("x", unconstrained, |_| ()).subject("ops"),
+        ),
+        (
+            "of one that has expired",
+            root.below("old", unconstrained, expired).subject("ops"),
+        ),
+        (
+            "of one that may vouch for servers only",
+            root.below("servers", unconstrained, for_servers)
+                .subject("ops"),
+        ),
+        (
+            "of one that may vouch for other names only",
+            root.below("example.org", unconstrained, only_other)
+                .client("ops", &[], |params| {
+                    let name = rcgen::string::Ia5String::try_from("example.net").unwrap();
+                    params.subject_alt_names.push(rcgen::SanType::DnsName(name));
+                }),
+        ),
+        ("a chain that is too long", deep.subject("ops")),
+        ("a thousand more of no use", padded(1000)),
+    ];
+    for (count, (what, pair)) in (1..).zip(&cases) {
+        let result = tried(&served, Some(pair), &[b"h2"]).await;
+        assert!(result.is_err(), "{what}: {result:?}");
+        until(&daemon, "HANDSHAKE", count).await;
+    }
+    // The verifier does not look for what keys may be used.
+    let no_sign = |params: &mut rcgen::CertificateParams| {
+        params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+    };
+    let only_agree = |params: &mut rcgen::CertificateParams| {
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyAgreement];
+    };
+    let unused = [
+        root.below("seal", unconstrained, no_sign).subject("ops"),
+        root.client("ops", &[], only_agree),
+        padded(bounds::CALLER_CERTIFICATES),
+    ];
+    for (count, pair) in (1..).zip(&unused) {
+        let result = tried(&served, Some(pair), &[b"h2"]).await;
+        assert!(result.is_err(), "{result:?}");
+        until(&daemon, "IDENTITY", count).await;
+    }
+    for pair in [root.subject("ops"), root.client("ops", &[], no_sign)] {
+        let told = tried(&served, Some(&pair), &[b"h2"]).await;
+        assert_eq!(told.as_deref(), Ok("x509:CN=ops"));
+    }
+}
+
+#[tokio::test]
+async fn no_session_is_taken_up_again() {
+    let (directory, site) = site().await;
+    let served = Served::new(directory.path());
+    let _daemon = start(
+        &site,
+        &format!("{MEMBERS}{}", served.table(directory.path())),
+    )
+    .await;
+    let kinds = served.handshakes(&served.clients.subject("ops")).await;
+    assert_eq!(kinds, [HandshakeKind::Full; 2]);
 }
 
 #[tokio::test]

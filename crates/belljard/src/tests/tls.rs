@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rcgen::string::Ia5String;
@@ -11,17 +12,20 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     SanType, date_time_ymd,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{ClientConfig, HandshakeKind, RootCertStore};
 use tonic::transport::{Channel, Endpoint};
 
 /// An authority.
 pub(super) struct Authority {
     pub(super) pem: String,
+    /// Certificates between it and that one, its own first.
+    chain: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -40,7 +44,35 @@ impl Authority {
         let pem = params.self_signed(&key).unwrap().pem();
         Self {
             pem,
+            chain: String::new(),
             issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// One that this one vouches for, with these constraints. What it signs has its own certificate behind it.
+    pub(super) fn below(
+        &self,
+        name: &str,
+        constraints: IsCa,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = named(name);
+        params.is_ca = constraints;
+        change(&mut params);
+        let own = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Self {
+            pem: self.pem.clone(),
+            chain: format!("{own}{}", self.chain),
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// Its own certificate and key, as if it were somebody.
+    pub(super) fn itself(&self) -> Pair {
+        Pair {
+            certificate: self.pem.clone(),
+            key: self.issuer.key().serialize_pem(),
         }
     }
 
@@ -80,7 +112,7 @@ impl Authority {
     fn sign(&self, params: &CertificateParams) -> Pair {
         let key = KeyPair::generate().unwrap();
         Pair {
-            certificate: params.signed_by(&key, &self.issuer).unwrap().pem(),
+            certificate: params.signed_by(&key, &self.issuer).unwrap().pem() + &self.chain,
             key: key.serialize_pem(),
         }
     }
@@ -93,6 +125,10 @@ fn named(name: &str) -> CertificateParams {
         params.distinguished_name.push(DnType::CommonName, name);
     }
     params
+}
+
+pub(super) fn early(params: &mut CertificateParams) {
+    params.not_before = (std::time::SystemTime::now() + Duration::from_secs(3600)).into();
 }
 
 pub(super) fn expired(params: &mut CertificateParams) {
@@ -186,6 +222,23 @@ impl Served {
         stream.get_ref().1.peer_certificates().unwrap()[0].clone()
     }
 
+    /// How two handshakes of one client came about, the second after a call on the first connection.
+    pub(super) async fn handshakes(&self, pair: &Pair) -> [HandshakeKind; 2] {
+        let connector = TlsConnector::from(self.config(Some(pair), &[b"h2"]));
+        let mut kinds = [HandshakeKind::Resumed; 2];
+        for kind in &mut kinds {
+            let stream = TcpStream::connect(self.address).await.unwrap();
+            let host = ServerName::try_from("localhost").unwrap();
+            let mut stream = connector.connect(host, stream).await.unwrap();
+            *kind = stream.get_ref().1.handshake_kind().unwrap();
+            // The server's first frame comes after all that belongs to the handshake.
+            let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+            stream.write_all(preface).await.unwrap();
+            stream.read_exact(&mut [0; 9]).await.unwrap();
+        }
+        kinds
+    }
+
     fn config(&self, pair: Option<&Pair>, protocols: &[&[u8]]) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         let authority = CertificateDer::from_pem_slice(self.authority.pem.as_bytes()).unwrap();
@@ -196,9 +249,10 @@ impl Served {
             .with_root_certificates(roots);
         let mut config = match pair {
             Some(pair) => {
-                let chain = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap();
+                let chain = CertificateDer::pem_slice_iter(pair.certificate.as_bytes());
+                let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
                 let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
-                builder.with_client_auth_cert(vec![chain], key).unwrap()
+                builder.with_client_auth_cert(chain, key).unwrap()
             }
             None => builder.with_no_client_auth(),
         };
