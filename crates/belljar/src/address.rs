@@ -186,7 +186,7 @@ mod tests {
         let Command::Run(run) = parsed.command else {
             panic!("another command")
         };
-        run.whom
+        run.ask.whom
     }
 
     const FILES: [&str; 6] = ["--tls-ca", "a", "--tls-cert", "b", "--tls-key", "c"];

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::exit;
 use crate::report::{self, verdict};
 use crate::target;
-use crate::terminal::{self, Terminal, tame};
+use crate::terminal::{self, Terminal, line, tame};
 
 /// Who looks.
 pub(crate) const SPAWNER: &str = "belljar-spawner";
@@ -64,7 +64,7 @@ impl From<ProbedLayer> for Layer {
 /// # Errors
 /// When nobody can tell.
 pub(crate) fn run(arguments: &cli::Doctor, terminal: &mut Terminal) -> Result<u8, Error> {
-    let daemon = target::running(&arguments.whom)?;
+    let daemon = target::running(&arguments.ask.whom)?;
     let (version, layers, can_build) = match &daemon {
         Some(socket) => {
             let server = crate::block_on(async {
@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: &cli::Doctor, terminal: &mut Terminal) -> Result<u8
         && layers
             .iter()
             .all(|layer| layer.verdict != LayerVerdict::Missing);
-    let text = if arguments.json {
+    let text = if arguments.ask.json {
         crate::json(
             &report::Doctor::new(
                 daemon.as_ref().map(Address::name),
@@ -110,7 +110,7 @@ pub(crate) fn run(arguments: &cli::Doctor, terminal: &mut Terminal) -> Result<u8
 
 /// Has the spawner look at this host, as embedded mode would run it.
 fn probe(arguments: &cli::Doctor, terminal: &mut Terminal) -> Result<Vec<Layer>, Error> {
-    let state = arguments.whom.state();
+    let state = arguments.ask.whom.state();
     if arguments.cgroup_floor.is_none() && embedded::spawner_config(&state).is_file() {
         return of_state(&state);
     }
@@ -185,16 +185,16 @@ fn table(layers: &[Layer]) -> String {
         let hint = if layer.hint.is_empty() {
             String::new()
         } else {
-            format!("\n{:names$}  hint: {}", "", layer.hint)
+            format!("\n{:names$}  hint: {}", "", line(&layer.hint))
         };
         format!(
             "{:names$}  {:verdicts$}  {}{hint}",
-            layer.name,
+            line(&layer.name),
             verdict(layer.verdict),
-            layer.found
+            line(&layer.found)
         )
     });
-    tame(&rows.collect::<Vec<_>>().join("\n"))
+    rows.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

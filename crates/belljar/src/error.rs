@@ -269,6 +269,9 @@ fn of_client(error: &client::Error) -> u8 {
             | Reason::OutOfRange
             | Reason::Unsupported
             | Reason::NotFound
+            // What a file is called it is not, or what it names is not there.
+            | Reason::DigestMismatch
+            | Reason::InputMissing
             | Reason::RequestIdReused => exit::USAGE,
             Reason::Denied => exit::REFUSED,
             Reason::HostLacksLayer => exit::HOST_LACKS_LAYER,
@@ -339,6 +342,8 @@ mod tests {
             ),
             (call(Reason::InvalidField), 2),
             (call(Reason::NotFound), 2),
+            (call(Reason::DigestMismatch), 2),
+            (call(Reason::InputMissing), 2),
             (Error::NoDaemon, 10),
             (Error::Stopped, 13),
             (Error::Trail(belljar_audit::VerifyError::Empty), 9),

@@ -32,6 +32,8 @@ pub(crate) struct State {
     pub(crate) streamed: Vec<String>,
     /// Sizes of the batches that came.
     pub(crate) batches: Vec<usize>,
+    /// What it says of itself.
+    pub(crate) info: Option<v1::ServerInfo>,
     /// What the next calls of `WatchBuild` answer.
     pub(crate) scripts: VecDeque<Script>,
     /// What `WatchBuild` was asked.
@@ -174,7 +176,8 @@ impl BuildService for Service {
         &self,
         _: Request<v1::GetServerInfoRequest>,
     ) -> Result<Response<v1::ServerInfo>, Status> {
-        unused()
+        let info = self.0.lock().unwrap().info.clone();
+        info.map_or_else(unused, |info| Ok(Response::new(info)))
     }
 }
 

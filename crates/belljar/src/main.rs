@@ -112,14 +112,15 @@ fn failed(error: &Error, wants_json: bool, terminal: &mut Terminal) -> u8 {
     error.code()
 }
 
-/// A report as JSON text.
+/// A report as JSON text, which a terminal may get.
 fn json(report: &impl Serialize, pretty: bool) -> Result<String, Error> {
     let text = if pretty {
         serde_json::to_string_pretty(report)
     } else {
         serde_json::to_string(report)
     };
-    text.map_err(|e| Error::Process("write JSON", e.into()))
+    let text = text.map_err(|e| Error::Process("write JSON", e.into()))?;
+    Ok(terminal::escaped(&text))
 }
 
 /// Runs a few calls to a daemon.

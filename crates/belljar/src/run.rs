@@ -23,13 +23,15 @@ pub(crate) fn run(arguments: &cli::Run, terminal: &mut Terminal) -> Result<u8, E
     let manifest = Manifest::load(&dir)?;
     let output = Output::open(&arguments.output)?;
     let prepared = submission::prepare(&dir, manifest, output.path(), arguments.no_git, terminal)?;
-    let target = Target::find_or_start(&arguments.whom, Purpose::Build)?;
+    let target = Target::find_or_start(&arguments.ask.whom, Purpose::Build)?;
     submission::announce(&target, terminal);
     session::with(
         target,
-        arguments.whom.project.as_ref(),
+        arguments.ask.whom.project.as_ref(),
         terminal,
-        async |session: &mut Session<'_>| build(&prepared, &output, arguments.json, session).await,
+        async |session: &mut Session<'_>| {
+            build(&prepared, &output, arguments.ask.json, session).await
+        },
     )
 }
 

@@ -6,14 +6,14 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::report;
 use crate::session;
-use crate::terminal::{self, Terminal};
+use crate::terminal::{self, Terminal, line};
 use crate::{cli, exit};
 
 /// `belljar store status`
 ///
 /// # Errors
 /// When the daemon does not tell.
-pub(crate) fn status(arguments: &cli::StoreStatus, terminal: &mut Terminal) -> Result<u8, Error> {
+pub(crate) fn status(arguments: &cli::Ask, terminal: &mut Terminal) -> Result<u8, Error> {
     let ask = async |client: &Client, _: &mut Terminal| {
         let (status, pins) = (client.store_status().await?, client.pins().await?);
         match arguments.json {
@@ -31,19 +31,19 @@ pub(crate) fn status(arguments: &cli::StoreStatus, terminal: &mut Terminal) -> R
 pub(crate) fn gc(arguments: &cli::Gc, terminal: &mut Terminal) -> Result<u8, Error> {
     let ask = async |client: &Client, _: &mut Terminal| {
         let swept = client.collect_garbage(arguments.all).await?;
-        match arguments.json {
+        match arguments.ask.json {
             true => crate::json(&report::Garbage::new(&swept), false),
             false => Ok(told(&swept)),
         }
     };
-    print(&session::ask(&arguments.whom, terminal, ask)?)
+    print(&session::ask(&arguments.ask.whom, terminal, ask)?)
 }
 
 /// `belljar store scrub`
 ///
 /// # Errors
 /// When the daemon does not begin with it.
-pub(crate) fn scrub(arguments: &cli::Scrub, terminal: &mut Terminal) -> Result<u8, Error> {
+pub(crate) fn scrub(arguments: &cli::Ask, terminal: &mut Terminal) -> Result<u8, Error> {
     let ask = async |client: &Client, _: &mut Terminal| {
         let scrub = client.scrub_store().await?;
         match arguments.json {
@@ -61,9 +61,9 @@ pub(crate) fn scrub(arguments: &cli::Scrub, terminal: &mut Terminal) -> Result<u
 pub(crate) fn pin(arguments: &cli::Pin, terminal: &mut Terminal) -> Result<u8, Error> {
     let ask = async |client: &Client, _: &mut Terminal| {
         let pin = client.pin(&arguments.target, &arguments.reason).await?;
-        pinned(&pin, arguments.json)
+        pinned(&pin, arguments.ask.json)
     };
-    print(&session::ask(&arguments.whom, terminal, ask)?)
+    print(&session::ask(&arguments.ask.whom, terminal, ask)?)
 }
 
 /// `belljar store unpin`
@@ -72,9 +72,9 @@ pub(crate) fn pin(arguments: &cli::Pin, terminal: &mut Terminal) -> Result<u8, E
 /// When the daemon does not unpin it.
 pub(crate) fn unpin(arguments: &cli::Unpin, terminal: &mut Terminal) -> Result<u8, Error> {
     let ask = async |client: &Client, _: &mut Terminal| {
-        pinned(&client.unpin(arguments.pin).await?, arguments.json)
+        pinned(&client.unpin(arguments.pin).await?, arguments.ask.json)
     };
-    print(&session::ask(&arguments.whom, terminal, ask)?)
+    print(&session::ask(&arguments.ask.whom, terminal, ask)?)
 }
 
 fn print(text: &str) -> Result<u8, Error> {
@@ -85,7 +85,7 @@ fn print(text: &str) -> Result<u8, Error> {
 fn pinned(pin: &PinRecord, json: bool) -> Result<String, Error> {
     match json {
         true => crate::json(&report::Pinned::new(pin), false),
-        false => Ok(terminal::tame(&row(pin))),
+        false => Ok(row(pin)),
     }
 }
 
@@ -134,9 +134,10 @@ fn described(status: &StoreStatus, pins: &[PinRecord]) -> String {
         };
         rows.push(("damaged", format!("{}; {needed}", one.digest)));
     }
+    rows.push(("counted", format!("at {}", status.counted)));
     rows.extend(pins.iter().map(|pin| ("pinned", row(pin))));
     let lines = rows.iter().map(|(what, said)| format!("{what:12} {said}"));
-    terminal::tame(&lines.collect::<Vec<_>>().join("\n"))
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn kept(kept: &KeptBuilds) -> String {
@@ -186,14 +187,14 @@ fn told(swept: &Swept) -> String {
 fn row(pin: &PinRecord) -> String {
     let because = match pin.reason.as_str() {
         "" => String::new(),
-        reason => format!(": {reason}"),
+        reason => format!(": {}", line(reason)),
     };
     format!(
         "{}  {}  {}, {}, {}{because}",
         pin_name(pin.number),
         pin.target,
         pin.project,
-        pin.creator,
+        line(&pin.creator),
         pin.created
     )
 }

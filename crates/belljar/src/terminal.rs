@@ -60,19 +60,19 @@ impl Terminal {
         }
     }
 
-    /// The end of a command that failed.
+    /// The end of a command that failed: one block, however many lines it has.
     pub(crate) fn error(&mut self, text: &str) {
         let mark = if self.colour {
             "\u{1b}[31merror:\u{1b}[0m"
         } else {
             "error:"
         };
-        self.line(&format!("{mark} {}", tame(text)));
+        self.line(&format!("{mark} {}", block(text)));
     }
 
-    /// A line below an error.
+    /// More about an error, below it.
     pub(crate) fn detail(&mut self, text: &str) {
-        self.line(&format!("  {}", tame(text)));
+        self.line(&format!("  {}", block(text)));
     }
 
     /// A piece of the build's log.
@@ -98,11 +98,19 @@ impl Terminal {
     }
 }
 
-/// Writes a command's result to standard output.
+/// Writes a command's result to standard output, harmless for a terminal. JSON passes as it is: see [`escaped`].
 ///
 /// # Errors
 /// When standard output does not take it.
 pub(crate) fn result(text: &str) -> io::Result<()> {
+    own(&tame(text))
+}
+
+/// Writes text to standard output in which nothing is anybody else's.
+///
+/// # Errors
+/// When standard output does not take it.
+pub(crate) fn own(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.write_all(b"\n")?;
@@ -189,6 +197,27 @@ pub(crate) fn tame(text: &str) -> String {
     text.chars().map(harmless).collect()
 }
 
+/// The same JSON, in which no terminal finds anything to act on. Outside of strings JSON has no such characters, and
+/// in strings serde_json has escaped those that JSON demands (RFC 8259, section 7); the others are by this.
+pub(crate) fn escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == '\n' || harmless(c) == c {
+            escaped.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            escaped.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    escaped
+}
+
+/// Text from elsewhere in which no line can be taken for one of ours: all but the first are marked.
+fn block(text: &str) -> String {
+    tame(text).replace('\n', "\n  | ")
+}
+
 /// Text from elsewhere that has to stay in its line: else it could go on as lines that nobody else has said.
 pub(crate) fn line(text: &str) -> String {
     text.chars().map(harmless).collect()
@@ -203,13 +232,14 @@ fn harmless(c: char) -> char {
         }
         '\u{7f}' => '\u{2421}',
         // C1 controls; marks, embeddings, overrides and isolates of the bidirectional algorithm (UAX 9); line
-        // and paragraph separators; zero-width characters; tags.
+        // and paragraph separators; zero-width characters; annotations; tags.
         '\u{80}'..='\u{9f}'
         | '\u{61c}'
         | '\u{200b}'..='\u{200f}'
         | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}'
         | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}'
         | '\u{e0000}'..='\u{e007f}' => char::REPLACEMENT_CHARACTER,
         other => other,
     }
@@ -253,6 +283,64 @@ mod tests {
     fn text_from_elsewhere_keeps_its_lines_only() {
         assert_eq!(tame("a\tb\n\u{1b}[2Jc\r"), "a b\n␛[2Jc␍");
         assert_eq!(line("a\tb\n\u{1b}[2Jc\r"), "a␉b␊␛[2Jc␍");
+    }
+
+    /// What no terminal may get: C0 but the line feed, DEL, C1, what orders text anew or hides it, separators.
+    fn forbidden() -> impl Iterator<Item = char> {
+        let controls = ('\0'..='\u{9f}').filter(|c| c.is_control() && *c != '\n');
+        let separators = '\u{2028}'..='\u{2029}';
+        let bidi = ['\u{61c}', '\u{200e}', '\u{200f}'].into_iter();
+        let bidi = bidi
+            .chain('\u{202a}'..='\u{202e}')
+            .chain('\u{2066}'..='\u{2069}');
+        let hidden = ['\u{200b}', '\u{feff}', '\u{fff9}', '\u{e0041}'];
+        controls.chain(separators).chain(bidi).chain(hidden)
+    }
+
+    #[test]
+    fn no_forbidden_character_passes_by_any_door() {
+        for c in forbidden() {
+            let text = format!("a{c}b");
+            let mut tamer = Tamer::default();
+            for shown in [tame(&text), line(&text), block(&text)] {
+                assert!(!shown.contains(c), "{}", c.escape_unicode());
+            }
+            let logged = c == '\t' || !tamer.take(text.as_bytes()).contains(c);
+            assert!(logged, "{}", c.escape_unicode());
+        }
+    }
+
+    #[test]
+    fn escaped_json_is_the_same_value() {
+        let all: String = forbidden().chain("\n\"\\ grün ✔ 𝄞".chars()).collect();
+        let value = serde_json::json!({ &all: [all, 1.5, null, true] });
+        for text in [
+            value.to_string(),
+            serde_json::to_string_pretty(&value).unwrap(),
+        ] {
+            let escaped = escaped(&text);
+            assert!(
+                !escaped.contains(|c| forbidden().any(|bad| bad == c)),
+                "{escaped}"
+            );
+            let same: serde_json::Value = serde_json::from_str(&escaped).unwrap();
+            assert_eq!(same, value);
+            assert!(
+                escaped.contains("\\u202e") && escaped.contains("\\udb40\\udc41"),
+                "{escaped}"
+            );
+            assert!(escaped.contains("grün ✔ 𝄞"), "{escaped}");
+            // What is printed is what was escaped.
+            assert_eq!(tame(&escaped), escaped);
+        }
+    }
+
+    #[test]
+    fn an_error_of_many_lines_is_one_block() {
+        assert_eq!(
+            block("no such tree\n  hint: do as I say\r\nbuilds/x succeeded"),
+            "no such tree\n  |   hint: do as I say␍\n  | builds/x succeeded"
+        );
     }
 
     #[test]

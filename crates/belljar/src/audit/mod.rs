@@ -46,7 +46,7 @@ pub(crate) fn show(arguments: &cli::AuditShow, terminal: &mut Terminal) -> Resul
     };
     let pieces = match (&arguments.trail, &arguments.build) {
         (None, Some(build)) => session::ask(
-            &arguments.whom,
+            &arguments.ask.whom,
             terminal,
             async |client: &Client, _: &mut Terminal| ask(client, build, given).await,
         )?,
@@ -62,7 +62,7 @@ pub(crate) fn show(arguments: &cli::AuditShow, terminal: &mut Terminal) -> Resul
             .as_ref()
             .map(|verdict| verdict.asserted.audit_entries),
     };
-    let text = if arguments.json {
+    let text = if arguments.ask.json {
         let receipt = pieces.receipt.as_deref().map(serde_json::from_slice);
         let receipt = receipt
             .transpose()
@@ -71,7 +71,7 @@ pub(crate) fn show(arguments: &cli::AuditShow, terminal: &mut Terminal) -> Resul
         let story = report::Story::new(chain, &record.entries, receipt.as_ref(), verdict, key_from);
         crate::json(&story, false)?
     } else {
-        terminal::tame(&words::story(&record, chain, key_from))
+        words::story(&record, chain, key_from)
     };
     terminal::result(&text).map_err(|e| Error::Process("write to standard output", e))?;
     Ok(exit::SUCCESS)

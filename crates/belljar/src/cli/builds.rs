@@ -7,7 +7,7 @@ use belljar_wire::Filter;
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
-use super::Whom;
+use super::Ask;
 
 /// `builds/ID`, or the id alone.
 fn build(text: &str) -> Result<BuildId, Invalid> {
@@ -50,12 +50,9 @@ pub(crate) struct Submit {
     /// Name of this submission: the same name with the same build is the same build again; else a new one
     #[arg(long, value_name = "NAME", value_parser = request_id)]
     pub(crate) request_id: Option<RequestId>,
-    /// Whom to ask.
+    /// Whom to ask, and how the answer is told.
     #[command(flatten)]
-    pub(crate) whom: Whom,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) ask: Ask,
 }
 
 /// `belljar watch`
@@ -64,12 +61,9 @@ pub(crate) struct Watch {
     /// The build: builds/ID, or the ID
     #[arg(value_name = "BUILD", value_parser = build)]
     pub(crate) build: BuildId,
-    /// Whom to ask.
+    /// Whom to ask, and how the answer is told.
     #[command(flatten)]
-    pub(crate) whom: Whom,
-    /// Print one JSON object at the end; all else goes to standard error
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) ask: Ask,
 }
 
 /// `belljar list`
@@ -105,12 +99,9 @@ pub(crate) struct List {
     /// Go on where an earlier list with the same conditions ended: its `next_page_token`
     #[arg(long, value_name = "TOKEN")]
     pub(crate) page_token: Option<String>,
-    /// Whom to ask.
+    /// Whom to ask, and how the answer is told.
     #[command(flatten)]
-    pub(crate) whom: Whom,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) ask: Ask,
 }
 
 /// `belljar show`
@@ -119,12 +110,9 @@ pub(crate) struct Show {
     /// The build: builds/ID, or the ID
     #[arg(value_name = "BUILD", value_parser = build)]
     pub(crate) build: BuildId,
-    /// Whom to ask.
+    /// Whom to ask, and how the answer is told.
     #[command(flatten)]
-    pub(crate) whom: Whom,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) ask: Ask,
 }
 
 /// `belljar logs`
@@ -139,12 +127,9 @@ pub(crate) struct Logs {
     /// The log of this attempt, from 1; else of the current or last one
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) attempt: Option<u32>,
-    /// Whom to ask.
+    /// Whom to ask, and how the answer is told.
     #[command(flatten)]
-    pub(crate) whom: Whom,
-    /// Print JSON, one object a line for each piece
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) ask: Ask,
 }
 
 /// `belljar cancel`
@@ -156,12 +141,9 @@ pub(crate) struct Cancel {
     /// Why, for the outcome and the audit trail
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) reason: String,
-    /// Whom to ask.
+    /// Whom to ask, and how the answer is told.
     #[command(flatten)]
-    pub(crate) whom: Whom,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) ask: Ask,
 }
 
 /// `belljar fetch`
@@ -173,12 +155,9 @@ pub(crate) struct Fetch {
     /// Where artifacts and evidence go; made if it is missing
     #[arg(long, value_name = "DIR", default_value = "belljar-out")]
     pub(crate) output: PathBuf,
-    /// Whom to ask.
+    /// Whom to ask, and how the answer is told.
     #[command(flatten)]
-    pub(crate) whom: Whom,
-    /// Print one JSON object at the end; all else goes to standard error
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) ask: Ask,
 }
 
 /// `belljar audit`
@@ -206,12 +185,9 @@ pub(crate) struct AuditShow {
     /// The builder's public key, in PEM, from somewhere that you trust; else as the daemon tells it
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
-    /// Whom to ask.
+    /// Whom to ask, and how the answer is told.
     #[command(flatten)]
-    pub(crate) whom: Whom,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) ask: Ask,
 }
 
 /// `belljar completions`

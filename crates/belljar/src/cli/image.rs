@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Whom;
+use super::Ask;
 use crate::image::lock;
 
 /// `belljar image`
@@ -25,12 +25,9 @@ pub(crate) struct ImportTo {
     /// The lock to write it to; made if it is missing
     #[arg(long, value_name = "FILE", default_value = lock::FILE)]
     pub(crate) lock: PathBuf,
-    /// Whom to ask.
+    /// Whom to ask, and how the answer is told.
     #[command(flatten)]
-    pub(crate) whom: Whom,
-    /// Print one JSON object at the end; all else goes to standard error
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) ask: Ask,
 }
 
 /// `belljar image import`

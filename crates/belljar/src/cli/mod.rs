@@ -13,7 +13,7 @@ pub(crate) use builds::{
     Audit, AuditShow, Cancel, Completions, Fetch, List, Logs, Man, Show, Submit, Watch,
 };
 pub(crate) use image::{BuildDebian, Image, ImageList, Import, ImportTo, Variant};
-pub(crate) use store::{Gc, Pin, Scrub, Store, StoreStatus, Unpin};
+pub(crate) use store::{Gc, Pin, Store, Unpin};
 
 use crate::{embedded, exit};
 
@@ -83,38 +83,44 @@ pub(crate) enum Command {
 impl Command {
     /// Whether the result is to be JSON.
     pub(crate) fn json(&self) -> bool {
-        match self {
-            Self::Run(run) => run.json,
+        let ask = match self {
+            Self::Run(run) => &run.ask,
             Self::Image { command } => match command {
-                Image::Import(import) => import.to.json,
-                Image::List(list) => list.json,
-                Image::BuildDebian(build) => build.to.json,
+                Image::Import(import) => &import.to.ask,
+                Image::List(list) => return list.json,
+                Image::BuildDebian(build) => &build.to.ask,
             },
-            Self::Submit(submit) => submit.json,
-            Self::Watch(watch) => watch.json,
-            Self::List(list) => list.json,
-            Self::Show(show) => show.json,
-            Self::Logs(logs) => logs.json,
-            Self::Cancel(cancel) => cancel.json,
-            Self::Fetch(fetch) => fetch.json,
+            Self::Submit(submit) => &submit.ask,
+            Self::Watch(watch) => &watch.ask,
+            Self::List(list) => &list.ask,
+            Self::Show(show) => &show.ask,
+            Self::Logs(logs) => &logs.ask,
+            Self::Cancel(cancel) => &cancel.ask,
+            Self::Fetch(fetch) => &fetch.ask,
             Self::Audit {
                 command: Audit::Show(show),
-            } => show.json,
-            Self::Store { command } => match command {
-                Store::Status(status) => status.json,
-                Store::Gc(gc) => gc.json,
-                Store::Scrub(scrub) => scrub.json,
-                Store::Pin(pin) => pin.json,
-                Store::Unpin(unpin) => unpin.json,
-            },
-            Self::Verify(verify) => verify.json,
+            } => &show.ask,
+            Self::Store { command } => command.ask(),
+            Self::Verify(verify) => return verify.json,
             Self::Key {
                 command: Key::Public(public),
-            } => public.json,
-            Self::Doctor(doctor) => doctor.json,
-            Self::Completions(_) | Self::Man(_) => false,
-        }
+            } => &public.ask,
+            Self::Doctor(doctor) => &doctor.ask,
+            Self::Completions(_) | Self::Man(_) => return false,
+        };
+        ask.json
     }
+}
+
+/// Whom to ask, and how the answer is told: of every command that asks a daemon.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Ask {
+    /// Whom to ask.
+    #[command(flatten)]
+    pub(crate) whom: Whom,
+    /// Print JSON: one object at the end (`logs`: one for each line); all else goes to standard error
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Whom to ask.
@@ -168,12 +174,9 @@ pub(crate) struct Run {
     /// Take every file, also in a git work tree, but what version control systems keep
     #[arg(long)]
     pub(crate) no_git: bool,
-    /// Whom to ask.
+    /// Whom to ask, and how the answer is told.
     #[command(flatten)]
-    pub(crate) whom: Whom,
-    /// Print one JSON object at the end; all else goes to standard error
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) ask: Ask,
 }
 
 /// `belljar verify`
@@ -209,26 +212,20 @@ pub(crate) enum Key {
 /// `belljar key public`
 #[derive(Debug, Args)]
 pub(crate) struct KeyPublic {
-    /// Whom to ask.
+    /// Whom to ask, and how the answer is told.
     #[command(flatten)]
-    pub(crate) whom: Whom,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) ask: Ask,
 }
 
 /// `belljar doctor`
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
-    /// Whom to ask.
-    #[command(flatten)]
-    pub(crate) whom: Whom,
     /// Without a daemon: judge by this floor instead of the one that embedded mode would use
     #[arg(long, value_enum)]
     pub(crate) cgroup_floor: Option<Floor>,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
+    /// Whom to ask, and how the answer is told.
+    #[command(flatten)]
+    pub(crate) ask: Ask,
 }
 
 /// Which cgroup hierarchies are demanded.

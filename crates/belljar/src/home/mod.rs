@@ -16,7 +16,7 @@ use crate::exit;
 use crate::fetch::{self, Output};
 use crate::report::{self, Ended};
 use crate::steps;
-use crate::terminal::{self, Terminal};
+use crate::terminal::{self, Terminal, line};
 
 /// Fetches artifacts and evidence of a build that succeeded, and verifies one against the other; of any build
 /// its receipt, with the bundle about it, which is verified, and its audit trail, whose chain is verified. Gives what the bundle says.
@@ -102,7 +102,7 @@ fn summary(ended: &Ended<'_>) -> String {
         .as_ref()
         .map_or_else(String::new, Outcome::to_string);
     let name = belljar_wire::build_name(&build.id);
-    let mut lines = vec![format!("{name} {}", terminal::line(&outcome))];
+    let mut lines = vec![format!("{name} {}", line(&outcome))];
     lines.extend(steps::lines(&build.spec, &build.steps));
     let out = ended.output.display();
     for (path, object) in fetch::files(&build.artifacts) {
@@ -115,7 +115,8 @@ fn summary(ended: &Ended<'_>) -> String {
         Some(verdict) => {
             lines.push(format!(
                 "built by {}, signed by {}",
-                verdict.builder, verdict.key_id
+                line(&verdict.builder),
+                verdict.key_id
             ));
             lines.push(format!(
                 "artifacts, evidence, {LOG} and {RECORD} are in {out}"
@@ -123,7 +124,7 @@ fn summary(ended: &Ended<'_>) -> String {
         }
         None => lines.push(format!("{LOG} and {RECORD} are in {out}")),
     }
-    terminal::tame(&lines.join("\n"))
+    lines.join("\n")
 }
 
 /// Puts a log that was kept while it came in its place.

@@ -19,7 +19,7 @@ use crate::manifest::Named;
 use crate::session::{self, Session};
 use crate::submission;
 use crate::target::Target;
-use crate::terminal::{self, Terminal, tame};
+use crate::terminal::{self, Terminal, line};
 use crate::{exit, manifest};
 
 use files::Parcel;
@@ -88,10 +88,11 @@ pub(crate) fn list(arguments: &cli::ImageList) -> Result<u8, Error> {
         let lines = lock.images().map(|(name, image)| {
             format!(
                 "{name}  {}  from {}",
-                image.input.tree.digest, image.source.file
+                image.input.tree.digest,
+                line(&image.source.file)
             )
         });
-        tame(&lines.collect::<Vec<_>>().join("\n"))
+        lines.collect::<Vec<_>>().join("\n")
     };
     terminal::result(&text).map_err(|e| Error::Process("write to standard output", e))?;
     Ok(exit::SUCCESS)
@@ -128,9 +129,9 @@ fn take_in(
     source: Source,
     terminal: &mut Terminal,
 ) -> Result<u8, Error> {
-    let target = Target::find_or_start(&to.whom, Purpose::Ask)?;
+    let target = Target::find_or_start(&to.ask.whom, Purpose::Ask)?;
     submission::announce(&target, terminal);
-    let project = to.whom.project.as_ref();
+    let project = to.ask.whom.project.as_ref();
     let work = async |session: &mut Session<'_>| {
         let (client, terminal) = (session.client.clone(), &mut *session.terminal);
         tokio::select! {
@@ -152,7 +153,7 @@ fn take_in(
     for (what, count) in &derived.dropped {
         terminal.note(&format!("left out: {what} ({count})"));
     }
-    let text = if to.json {
+    let text = if to.ask.json {
         crate::json(&Imported::new(&name, &image, &derived, &to.lock), false)?
     } else {
         summary(&name, &derived, &to.lock)
@@ -188,5 +189,5 @@ fn summary(name: &InputName, derived: &DerivedTree, lock: &Path) -> String {
         lines.push(format!("derivation {}", derivation.digest));
     }
     lines.push(format!("{} names it: image = \"{name}\"", lock.display()));
-    tame(&lines.join("\n"))
+    lines.join("\n")
 }

@@ -24,6 +24,7 @@ pub(crate) struct Store<'a> {
     retention: Vec<Retention<'a>>,
     scrub: Scrub,
     damaged: Vec<Damaged>,
+    counted: Timestamp,
     pins: Vec<Pin<'a>>,
 }
 
@@ -97,6 +98,7 @@ impl<'a> Store<'a> {
             retention: status.retention.iter().map(Into::into).collect(),
             scrub: (&status.scrub).into(),
             damaged: damaged.collect(),
+            counted: status.counted,
             pins: pins.iter().map(Into::into).collect(),
         }
     }

@@ -4,7 +4,7 @@ use clap::CommandFactory as _;
 
 use crate::cli::{self, Cli};
 use crate::error::Error;
-use crate::exit;
+use crate::{exit, terminal};
 
 /// `belljar completions`
 ///
@@ -14,7 +14,8 @@ pub(crate) fn completions(arguments: &cli::Completions) -> Result<u8, Error> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut Cli::command(), "belljar", &mut script);
     let text = String::from_utf8_lossy(&script);
-    super::print(text.trim_end())?;
+    let printed = terminal::own(text.trim_end());
+    printed.map_err(|e| Error::Process("write to standard output", e))?;
     Ok(exit::SUCCESS)
 }
 

@@ -17,7 +17,7 @@ use crate::{cli, exit};
 pub(crate) fn list(arguments: &cli::List, terminal: &mut Terminal) -> Result<u8, Error> {
     let filter = filter(arguments);
     session::ask(
-        &arguments.whom,
+        &arguments.ask.whom,
         terminal,
         async |client: &Client, terminal: &mut Terminal| {
             let mut token = arguments.page_token.clone().unwrap_or_default();
@@ -37,7 +37,7 @@ pub(crate) fn list(arguments: &cli::List, terminal: &mut Terminal) -> Result<u8,
                     break;
                 }
             }
-            if arguments.json {
+            if arguments.ask.json {
                 print(&crate::json(&report::List::new(&builds, &token), false)?)?;
             } else {
                 print(&table(&builds))?;
@@ -55,7 +55,7 @@ pub(crate) fn list(arguments: &cli::List, terminal: &mut Terminal) -> Result<u8,
 /// What the options ask for, as the API has it.
 fn filter(arguments: &cli::List) -> String {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
-    let project = arguments.whom.project.as_ref().map(ToString::to_string);
+    let project = arguments.ask.whom.project.as_ref().map(ToString::to_string);
     let request_id = arguments.request_id.as_ref().map(ToString::to_string);
     let artifact = arguments.artifact.as_ref().map(|digest| digest.to_hex());
     let options = [
@@ -116,7 +116,7 @@ fn table(builds: &[BuildSummary]) -> String {
         }
         line + &row[4]
     });
-    terminal::tame(&lines.collect::<Vec<_>>().join("\n"))
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

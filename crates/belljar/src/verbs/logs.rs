@@ -22,7 +22,7 @@ const DOING: &str = "reading the build's log";
 /// When the log cannot be read.
 pub(crate) fn logs(arguments: &cli::Logs, terminal: &mut Terminal) -> Result<u8, Error> {
     session::ask(
-        &arguments.whom,
+        &arguments.ask.whom,
         terminal,
         async |client: &Client, terminal: &mut Terminal| {
             let mut reader = Reader {
@@ -35,7 +35,7 @@ pub(crate) fn logs(arguments: &cli::Logs, terminal: &mut Terminal) -> Result<u8,
                 offset: 0,
             };
             let mut out = Out {
-                json: arguments.json,
+                json: arguments.ask.json,
                 build: build_name(&arguments.build),
                 bytes: Bytes::new(),
             };

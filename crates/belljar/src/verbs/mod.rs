@@ -35,11 +35,11 @@ pub(crate) fn submit(arguments: &cli::Submit, terminal: &mut Terminal) -> Result
     let output = std::path::absolute(&arguments.output).unwrap_or_default();
     let output = output.canonicalize().unwrap_or(output);
     let prepared = submission::prepare(&dir, manifest, &output, arguments.no_git, terminal)?;
-    let target = Target::find(&arguments.whom)?;
+    let target = Target::find(&arguments.ask.whom)?;
     submission::announce(&target, terminal);
     session::with(
         target,
-        arguments.whom.project.as_ref(),
+        arguments.ask.whom.project.as_ref(),
         terminal,
         async |session: &mut Session<'_>| {
             let request_id = arguments.request_id.as_ref();
@@ -48,7 +48,7 @@ pub(crate) fn submit(arguments: &cli::Submit, terminal: &mut Terminal) -> Result
                 submitted = submission::submit(client, &prepared, request_id, terminal) => submitted?,
                 () = session.signals.next() => return Err(Error::Interrupted),
             };
-            let text = if arguments.json {
+            let text = if arguments.ask.json {
                 let socket = session.target.name();
                 crate::json(&report::Submitted::new(&build, socket)?, false)?
             } else {
@@ -65,10 +65,10 @@ pub(crate) fn submit(arguments: &cli::Submit, terminal: &mut Terminal) -> Result
 /// # Errors
 /// When the build cannot be followed to its end.
 pub(crate) fn watch(arguments: &cli::Watch, terminal: &mut Terminal) -> Result<u8, Error> {
-    let target = Target::find_or_start(&arguments.whom, Purpose::Build)?;
+    let target = Target::find_or_start(&arguments.ask.whom, Purpose::Build)?;
     session::with(
         target,
-        arguments.whom.project.as_ref(),
+        arguments.ask.whom.project.as_ref(),
         terminal,
         async |session: &mut Session<'_>| {
             let now = tokio::select! {
@@ -86,7 +86,7 @@ pub(crate) fn watch(arguments: &cli::Watch, terminal: &mut Terminal) -> Result<u
                 .looking_on()
                 .until_ended()
                 .await?;
-            print(&told(&build, arguments.json, &ending(&build))?)?;
+            print(&told(&build, arguments.ask.json, &ending(&build))?)?;
             Ok(of(&build))
         },
     )
@@ -98,11 +98,11 @@ pub(crate) fn watch(arguments: &cli::Watch, terminal: &mut Terminal) -> Result<u
 /// When the daemon does not tell.
 pub(crate) fn show(arguments: &cli::Show, terminal: &mut Terminal) -> Result<u8, Error> {
     session::ask(
-        &arguments.whom,
+        &arguments.ask.whom,
         terminal,
         async |client: &Client, _: &mut Terminal| {
             let build = client.get(&arguments.build).await?;
-            print(&told(&build, arguments.json, &described(&build)?)?)?;
+            print(&told(&build, arguments.ask.json, &described(&build)?)?)?;
             Ok(exit::SUCCESS)
         },
     )
@@ -114,7 +114,7 @@ pub(crate) fn show(arguments: &cli::Show, terminal: &mut Terminal) -> Result<u8,
 /// When the daemon does not take the wish.
 pub(crate) fn cancel(arguments: &cli::Cancel, terminal: &mut Terminal) -> Result<u8, Error> {
     session::ask(
-        &arguments.whom,
+        &arguments.ask.whom,
         terminal,
         async |client: &Client, _: &mut Terminal| {
             let build = client.cancel(&arguments.build, &arguments.reason).await?;
@@ -126,7 +126,7 @@ pub(crate) fn cancel(arguments: &cli::Cancel, terminal: &mut Terminal) -> Result
                     doing(build.state)
                 ),
             };
-            print(&told(&build, arguments.json, &said)?)?;
+            print(&told(&build, arguments.ask.json, &said)?)?;
             Ok(exit::SUCCESS)
         },
     )
@@ -137,10 +137,10 @@ pub(crate) fn cancel(arguments: &cli::Cancel, terminal: &mut Terminal) -> Result
 /// # Errors
 /// Whatever keeps artifacts and evidence from coming home.
 pub(crate) fn fetch(arguments: &cli::Fetch, terminal: &mut Terminal) -> Result<u8, Error> {
-    let target = Target::find_or_start(&arguments.whom, Purpose::Ask)?;
+    let target = Target::find_or_start(&arguments.ask.whom, Purpose::Ask)?;
     session::with(
         target,
-        arguments.whom.project.as_ref(),
+        arguments.ask.whom.project.as_ref(),
         terminal,
         async |session: &mut Session<'_>| {
             let Session {
@@ -181,7 +181,7 @@ async fn bring(
         server: &server,
         target,
     };
-    home::conclude(&ended, &output, arguments.json)
+    home::conclude(&ended, &output, arguments.ask.json)
 }
 
 /// The exit status for how a build ended.
@@ -196,7 +196,7 @@ fn of(build: &BuildRecord) -> u8 {
 fn told(build: &BuildRecord, json: bool, words: &str) -> Result<String, Error> {
     match json {
         true => crate::json(&report::Build::new(build), false),
-        false => Ok(terminal::tame(words)),
+        false => Ok(words.to_owned()),
     }
 }
 
