@@ -78,6 +78,11 @@ fn layout(dir: &Path) {
         ("lib", Is::Symlink("usr/lib")),
         ("usr/lib/x", file(b"2")),
     ]);
+    layout_of(dir, &[lower, upper], |_, _, _| ());
+}
+
+/// An image layout of these layers, whose manifest and index are changed before they are written.
+fn layout_of(dir: &Path, layers: &[Vec<u8>], change: impl FnOnce(&Path, &mut Value, &mut Value)) {
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let put = |bytes: &[u8], media_type: &str| {
@@ -85,7 +90,10 @@ fn layout(dir: &Path) {
         fs::write(blobs.join(object.digest.to_hex()), bytes).unwrap();
         json!({"mediaType": media_type, "digest": object.digest.to_string(), "size": object.size})
     };
-    let layers = [lower, upper].map(|layer| put(&layer, "application/vnd.oci.image.layer.v1.tar"));
+    let layers = layers
+        .iter()
+        .map(|layer| put(layer, "application/vnd.oci.image.layer.v1.tar"));
+    let layers: Vec<Value> = layers.collect();
     let architecture = if cfg!(target_arch = "aarch64") {
         "arm64"
     } else {
@@ -96,13 +104,16 @@ fn layout(dir: &Path) {
         config.as_bytes(),
         "application/vnd.oci.image.config.v1+json",
     );
-    let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers}).to_string();
-    let manifest = put(
-        manifest.as_bytes(),
-        "application/vnd.oci.image.manifest.v1+json",
-    );
-    let index = json!({"schemaVersion": 2, "manifests": [manifest]}).to_string();
-    fs::write(dir.join("index.json"), index).unwrap();
+    let mut manifest = json!({"schemaVersion": 2, "config": config, "layers": layers});
+    let media = "application/vnd.oci.image.manifest.v1+json";
+    let mut index =
+        json!({"schemaVersion": 2, "manifests": [put(manifest.to_string().as_bytes(), media)]});
+    let before = manifest.clone();
+    change(&blobs, &mut manifest, &mut index);
+    if manifest != before {
+        index["manifests"] = json!([put(manifest.to_string().as_bytes(), media)]);
+    }
+    fs::write(dir.join("index.json"), index.to_string()).unwrap();
     fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
 }
 
@@ -318,6 +329,459 @@ fn hostile_archives_are_refused_in_words_and_leave_nothing() {
         );
     }
     assert!(!workshop.lock().exists());
+}
+
+/// An entry byte by byte: type, name, target, the field of its size, content.
+struct Raw<'a>(u8, &'a [u8], &'a [u8], Option<[u8; 12]>, &'a [u8]);
+
+fn raw(entries: &[Raw<'_>]) -> Vec<u8> {
+    let mut archive = Vec::new();
+    for Raw(kind, name, target, size, content) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::new(*kind));
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(content.len() as u64);
+        let fields = header.as_gnu_mut().unwrap();
+        fields.name[..name.len()].copy_from_slice(name);
+        fields.linkname[..target.len()].copy_from_slice(target);
+        if let Some(size) = size {
+            fields.size = *size;
+        }
+        header.set_cksum();
+        archive.extend_from_slice(header.as_bytes());
+        archive.extend_from_slice(content);
+        archive.resize(archive.len().next_multiple_of(512), 0);
+    }
+    archive.resize(archive.len() + 1024, 0);
+    archive
+}
+
+fn empty(name: &[u8]) -> Raw<'_> {
+    Raw(b'0', name, b"", None, b"")
+}
+
+/// A file of which an extended header says more: the records as they stand there.
+fn pax(records: &[u8]) -> Vec<u8> {
+    raw(&[
+        Raw(b'x', b"x", b"", None, records),
+        Raw(b'0', b"f", b"", None, b"content"),
+    ])
+}
+
+/// Names, the shortest way, without an archive in memory: each is an empty file.
+fn many(entries: usize) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut packed = ::zstd::Encoder::new(Vec::new(), 1).unwrap();
+    for number in 0..entries {
+        let name = format!("d{}/{number}", number % 512);
+        let one = raw(&[Raw(b'0', name.as_bytes(), b"", None, b"")]);
+        packed.write_all(&one[..512]).unwrap();
+    }
+    packed.write_all(&[0; 1024]).unwrap();
+    packed.finish().unwrap()
+}
+
+fn zeros(bytes: usize) -> Vec<u8> {
+    let content = vec![0; bytes];
+    raw(&[Raw(b'0', b"zeros", b"", None, &content)])
+}
+
+/// A sparse file of 2 TiB with one block at its end, as GNU tar wrote them.
+fn sparse() -> Vec<u8> {
+    let mut archive = raw(&[Raw(b'S', b"sparse", b"", None, &[7; 512])]);
+    let mut header = tar::Header::new_gnu();
+    header.as_mut_bytes().copy_from_slice(&archive[..512]);
+    let fields = header.as_gnu_mut().unwrap();
+    let octal = |field: &mut [u8; 12], value: u64| {
+        // Base 256, for what has more than eleven octal digits.
+        *field = [0; 12];
+        field[0] = 0x80;
+        field[4..].copy_from_slice(&value.to_be_bytes());
+    };
+    octal(&mut fields.sparse[0].offset, (2 << 40) - 512);
+    octal(&mut fields.sparse[0].numbytes, 512);
+    octal(&mut fields.realsize, 2 << 40);
+    header.set_cksum();
+    archive[..512].copy_from_slice(header.as_bytes());
+    archive
+}
+
+/// Imports what is at `source`, which is refused in these words. Nothing of it stays but what was uploaded.
+fn refused(workshop: &Workshop, name: &str, source: &Path, due: &str) -> Option<String> {
+    let before = workshop.kept();
+    let (code, json) = workshop.import(source, "x");
+    let why = json["error"].as_str().unwrap_or_default();
+    let uploaded: BTreeSet<_> = files_below(source)
+        .iter()
+        .map(|path| ObjectId::of(&fs::read(path).unwrap()).digest.to_hex()[2..].to_owned())
+        .collect();
+    let new = workshop.kept();
+    let strange: Vec<_> = new
+        .difference(&before)
+        .filter(|path| !uploaded.contains(path.file_name().unwrap().to_str().unwrap()))
+        .collect();
+    let fine = code == 2 && why.contains(due) && strange.is_empty();
+    (!fine).then(|| format!("{name}: {code} {json} {strange:?}, due: {due}"))
+}
+
+fn files_below(path: &Path) -> Vec<PathBuf> {
+    match fs::read_dir(path) {
+        Ok(below) => below
+            .flat_map(|entry| files_below(&entry.unwrap().path()))
+            .collect(),
+        Err(_) => vec![path.to_owned()],
+    }
+}
+
+#[test]
+fn archives_that_lie_in_every_field_are_refused_and_leave_nothing() {
+    let workshop = Workshop::new();
+    let huge = [
+        0x80, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    ];
+    let negative = [0xff; 12];
+    let packed = |bytes: &[u8]| ::zstd::encode_all(bytes, 1).unwrap();
+    let gzip = |bytes: &[u8]| {
+        use std::io::Write as _;
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        packed.write_all(bytes).unwrap();
+        packed.finish().unwrap()
+    };
+    let file = |name, content| Raw(b'0', name, b"", None, content);
+    let to_etc = || Raw(b'2', b"a", b"/etc", None, b"");
+    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
+        (
+            "a bomb by gzip",
+            gzip(&zeros(300 << 20)),
+            "made to fill disks",
+        ),
+        (
+            "a bomb by zstd",
+            packed(&zeros(300 << 20)),
+            "made to fill disks",
+        ),
+        (
+            "a bomb in a bomb",
+            packed(&packed(&zeros(300 << 20))),
+            "cannot be read",
+        ),
+        ("a million entries", many(1_000_000), "200000"),
+        ("a sparse file of 2 TiB", sparse(), "made to fill disks"),
+        (
+            "a size beyond all",
+            raw(&[Raw(b'0', b"f", b"", Some(huge), b"x")]),
+            "is cut",
+        ),
+        (
+            "a size below zero",
+            raw(&[Raw(b'0', b"f", b"", Some(negative), b"x")]),
+            "cannot be read",
+        ),
+        (
+            "no size",
+            raw(&[Raw(b'0', b"f", b"", Some(*b"none of this"), b"x")]),
+            "cannot be read",
+        ),
+        (
+            "a hard link through a symbolic one",
+            raw(&[to_etc(), Raw(b'1', b"b", b"a/passwd", None, b"")]),
+            "did not come before it",
+        ),
+        (
+            "a hard link to a directory",
+            raw(&[
+                Raw(b'5', b"d", b"", None, b""),
+                Raw(b'1', b"b", b"d", None, b""),
+            ]),
+            "directory",
+        ),
+        (
+            "a hard link out of it",
+            raw(&[
+                file(b"f", b"1"),
+                Raw(b'1', b"b", b"../../etc/passwd", None, b""),
+            ]),
+            "has `..` in its path",
+        ),
+        (
+            "a file through a hard link to a symbolic one",
+            raw(&[
+                to_etc(),
+                Raw(b'1', b"b", b"a", None, b""),
+                file(b"b/passwd", b"x"),
+            ]),
+            "leads through `b`",
+        ),
+        (
+            "a directory in the place of a link",
+            raw(&[
+                to_etc(),
+                Raw(b'5', b"a", b"", None, b""),
+                file(b"a/passwd", b"x"),
+            ]),
+            "`a`",
+        ),
+        (
+            "a long name that leaves",
+            raw(&[
+                Raw(b'L', b"././@LongLink", b"", None, b"../../etc/passwd\0"),
+                file(b"f", b"x"),
+            ]),
+            "has `..` in its path",
+        ),
+        (
+            "a long target that leaves",
+            raw(&[
+                file(b"g", b"1"),
+                Raw(b'K', b"././@LongLink", b"", None, b"/etc/passwd\0"),
+                Raw(b'1', b"f", b"g", None, b""),
+            ]),
+            "has an absolute path",
+        ),
+        (
+            "a NUL in a long name",
+            raw(&[
+                Raw(b'L', b"././@LongLink", b"", None, b"a\0b\0"),
+                file(b"f", b"x"),
+            ]),
+            "cannot be taken",
+        ),
+        ("no UTF-8", raw(&[file(b"a\xc3\x28", b"x")]), "not UTF-8"),
+        (
+            "a terminal's command",
+            raw(&[file(b"a\x1b[2J", b"x")]),
+            "control character",
+        ),
+        (
+            "an overlong dot",
+            raw(&[file(b"\xc0\xae\xc0\xae/x", b"x")]),
+            "not UTF-8",
+        ),
+        (
+            "pax: a path that leaves",
+            pax(b"13 path=../x\n"),
+            "has `..` in its path",
+        ),
+        (
+            "pax: a NUL in a path",
+            pax(b"12 path=a\0b\n"),
+            "cannot be taken",
+        ),
+        ("pax: larger than it is", pax(b"15 size=999999\n"), "is cut"),
+        (
+            "pax: smaller than it is",
+            pax(b"10 size=0\n"),
+            "cannot be read",
+        ),
+        (
+            "pax: a size that is none",
+            pax(b"12 size=-12\n"),
+            "malformed extended header",
+        ),
+        (
+            "pax: a record longer than all",
+            pax(b"99 path=x\n"),
+            "malformed",
+        ),
+        ("pax: no record", pax(b"nonsense"), "malformed"),
+        (
+            "pax: a sparse file",
+            pax(b"22 GNU.sparse.major=1\n"),
+            "sparse file",
+        ),
+        (
+            "pax: twice",
+            pax(b"10 path=a\n10 path=b\n"),
+            "one thing twice",
+        ),
+        (
+            "a device",
+            raw(&[Raw(b'3', b"etc/null", b"", None, b"")]),
+            "is a character device",
+        ),
+        (
+            "a device as dev",
+            raw(&[Raw(b'4', b"dev", b"", None, b"")]),
+            "is a block device",
+        ),
+        (
+            "a device below a link named dev",
+            raw(&[
+                Raw(b'2', b"dev", b"/etc", None, b""),
+                Raw(b'3', b"x/dev/null", b"", None, b""),
+            ]),
+            "is a character device",
+        ),
+        (
+            "a volume's label",
+            raw(&[Raw(b'V', b"v", b"", None, b"")]),
+            "unknown type `V`",
+        ),
+        (
+            "a multi-volume rest",
+            raw(&[Raw(b'M', b"v", b"", None, b"x")]),
+            "unknown type `M`",
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (name, archive, due) in cases {
+        let source = workshop.dir.write("image.tar", &archive);
+        wrong.extend(refused(&workshop, name, &source, due));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(!workshop.lock().exists());
+}
+
+#[test]
+fn images_that_lie_in_every_document_are_refused_and_leave_nothing() {
+    type Change = fn(&Path, &mut Value, &mut Value);
+    let workshop = Workshop::new();
+    let etc = || Raw(b'2', b"a", b"/etc", None, b"");
+    let nothing: Change = |_, _, _| ();
+    let layers = |names: &[&[u8]]| {
+        vec![raw(&names
+            .iter()
+            .map(|name| empty(name))
+            .collect::<Vec<_>>())]
+    };
+    let cases: Vec<(&str, Vec<Vec<u8>>, Change, &str)> = vec![
+        (
+            "a blob under another's name",
+            layers(&[b"f"]),
+            |blobs, manifest, _| {
+                let hex = manifest["layers"][0]["digest"].as_str().unwrap()[7..].to_owned();
+                let path = blobs.join(hex);
+                let mut bytes = fs::read(&path).unwrap();
+                bytes[0] ^= 1;
+                fs::write(path, bytes).unwrap();
+            },
+            "as announced",
+        ),
+        (
+            "a layer longer than it is",
+            layers(&[b"f"]),
+            |_, manifest, _| {
+                let size = manifest["layers"][0]["size"].as_u64().unwrap();
+                manifest["layers"][0]["size"] = json!(size + 1);
+            },
+            "not",
+        ),
+        (
+            "a layer that has no end",
+            layers(&[b"f"]),
+            |_, manifest, _| {
+                manifest["layers"][0]["size"] = json!(u64::MAX);
+            },
+            "not",
+        ),
+        (
+            "a layer of size below zero",
+            layers(&[b"f"]),
+            |_, manifest, _| {
+                manifest["layers"][0]["size"] = json!(-1);
+            },
+            "which is none",
+        ),
+        (
+            "a layer that leads elsewhere",
+            layers(&[b"f"]),
+            |_, manifest, _| {
+                manifest["layers"][0]["digest"] = json!("sha256:../../../../etc/passwd");
+            },
+            "digest",
+        ),
+        (
+            "the same layer over and over",
+            layers(&[b"f"]),
+            |_, manifest, _| {
+                let layer = manifest["layers"][0].clone();
+                manifest["layers"] = json!(vec![layer; 1000]);
+            },
+            "has 1000 layers",
+        ),
+        (
+            "an index with itself over and over",
+            layers(&[b"f"]),
+            |_, _, index| {
+                let one = index["manifests"][0].clone();
+                index["manifests"] = json!(vec![one; 100]);
+            },
+            "names more than 64 manifests",
+        ),
+        (
+            "indexes in indexes",
+            layers(&[b"f"]),
+            |blobs, _, index| {
+                for _ in 0..8 {
+                    let bytes = index.to_string();
+                    let object = ObjectId::of(bytes.as_bytes());
+                    fs::write(blobs.join(object.digest.to_hex()), bytes).unwrap();
+                    let media = "application/vnd.oci.image.index.v1+json";
+                    *index = json!({"manifests": [{"mediaType": media, "digest": object.digest.to_string(), "size": object.size}]});
+                }
+            },
+            "indexes inside each other",
+        ),
+        (
+            "a whiteout of what is above",
+            layers(&[b"a/.wh..."]),
+            nothing,
+            "cannot be taken",
+        ),
+        (
+            "a whiteout of the directory itself",
+            layers(&[b"a/.wh.."]),
+            nothing,
+            "cannot be taken",
+        ),
+        (
+            "a whiteout of nothing",
+            layers(&[b"a/.wh."]),
+            nothing,
+            "cannot be taken",
+        ),
+        (
+            "a whiteout outside",
+            layers(&[b"../.wh.x"]),
+            nothing,
+            "has `..` in its path",
+        ),
+        (
+            "a file through a lower layer's link",
+            vec![raw(&[etc()]), raw(&[empty(b"a/passwd")])],
+            nothing,
+            "leads through `a`",
+        ),
+        (
+            "a hard link into a lower layer's link",
+            vec![
+                raw(&[etc()]),
+                raw(&[Raw(b'1', b"b", b"a/passwd", None, b"")]),
+            ],
+            nothing,
+            "did not come before it",
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (number, (name, layers, change, due)) in cases.into_iter().enumerate() {
+        let dir = workshop.dir.path().join(format!("image-{number}"));
+        layout_of(&dir, &layers, change);
+        wrong.extend(refused(&workshop, name, &dir, due));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(!workshop.lock().exists());
+    // What stands below a link is nowhere, and can be taken away there: the link stays, and nothing behind it goes.
+    let mut trees = Vec::new();
+    for whiteout in [&b"a/.wh.passwd"[..], b"a/.wh..wh..opq"] {
+        let dir = workshop.dir.path().join(format!("link-{}", trees.len()));
+        layout_of(&dir, &[raw(&[etc()]), raw(&[empty(whiteout)])], nothing);
+        let (code, json) = workshop.import(&dir, "x");
+        assert_eq!((code, &json["entries"]), (0, &json!(1)), "{json}");
+        trees.push(json["tree"].clone());
+    }
+    assert_eq!(trees[0], trees[1]);
 }
 
 #[test]
