@@ -34,6 +34,13 @@ pub trait BlobSource: Send + Sync {
             Err(source) => Err(ReadError::Io { object, source }),
         }
     }
+
+    /// Whether all of these are there, and their content is what they are named by. Cheapest for neighbours: in
+    /// the order of their digests.
+    fn are_whole(&self, objects: &[ObjectId]) -> bool {
+        let mut objects = objects.iter();
+        objects.all(|object| matches!(self.verify(*object), Ok(true)))
+    }
 }
 
 /// Where objects are written to.

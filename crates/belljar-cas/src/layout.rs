@@ -45,7 +45,13 @@ const DIRECTORY_MODE: u32 = 0o750;
 /// The path of an object below [`OBJECTS`].
 pub(crate) fn object_path(digest: Digest) -> String {
     let hex = digest.to_hex();
-    format!("{}/{}", &hex[..2], &hex[2..])
+    let (directory, name) = object_place(&hex);
+    format!("{directory}/{name}")
+}
+
+/// The directory of an object below [`OBJECTS`], and its name there, out of its digest in hexadecimal digits.
+pub(crate) fn object_place(hex: &str) -> (&str, &str) {
+    hex.split_at(2)
 }
 
 /// The path of an object, below the store's `root`.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use belljar_core::{Digest, ObjectId};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2, statat,
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat, openat2, statat,
 };
 use rustix::io::Errno;
 
-use crate::layout::{VERIFIED, mark_verified, object_path};
+use crate::layout::{VERIFIED, mark_verified, object_path, object_place};
 use crate::stamps::Stamps;
 use crate::{BlobSource, LayoutError, OBJECTS, ReadError, VerifyingRead, Writer};
 
@@ -126,15 +126,30 @@ impl BlobSource for Reader {
     /// Without reading it where it looks as it did when it was last verified. Who owns the objects notes that.
     fn verify(&self, object: ObjectId) -> Result<bool, ReadError> {
         let path = object_path(object.digest);
-        if let Some(stamps) = &self.stamps
-            && let Ok(status) = statat(&self.objects, &path, AtFlags::SYMLINK_NOFOLLOW)
-            && u64::try_from(status.st_size) == Ok(object.size)
-            && is_marked(&status)
-            && stamps.fits(object.digest, &status)
-        {
+        if self.looks_verified(&self.objects, &path, object) {
             return Ok(true);
         }
         self.rehash(object)
+    }
+
+    fn are_whole(&self, objects: &[ObjectId]) -> bool {
+        // Neighbours are in one directory. It is this thread's own: on a descriptor of the whole process all
+        // threads would wait for each other's count of its users.
+        let mut directory: Option<(u8, OwnedFd)> = None;
+        objects.iter().all(|object| {
+            let prefix = object.digest.as_bytes()[0];
+            let hex = object.digest.to_hex();
+            let (parent, name) = object_place(&hex);
+            if directory.as_ref().is_none_or(|(of, _)| *of != prefix) {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let opened = openat(&self.objects, parent, flags, Mode::empty());
+                directory = opened.ok().map(|opened| (prefix, opened));
+            }
+            let is_known = directory
+                .as_ref()
+                .is_some_and(|(_, directory)| self.looks_verified(directory, name, *object));
+            is_known || matches!(self.rehash(*object), Ok(true))
+        })
     }
 }
 
@@ -164,6 +179,18 @@ impl Reader {
             Err(ReadError::Missing(_)) => Ok(Finding::Absent),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether an object is there and looks as it did when it was last verified.
+    fn looks_verified(&self, directory: &OwnedFd, path: &str, object: ObjectId) -> bool {
+        let Some(stamps) = &self.stamps else {
+            return false;
+        };
+        statat(directory, path, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|status| {
+            u64::try_from(status.st_size) == Ok(object.size)
+                && is_marked(&status)
+                && stamps.fits(object.digest, &status)
+        })
     }
 
     #[cfg(test)]

@@ -65,7 +65,9 @@ impl Stamps {
 
     /// Whether an object looks as it did when it was verified.
     pub(crate) fn fits(&self, digest: Digest, status: &Stat) -> bool {
-        self.lock().of.get(&key(digest)) == Some(&stamp(digest, status))
+        // Hashed before the lock is taken: several threads ask at once.
+        let (key, stamp) = (key(digest), stamp(digest, status));
+        self.lock().of.get(&key) == Some(&stamp)
     }
 
     /// Notes what an object looks like that was verified.

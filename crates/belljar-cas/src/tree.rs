@@ -1,14 +1,18 @@
+mod fetch;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use belljar_core::{Invalid, ObjectId, RelPath, bounds};
+use belljar_core::{ObjectId, RelPath, bounds};
 use belljar_tree::{Directory, erofs};
 
-use crate::{BlobSource, ReadError, TreeError, VerifyingRead};
+use crate::{BlobSource, ReadError, TreeError};
+use fetch::{Found, fetch_few, how_many_at_once};
 
 /// Fewer objects than this are not worth a second thread.
 const OBJECTS_PER_THREAD: usize = 1024;
+/// After so many it is asked whether another thread has found a damaged one.
+const OBJECTS_AT_A_TIME: usize = 256;
 /// Threads that look at the objects of one tree.
 const THREADS: usize = 4;
 
@@ -86,7 +90,7 @@ impl Measure {
 /// Post-order without recursion. A directory cannot contain itself, since nothing can name a digest that
 /// depends on the name; so every child was left before its parent is.
 enum Step {
-    Enter(Option<RelPath>, ObjectId),
+    Enter(ObjectId),
     Leave(ObjectId),
 }
 
@@ -95,41 +99,34 @@ impl Tree {
     /// message that means a billion files costs little to refuse.
     pub(crate) fn read(source: &dyn BlobSource, root: ObjectId) -> Result<Self, TreeError> {
         let mut directories: BTreeMap<ObjectId, Directory> = BTreeMap::new();
-        let mut measures: BTreeMap<ObjectId, Measure> = BTreeMap::new();
+        let mut seen = BTreeSet::from([root]);
+        let mut found = vec![Found {
+            object: root,
+            within: None,
+        }];
         // What was read stays in memory: at least once each directory is part of the tree.
         let mut read = Measure::default();
-        let mut steps = vec![Step::Enter(None, root)];
-        while let Some(step) = steps.pop() {
-            match step {
-                Step::Enter(_, object) if directories.contains_key(&object) => {}
-                Step::Enter(path, object) => {
-                    let directory = fetch(source, path.as_ref(), object)?;
-                    read = read.and(Measure::alone(&directory));
-                    read.check()?;
-                    steps.push(Step::Leave(object));
-                    for child in directory.directories() {
-                        let below = join(path.as_ref(), child.name.as_str())?;
-                        steps.push(Step::Enter(Some(below), child.object));
-                    }
-                    directories.insert(object, directory);
-                }
-                Step::Leave(object) => {
-                    let Some(directory) = directories.get(&object) else {
-                        continue;
-                    };
-                    let below = directory.directories().iter();
-                    let below = below.filter_map(|child| measures.get(&child.object));
-                    let total = below.fold(Measure::alone(directory), |sum, child| sum.and(*child));
-                    total.check()?;
-                    measures.insert(object, total);
-                }
+        let mut next = 0;
+        while next < found.len() {
+            let few = next..next + how_many_at_once(&found[next..]);
+            next = few.end;
+            for (index, directory) in few.clone().zip(fetch_few(source, &found, few)) {
+                let directory = directory?;
+                read = read.and(Measure::alone(&directory));
+                read.check()?;
+                let below = directory.directories().iter();
+                let new = below.filter(|child| seen.insert(child.object));
+                found.extend(new.map(|child| Found {
+                    object: child.object,
+                    within: Some((index, child.name.clone())),
+                }));
+                directories.insert(found[index].object, directory);
             }
         }
-        let measure = measures.remove(&root).unwrap_or_default();
         Ok(Self {
             root,
+            measure: measure(root, &directories)?,
             directories,
-            measure,
         })
     }
 
@@ -209,11 +206,8 @@ impl Tree {
 pub(crate) fn are_whole(source: &dyn BlobSource, objects: &[ObjectId]) -> bool {
     let whole = AtomicBool::new(true);
     let look = |some: &[ObjectId]| {
-        for object in some {
-            if !whole.load(Ordering::Relaxed) {
-                return;
-            }
-            if !matches!(source.verify(*object), Ok(true)) {
+        for few in some.chunks(OBJECTS_AT_A_TIME) {
+            if whole.load(Ordering::Relaxed) && !source.are_whole(few) {
                 whole.store(false, Ordering::Relaxed);
             }
         }
@@ -232,35 +226,34 @@ pub(crate) fn are_whole(source: &dyn BlobSource, objects: &[ObjectId]) -> bool {
     whole.into_inner()
 }
 
-/// Reads and verifies one `Directory` message.
-fn fetch(
-    source: &dyn BlobSource,
-    path: Option<&RelPath>,
-    object: ObjectId,
-) -> Result<Directory, TreeError> {
-    let malformed = |why| TreeError::Malformed {
-        path: shown(path),
-        why,
-    };
-    if object.size > bounds::DIRECTORY_BYTES as u64 {
-        return Err(malformed(Invalid::new(format!(
-            "{object} is too large for a Directory message"
-        ))));
+/// What a tree comes to, of which all directories are there.
+fn measure(
+    root: ObjectId,
+    directories: &BTreeMap<ObjectId, Directory>,
+) -> Result<Measure, TreeError> {
+    let mut measures: BTreeMap<ObjectId, Measure> = BTreeMap::new();
+    let mut steps = vec![Step::Enter(root)];
+    while let Some(step) = steps.pop() {
+        let (Step::Enter(object) | Step::Leave(object)) = step;
+        let Some(directory) = directories.get(&object) else {
+            continue;
+        };
+        let below = directory.directories().iter();
+        match step {
+            Step::Enter(_) if measures.contains_key(&object) => {}
+            Step::Enter(_) => {
+                steps.push(Step::Leave(object));
+                steps.extend(below.map(|child| Step::Enter(child.object)));
+            }
+            Step::Leave(_) => {
+                let below = below.filter_map(|child| measures.get(&child.object));
+                let total = below.fold(Measure::alone(directory), |sum, child| sum.and(*child));
+                total.check()?;
+                measures.insert(object, total);
+            }
+        }
     }
-    let reader = source.read(object).map_err(|e| unread(shown(path), e))?;
-    let mut bytes = Vec::new();
-    let read = VerifyingRead::new(reader, object).read_to_end(&mut bytes);
-    read.map_err(|source| match source.kind() {
-        io::ErrorKind::InvalidData => TreeError::Damaged {
-            path: shown(path),
-            object,
-        },
-        _ => TreeError::Io {
-            path: shown(path),
-            source,
-        },
-    })?;
-    Directory::decode(&bytes).map_err(malformed)
+    Ok(measures.remove(&root).unwrap_or_default())
 }
 
 fn join(path: Option<&RelPath>, name: &str) -> Result<RelPath, TreeError> {

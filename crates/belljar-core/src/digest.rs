@@ -103,7 +103,7 @@ impl Digest {
 
     /// 64 lower-case hexadecimal digits.
     pub fn to_hex(self) -> String {
-        encode_hex(&self.0)
+        base16ct::lower::encode_string(&self.0)
     }
 
     /// The digest that these 32 bytes are.
@@ -132,7 +132,7 @@ impl Sha512Digest {
 
     /// 128 lower-case hexadecimal digits.
     pub fn to_hex(self) -> String {
-        encode_hex(&self.0)
+        base16ct::lower::encode_string(&self.0)
     }
 }
 
@@ -205,41 +205,16 @@ impl From<Sha512Digest> for String {
     }
 }
 
-fn encode_hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
-        .collect()
-}
-
 fn decode_hex<const N: usize>(hex: &str) -> Result<[u8; N], Invalid> {
-    let refused = || {
-        Invalid::new(format!(
+    let mut bytes = [0; N];
+    match base16ct::lower::decode(hex, &mut bytes) {
+        Ok(decoded) if decoded.len() == N => Ok(bytes),
+        _ => Err(Invalid::new(format!(
             "`{}` is not {} lower-case hexadecimal digits",
             excerpt(hex),
             2 * N
-        ))
-    };
-    let nibble = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    };
-    let digits = hex.as_bytes();
-    if digits.len() != 2 * N {
-        return Err(refused());
+        ))),
     }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let (high, low) = (
-            nibble(pair[0]).ok_or_else(refused)?,
-            nibble(pair[1]).ok_or_else(refused)?,
-        );
-        *byte = high << 4 | low;
-    }
-    Ok(bytes)
 }
 
 /// The beginning of a refused text, safe to print.

@@ -1,9 +1,10 @@
+use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 use super::*;
 use crate::Memory;
 use belljar_core::Digest;
-use belljar_tree::{Leaf, build};
+use belljar_tree::{Leaf, Name, build};
 
 fn path(text: &str) -> RelPath {
     RelPath::new(text).unwrap()
@@ -122,7 +123,7 @@ fn what_is_no_directory_message_is_malformed() {
 /// A directory with `children`, kept.
 fn parent(memory: &Memory, children: &[(&str, ObjectId)]) -> ObjectId {
     let node = |(name, object): &(&str, ObjectId)| belljar_tree::DirectoryNode {
-        name: belljar_tree::Name::new(*name).unwrap(),
+        name: Name::new(*name).unwrap(),
         object: *object,
     };
     let directory = Directory::new(vec![], children.iter().map(node).collect(), vec![]).unwrap();
@@ -184,4 +185,31 @@ fn a_tree_with_too_much_content_or_names_is_refused_before_any_is_read() {
     let children: Vec<_> = names.iter().map(|name| (name.as_str(), links)).collect();
     let result = read(&memory, parent(&memory, &children));
     assert!(matches!(result, Err(TreeError::TooManyNames)), "{result:?}");
+}
+
+#[test]
+fn one_missing_directory_among_many_is_named_with_its_place() {
+    let memory = Memory::new(0);
+    let gone = ObjectId::of(b"gone");
+    let names: Vec<_> = (0..100).map(|i| format!("d{i}")).collect();
+    let different = |(i, name): (usize, &String)| {
+        let object = memory.put(format!("content {i}").as_bytes());
+        tree(&memory, vec![(path(name), leaf(object))])
+    };
+    let mut below: Vec<_> = names.iter().enumerate().map(different).collect();
+    below[70] = gone;
+    let children = |below: &[ObjectId]| {
+        let names = names.iter().map(String::as_str);
+        names.zip(below.iter().copied()).collect::<Vec<_>>()
+    };
+    let bad = parent(&memory, &children(&below));
+    let top = parent(&memory, &[("top", bad)]);
+    let result = read(&memory, top);
+    assert!(
+        matches!(result, Err(TreeError::Missing { ref path, object }) if path == "top/d70" && object == gone),
+        "{result:?}"
+    );
+    below[70] = below[0];
+    let top = parent(&memory, &[("top", parent(&memory, &children(&below)))]);
+    assert_eq!(read(&memory, top).unwrap().entries, 201);
 }
