@@ -182,6 +182,21 @@ impl Instance {
             .unwrap_or_else(|why| panic!("{why}"));
     }
 
+    /// Has the operator allow these root file systems, and the spawner started anew: `"any"`, or a list.
+    pub fn allow_images(&mut self, allowed: &Value) {
+        self.end_part(Part::Spawner);
+        let file = self.state().join("config/spawner.toml");
+        let text = fs::read_to_string(&file).expect("the spawner's configuration");
+        let (old, rest): (Vec<&str>, Vec<&str>) = text
+            .lines()
+            .partition(|line| line.starts_with("allowed_images"));
+        assert_eq!(old.len(), 1, "{text}");
+        // A string, and a list of strings, are written in TOML as in JSON.
+        let text = format!("allowed_images = {allowed}\n{}\n", rest.join("\n"));
+        fs::write(&file, text).expect("the spawner's configuration");
+        self.start_part(Part::Spawner);
+    }
+
     /// Process id of a part.
     pub fn pid_of(&self, part: Part) -> u32 {
         let process = self.processes.iter().find(|p| p.part() == part);

@@ -1,5 +1,7 @@
 use belljar_core::{AttemptId, Digest, Invalid, ObjectId, Outcome};
-use belljar_plan::{EnforcementReport, NamespaceReport, OutputKind, Receipt, RootFsRecord};
+use belljar_plan::{
+    EnforcementReport, ImageRule, NamespaceReport, OutputKind, Receipt, RootFsRecord,
+};
 
 use crate::verdict::VerifiedTree;
 
@@ -90,10 +92,16 @@ impl Account {
             RootFsRecord::Tree { tree, derivation } => tree_in_words(*tree, *derivation),
             host @ RootFsRecord::Host { .. } => serde_json::to_string(host).unwrap_or_default(),
         };
+        let rule = match receipt.image_rule {
+            Some(ImageRule::Listed) => "listed in the spawner's configuration",
+            Some(ImageRule::Any) => "the spawner's configuration admits any",
+            None => "the spawner's version had no list and admitted any",
+        };
         let mut facts = vec![
             fact("source tree", receipt.input.tree.digest),
             fact("", unchanged),
             fact("root file system", rootfs),
+            fact("", rule),
         ];
         facts.extend(receipt.inputs.iter().map(|(name, input)| {
             let words = tree_in_words(input.tree, input.derivation);

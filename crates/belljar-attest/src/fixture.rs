@@ -10,9 +10,9 @@ use belljar_core::{
 use belljar_plan::signer::Asserted;
 use belljar_plan::{
     BUILD_ID, Binaries, Capabilities, CgroupFloor, CgroupReport, CleanRoom, EnforcementReport,
-    IdMapping, InputRecord, LandlockReport, LogRecord, MountReport, NamespaceKind, NamespaceReport,
-    OutputEntry, OutputKind, Plan, Receipt, RootFsRecord, SeccompReport, SelfProbe, StepRecord,
-    Usage,
+    IdMapping, ImageRule, InputRecord, LandlockReport, LogRecord, MountReport, NamespaceKind,
+    NamespaceReport, OutputEntry, OutputKind, Plan, Receipt, RootFsRecord, SeccompReport,
+    SelfProbe, StepRecord, Usage,
 };
 
 pub(crate) const ARTIFACT: &[u8] = b"the program";
@@ -115,6 +115,7 @@ pub(crate) fn receipt() -> Receipt {
         rootfs: RootFsRecord::Host {
             paths: vec!["/lib".into(), "/usr".into()],
         },
+        image_rule: Some(ImageRule::Any),
         input: InputRecord {
             tree: spec.source,
             unchanged: Some(true),
@@ -175,6 +176,7 @@ pub(crate) fn hermetic() -> (BuildSpec, Receipt) {
         tree: image.tree,
         derivation: image.derivation,
     };
+    receipt.image_rule = Some(ImageRule::Listed);
     receipt.inputs = spec.inputs.clone();
     if let Some(enforcement) = &mut receipt.enforcement {
         enforcement.mounts.push(MountReport {

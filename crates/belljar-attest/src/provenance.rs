@@ -98,7 +98,7 @@ fn internal_parameters(
         .iter()
         .map(|ns| ns.kind.proc_name())
         .collect();
-    json!({
+    let mut parameters = json!({
         "asserted": {
             "project": asserted.project,
             "submitter": asserted.submitter,
@@ -123,7 +123,12 @@ fn internal_parameters(
             "inputUnchanged": receipt.input.unchanged,
             "cleanRoom": receipt.clean_room,
         },
-    })
+    });
+    // Absent where the spawner was of before there was a rule.
+    if let Some(rule) = receipt.image_rule {
+        parameters["imageRule"] = json!(rule);
+    }
+    parameters
 }
 
 /// Everything that the build could read: complete, unless the root file system is the host's.

@@ -218,6 +218,8 @@ pub const RECEIPT_DERIVATION_BYTES: usize = 10 * 1024 * 1024;
 pub const OUTPUT_NAMES_BYTES: usize = 4 * 1024 * 1024;
 /// Largest Sigstore bundle, in bytes, that is read back for verification: the largest receipt fits, in base 64.
 pub const BUNDLE_BYTES: usize = 48 * 1024 * 1024;
+/// Most root file systems in the list of those that the spawner admits.
+pub const ALLOWED_IMAGES: usize = 1024;
 /// Largest configuration file, in bytes.
 pub const CONFIG_BYTES: usize = 1024 * 1024;
 /// Most entries in one build's audit trail.

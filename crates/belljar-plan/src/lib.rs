@@ -30,7 +30,7 @@ pub use link::Link;
 pub use plan::{BUILD_ID, HOME, HOSTNAME, INPUTS_DIR, INPUTS_EPOCH, Plan, Profile, USER, WORKDIR};
 pub use probe::{ConfinedStep, HostReport, LayerReport, Verdict};
 pub use receipt::{
-    Binaries, CleanRoom, InputRecord, LogRecord, OutputEntry, OutputKind, Receipt, RootFsRecord,
-    SelfProbe, StepRecord, Usage,
+    Binaries, CleanRoom, ImageRule, InputRecord, LogRecord, OutputEntry, OutputKind, Receipt,
+    RootFsRecord, SelfProbe, StepRecord, Usage,
 };
 pub use refusals::Refusals;

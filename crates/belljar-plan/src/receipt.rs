@@ -32,6 +32,10 @@ pub struct Receipt {
     pub binaries: Binaries,
     /// The root file system.
     pub rootfs: RootFsRecord,
+    /// By which rule of the spawner's configuration it was admitted. None in receipts of before there was one,
+    /// when any was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_rule: Option<ImageRule>,
     /// The source tree.
     pub input: InputRecord,
     /// The further trees that were mounted, by name.
@@ -90,6 +94,16 @@ pub enum RootFsRecord {
         /// The store's own record of what it made the tree from, if the specification names one.
         derivation: Option<ObjectId>,
     },
+}
+
+/// By which rule of its own configuration the spawner admitted a root file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageRule {
+    /// It stands on the operator's list.
+    Listed,
+    /// There is no list: belljard alone has chosen it.
+    Any,
 }
 
 /// The source tree.

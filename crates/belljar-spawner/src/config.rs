@@ -7,6 +7,8 @@ use belljar_core::{Digest, Limits, PartialLimits, bounds};
 use belljar_plan::CgroupFloor;
 use serde::Deserialize;
 
+use crate::images::AllowedImages;
+
 /// `spawner.toml` as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +35,8 @@ struct File {
     slots: usize,
     /// Which cgroup hierarchies must be there: `"v2"`, or `"hybrid"` to lower the floor.
     cgroup_floor: CgroupFloor,
+    /// Which root file systems builds may have: `"any"`, or a list of `"host"` and of trees by digest.
+    allowed_images: AllowedImages,
     /// Host paths that builds on the host's root file system may read, beside the built-in list.
     #[serde(default)]
     host_paths: Vec<PathBuf>,
@@ -75,6 +79,8 @@ pub struct Config {
     pub slots: usize,
     /// Which cgroup hierarchies must be there.
     pub cgroup_floor: CgroupFloor,
+    /// Which root file systems builds may have.
+    pub allowed_images: AllowedImages,
     /// Further host paths.
     pub host_paths: Vec<PathBuf>,
     /// Most that a plan may ask for.
@@ -203,6 +209,7 @@ impl Config {
             ids: file.ids,
             slots: file.slots,
             cgroup_floor: file.cgroup_floor,
+            allowed_images: file.allowed_images,
             host_paths: file.host_paths,
             caps,
             digest,
@@ -226,11 +233,22 @@ mod tests {
         ids = "auto"
         slots = 2
         cgroup_floor = "v2"
+        allowed_images = ["host"]
     "#;
 
     fn check(text: &str) -> Result<Config, String> {
         let file: File = toml::from_str(text).map_err(|e| e.to_string())?;
         Config::check(file, Digest::of(b""))
+    }
+
+    #[test]
+    fn the_file_that_is_installed_admits_the_hosts_root_file_system_only() {
+        let config = check(include_str!("../../../systemd/etc/spawner.toml")).unwrap();
+        let host = AllowedImages::Listed {
+            host: true,
+            trees: [].into(),
+        };
+        assert_eq!(config.allowed_images, host);
     }
 
     #[test]
@@ -246,8 +264,10 @@ mod tests {
             ("client_uid = 7", "client_uid = 0", "client_uid"),
             ("ids = \"auto\"", "ids = \"any\"", "auto"),
             ("\"v2\"", "\"none\"", "cgroup_floor"),
-            ("\"v2\"", "\"v2\"\n[caps]\npids = 0", "caps.pids"),
-            ("\"v2\"", "\"v2\"\n[caps]\ncolour = 1", "colour"),
+            ("allowed_images", "host_paths", "allowed_images"),
+            ("[\"host\"]", "[\"debian\"]", "allowed_images"),
+            ("[\"host\"]", "[\"host\"]\n[caps]\npids = 0", "caps.pids"),
+            ("[\"host\"]", "[\"host\"]\n[caps]\ncolour = 1", "colour"),
         ];
         for (from, to, named) in cases {
             let refused = check(&GOOD.replace(from, to)).unwrap_err();

@@ -14,6 +14,7 @@ mod config;
 mod containment;
 mod host;
 mod ids;
+mod images;
 mod init;
 mod locks;
 mod receipts;

@@ -192,6 +192,7 @@ mod tests {
                 kernel: String::new(),
             },
             rootfs: RootFsRecord::Host { paths: Vec::new() },
+            image_rule: None,
             input: InputRecord {
                 tree: ObjectId::of(b""),
                 unchanged: None,

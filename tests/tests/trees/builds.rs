@@ -2,7 +2,7 @@ use belljar_attest::verify;
 use belljar_core::{Digest, Image, ObjectId, Outcome};
 use belljar_tests::{Instance, TreeOf};
 use belljar_wire::{Problem, Reason};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{input, log, on, run, with};
 
@@ -143,4 +143,53 @@ fn what_cannot_be_a_root_file_system_is_refused_in_words() {
     let build = run(&client, "no-shell", &on(plain, empty));
     let told = format!("{:?}", build.outcome);
     assert!(told.contains("/bin/sh"), "{told}");
+}
+
+#[test]
+fn a_root_file_system_is_listed_or_any_and_the_receipt_says_which() {
+    let mut instance = Instance::started();
+    let image = TreeOf::root_file_system().upload(&instance.client());
+    let built = |instance: &Instance, request: &str, on_image: bool| {
+        let client = instance.client();
+        let plain = client.spec(&[("in", "1")], &["cat in > out"], &["out"]);
+        let spec = if on_image { on(plain, image) } else { plain };
+        let build = run(&client, request, &spec);
+        let receipt = build.evidence.receipt.map(|receipt| {
+            serde_json::from_slice::<Value>(&client.read(receipt).unwrap()).unwrap()
+        });
+        // Signed, as everything that a statement says.
+        let bundle = build.evidence.bundle.map(|bundle| {
+            let bundle = belljar_attest::Bundle::from_json(&client.read(bundle).unwrap()).unwrap();
+            serde_json::from_slice::<Value>(bundle.payload()).unwrap()
+        });
+        (build.outcome, receipt, bundle)
+    };
+    let succeeds = |instance: &Instance, request: &str, on_image: bool, rule: &str| {
+        let (outcome, receipt, statement) = built(instance, request, on_image);
+        assert_eq!(outcome, Some(Outcome::Succeeded), "{request}");
+        assert_eq!(receipt.unwrap()["image_rule"], rule, "{request}");
+        let statement = statement.unwrap();
+        let parameters = &statement["predicate"]["buildDefinition"]["internalParameters"];
+        assert_eq!(parameters["imageRule"], rule, "{request}");
+    };
+    let refused = |instance: &Instance, request: &str, on_image: bool, name: &str| {
+        let (outcome, receipt, statement) = built(instance, request, on_image);
+        let Some(Outcome::Refused { reasons }) = outcome else {
+            panic!("{request}: {outcome:?}")
+        };
+        let hint = format!("hint: add \"{name}\" to allowed_images in spawner.toml");
+        assert!(reasons.iter().any(|r| r.contains(&hint)), "{reasons:?}");
+        assert!(receipt.is_none() && statement.is_none(), "{request}");
+    };
+    let digest = image.digest.to_string();
+    // As embedded mode has it.
+    succeeds(&instance, "any-image", true, "any");
+    succeeds(&instance, "any-host", false, "any");
+    // As the installed daemon comes.
+    instance.allow_images(&json!(["host"]));
+    refused(&instance, "not-listed", true, &digest);
+    succeeds(&instance, "listed-host", false, "listed");
+    instance.allow_images(&json!([digest]));
+    succeeds(&instance, "listed-image", true, "listed");
+    refused(&instance, "no-host", false, "host");
 }

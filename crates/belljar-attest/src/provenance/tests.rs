@@ -1,5 +1,5 @@
 use belljar_core::{BuildSpec, Digest, Inputs, ObjectId, Outcome, Timestamp, bounds};
-use belljar_plan::{CgroupFloor, Receipt, RootFsRecord};
+use belljar_plan::{CgroupFloor, ImageRule, Receipt, RootFsRecord};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -463,5 +463,25 @@ proptest! {
         }
         prop_assume!(other != spec());
         prop_assert!(Statement::provenance(&other, &receipt(), &asserted(), &builder()).is_err());
+    }
+}
+
+#[test]
+fn the_rule_by_which_a_root_file_system_was_admitted_is_told_where_there_was_one() {
+    for (rule, told) in [
+        (Some(ImageRule::Listed), Value::from("listed")),
+        (Some(ImageRule::Any), Value::from("any")),
+        (None, Value::Null),
+    ] {
+        let mut receipt = receipt();
+        receipt.image_rule = rule;
+        let statement = json(&attest(&receipt).unwrap());
+        let parameters = &statement["predicate"]["buildDefinition"]["internalParameters"];
+        assert_eq!(parameters["imageRule"], told);
+        // What is not there is not written, so a receipt of before there was a rule is its own canonical form.
+        let bytes = receipt.canonical().unwrap();
+        let written = String::from_utf8(bytes.clone()).unwrap();
+        assert_eq!(written.contains("image_rule"), rule.is_some(), "{written}");
+        assert_eq!(Receipt::from_canonical(&bytes).unwrap(), receipt);
     }
 }

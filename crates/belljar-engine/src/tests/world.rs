@@ -421,6 +421,7 @@ fn receipt(attempt: &AttemptId, spec: Digest, plan: &Plan, outcome: Outcome) -> 
             kernel: "6".to_owned(),
         },
         rootfs: RootFsRecord::Host { paths: vec![] },
+        image_rule: None,
         input: InputRecord {
             tree: plan.source,
             unchanged: Some(true),

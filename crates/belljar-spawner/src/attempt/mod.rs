@@ -24,7 +24,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use belljar_core::{AttemptId, Digest, LimitKind, Outcome, Timestamp};
 use belljar_plan::spawner::{Answer, Message};
-use belljar_plan::{CleanRoom, LogRecord, OutputEntry, Plan, StepRecord, Usage};
+use belljar_plan::{CleanRoom, ImageRule, LogRecord, OutputEntry, Plan, StepRecord, Usage};
 use belljar_sys::process::Child;
 
 use crate::containment::Launched;
@@ -61,6 +61,7 @@ pub struct Attempt {
     spec: Digest,
     plan: Plan,
     plan_digest: Digest,
+    image_rule: ImageRule,
     /// The slot that it holds.
     pub slot: usize,
     ids: Pair,

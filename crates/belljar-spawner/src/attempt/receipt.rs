@@ -46,6 +46,7 @@ impl Attempt {
                 Image::Host => site.rootfs.record(),
                 Image::Tree(Input { tree, derivation }) => RootFsRecord::Tree { tree, derivation },
             },
+            image_rule: Some(self.image_rule),
             input: InputRecord {
                 tree: self.plan.source,
                 unchanged: self.unchanged,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use belljar_core::{AttemptId, Digest, Outcome};
 use belljar_plan::spawner::{Answer, Message};
 use belljar_plan::store::{self, Request};
-use belljar_plan::{CleanRoom, Plan, Usage};
+use belljar_plan::{CleanRoom, ImageRule, Plan, Usage};
 use belljar_sys::files;
 
 use super::records::Records;
@@ -39,9 +39,7 @@ impl Attempt {
         let refused = |reason: String| Outcome::Refused {
             reasons: vec![reason],
         };
-        plan.limits
-            .within(&site.config.caps)
-            .map_err(|e| refused(e.within("limits").to_string()))?;
+        let image_rule = admit(&plan, site).map_err(refused)?;
         let plan_digest = plan.digest().map_err(|e| refused(e.to_string()))?;
         let records = Records::of(&plan).map_err(refused)?;
         let store = ask_for_trees(&id, &plan, site)
@@ -52,6 +50,7 @@ impl Attempt {
             records,
             plan,
             plan_digest,
+            image_rule,
             slot,
             ids: site.ids.pair(u32::try_from(slot).unwrap_or(u32::MAX)),
             places: Places::new(&site.mounts, slot),
@@ -317,6 +316,13 @@ impl Attempt {
         let looks = matches!(self.phase, Phase::Running | Phase::Stopping) && looks;
         matches!(self.phase, Phase::Dying) || looks || over(self.deadline)
     }
+}
+
+/// Looks at a plan by this spawner's own configuration. Returns by which rule its root file system is admitted.
+fn admit(plan: &Plan, site: &Site) -> Result<ImageRule, String> {
+    let within = plan.limits.within(&site.config.caps);
+    within.map_err(|e| e.within("limits").to_string())?;
+    site.config.allowed_images.admit(&plan.image)
 }
 
 fn ask_for_trees(attempt: &AttemptId, plan: &Plan, site: &Site) -> io::Result<Session> {

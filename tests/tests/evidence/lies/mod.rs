@@ -4,6 +4,7 @@
 
 mod chain;
 mod disk;
+mod images;
 mod scene;
 mod signer;
 mod spawner;
@@ -48,6 +49,7 @@ const GROUPS: &[(&str, &[Row])] = &[
     ("frames to the spawner", spawner::FRAMES),
     ("the order of operations", spawner::ORDER),
     ("plans", spawner::PLANS),
+    ("root file systems", images::ROWS),
     ("the store", store::ROWS),
     ("statements", signer::STATEMENTS),
     ("frames to the signer", signer::FRAMES),
@@ -149,6 +151,7 @@ groups! {
     frames_that_lie_to_the_spawner: "frames to the spawner",
     operations_out_of_order: "the order of operations",
     plans_that_lie: "plans",
+    root_file_systems_that_nobody_has_listed: "root file systems",
     lies_to_the_store: "the store",
     lies_that_are_to_be_signed: "statements",
     frames_that_lie_to_the_signer: "frames to the signer",
