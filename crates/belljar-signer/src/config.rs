@@ -152,6 +152,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::os::unix::fs::PermissionsExt as _;
 
     const GOOD: &str = r#"
@@ -214,5 +215,27 @@ mod tests {
             Config::load(directory.path(), own),
             Err(ConfigError::Unsafe { .. })
         ));
+    }
+
+    proptest! {
+        /// A good file with bytes of it gone, put in or replaced: whatever is accepted keeps to the rules.
+        #[test]
+        fn a_changed_file_is_refused_or_as_good(
+            at in any::<prop::sample::Index>(),
+            gone in 0_usize..8,
+            new in "[\"\\[\\]{}=.,#'\n\\\\a-z0-9é-]{0,8}",
+        ) {
+            let text = format!("{GOOD}generate_key = true\n");
+            prop_assert!(Config::parse(&text).is_ok());
+            let start = at.index(text.len());
+            let end = (start + gone).min(text.len());
+            let changed = format!("{}{new}{}", &text[..start], &text[end..]);
+            let Ok(config) = Config::parse(&changed) else { return Ok(()) };
+            for path in [&config.socket, &config.receipts, &config.evidence] {
+                prop_assert!(path.is_absolute());
+            }
+            prop_assert!(config.key.path().is_absolute());
+            prop_assert!(BuilderConfig::new(config.builder.base()).is_ok());
+        }
     }
 }

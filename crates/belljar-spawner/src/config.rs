@@ -220,6 +220,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const GOOD: &str = r#"
         socket = "/s/run/spawner.sock"
@@ -272,6 +273,33 @@ mod tests {
         for (from, to, named) in cases {
             let refused = check(&GOOD.replace(from, to)).unwrap_err();
             assert!(refused.contains(named), "{refused}");
+        }
+    }
+
+    proptest! {
+        /// A good file with bytes of it gone, put in or replaced: whatever is accepted keeps to the rules.
+        #[test]
+        fn a_changed_file_is_refused_or_as_good(
+            at in any::<prop::sample::Index>(),
+            gone in 0_usize..8,
+            new in "[\"\\[\\]{}=.,#'\n\\\\a-z0-9é-]{0,8}",
+        ) {
+            let text = format!("{GOOD}host_paths = [\"/opt\"]\n[caps]\npids = 7\n");
+            let start = at.index(text.len());
+            let end = (start + gone).min(text.len());
+            let changed = format!("{}{new}{}", &text[..start], &text[end..]);
+            let Ok(config) = check(&changed) else { return Ok(()) };
+            prop_assert!((1..=bounds::CONCURRENT_SANDBOXES).contains(&config.slots));
+            prop_assert!(config.client_uid != 0 && config.store_uid != 0);
+            prop_assert_ne!(config.client_uid, config.store_uid);
+            let paths = [&config.socket, &config.store_socket, &config.receipts, &config.store, &config.runtime];
+            for path in paths.into_iter().chain(&config.host_paths) {
+                prop_assert!(path.is_absolute() && !path.to_string_lossy().split('/').any(|part| part == ".."));
+            }
+            if let AllowedImages::Listed { host, trees } = &config.allowed_images {
+                prop_assert!(*host || !trees.is_empty());
+            }
+            prop_assert!(config.caps.within(&Limits::CEILING).is_ok());
         }
     }
 }

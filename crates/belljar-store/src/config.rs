@@ -182,6 +182,7 @@ fn read_bounded(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const GOOD: &str = "socket = '/run/belljar/store/store.sock'\nroot = '/var/lib/belljar/store'\nclient_uid = 7\nspawner_uid = 0\n";
 
@@ -268,5 +269,28 @@ mod tests {
             Config::read(&directory.path().join("none")),
             Err(ConfigError::Read { .. })
         ));
+    }
+
+    proptest! {
+        /// A good file with bytes of it gone, put in or replaced: whatever is accepted keeps to the rules.
+        #[test]
+        fn a_changed_file_is_refused_or_as_good(
+            at in any::<prop::sample::Index>(),
+            gone in 0_usize..8,
+            new in "[\"\\[\\]{}=.,#'\n\\\\a-z0-9é-]{0,8}",
+        ) {
+            let text = format!("{GOOD}reserve_bytes = 7\ngrace_seconds = 60\nscrub_bytes_per_second = 9\nscrub_days = 3\n");
+            prop_assert!(Config::parse(&text).is_ok());
+            let start = at.index(text.len());
+            let end = (start + gone).min(text.len());
+            let changed = format!("{}{new}{}", &text[..start], &text[end..]);
+            let Ok(config) = Config::parse(&changed) else { return Ok(()) };
+            prop_assert!(config.socket.is_absolute() && config.root.is_absolute());
+            prop_assert!(config.access.client_uid != 0);
+            prop_assert_ne!(config.access.client_uid, config.access.spawner_uid);
+            prop_assert!((1..=bounds::GRACE_SECONDS_MOST).contains(&config.grace));
+            prop_assert!(config.scrub_rate > 0);
+            prop_assert!(config.scrub_every.is_none_or(|every| !every.is_zero()));
+        }
     }
 }

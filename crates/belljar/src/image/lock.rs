@@ -243,6 +243,7 @@ fn object(field: &str, value: &Value<'_>, fields: &[&str]) -> Result<ObjectId, R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn image(content: &[u8]) -> Image {
         Image {
@@ -340,6 +341,93 @@ mod tests {
         ];
         for (found, due) in cases {
             assert!(found.contains(due), "{found}\n{due}");
+        }
+    }
+
+    /// As [`Lock::load`] tells it.
+    fn load(text: &str) -> Result<Lock, Error> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        std::fs::write(&path, text).unwrap();
+        Lock::load(&path)
+    }
+
+    #[test]
+    fn what_is_told_of_a_hostile_file_is_short() {
+        let long = "x".repeat(200_000);
+        let mut lock = Lock::default();
+        lock.set(image_name("c").unwrap(), image(b"c"));
+        let good = lock.text();
+        for text in [
+            format!("{long} = 1"),
+            format!("version = {long}"),
+            format!("version = 1\n[image.\"{long}\"]"),
+            good.replacen("sha256:", &format!("sha256:{long}"), 1),
+            good.replacen("tree = ", &format!("{long} = "), 1),
+            format!("{good}\n[image.{}]", vec!["a"; 50_000].join(".")),
+            format!("version = {}", "[".repeat(100_000)),
+        ] {
+            let told = load(&text).unwrap_err().to_string();
+            assert!(told.len() < 4 * bounds::REASON_BYTES, "{}", told.len());
+        }
+    }
+
+    fn some_image() -> impl Strategy<Value = (InputName, Image)> {
+        let name = "[a-z0-9][a-z0-9._-]{0,12}".prop_map(|name| image_name(&name));
+        let name = name.prop_filter_map("it is taken", Result::ok);
+        let object = || {
+            (any::<u64>(), 0..=bounds::BLOB_BYTES).prop_map(|(seed, size)| ObjectId {
+                digest: Digest::of(&seed.to_le_bytes()),
+                size,
+            })
+        };
+        let parts = (
+            name,
+            object(),
+            prop::option::of(object()),
+            any::<String>(),
+            object(),
+        );
+        parts.prop_map(|(name, tree, derivation, file, archive)| {
+            let input = Input { tree, derivation };
+            let source = Source {
+                file,
+                object: archive,
+            };
+            (name, Image { input, source })
+        })
+    }
+
+    fn of(images: Vec<(InputName, Image)>) -> Lock {
+        Lock {
+            images: images.into_iter().collect(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_written_is_read(images in prop::collection::vec(some_image(), 0..5)) {
+            let lock = of(images);
+            prop_assert_eq!(read(&lock.text()).unwrap(), lock);
+        }
+
+        /// A good file with bytes of it gone, put in or replaced: what is accepted can be written and read again, what is
+        /// not is refused with a place.
+        #[test]
+        fn a_changed_file_is_read_or_refused_with_a_place(
+            images in prop::collection::vec(some_image(), 1..3),
+            at in any::<prop::sample::Index>(),
+            gone in 0_usize..8,
+            new in "[\"\\[\\]{}=.,#'\n\\\\a-z0-9é-]{0,8}",
+        ) {
+            let text = of(images).text();
+            let start = text.floor_char_boundary(at.index(text.len()));
+            let end = text.ceil_char_boundary((start + gone).min(text.len()));
+            let changed = format!("{}{new}{}", &text[..start], &text[end..]);
+            match load(&changed) {
+                Ok(lock) => prop_assert_eq!(read(&lock.text()).unwrap(), lock),
+                Err(error) => prop_assert!(matches!(error, Error::Wrong(_)), "{error:?}"),
+            }
         }
     }
 }

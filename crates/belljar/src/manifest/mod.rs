@@ -195,8 +195,17 @@ pub(crate) fn wrong(path: &Path, text: &str, (offset, invalid): values::Refusal)
     Error::Wrong(Wrong {
         path: path.to_owned(),
         place: Place::at(text, offset),
-        invalid,
+        invalid: Invalid::field(cut(invalid.field), cut(invalid.reason)),
     })
+}
+
+/// What is told of a refusal: it may quote the file, at any length.
+fn cut(mut text: String) -> String {
+    if text.len() > bounds::REASON_BYTES {
+        text.truncate(text.floor_char_boundary(bounds::REASON_BYTES));
+        text.push('…');
+    }
+    text
 }
 
 #[cfg(test)]

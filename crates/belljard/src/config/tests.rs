@@ -1,6 +1,7 @@
 use super::*;
 use belljar_core::ProjectId;
 use belljar_policy::{Right, Rights};
+use proptest::prelude::*;
 
 const GOOD: &str = r#"
     socket = "/s/run/belljard/belljard.sock"
@@ -270,4 +271,38 @@ fn fetching_is_off_unless_hosts_are_named() {
     ));
     let refusal = relative.map(|_| ()).unwrap_err();
     assert!(refusal.contains("fetch.ca"), "{refusal}");
+}
+
+proptest! {
+    /// A good file with bytes of it gone, put in or replaced: whatever is accepted keeps to the rules.
+    #[test]
+    fn a_changed_file_is_refused_or_as_good(
+        at in any::<prop::sample::Index>(),
+        gone in 0_usize..8,
+        new in "[\"\\[\\]{}=.,#'\n\\\\a-z0-9é-]{0,8}",
+    ) {
+        let text = format!("{GOOD}[caps]\npids = 64\n[defaults]\npids = 32\n{TLS}");
+        let start = at.index(text.len());
+        let end = (start + gone).min(text.len());
+        let changed = format!("{}{new}{}", &text[..start], &text[end..]);
+        let Ok(config) = parse(&changed) else { return Ok(()) };
+        prop_assert!(config.slots <= bounds::CONCURRENT_SANDBOXES);
+        let paths = [
+            &config.socket,
+            &config.store_socket,
+            &config.spawner_socket,
+            &config.signer_socket,
+            &config.store_root,
+            &config.receipts,
+            &config.evidence,
+            &config.state,
+        ];
+        prop_assert!(paths.into_iter().all(|path| path.is_absolute()));
+        prop_assert!(config.defaults.within(config.policy.caps()).is_ok());
+        prop_assert!(config.policy.caps().within(&Limits::CEILING).is_ok());
+        if let Some(tls) = &config.tls {
+            let files = [&tls.certificate, &tls.key, &tls.client_ca];
+            prop_assert!(files.into_iter().all(|path| path.is_absolute()));
+        }
+    }
 }
