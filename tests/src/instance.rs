@@ -259,6 +259,19 @@ impl Instance {
         });
     }
 
+    /// Whether a build of this instance has logged `text`.
+    pub fn has_logged(&self, text: &str) -> bool {
+        is_logged(self.state(), text)
+    }
+
+    /// Tells whenever it is asked how much of the kernel's own memory the cgroups of this instance's builds count,
+    /// in bytes.
+    pub fn kernel_memory(&self) -> impl Fn() -> u64 + Send + use<> {
+        let first = first_ids(&self.said(Part::Spawner)).last();
+        let first = first.expect("a spawner has started");
+        move || residue::kernel_memory(first)
+    }
+
     /// The audit trail of a build, as it lies in belljard's directory.
     pub fn trail(&self, run: &Run) -> String {
         let attempt = run.attempt();
@@ -411,6 +424,11 @@ impl Running {
             }
             is_logged(&self.state, text).then_some(())
         });
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("belljar").is_some()
     }
 
     /// Waits until it has ended.

@@ -173,12 +173,49 @@ pub(crate) fn cgroups(state: &Path, blocks: &BTreeSet<u32>) -> Vec<String> {
             continue;
         }
         let due = format!("belljar-{block}");
-        let of_spawner = all
-            .iter()
-            .filter(|path| name(path).as_deref() == Some(&due) && path.is_dir());
+        let of_spawner = all.iter().filter(|path| {
+            name(path).as_deref() == Some(&due) && path.is_dir() && is_later(path, state)
+        });
         left.extend(of_spawner.map(|path| format!("cgroup {}", path.display())));
     }
     left
+}
+
+/// Whether something was changed after the state directory was made, or nobody can tell. What was not may be what a
+/// spawner has left that was killed, and that nobody sees who is in another place of the cgroup tree.
+fn is_later(path: &Path, state: &Path) -> bool {
+    let changed = fs::metadata(path).and_then(|found| found.modified());
+    let made = fs::metadata(state).and_then(|found| found.created());
+    !matches!((changed, made), (Ok(changed), Ok(made)) if changed < made)
+}
+
+/// The kernel's own memory that is counted by the cgroups below that of a spawner, in bytes.
+pub(crate) fn kernel_memory(first: u32) -> u64 {
+    let due = format!("belljar-{first}");
+    let mut to_see = vec![PathBuf::from("/sys/fs/cgroup")];
+    let mut all = 0;
+    while let Some(directory) = to_see.pop() {
+        for entry in entries(&directory) {
+            if !entry.is_dir() || entry.is_symlink() {
+                continue;
+            }
+            if entry.file_name().is_some_and(|name| *name == *due) {
+                // Of cgroup v1, and of v2.
+                let read = |name| fs::read_to_string(entry.join(name)).unwrap_or_default();
+                let legacy = read("memory.kmem.usage_in_bytes");
+                let stat = read("memory.stat");
+                let kernel = stat.lines().find_map(|line| line.strip_prefix("kernel "));
+                let figures = [Some(legacy.as_str()), kernel];
+                let figures = figures.into_iter().flatten();
+                all += figures
+                    .filter_map(|figure| figure.trim().parse::<u64>().ok())
+                    .sum::<u64>();
+            } else {
+                to_see.push(entry);
+            }
+        }
+    }
+    all
 }
 
 /// Ids of the builds that belljard has known.

@@ -166,7 +166,12 @@ pub const CONCURRENT_SANDBOXES: usize = 64;
 /// Most file locks that one build may hold (fcntl(2), flock(2)): some 200 bytes each of the host's memory, which no
 /// cgroup counts.
 pub const FILE_LOCKS: u64 = 100_000;
-/// Most descriptors of a build that are looked at for locks at once, before the spawner does something else.
+/// Most files that one build may have open at once: what belongs to one of `/proc` or timerfd_create(2) is up to some
+/// 500 bytes of the host's memory, which no cgroup counts.
+pub const OPEN_FILES: u64 = 100_000;
+/// Fewest open files that one build's part of the machine's has to have, or no build begins.
+pub const OPEN_FILES_LEAST: u64 = 4096;
+/// Most descriptors and mappings of a build that are looked at for locks and files at once, before the spawner does something else.
 pub const LOCK_DESCRIPTORS: usize = 5000;
 /// Most connections that one Belljar process keeps open from its peers.
 pub const PEER_CONNECTIONS: usize = 256;

@@ -86,14 +86,17 @@ pub enum LimitKind {
     ScratchBytes,
     /// `scratch_inodes`: the scratch space was seen without a free inode during the step that failed.
     ScratchInodes,
-    /// The build held more file locks than [`crate::bounds::FILE_LOCKS`]: the one limit that is no field of the
+    /// The build held more file locks than [`crate::bounds::FILE_LOCKS`]. This and the next are no fields of the
     /// specification.
     FileLocks,
+    /// The build had more files open than [`crate::bounds::OPEN_FILES`], or than its part of half of all that the
+    /// machine may have.
+    OpenFiles,
 }
 
 impl LimitKind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Memory,
         Self::Log,
         Self::OutputBytes,
@@ -103,6 +106,7 @@ impl LimitKind {
         Self::ScratchBytes,
         Self::ScratchInodes,
         Self::FileLocks,
+        Self::OpenFiles,
     ];
 
     /// The field of [`crate::LimitFigures`] that it is about, or its name where there is none.
@@ -117,6 +121,7 @@ impl LimitKind {
             Self::ScratchBytes => "scratch_bytes",
             Self::ScratchInodes => "scratch_inodes",
             Self::FileLocks => "file_locks",
+            Self::OpenFiles => "open_files",
         }
     }
 }
@@ -218,6 +223,7 @@ impl fmt::Display for LimitKind {
             Self::ScratchBytes => "bytes of scratch space",
             Self::ScratchInodes => "files, directories and links in scratch space",
             Self::FileLocks => "file locks at once",
+            Self::OpenFiles => "open files at once",
         })
     }
 }
@@ -279,11 +285,11 @@ mod tests {
     fn every_limit_is_one_of_the_specification() {
         let fields = Limits::DEFAULT.get().named().map(|(name, _)| name);
         for kind in LimitKind::ALL {
-            let fixed = kind == LimitKind::FileLocks;
+            let fixed = matches!(kind, LimitKind::FileLocks | LimitKind::OpenFiles);
             assert_eq!(fields.contains(&kind.field()), !fixed, "{kind:?}");
         }
         // Those that end no build by an outcome of this kind.
         let others = ["wall_seconds", "cpu_millis", "grace_seconds"];
-        assert_eq!(fields.len() + 1, LimitKind::ALL.len() + others.len());
+        assert_eq!(fields.len() + 2, LimitKind::ALL.len() + others.len());
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use belljar_core::bounds;
 use belljar_plan::{CgroupFloor, EnforcementReport, HostReport, LayerReport, Verdict};
 use belljar_sys::mount::Attributes;
 use belljar_sys::seccomp::{Program, SANDBOX};
@@ -12,15 +13,21 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
 
 use crate::cgroup::Tree;
+use crate::held::FileShare;
 
 /// Least kernel release.
 const KERNEL: (u32, u32) = (6, 12);
 /// statfs(2) magic of overlayfs.
 const OVERLAYFS: i64 = 0x794c_7630;
 
-/// Looks at every layer. `state` is a directory on the file system where Belljar's state lies. Cgroups are
+/// Looks at every layer, for so many builds at once. `state` is a directory on the file system where Belljar's state lies. Cgroups are
 /// `prepared` by who will use them; `doctor` only asks whether they could be.
-pub fn probe(floor: CgroupFloor, state: &Path, cgroups: &io::Result<Tree>) -> HostReport {
+pub fn probe(
+    floor: CgroupFloor,
+    state: &Path,
+    slots: usize,
+    cgroups: &io::Result<Tree>,
+) -> HostReport {
     HostReport {
         layers: vec![
             kernel(),
@@ -33,6 +40,7 @@ pub fn probe(floor: CgroupFloor, state: &Path, cgroups: &io::Result<Tree>) -> Ho
             landlock_layer(),
             seccomp_layer(),
             core_pattern(),
+            open_files(slots),
         ],
     }
 }
@@ -262,6 +270,21 @@ fn seccomp_layer() -> LayerReport {
         found,
         fine && program.is_ok(),
         "the kernel must be built with CONFIG_SECCOMP_FILTER",
+    )
+}
+
+/// What no cgroup limits, builds share with the host: there must be enough for each.
+fn open_files(slots: usize) -> LayerReport {
+    let share = FileShare::of(slots);
+    let found = match &share {
+        Ok(share) => format!("{} for each of {slots} builds at once", share.each),
+        Err(error) => format!("fs.file-max: {error}"),
+    };
+    layer(
+        "open files",
+        found,
+        share.is_ok_and(|share| share.each >= bounds::OPEN_FILES_LEAST),
+        "raise fs.file-max by sysctl (systemd sets it to 9223372036854775807), or lower `slots`",
     )
 }
 

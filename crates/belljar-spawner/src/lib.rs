@@ -12,11 +12,11 @@ mod client;
 mod collector;
 mod config;
 mod containment;
+mod held;
 mod host;
 mod ids;
 mod images;
 mod init;
-mod locks;
 mod receipts;
 mod record;
 mod refused;
@@ -70,6 +70,9 @@ struct Arguments {
     #[arg(long, requires = "probe", default_value = "/var/lib")]
     state: PathBuf,
 }
+
+/// How many builds at once a host without a configuration is judged by.
+const SLOTS: usize = 2;
 
 fn floor(text: &str) -> Result<CgroupFloor, String> {
     match text {
@@ -129,7 +132,12 @@ fn serve(arguments: &Arguments, steps: &'static [Step]) -> io::Result<()> {
         .mode(0o750)
         .create(&config.runtime)?;
     let cgroups = Tree::prepare(config.cgroup_floor, &Tree::name(ids.first()));
-    let host = host::probe(config.cgroup_floor, &config.receipts, &cgroups);
+    let host = host::probe(
+        config.cgroup_floor,
+        &config.receipts,
+        config.slots,
+        &cgroups,
+    );
     for layer in &host.layers {
         tracing::info!(layer = layer.name, found = layer.found, verdict = ?layer.verdict, hint = layer.hint);
     }
@@ -168,18 +176,19 @@ fn shortcomings(host: &HostReport) -> String {
 }
 
 fn probe(arguments: &Arguments) -> io::Result<ExitCode> {
-    let (floor, state) = match &arguments.config {
+    let (floor, state, slots) = match &arguments.config {
         Some(path) => {
             let config = read_config(path)?;
-            (config.cgroup_floor, config.receipts)
+            (config.cgroup_floor, config.receipts, config.slots)
         }
         None => (
             arguments.cgroup_floor.unwrap_or(CgroupFloor::V2),
             existing(&arguments.state),
+            SLOTS,
         ),
     };
     let cgroups = Tree::prepare(floor, &format!("belljar-probe-{}", std::process::id()));
-    let host = host::probe(floor, &state, &cgroups);
+    let host = host::probe(floor, &state, slots, &cgroups);
     if let Ok(tree) = &cgroups {
         tree.clear()?;
     }

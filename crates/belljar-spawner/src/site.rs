@@ -15,6 +15,7 @@ use belljar_sys::seccomp::{Program, SANDBOX};
 use crate::cgroup::Tree;
 use crate::config::Config;
 use crate::containment::Step;
+use crate::held::FileShare;
 use crate::host;
 use crate::ids::{Block, Pair};
 use crate::receipts::Chain;
@@ -37,6 +38,8 @@ pub struct Site {
     pub rootfs: HostRootFs,
     /// The builds' system call filter.
     pub filter: Program,
+    /// What builds may have of the machine's open files.
+    pub files: FileShare,
     /// The containment list.
     pub steps: &'static [Step],
     /// Where mounts of attempts lie.
@@ -95,6 +98,7 @@ impl Site {
             owners: BTreeMap::new(),
             rootfs: HostRootFs::look(&config.host_paths)?,
             filter: Program::compile(&SANDBOX)?,
+            files: FileShare::of(config.slots)?,
             binaries: Binaries {
                 spawner: digest_of(Path::new("/proc/self/exe"))?,
                 spawner_config: config.digest,

@@ -280,9 +280,22 @@ pub fn terminate_all() -> io::Result<()> {
 /// What kcmp(2) says: ESRCH when one of them is gone, ENOSYS where the kernel is without it.
 pub fn compare_descriptor_tables(one: u32, other: u32) -> io::Result<Ordering> {
     const KCMP_FILES: libc::c_int = 2;
+    compare(one, other, KCMP_FILES)
+}
+
+/// The same for their address spaces.
+///
+/// # Errors
+/// As [`compare_descriptor_tables`].
+pub fn compare_address_spaces(one: u32, other: u32) -> io::Result<Ordering> {
+    const KCMP_VM: libc::c_int = 1;
+    compare(one, other, KCMP_VM)
+}
+
+fn compare(one: u32, other: u32, what: libc::c_int) -> io::Result<Ordering> {
     // WHY: no safe wrapper exists in the crates used here.
     // SAFETY: all arguments are numbers; the kernel only compares addresses of its own.
-    match unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_FILES, 0_u64, 0_u64) } {
+    match unsafe { libc::syscall(libc::SYS_kcmp, one, other, what, 0_u64, 0_u64) } {
         0 => Ok(Ordering::Equal),
         1 => Ok(Ordering::Less),
         2 => Ok(Ordering::Greater),

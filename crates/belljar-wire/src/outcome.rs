@@ -108,6 +108,7 @@ fn proto_limit(limit: LimitKind) -> Limit {
         LimitKind::ScratchBytes => Limit::ScratchBytes,
         LimitKind::ScratchInodes => Limit::ScratchInodes,
         LimitKind::FileLocks => Limit::FileLocks,
+        LimitKind::OpenFiles => Limit::OpenFiles,
     }
 }
 
@@ -122,6 +123,7 @@ fn limit(value: i32) -> Result<LimitKind, Invalid> {
         Ok(Limit::ScratchBytes) => Ok(LimitKind::ScratchBytes),
         Ok(Limit::ScratchInodes) => Ok(LimitKind::ScratchInodes),
         Ok(Limit::FileLocks) => Ok(LimitKind::FileLocks),
+        Ok(Limit::OpenFiles) => Ok(LimitKind::OpenFiles),
         Ok(Limit::Unspecified) | Err(_) => Err(Invalid::field(
             "limit_exceeded.limit",
             format!("{value} is not a known limit"),

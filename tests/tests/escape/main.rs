@@ -4,6 +4,7 @@
 //! * [`mutation`]: the same with one containment step left out at a time: which of them would notice.
 //! * [`limits`]: builds that want more than they may have, or that do not want to end.
 //! * [`locks`]: file locks, which nobody counts.
+//! * [`memory`]: what the kernel keeps for a build, counted or not.
 //! * [`neighbours`]: two builds that want to meet.
 //! * [`outputs`]: what builds leave for the collector.
 //! * [`log`]: what they write.
@@ -16,6 +17,7 @@ mod doors;
 mod limits;
 mod locks;
 mod log;
+mod memory;
 mod mutation;
 mod neighbours;
 mod outputs;

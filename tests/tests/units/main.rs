@@ -145,6 +145,20 @@ print(\"survived\")'",
             4,
             exceeded("file_locks", 100_000),
         ),
+        (
+            "python3 -c '
+import os, resource, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (60000, 60000))
+for _ in range(3):
+    if os.fork() == 0:
+        kept = [os.eventfd(0) for _ in range(50000)]
+        time.sleep(100)
+time.sleep(100)
+print(\"survived\")'",
+            "wall_seconds = 300",
+            4,
+            exceeded("open_files", 100_000),
+        ),
     ];
     in_pairs(&cases, |(script, limit, exit_code, outcome)| {
         let run = installed.run(&limited(script, limit));

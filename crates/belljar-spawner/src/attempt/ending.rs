@@ -137,8 +137,8 @@ impl Attempt {
         if self.look.is_some_and(|look| look <= Instant::now()) {
             self.on_look(out);
         }
-        if self.lock_look.is_some_and(|look| look <= Instant::now()) {
-            self.on_lock_look(out);
+        if self.held_look.is_some_and(|look| look <= Instant::now()) {
+            self.on_held_look(out);
         }
         if self
             .deadline

@@ -28,8 +28,8 @@ use belljar_plan::{CleanRoom, ImageRule, LogRecord, OutputEntry, Plan, StepRecor
 use belljar_sys::process::Child;
 
 use crate::containment::Launched;
+use crate::held::Watch;
 use crate::ids::Pair;
-use crate::locks::Watch;
 use crate::rootfs::TreeRootFs;
 use crate::staging::Places;
 use crate::trees::Inputs;
@@ -50,8 +50,8 @@ const ENDING_TIME: Duration = Duration::from_secs(900);
 /// How often it is looked at what a running attempt uses: the CPU time beyond its limit is at most this
 /// long, on all its CPUs.
 const LOOK: Duration = Duration::from_millis(500);
-/// The same for file locks, which one process takes by hundreds of thousands in a second.
-const LOCK_LOOK: Duration = Duration::from_millis(100);
+/// The same for file locks and open files, which one process takes by hundreds of thousands in a second.
+const HELD_LOOK: Duration = Duration::from_millis(100);
 /// How often a dying cgroup is looked at, beside its notifications, which the kernel may delay.
 const DYING_LOOK: Duration = Duration::from_millis(5);
 
@@ -94,9 +94,9 @@ pub struct Attempt {
     step: Step,
     /// When to look at what it uses.
     look: Option<Instant>,
-    /// When to look at its file locks.
-    lock_look: Option<Instant>,
-    locks: Watch,
+    /// When to look at its file locks and open files.
+    held_look: Option<Instant>,
+    held: Watch,
     /// Whether init's end was seen.
     reaped: bool,
     /// What it had written when its log was too long.

@@ -17,7 +17,7 @@ use super::{
     Attempt, DYING_LOOK, DYING_TIME, LAUNCH_TIME, Phase, STAGING_TIME, Step, in_time, now,
 };
 use crate::containment::{Given, Launch, Launched};
-use crate::locks::Watch;
+use crate::held::Watch;
 use crate::record::Record;
 use crate::rootfs::RootFs;
 use crate::site::Site;
@@ -71,8 +71,8 @@ impl Attempt {
             steps: Vec::new(),
             step: Step::default(),
             look: None,
-            lock_look: None,
-            locks: Watch::default(),
+            held_look: None,
+            held: Watch::new(site.files),
             reaped: false,
             log_written: None,
             cause: None,
@@ -302,7 +302,7 @@ impl Attempt {
         match self.phase {
             Phase::Dying => in_time(DYING_LOOK).min(self.deadline),
             Phase::Running | Phase::Stopping => {
-                let looks = self.look.into_iter().chain(self.lock_look);
+                let looks = self.look.into_iter().chain(self.held_look);
                 looks.chain(self.deadline).min()
             }
             _ => self.deadline,
@@ -312,7 +312,7 @@ impl Attempt {
     /// Whether it has to be looked at whenever the loop comes round: always while it dies.
     pub fn is_due(&self, now: Instant) -> bool {
         let over = |time: Option<Instant>| time.is_some_and(|time| time <= now);
-        let looks = over(self.look) || over(self.lock_look);
+        let looks = over(self.look) || over(self.held_look);
         let looks = matches!(self.phase, Phase::Running | Phase::Stopping) && looks;
         matches!(self.phase, Phase::Dying) || looks || over(self.deadline)
     }

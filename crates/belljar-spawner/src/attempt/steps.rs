@@ -10,7 +10,7 @@ use belljar_plan::store::{Request, StepMark};
 use belljar_sys::Errno;
 
 use super::running::unreadable;
-use super::{Attempt, LOCK_LOOK, LOOK, Phase, in_time, now};
+use super::{Attempt, HELD_LOOK, LOOK, Phase, in_time, now};
 use crate::containment::Launched;
 use crate::init::EXPLANATION_BYTES;
 use crate::record::Record;
@@ -78,7 +78,7 @@ impl Attempt {
                 self.phase = Phase::Running;
                 self.deadline = in_time(Duration::from_secs(self.plan.limits.get().wall_seconds));
                 self.look = in_time(LOOK);
-                self.lock_look = in_time(LOCK_LOOK);
+                self.held_look = in_time(HELD_LOOK);
                 self.step.begun = Some((now(), Instant::now()));
                 self.announced = true;
                 self.answer(Answer::Launched, out);

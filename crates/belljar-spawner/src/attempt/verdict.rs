@@ -6,13 +6,13 @@
 
 use std::io;
 
-use belljar_core::{LimitKind, Outcome, bounds};
+use belljar_core::{LimitKind, Outcome};
 use belljar_plan::spawner::Message;
 use belljar_plan::{StepRecord, Usage};
 use belljar_sys::{Errno, files};
 
 use super::running::unreadable;
-use super::{Attempt, LOCK_LOOK, LOOK, Phase, in_time};
+use super::{Attempt, HELD_LOOK, LOOK, Phase, in_time};
 
 /// Microseconds in a second.
 const SECOND: u64 = 1_000_000;
@@ -36,26 +36,26 @@ impl Attempt {
         }
     }
 
-    /// The time for a look at its file locks has come.
-    pub(super) fn on_lock_look(&mut self, out: &mut Vec<Message>) {
+    /// The time for a look at its file locks and open files has come.
+    pub(super) fn on_held_look(&mut self, out: &mut Vec<Message>) {
         let (Phase::Running | Phase::Stopping, Some(launched)) = (&self.phase, &self.launched)
         else {
             return;
         };
-        let looked = self.locks.look(&launched.group);
-        self.lock_look = in_time(LOCK_LOOK);
+        let looked = self.held.look(&launched.group);
+        self.held_look = in_time(HELD_LOOK);
         match looked {
             Ok(None) => {}
-            Ok(Some(used)) => {
+            Ok(Some(beyond)) => {
                 let beyond = Outcome::LimitExceeded {
-                    limit: LimitKind::FileLocks,
-                    figure: bounds::FILE_LOCKS,
-                    used,
+                    limit: beyond.limit,
+                    figure: beyond.figure,
+                    used: beyond.used,
                 };
                 self.kill(beyond, out);
             }
             Err(error) => {
-                let why = format!("file locks cannot be counted: {error}");
+                let why = format!("file locks and open files cannot be counted: {error}");
                 self.kill(Outcome::retryable("run", why), out);
             }
         }

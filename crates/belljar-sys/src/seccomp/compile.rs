@@ -467,6 +467,10 @@ mod tests {
             asked(libc::SYS_prctl, [of(libc::PR_SET_NAME), 0, 0, 0, 0, 0]),
             ALLOW
         );
+        let names = [of(libc::PR_SET_VMA), 0, 0, 4096, 0, 0];
+        assert_eq!(asked(libc::SYS_prctl, names), errno(libc::EINVAL));
+        assert_eq!(asked(libc::SYS_mbind, [0; 6]), errno(libc::ENOSYS));
+        assert_eq!(asked(libc::SYS_set_mempolicy, [0; 6]), ALLOW);
         let filter = u64::from(libc::SECCOMP_SET_MODE_FILTER);
         assert_eq!(
             asked(libc::SYS_seccomp, [filter, 0, 0, 0, 0, 0]),

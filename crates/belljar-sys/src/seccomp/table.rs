@@ -133,7 +133,7 @@ pub(super) const COMMON: &[(libc::c_long, Rule)] = &[
     (libc::SYS_membarrier, PERMITTED),
     (libc::SYS_get_mempolicy, PERMITTED),
     (libc::SYS_set_mempolicy, PERMITTED),
-    (libc::SYS_mbind, PERMITTED),
+    (libc::SYS_mbind, uncounted::MBIND),
     // Processes and threads.
     (
         libc::SYS_clone,
