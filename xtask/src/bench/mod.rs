@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// Print rows as JSON instead of a table.
     #[arg(long)]
     json: bool,
-    /// How many times each contender runs: 100, and 3 for real projects.
+    /// How many times each contender runs: 100, and for real projects what each needs.
     #[arg(long, value_name = "N")]
     runs: Option<u16>,
     /// Measure only the public tools, not Belljar: what a machine can do at all.

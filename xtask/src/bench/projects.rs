@@ -28,8 +28,6 @@ use super::{Args, Row};
 use crate::{shell, workspace};
 use grounds::{Memory, copy_sources, remove, write_tree};
 
-/// How often each contender builds a project, unless something else is asked for.
-const RUNS: u16 = 3;
 /// The most that a build may take longer than in bubblewrap, staging left aside.
 const BAR: f64 = 1.05;
 /// Memory and scratch space, in bytes: a debug build of Belljar leaves some GiB.
@@ -44,7 +42,7 @@ pub(super) enum Which {
     Cargo,
     /// A project of npm's.
     Npm,
-    /// All programs of Belljar; once, since that takes minutes.
+    /// All programs of Belljar.
     Belljar,
 }
 
@@ -64,7 +62,7 @@ pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for which in chosen {
         let site = Site::new(&state, &bubblewrap, which, &lock)?;
-        rows.extend(site.contest(args.runs.unwrap_or(RUNS))?);
+        rows.extend(site.contest(args.runs.unwrap_or(which.runs()))?);
     }
     Ok(rows)
 }
@@ -105,6 +103,18 @@ struct Parts {
     staging: Duration,
     /// All commands.
     steps: Duration,
+}
+
+impl Which {
+    /// How often each contender builds it, unless something else is asked for. Short builds differ by a tenth from one to
+    /// the next, in bubblewrap as well, and the bar is half of that: they need many. Belljar's own takes minutes.
+    const fn runs(self) -> u16 {
+        match self {
+            Self::Libffi | Self::Npm => 15,
+            Self::Cargo => 5,
+            Self::Belljar => 1,
+        }
+    }
 }
 
 impl<'a> Site<'a> {
@@ -187,11 +197,6 @@ impl<'a> Site<'a> {
                 }),
             ),
         ];
-        let runs = if self.which == Which::Belljar {
-            1
-        } else {
-            runs
-        };
         let samples = if runs == 1 {
             // The first build has filled the caches.
             let times = contenders.iter_mut().map(|(_, run)| run());

@@ -10,15 +10,18 @@ use belljar_engine::queue::Record;
 use belljar_plan::store::StepMark;
 use belljar_wire::v1;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
 use tonic::Status;
 use v1::watch_build_response::Event;
 
 use super::{View, internal};
 use crate::peers::{LogFile, Logs};
 
-/// How often a growing log is looked at while somebody watches.
+/// How soon a growing log is looked at again while somebody watches.
 const LOOK: Duration = Duration::from_millis(25);
+/// The same for one that has been silent: each look that finds nothing doubles the pause up to this. Looks take CPU
+/// time that the build could have.
+const SILENT: Duration = Duration::from_millis(200);
 
 pub(super) type Sender = mpsc::Sender<Result<v1::WatchBuildResponse, Status>>;
 
@@ -53,20 +56,24 @@ pub(super) async fn tell(
         marked: VecDeque::new(),
         sender,
     };
-    let mut ticks = interval(LOOK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pause = LOOK;
     loop {
+        let told = (tail.offset, tail.marks_read);
         let step = tokio::select! {
             record = follow.next() => match record {
                 Some(record) => tell_state(&mut tail, &view, &mut seen, &record).await,
                 None => return,
             },
-            _ = ticks.tick(), if tail.attempt.is_some() => tail.catch_up().await,
+            () = sleep(pause), if tail.attempt.is_some() => tail.catch_up().await,
             () = tail.sender.closed() => return,
         };
         if step.is_err() {
             return;
         }
+        pause = match told == (tail.offset, tail.marks_read) {
+            true => (pause * 2).min(SILENT),
+            false => LOOK,
+        };
     }
 }
 
