@@ -1,9 +1,10 @@
 //! Everything that can end a command before its time, and the exit status for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use belljar_attest::VerifyError;
 use belljar_core::{BuildId, Digest, Invalid};
+use belljar_manifest::Place;
 use belljar_wire::{BuildState, Layer, LayerVerdict, Reason, build_name};
 
 use crate::watch::doing;
@@ -166,7 +167,9 @@ impl Error {
     /// What to do about it.
     pub(crate) fn hint(&self) -> Option<String> {
         let fixed = match self {
-            Self::Manifest(manifest::Error::Missing(path)) if path.ends_with(manifest::FILE) => {
+            Self::Manifest(manifest::Error::Missing(path))
+                if path.ends_with(belljar_manifest::FILE) =>
+            {
                 Some("name the directory that has one: belljar run DIR")
             }
             Self::Manifest(manifest::Error::Missing(_)) => {
@@ -202,9 +205,9 @@ impl Error {
     }
 
     /// Where in a file, if it is about one.
-    pub(crate) fn place(&self) -> Option<&manifest::Wrong> {
+    pub(crate) fn place(&self) -> Option<(&Path, Place)> {
         match self {
-            Self::Manifest(manifest::Error::Wrong(wrong)) => Some(wrong),
+            Self::Manifest(manifest::Error::Wrong { path, wrong }) => Some((path, wrong.place)),
             _ => None,
         }
     }
@@ -212,7 +215,7 @@ impl Error {
     /// Fields at fault.
     pub(crate) fn fields(&self) -> Vec<Invalid> {
         match self {
-            Self::Manifest(manifest::Error::Wrong(wrong)) => vec![wrong.invalid.clone()],
+            Self::Manifest(manifest::Error::Wrong { wrong, .. }) => vec![wrong.invalid.clone()],
             Self::Client(client::Error::Call { problem, .. }) => problem.fields.clone(),
             _ => Vec::new(),
         }

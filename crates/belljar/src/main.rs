@@ -16,7 +16,6 @@ mod deps;
 mod doctor;
 mod embedded;
 mod error;
-mod evidence;
 mod exit;
 #[cfg(test)]
 mod fake;

@@ -1,18 +1,16 @@
 //! `belljar run`: from a source directory to artifacts with their evidence.
 
-use crate::cli;
 use crate::embedded::Purpose;
 use crate::error::Error;
 use crate::fetch::Output;
-use crate::home;
 use crate::log::Log;
-use crate::manifest::Manifest;
 use crate::report::Ended;
 use crate::session::{self, Session};
 use crate::submission::{self, Prepared};
 use crate::target::Target;
 use crate::terminal::Terminal;
 use crate::watch::Watch;
+use crate::{cli, home, manifest};
 
 /// Does it. Gives the exit status for how the build ended.
 ///
@@ -20,7 +18,7 @@ use crate::watch::Watch;
 /// Whatever keeps the build from ending, or its artifacts from coming home.
 pub(crate) fn run(arguments: &cli::Run, terminal: &mut Terminal) -> Result<u8, Error> {
     let dir = submission::directory(&arguments.dir)?;
-    let manifest = Manifest::load(&dir)?;
+    let manifest = manifest::load(&dir)?;
     let output = Output::open(&arguments.output)?;
     let prepared = submission::prepare(&dir, manifest, output.path(), arguments.no_git, terminal)?;
     let target = Target::find_or_start(&arguments.ask.whom, Purpose::Build)?;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use belljar_core::{Inputs, Invalid, RelPath, RequestId};
+use belljar_manifest::Manifest;
 use belljar_wire::{BuildRecord, Layer, LayerVerdict, ServerInfo};
 
 use crate::client::{self, Client};
 use crate::deps::{self, Supply};
 use crate::error::Error;
 use crate::image;
-use crate::manifest::Manifest;
 use crate::random;
 use crate::source::{self, ListedBy, Memory, Selection, Sources};
 use crate::target::Target;

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use belljar_attest::{Verdict, is_about_a_receipt, verify_receipt, verify_receipt_of};
 use belljar_core::{Digest, Hasher, bounds};
+use belljar_manifest::evidence::BUNDLE_SUFFIX;
 
 use crate::cli;
 use crate::error::Error;
-use crate::evidence::BUNDLE_SUFFIX;
 use crate::exit;
 use crate::home::read;
 use crate::report;

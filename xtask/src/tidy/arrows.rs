@@ -18,6 +18,10 @@ pub(crate) const ARROWS: &[(&str, Allowed)] = &[
     ("belljar-sys", Allowed::Only(&[])),
     ("belljar-tree", Allowed::Only(&["belljar-core"])),
     ("belljar-lock", Allowed::Only(&["belljar-core"])),
+    (
+        "belljar-manifest",
+        Allowed::Only(&["belljar-core", "belljar-lock"]),
+    ),
     ("belljar-plan", Allowed::Only(&["belljar-core"])),
     ("belljar-policy", Allowed::Only(&["belljar-core"])),
     ("belljar-wire", Allowed::Only(&["belljar-core"])),
@@ -87,6 +91,7 @@ pub(crate) const ARROWS: &[(&str, Allowed)] = &[
             "belljar-core",
             "belljar-tree",
             "belljar-lock",
+            "belljar-manifest",
             "belljar-wire",
             "belljar-attest",
             "belljar-audit",

@@ -12,6 +12,7 @@ const PURE: &[&str] = &[
     "crates/belljar-core/",
     "crates/belljar-tree/",
     "crates/belljar-lock/",
+    "crates/belljar-manifest/",
     "crates/belljar-plan/",
     "crates/belljar-policy/",
 ];

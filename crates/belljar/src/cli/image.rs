@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 
+use belljar_manifest::lock;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Ask;
-use crate::image::lock;
 
 /// `belljar image`
 #[derive(Debug, Subcommand)]

@@ -6,9 +6,10 @@ use std::process::Command;
 
 use belljar_core::{Digest, RelPath};
 use belljar_lock::cargo::{Local, Lock, Package};
+use belljar_manifest::LockFile;
 use serde::Deserialize;
 
-use super::{Error, LockFile, program};
+use super::{Error, named, program, wrong};
 use crate::source::{self, Gathered, SourceFile, Sources};
 use crate::terminal::Terminal;
 
@@ -19,7 +20,7 @@ pub(super) fn packages(
     bytes: &[u8],
     terminal: &mut Terminal,
 ) -> Result<Sources, Error> {
-    let lock = Lock::parse(bytes).map_err(|e| file.wrong(e))?;
+    let lock = Lock::parse(bytes).map_err(|e| wrong(file, e))?;
     let cargo = Cargo::of(dir, file)?;
     cargo.all_are_members(&lock.local)?;
     let cache = cargo.home.join("registry/cache");
@@ -109,9 +110,7 @@ impl<'a> Cargo<'a> {
         match stray {
             None => Ok(()),
             Some(stray) => Err(Error::Outside {
-                package: self
-                    .file
-                    .named(format_args!("{} {}", stray.name, stray.version)),
+                package: named(self.file, format_args!("{} {}", stray.name, stray.version)),
             }),
         }
     }
@@ -209,11 +208,11 @@ impl Found {
         for package in &lock.packages {
             let found = self.of(package);
             if let Some((path, _)) = found.iter().find(|(_, digest)| *digest == package.checksum) {
-                let name = RelPath::new(package.archive()).map_err(|e| file.wrong(e))?;
+                let name = RelPath::new(package.archive()).map_err(|e| wrong(file, e))?;
                 chosen.insert(path.clone(), name);
                 continue;
             }
-            let (package, checksum) = (file.named(package), package.checksum);
+            let (package, checksum) = (named(file, package), package.checksum);
             return Err(match found.first() {
                 Some((path, digest)) => Error::Differs {
                     package,

@@ -13,22 +13,12 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use belljar_core::{
-    EnvName, EnvValue, InputName, Inputs, Invalid, ObjectId, Recipe, RelPath, bounds,
-};
+use belljar_core::{Invalid, ObjectId, Recipe, RelPath, bounds};
 use belljar_lock::Ecosystem;
+use belljar_manifest::LockFile;
 
 use crate::source::{self, Sources};
 use crate::terminal::Terminal;
-
-/// A lock file that `belljar.toml` names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LockFile {
-    /// Where, below the source directory.
-    pub(crate) path: RelPath,
-    /// Whose it is.
-    pub(crate) ecosystem: Ecosystem,
-}
 
 /// What the daemon needs to make one input.
 #[derive(Debug)]
@@ -180,36 +170,15 @@ impl Supply {
     }
 }
 
-impl LockFile {
-    /// The name of the input that is made of it.
-    ///
-    /// # Errors
-    /// Never: the names of ecosystems are names of inputs.
-    pub(crate) fn input(&self) -> Result<InputName, Invalid> {
-        InputName::new(self.ecosystem.name())
-    }
+/// A package of a lock file, for people.
+fn named(file: &LockFile, package: impl std::fmt::Display) -> String {
+    format!("{}: {package}", file.path)
+}
 
-    /// What a build needs in its environment to find its packages.
-    ///
-    /// # Errors
-    /// Never: these are good variables.
-    pub(crate) fn environment(&self) -> Result<Vec<(EnvName, EnvValue)>, Invalid> {
-        let at = format!("{}/{}", Inputs::DIR, self.ecosystem.name());
-        let variables = self.ecosystem.environment(&at);
-        let parsed = |(name, value)| Ok((EnvName::new(name)?, EnvValue::new(value)?));
-        variables.into_iter().map(parsed).collect()
-    }
-
-    /// A package of it, for people.
-    fn named(&self, package: impl std::fmt::Display) -> String {
-        format!("{}: {package}", self.path)
-    }
-
-    fn wrong(&self, invalid: Invalid) -> Error {
-        Error::Lock {
-            path: self.path.clone(),
-            invalid,
-        }
+fn wrong(file: &LockFile, invalid: Invalid) -> Error {
+    Error::Lock {
+        path: file.path.clone(),
+        invalid,
     }
 }
 

@@ -7,8 +7,9 @@ use std::process::Command;
 
 use belljar_core::{RelPath, Sha512Digest, Sha512Hasher, bounds};
 use belljar_lock::npm::{CONTENT, Lock, Package};
+use belljar_manifest::LockFile;
 
-use super::{Error, LockFile, program};
+use super::{Error, named, program, wrong};
 use crate::source::{self, Gathered, SourceFile, Sources};
 use crate::terminal::Terminal;
 
@@ -23,7 +24,7 @@ pub(super) fn packages(
     bytes: &[u8],
     terminal: &mut Terminal,
 ) -> Result<Sources, Error> {
-    let lock = Lock::parse(bytes).map_err(|e| file.wrong(e))?;
+    let lock = Lock::parse(bytes).map_err(|e| wrong(file, e))?;
     let (wanted, others): (Vec<&Package>, Vec<&Package>) = lock
         .packages
         .iter()
@@ -46,7 +47,7 @@ pub(super) fn packages(
     }
     if let Some(package) = missing.first() {
         return Err(Error::Missing {
-            package: file.named(package),
+            package: named(file, package),
             expected: package.integrity.to_string(),
             place: cache,
             said: said.map(Box::new),
@@ -132,7 +133,7 @@ fn tree(cache: &Path, wanted: &[&Package], file: &LockFile) -> Result<Sources, E
             .strip_prefix(CONTENT)
             .unwrap_or(&path)
             .trim_start_matches('/');
-        by_path.insert(RelPath::new(below).map_err(|e| file.wrong(e))?, package);
+        by_path.insert(RelPath::new(below).map_err(|e| wrong(file, e))?, package);
     }
     let gathered = match by_path.is_empty() {
         // The directory need not be there.
@@ -146,7 +147,7 @@ fn tree(cache: &Path, wanted: &[&Package], file: &LockFile) -> Result<Sources, E
         let digest = sha512(&gathered, found)?;
         if digest != package.integrity {
             return Err(Error::Differs {
-                package: file.named(package),
+                package: named(file, package),
                 file: content.join(found.path.as_str()),
                 expected: package.integrity.to_string(),
                 found: digest.to_string(),

@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::google::bytestream::ReadRequest;
 use belljar_core::{Hasher, Invalid, ObjectId, Outputs, RelPath, bounds};
+use belljar_manifest::evidence;
 use belljar_wire::{Artifact, ArtifactKind};
 use tonic::Status;
 
 use crate::client::{self, Client, call, object_id, reapi_digest, sha256};
-use crate::evidence;
 use crate::patience::{Patience, answered};
 
 pub(crate) use output::{Output, Staged};

@@ -2,12 +2,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use belljar_attest::{PublicKey, Verdict, verify, verify_receipt, verify_receipt_of};
 use belljar_core::{Invalid, ObjectId, RelPath, bounds};
+use belljar_manifest::evidence::{BUNDLE_SUFFIX, ENVELOPE_SUFFIX, PUBLIC_KEY};
 use belljar_wire::{BuildRecord, ServerInfo};
 use serde_json::Value;
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::evidence::{BUNDLE_SUFFIX, ENVELOPE_SUFFIX, PUBLIC_KEY};
 use crate::fetch::{self, Output};
 
 const DOING: &str = "reading the evidence";

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use belljar_attest::Verdict;
 use belljar_core::{Invalid, ObjectId, Outcome, RelPath, bounds};
+use belljar_manifest::evidence::{LOG, RECEIPT, RECEIPT_BUNDLE, RECORD, TRAIL};
 use belljar_wire::{BuildRecord, ServerInfo};
 
 use crate::audit;
 use crate::client::{self, Client};
 use crate::error::Error;
-use crate::evidence::{LOG, RECEIPT, RECEIPT_BUNDLE, RECORD, TRAIL};
 use crate::exit;
 use crate::fetch::{self, Output};
 use crate::report::{self, Ended};

@@ -2,20 +2,20 @@
 
 mod debian;
 mod files;
-pub(crate) mod lock;
 mod report;
 mod send;
 
 use std::path::Path;
 
 use belljar_core::{Input, InputName, Platform};
+use belljar_manifest::lock::{self, Image, Source};
+use belljar_manifest::{Lock, Named};
 use belljar_wire::DerivedTree;
 
 use crate::cli;
 use crate::client::Client;
 use crate::embedded::Purpose;
 use crate::error::Error;
-use crate::manifest::Named;
 use crate::session::{self, Session};
 use crate::submission;
 use crate::target::Target;
@@ -23,7 +23,6 @@ use crate::terminal::{self, Terminal, line};
 use crate::{exit, manifest};
 
 use files::Parcel;
-use lock::{Image, Lock, Source};
 
 pub(crate) use report::{Images, Imported};
 
@@ -41,7 +40,7 @@ const PLATFORM: Platform = if cfg!(target_arch = "aarch64") {
 pub(crate) fn import(arguments: &cli::Import, terminal: &mut Terminal) -> Result<u8, Error> {
     // First what can be seen at once: nobody wants to hear of a bad name after a long upload.
     let name = name(&arguments.to.name)?;
-    let lock = Lock::load(&arguments.to.lock)?;
+    let lock = manifest::load_lock(&arguments.to.lock)?;
     let parcel = Parcel::open(&arguments.file, PLATFORM)?;
     let file = arguments
         .file
@@ -63,7 +62,7 @@ pub(crate) fn build_debian(
     terminal: &mut Terminal,
 ) -> Result<u8, Error> {
     let name = name(&arguments.to.name)?;
-    let lock = Lock::load(&arguments.to.lock)?;
+    let lock = manifest::load_lock(&arguments.to.lock)?;
     let made = debian::build(arguments, terminal)?;
     let parcel = Parcel::open(made.path(), PLATFORM)?;
     let source = Source {
@@ -79,9 +78,8 @@ pub(crate) fn build_debian(
 /// When the lock is not there or cannot be used.
 pub(crate) fn list(arguments: &cli::ImageList) -> Result<u8, Error> {
     let path = &arguments.lock;
-    // Told apart from a lock that names nothing.
-    manifest::text(path)?;
-    let lock = Lock::load(path)?;
+    // One that is missing is told apart from one that names nothing.
+    let lock = manifest::existing_lock(path)?;
     let text = if arguments.json {
         crate::json(&Images::new(path, &lock), false)?
     } else {
@@ -145,7 +143,7 @@ fn take_in(
         source,
     };
     lock.set(name.clone(), image.clone());
-    lock.save(&to.lock).map_err(|source| Error::File {
+    manifest::save_lock(&to.lock, &lock).map_err(|source| Error::File {
         what: "write",
         path: to.lock.clone(),
         source,

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use belljar_core::{Dropped, InputName, ObjectId};
+use belljar_manifest::Lock;
+use belljar_manifest::lock::Image;
 use belljar_wire::DerivedTree;
 use serde::Serialize;
-
-use super::lock::{Image, Lock};
 
 /// An image by its name in a lock.
 #[derive(Debug, Serialize)]

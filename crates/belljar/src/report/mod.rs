@@ -379,10 +379,10 @@ impl Failed {
             causes: error.causes(),
             hint: error.hint(),
             fields: fields.collect(),
-            place: error.place().map(|wrong| PlaceReport {
-                file: wrong.path.display().to_string(),
-                line: wrong.place.line,
-                column: wrong.place.column,
+            place: error.place().map(|(file, place)| PlaceReport {
+                file: file.display().to_string(),
+                line: place.line,
+                column: place.column,
             }),
         }
     }

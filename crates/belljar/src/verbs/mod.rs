@@ -16,13 +16,12 @@ use crate::embedded::Purpose;
 use crate::error::Error;
 use crate::fetch::{self, Output};
 use crate::log::Log;
-use crate::manifest::Manifest;
 use crate::report::{self, Ended};
 use crate::session::{self, Session};
 use crate::target::Target;
 use crate::terminal::{self, Terminal};
 use crate::watch::{Watch, doing};
-use crate::{cli, exit, home, submission};
+use crate::{cli, exit, home, manifest, submission};
 
 /// `belljar submit`
 ///
@@ -30,7 +29,7 @@ use crate::{cli, exit, home, submission};
 /// Whatever keeps the build from being accepted.
 pub(crate) fn submit(arguments: &cli::Submit, terminal: &mut Terminal) -> Result<u8, Error> {
     let dir = submission::directory(&arguments.dir)?;
-    let manifest = Manifest::load(&dir)?;
+    let manifest = manifest::load(&dir)?;
     // It need not be there.
     let output = std::path::absolute(&arguments.output).unwrap_or_default();
     let output = output.canonicalize().unwrap_or(output);

@@ -6,7 +6,7 @@ use belljar_core::{Digest, Fetch, FetchUrl, Fetches, InputName, Invalid, Mirrors
 use belljar_lock::sri;
 use toml::de::DeTable;
 
-use super::values::{Refusal, Value, elements, known, number, refuse, string, subtable};
+use crate::values::{Refusal, Value, elements, known, number, refuse, string, subtable};
 
 const FIELDS: [&str; 7] = [
     "urls",

@@ -10,19 +10,15 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
-use std::path::Path;
 
 use belljar_core::{Digest, Input, InputName, Invalid, ObjectId, bounds};
 use toml::de::DeTable;
 
-use crate::manifest::values::{
-    Refusal, Value, known, number, refuse, required, string, subtable, table,
-};
-use crate::manifest::{self, Error};
+use crate::values::{Refusal, Value, known, number, refuse, required, string, subtable, table};
+use crate::wrong::{Wrong, text};
 
 /// Name of the file, beside the sources.
-pub(crate) const FILE: &str = "belljar.lock";
+pub const FILE: &str = "belljar.lock";
 /// The version of its form.
 const VERSION: u64 = 1;
 /// What stands for no image, and is no name of one.
@@ -30,33 +26,33 @@ const HOST: &str = "host";
 
 /// What a `belljar.lock` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Lock {
+pub struct Lock {
     images: BTreeMap<InputName, Image>,
 }
 
 /// An image with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Image {
+pub struct Image {
     /// The tree and the store's record of it.
-    pub(crate) input: Input,
+    pub input: Input,
     /// What it was imported from.
-    pub(crate) source: Source,
+    pub source: Source,
 }
 
 /// What an image was imported from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Source {
+pub struct Source {
     /// Name of the file or directory, for people.
-    pub(crate) file: String,
+    pub file: String,
     /// The archive, or the index of the image layout.
-    pub(crate) object: ObjectId,
+    pub object: ObjectId,
 }
 
 /// Takes `text` as the name of an image.
 ///
 /// # Errors
 /// When it is none, or is taken.
-pub(crate) fn image_name(text: &str) -> Result<InputName, Invalid> {
+pub fn image_name(text: &str) -> Result<InputName, Invalid> {
     if text == HOST {
         return Err(Invalid::new(
             "`host` stands for the host's own files; choose another name",
@@ -71,20 +67,17 @@ pub(crate) fn image_name(text: &str) -> Result<InputName, Invalid> {
 }
 
 impl Lock {
-    /// Reads the file at `path`. That there is none is fine: then it has no images.
+    /// Reads the bytes of a `belljar.lock`.
     ///
     /// # Errors
-    /// What is wrong is told with file, line, column and field.
-    pub(crate) fn load(path: &Path) -> Result<Self, Error> {
-        match manifest::text(path) {
-            Ok(text) => read(&text).map_err(|refusal| manifest::wrong(path, &text, refusal)),
-            Err(Error::Missing(_)) => Ok(Self::default()),
-            Err(error) => Err(error),
-        }
+    /// What is wrong is told with line, column and field.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Wrong> {
+        let text = text(bytes)?;
+        read(text).map_err(|refusal| Wrong::in_text(text, refusal))
     }
 
     /// The images, by name.
-    pub(crate) fn images(&self) -> impl ExactSizeIterator<Item = (&InputName, &Image)> {
+    pub fn images(&self) -> impl ExactSizeIterator<Item = (&InputName, &Image)> {
         self.images.iter()
     }
 
@@ -92,7 +85,7 @@ impl Lock {
     ///
     /// # Errors
     /// When there is none: says which there are, and how to get one.
-    pub(crate) fn image(&self, name: &InputName) -> Result<&Image, Invalid> {
+    pub fn image(&self, name: &InputName) -> Result<&Image, Invalid> {
         self.images.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.images.keys().map(InputName::as_str).collect();
             let known = match known.as_slice() {
@@ -106,30 +99,12 @@ impl Lock {
     }
 
     /// Sets what a name stands for.
-    pub(crate) fn set(&mut self, name: InputName, image: Image) {
+    pub fn set(&mut self, name: InputName, image: Image) {
         self.images.insert(name, image);
     }
 
-    /// Writes the file at `path`: the old one is there until the new one is complete.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub(crate) fn save(&self, path: &Path) -> io::Result<()> {
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let mut file = tempfile::Builder::new()
-            .prefix(".belljar.lock-")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            .tempfile_in(directory)?;
-        file.write_all(self.text().as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|e| e.error)?;
-        std::fs::File::open(directory)?.sync_all()
-    }
-
-    fn text(&self) -> String {
+    /// What the file is to hold.
+    pub fn text(&self) -> String {
         let object =
             |object: ObjectId| format!("digest = \"{}\", size = {}", object.digest, object.size);
         let mut text = format!("# Written by `belljar image`.\nversion = {VERSION}\n");
@@ -260,16 +235,11 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(FILE);
-        assert_eq!(Lock::load(&path).unwrap(), Lock::default());
         let mut lock = Lock::default();
         for name in ["rust", "c", "debian.12"] {
             lock.set(image_name(name).unwrap(), image(name.as_bytes()));
-            lock.save(&path).unwrap();
-            assert_eq!(Lock::load(&path).unwrap(), lock);
+            assert_eq!(read(&lock.text()).unwrap(), lock);
         }
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         let missing = lock.image(&image_name("go").unwrap()).unwrap_err();
         assert!(
             missing
@@ -296,15 +266,7 @@ mod tests {
         let mut lock = Lock::default();
         lock.set(image_name("c").unwrap(), image(b"c"));
         let good = lock.text();
-        let refusal = |text: &str| {
-            let dir = tempfile::tempdir().unwrap();
-            let path = dir.path().join(FILE);
-            std::fs::write(&path, text).unwrap();
-            match Lock::load(&path).unwrap_err() {
-                Error::Wrong(wrong) => format!("{}: {}", wrong.place, wrong.invalid),
-                other => panic!("{other:?}"),
-            }
-        };
+        let refusal = |text: &str| Lock::parse(text.as_bytes()).unwrap_err().to_string();
         let instead = |old: &str, new: &str| {
             assert!(good.contains(old), "{old}");
             refusal(&good.replacen(old, new, 1))
@@ -344,14 +306,6 @@ mod tests {
         }
     }
 
-    /// As [`Lock::load`] tells it.
-    fn load(text: &str) -> Result<Lock, Error> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(FILE);
-        std::fs::write(&path, text).unwrap();
-        Lock::load(&path)
-    }
-
     #[test]
     fn what_is_told_of_a_hostile_file_is_short() {
         let long = "x".repeat(200_000);
@@ -367,7 +321,7 @@ mod tests {
             format!("{good}\n[image.{}]", vec!["a"; 50_000].join(".")),
             format!("version = {}", "[".repeat(100_000)),
         ] {
-            let told = load(&text).unwrap_err().to_string();
+            let told = Lock::parse(text.as_bytes()).unwrap_err().to_string();
             assert!(told.len() < 4 * bounds::REASON_BYTES, "{}", told.len());
         }
     }
@@ -424,9 +378,8 @@ mod tests {
             let start = text.floor_char_boundary(at.index(text.len()));
             let end = text.ceil_char_boundary((start + gone).min(text.len()));
             let changed = format!("{}{new}{}", &text[..start], &text[end..]);
-            match load(&changed) {
-                Ok(lock) => prop_assert_eq!(read(&lock.text()).unwrap(), lock),
-                Err(error) => prop_assert!(matches!(error, Error::Wrong(_)), "{error:?}"),
+            if let Ok(lock) = Lock::parse(changed.as_bytes()) {
+                prop_assert_eq!(read(&lock.text()).unwrap(), lock);
             }
         }
     }

@@ -5,21 +5,21 @@ use std::collections::BTreeSet;
 use belljar_core::{Invalid, OutputPattern, RelPath};
 
 /// The signer's public key, in PEM.
-pub(crate) const PUBLIC_KEY: &str = "builder.pub";
+pub const PUBLIC_KEY: &str = "builder.pub";
 /// The record of the build: what `belljar run --json` prints.
-pub(crate) const RECORD: &str = "build.json";
+pub const RECORD: &str = "build.json";
 /// What the build wrote to its log, byte for byte.
-pub(crate) const LOG: &str = "build.log";
+pub const LOG: &str = "build.log";
 /// The spawner's receipt of the last attempt.
-pub(crate) const RECEIPT: &str = "receipt.json";
+pub const RECEIPT: &str = "receipt.json";
 /// The Sigstore bundle about it.
-pub(crate) const RECEIPT_BUNDLE: &str = "receipt.json.sigstore.json";
+pub const RECEIPT_BUNDLE: &str = "receipt.json.sigstore.json";
 /// The audit trail.
-pub(crate) const TRAIL: &str = "audit.jsonl";
+pub const TRAIL: &str = "audit.jsonl";
 /// Beside each declared output: the Sigstore bundle.
-pub(crate) const BUNDLE_SUFFIX: &str = ".sigstore.json";
+pub const BUNDLE_SUFFIX: &str = ".sigstore.json";
 /// Beside each declared output: the bundle's DSSE envelope on one line (in-toto's JSON Lines).
-pub(crate) const ENVELOPE_SUFFIX: &str = ".intoto.jsonl";
+pub const ENVELOPE_SUFFIX: &str = ".intoto.jsonl";
 
 /// The names of the files at the top.
 const TOP: [&str; 6] = [PUBLIC_KEY, RECORD, LOG, RECEIPT, RECEIPT_BUNDLE, TRAIL];
@@ -28,7 +28,7 @@ const TOP: [&str; 6] = [PUBLIC_KEY, RECORD, LOG, RECEIPT, RECEIPT_BUNDLE, TRAIL]
 ///
 /// # Errors
 /// Names the file that stands in the way.
-pub(crate) fn pattern_keeps_clear(pattern: &OutputPattern) -> Result<(), Invalid> {
+pub fn pattern_keeps_clear(pattern: &OutputPattern) -> Result<(), Invalid> {
     if let Some(path) = pattern.literal() {
         return keeps_clear(&path);
     }
@@ -45,7 +45,7 @@ pub(crate) fn pattern_keeps_clear(pattern: &OutputPattern) -> Result<(), Invalid
 ///
 /// # Errors
 /// Names the file that stands in the way.
-pub(crate) fn keeps_clear(output: &RelPath) -> Result<(), Invalid> {
+pub fn keeps_clear(output: &RelPath) -> Result<(), Invalid> {
     let first = output.components().next().unwrap_or_default();
     match TOP.iter().find(|name| **name == first) {
         Some(name) => Err(Invalid::new(format!(
@@ -59,7 +59,7 @@ pub(crate) fn keeps_clear(output: &RelPath) -> Result<(), Invalid> {
 ///
 /// # Errors
 /// Names both.
-pub(crate) fn are_apart(outputs: &BTreeSet<RelPath>) -> Result<(), Invalid> {
+pub fn are_apart(outputs: &BTreeSet<RelPath>) -> Result<(), Invalid> {
     for output in outputs {
         for suffix in [BUNDLE_SUFFIX, ENVELOPE_SUFFIX] {
             let beside = RelPath::new(format!("{output}{suffix}")).map_err(|e| {

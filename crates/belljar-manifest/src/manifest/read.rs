@@ -9,11 +9,10 @@ use belljar_core::{
 
 use belljar_lock::Ecosystem;
 
-use super::values::{Refusal, Value, elements, number, refuse, required, string, subtable, table};
 use super::{Manifest, Named};
-use crate::deps::LockFile;
-use crate::evidence;
-use crate::image::lock::{Lock, image_name};
+use crate::lock::image_name;
+use crate::values::{Refusal, Value, elements, number, refuse, required, string, subtable, table};
+use crate::{Lock, LockFile, evidence};
 
 /// Every field with how its absence is taken. What is not here is refused.
 const FIELDS: [&str; 9] = [
