@@ -3,6 +3,7 @@
 //! the corpus and on changes of it.
 
 mod archive;
+mod project;
 
 use belljar_attest::Bundle;
 use belljar_core::{
@@ -16,13 +17,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use archive::archive;
+pub use project::{belljar_lock, manifest};
 
 /// A function that is to withstand any bytes.
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their programs and their corpora.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("archive", archive),
+    ("belljar_lock", belljar_lock),
     ("bundle", bundle),
     ("cargo_lock", cargo_lock),
     ("derivation", derivation),
@@ -30,6 +33,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("fetch_url", fetch_url),
     ("filter", filter),
     ("frame", frame),
+    ("manifest", manifest),
     ("names", names),
     ("npm_lock", npm_lock),
     ("receipt", receipt),

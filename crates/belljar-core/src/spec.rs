@@ -109,6 +109,9 @@ impl BuildSpec {
     /// 1980-01-01T00:00:00Z, the earliest time that ZIP archives can hold; what a specification gets
     /// that names no time of its own.
     pub const DEFAULT_EPOCH: u64 = 315_532_800;
+    /// 9999-12-31T23:59:59Z, the latest time that is admitted: later ones have no text form (RFC 3339), and would be
+    /// rounded in canonical JSON.
+    pub const LAST_EPOCH: u64 = 253_402_300_799;
 
     /// The one encoding: canonical JSON (RFC 8785).
     ///

@@ -104,7 +104,10 @@ impl Lock {
     }
 
     /// What the file is to hold.
-    pub fn text(&self) -> String {
+    ///
+    /// # Errors
+    /// When it would be larger than [`bounds::CONFIG_BYTES`], so that nobody could read it.
+    pub fn text(&self) -> Result<String, Invalid> {
         let object =
             |object: ObjectId| format!("digest = \"{}\", size = {}", object.digest, object.size);
         let mut text = format!("# Written by `belljar image`.\nversion = {VERSION}\n");
@@ -121,7 +124,13 @@ impl Lock {
                 object(image.source.object)
             ));
         }
-        text
+        if text.len() > bounds::CONFIG_BYTES {
+            let (due, most) = (text.len(), bounds::CONFIG_BYTES);
+            return Err(Invalid::new(format!(
+                "{FILE} would have {due} bytes; {most} are allowed"
+            )));
+        }
+        Ok(text)
     }
 }
 
@@ -238,7 +247,7 @@ mod tests {
         let mut lock = Lock::default();
         for name in ["rust", "c", "debian.12"] {
             lock.set(image_name(name).unwrap(), image(name.as_bytes()));
-            assert_eq!(read(&lock.text()).unwrap(), lock);
+            assert_eq!(read(&lock.text().unwrap()).unwrap(), lock);
         }
         let missing = lock.image(&image_name("go").unwrap()).unwrap_err();
         assert!(
@@ -247,6 +256,16 @@ mod tests {
                 .contains("it names c, debian.12, rust; import it"),
             "{missing}"
         );
+    }
+
+    #[test]
+    fn what_nobody_could_read_is_not_written() {
+        let mut lock = Lock::default();
+        let mut long = image(b"c");
+        long.source.file = "x".repeat(bounds::CONFIG_BYTES);
+        lock.set(image_name("c").unwrap(), long);
+        let refusal = lock.text().unwrap_err().reason;
+        assert!(refusal.ends_with("bytes; 1048576 are allowed"), "{refusal}");
     }
 
     #[test]
@@ -265,7 +284,7 @@ mod tests {
     fn what_is_wrong_is_told_with_line_column_and_field() {
         let mut lock = Lock::default();
         lock.set(image_name("c").unwrap(), image(b"c"));
-        let good = lock.text();
+        let good = lock.text().unwrap();
         let refusal = |text: &str| Lock::parse(text.as_bytes()).unwrap_err().to_string();
         let instead = |old: &str, new: &str| {
             assert!(good.contains(old), "{old}");
@@ -311,7 +330,7 @@ mod tests {
         let long = "x".repeat(200_000);
         let mut lock = Lock::default();
         lock.set(image_name("c").unwrap(), image(b"c"));
-        let good = lock.text();
+        let good = lock.text().unwrap();
         for text in [
             format!("{long} = 1"),
             format!("version = {long}"),
@@ -362,7 +381,7 @@ mod tests {
         #[test]
         fn whatever_is_written_is_read(images in prop::collection::vec(some_image(), 0..5)) {
             let lock = of(images);
-            prop_assert_eq!(read(&lock.text()).unwrap(), lock);
+            prop_assert_eq!(read(&lock.text().unwrap()).unwrap(), lock);
         }
 
         /// A good file with bytes of it gone, put in or replaced: what is accepted can be written and read again, what is
@@ -374,12 +393,12 @@ mod tests {
             gone in 0_usize..8,
             new in "[\"\\[\\]{}=.,#'\n\\\\a-z0-9é-]{0,8}",
         ) {
-            let text = of(images).text();
+            let text = of(images).text().unwrap();
             let start = text.floor_char_boundary(at.index(text.len()));
             let end = text.ceil_char_boundary((start + gone).min(text.len()));
             let changed = format!("{}{new}{}", &text[..start], &text[end..]);
             if let Ok(lock) = Lock::parse(changed.as_bytes()) {
-                prop_assert_eq!(read(&lock.text()).unwrap(), lock);
+                prop_assert_eq!(read(&lock.text().unwrap()).unwrap(), lock);
             }
         }
     }

@@ -47,9 +47,6 @@ pub enum Class {
     Submission,
 }
 
-/// Times beyond the year 9999 have no text form (RFC 3339), and would be rounded in canonical JSON.
-const LAST_EPOCH: u64 = 253_402_300_799;
-
 /// What an operator has to do who wants fetches.
 pub const NO_FETCHES: &str = "nothing is fetched here: the operator has not configured it (`allow` of [fetch] in \
      belljard.toml; in embedded mode in `fetch.toml` in the state directory)";
@@ -96,7 +93,7 @@ pub fn decide(
     for (field, why) in not_fetched(&spec, policy) {
         deny(&field, why);
     }
-    if spec.source_date_epoch > LAST_EPOCH {
+    if spec.source_date_epoch > BuildSpec::LAST_EPOCH {
         deny(
             "source_date_epoch",
             format!("{} lies beyond the year 9999", spec.source_date_epoch),

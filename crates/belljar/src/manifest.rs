@@ -66,8 +66,9 @@ pub(crate) fn existing_lock(path: &Path) -> Result<Lock, Error> {
 /// Writes the lock at `path`: the old one is there until the new one is complete.
 ///
 /// # Errors
-/// What the file system says.
+/// When it would be too large to be read, and what the file system says.
 pub(crate) fn save_lock(path: &Path, lock: &Lock) -> io::Result<()> {
+    let text = lock.text().map_err(io::Error::other)?;
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -76,7 +77,7 @@ pub(crate) fn save_lock(path: &Path, lock: &Lock) -> io::Result<()> {
         .prefix(".belljar.lock-")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .tempfile_in(directory)?;
-    file.write_all(lock.text().as_bytes())?;
+    file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
     std::fs::File::open(directory)?.sync_all()

@@ -160,6 +160,9 @@ fn seeds_are_accepted_by_what_they_are_for() {
     for seed in seeds("cargo_lock") {
         belljar_lock::cargo::Lock::parse(seed).unwrap();
     }
+    for seed in seeds("belljar_lock") {
+        belljar_manifest::Lock::parse(seed).unwrap();
+    }
     for seed in seeds("npm_lock") {
         belljar_lock::npm::Lock::parse(seed).unwrap();
     }

@@ -27,6 +27,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let (tree, directories) = tree();
     vec![
         ("archive", archives()),
+        ("belljar_lock", vec![text(LOCK), text("version = 1")]),
         ("bundle", vec![bundle()]),
         ("cargo_lock", vec![text(CARGO)]),
         ("derivation", vec![record]),
@@ -51,6 +52,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
             ],
         ),
         ("frame", frames()),
+        ("manifest", vec![text(MANIFEST), text(SMALL)]),
         (
             "names",
             ["a/b.c", "target/**/*.[a-z]?", "[!a]b", "cargo-1"]
@@ -78,6 +80,42 @@ name = "itoa"
 version = "1.0.19"
 source = "registry+https://registry.example/index"
 checksum = "3bd1574e617a9a6c1f8f8181bd7e841e1f20e4277607ef28945765188d6284d4"
+"#;
+
+const LOCK: &str = r#"version = 1
+
+[image.rust]
+tree = { digest = "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", size = 315 }
+derivation = { digest = "sha256:fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9", size = 618 }
+source = { file = "rust.tar", digest = "sha256:baa5a0964d3320fbc0c6a922140453c8513ea24ab8fd0577034804a967248096", size = 98304000 }
+"#;
+
+const MANIFEST: &str = r#"image = "rust"
+run = ["make", "make check"]
+outputs = ["app", "doc/*.html"]
+working_directory = "sub"
+deps = ["Cargo.lock", "web/package-lock.json"]
+source_date_epoch = 1700000000
+env = { CFLAGS = "-O2" }
+
+[fetch.zlib]
+urls = ["https://downloads.example.org/zlib-1.3.1.tar.gz"]
+sha256 = "9a93b2b7dfdac77ceba5a558a580e74667dd6fede4585b91eefb60f03b72df23"
+unpack = true
+strip_components = 1
+
+[fetch.tool]
+urls = ["https://a.example/tool", "http://b.example/tool"]
+integrity = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+executable = true
+
+[limits]
+wall_seconds = 600
+"#;
+
+const SMALL: &str = r#"image = "host"
+run = ["true"]
+outputs = ["a"]
 "#;
 
 const NPM: &str = r#"{"name": "app", "lockfileVersion": 3, "packages": {"": {"name": "app"}, "node_modules/one": {"version": "1.0.0", "resolved": "https://r.example/one/-/one-1.0.0.tgz", "integrity": "sha512-1SDgH6ZSPTlggy1yI6+Dbkiz8xzpHJEVAlF/AM1tHPLsf5STom9rwtjE4hKAF20FfXXNTFqEYXyJNWh1GiZedQ=="}}}"#;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use belljar_core::{Digest, Fetch, FetchUrl, Fetches, InputName, Invalid, Mirrors, Unpack};
+use belljar_core::{Digest, Fetch, FetchUrl, Fetches, InputName, Invalid, Mirrors, Unpack, bounds};
 use belljar_lock::sri;
 use toml::de::DeTable;
 
+use crate::LockFile;
 use crate::values::{Refusal, Value, elements, known, number, refuse, string, subtable};
 
 const FIELDS: [&str; 7] = [
@@ -18,13 +19,26 @@ const FIELDS: [&str; 7] = [
     "executable",
 ];
 
-pub(super) fn fetches(value: &Value<'_>) -> Result<Fetches, Refusal> {
+/// Reads `fetch`, beside what is made of `deps`.
+pub(super) fn fetches(value: &Value<'_>, deps: &[LockFile]) -> Result<Fetches, Refusal> {
     let mut fetches = BTreeMap::new();
     for (key, value) in subtable("fetch", value)? {
         let name = InputName::new(key.get_ref().as_ref());
         let name = name.map_err(|e| (key.span().start, e.within("fetch")))?;
-        let fetch = fetch(&format!("fetch.{name}"), value)?;
-        fetches.insert(name, fetch);
+        let field = format!("fetch.{name}");
+        let same = |file: &&LockFile| file.ecosystem.name() == name.as_str();
+        if let Some(file) = deps.iter().find(same) {
+            let why = format!(
+                "the packages of `{}` have this name; choose another",
+                file.path
+            );
+            return Err((key.span().start, Invalid::field(field, why)));
+        }
+        fetches.insert(name, fetch(&field, value)?);
+    }
+    if fetches.len() + deps.len() > bounds::INPUTS {
+        let why = format!("with `deps` more than {} trees", bounds::INPUTS);
+        return Err(refuse(value, Invalid::field("fetch", why)));
     }
     Fetches::new(fetches).map_err(|e| refuse(value, e.within("fetch")))
 }

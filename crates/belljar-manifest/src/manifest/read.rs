@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use belljar_core::{
-    BuildSpec, EnvName, EnvValue, Fetches, Image, Invalid, Limits, OutputPattern, Outputs,
-    PartialLimits, RelPath, Script, Steps, bounds,
+    BuildSpec, Digest, EnvName, EnvValue, Fetches, Image, Input, Inputs, Invalid, Limits, ObjectId,
+    OutputPattern, Outputs, PartialLimits, RelPath, Script, Steps, bounds,
 };
 
 use belljar_lock::Ecosystem;
 
+use super::fetch::fetches;
 use super::{Manifest, Named};
 use crate::lock::image_name;
 use crate::values::{Refusal, Value, elements, number, refuse, required, string, subtable, table};
@@ -48,23 +49,18 @@ pub(super) fn manifest(text: &str, lock: &Lock) -> Result<Manifest, Refusal> {
     }
     let (image, named) = image(required(table, "image")?, lock)?;
     let deps = table.get("deps").map_or(Ok(Vec::new()), lock_files)?;
-    let mut env = table.get("env").map_or(Ok(BTreeMap::new()), environment)?;
-    for file in &deps {
-        // What the user sets himself stays.
-        for (name, value) in file.environment().map_err(|e| (0, e.within("deps")))? {
-            env.entry(name).or_insert(value);
-        }
-    }
-    Ok(Manifest {
+    let fetches = match table.get("fetch") {
+        Some(value) => fetches(value, &deps)?,
+        None => Fetches::default(),
+    };
+    let manifest = Manifest {
         image,
         named,
         run: steps(required(table, "run")?)?,
         outputs: outputs(required(table, "outputs")?)?,
+        env: environment(table.get("env"), &deps)?,
         deps,
-        fetches: table
-            .get("fetch")
-            .map_or(Ok(Fetches::default()), super::fetch::fetches)?,
-        env,
+        fetches,
         limits: table
             .get("limits")
             .map_or(Ok(PartialLimits::default()), limits)?,
@@ -72,11 +68,30 @@ pub(super) fn manifest(text: &str, lock: &Lock) -> Result<Manifest, Refusal> {
             .get("working_directory")
             .map(working_directory)
             .transpose()?,
-        source_date_epoch: match table.get("source_date_epoch") {
-            Some(value) => number("source_date_epoch", value)?,
-            None => BuildSpec::DEFAULT_EPOCH,
-        },
-    })
+        source_date_epoch: table
+            .get("source_date_epoch")
+            .map_or(Ok(BuildSpec::DEFAULT_EPOCH), epoch)?,
+    };
+    fits(&manifest).map_err(|e| (0, e))?;
+    Ok(manifest)
+}
+
+/// Whether a specification comes of it that is not too large, whichever trees and defaults it gets: nobody wants to hear
+/// that after a long upload.
+fn fits(manifest: &Manifest) -> Result<(), Invalid> {
+    let largest = ObjectId {
+        digest: Digest::of(b""),
+        size: bounds::BLOB_BYTES,
+    };
+    let input = Input {
+        tree: largest,
+        derivation: Some(largest),
+    };
+    let names = manifest.deps.iter().map(LockFile::input);
+    let inputs: Result<BTreeMap<_, _>, Invalid> = names.map(|name| Ok((name?, input))).collect();
+    let spec = manifest.clone();
+    let spec = spec.spec(largest, Inputs::new(inputs?)?, &Limits::CEILING)?;
+    spec.canonical().map(drop)
 }
 
 fn image(value: &Value<'_>, lock: &Lock) -> Result<(Image, Option<Named>), Refusal> {
@@ -119,8 +134,11 @@ fn outputs(value: &Value<'_>) -> Result<Outputs, Refusal> {
         plain.extend(pattern.literal());
         paths.insert(path);
     }
-    evidence::are_apart(&plain).map_err(|e| refuse(value, e.within("outputs")))?;
-    Outputs::new(paths).map_err(|e| refuse(value, e.within("outputs")))
+    let refused = |e: Invalid| refuse(value, e.within("outputs"));
+    // First, since it bounds how many are compared with each other.
+    let outputs = Outputs::new(paths).map_err(refused)?;
+    evidence::are_apart(&plain).map_err(refused)?;
+    Ok(outputs)
 }
 
 fn lock_files(value: &Value<'_>) -> Result<Vec<LockFile>, Refusal> {
@@ -139,18 +157,30 @@ fn lock_files(value: &Value<'_>) -> Result<Vec<LockFile>, Refusal> {
     Ok(files)
 }
 
-fn environment(value: &Value<'_>) -> Result<BTreeMap<EnvName, EnvValue>, Refusal> {
-    let table = subtable("env", value)?;
-    if table.len() > bounds::ENV_VARIABLES {
-        let reason = format!(
-            "{} variables are set; {} are allowed",
-            table.len(),
-            bounds::ENV_VARIABLES
-        );
-        return Err(refuse(value, Invalid::field("env", reason)));
+/// What is set, and what lock files need beside it.
+fn environment(
+    value: Option<&Value<'_>>,
+    deps: &[LockFile],
+) -> Result<BTreeMap<EnvName, EnvValue>, Refusal> {
+    let mut env = value.map_or(Ok(BTreeMap::new()), variables)?;
+    for file in deps {
+        // What the user sets himself stays.
+        for (name, value) in file.environment().map_err(|e| (0, e.within("deps")))? {
+            env.entry(name).or_insert(value);
+        }
     }
+    if env.len() > bounds::ENV_VARIABLES {
+        let (set, most) = (env.len(), bounds::ENV_VARIABLES);
+        let reason = format!("{set} variables are set, with those of `deps`; {most} are allowed");
+        let place = value.map_or(0, |value| value.span().start);
+        return Err((place, Invalid::field("env", reason)));
+    }
+    Ok(env)
+}
+
+fn variables(value: &Value<'_>) -> Result<BTreeMap<EnvName, EnvValue>, Refusal> {
     let mut env = BTreeMap::new();
-    for (key, value) in table {
+    for (key, value) in subtable("env", value)? {
         let name = EnvName::new(key.get_ref().as_ref())
             .map_err(|e| (key.span().start, e.within("env")))?;
         let field = format!("env.{name}");
@@ -164,6 +194,16 @@ fn environment(value: &Value<'_>) -> Result<BTreeMap<EnvName, EnvValue>, Refusal
 fn working_directory(value: &Value<'_>) -> Result<RelPath, Refusal> {
     let field = "working_directory";
     RelPath::new(string(field, value)?).map_err(|e| refuse(value, e.within(field)))
+}
+
+fn epoch(value: &Value<'_>) -> Result<u64, Refusal> {
+    let field = "source_date_epoch";
+    let epoch = number(field, value)?;
+    if epoch > BuildSpec::LAST_EPOCH {
+        let reason = format!("{epoch} lies beyond the year 9999");
+        return Err(refuse(value, Invalid::field(field, reason)));
+    }
+    Ok(epoch)
 }
 
 fn limits(value: &Value<'_>) -> Result<PartialLimits, Refusal> {

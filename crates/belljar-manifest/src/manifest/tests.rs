@@ -305,6 +305,66 @@ fn what_is_wrong_is_told_with_line_column_and_field() {
 }
 
 #[test]
+fn what_a_daemon_would_refuse_of_all_fields_together_is_refused_here() {
+    let set = |count: usize| (0..count).map(|n| format!("V{n} = \"\"\n"));
+    let env = |count: usize, more: &str| format!("[env]\n{more}{}", set(count).collect::<String>());
+    let fetch = |name: &str| {
+        let hex = ObjectId::of(b"").digest.to_hex();
+        format!("[fetch.{name}]\nurls = [\"https://a.example/x\"]\nsha256 = \"{hex}\"\n")
+    };
+    let fetches = |count: usize| {
+        (0..count)
+            .map(|n| fetch(&format!("f{n}")))
+            .collect::<String>()
+    };
+    let scripts = |count: usize| format!("\"{}\", ", "x".repeat(60_000)).repeat(count);
+    let with_scripts = |count: usize| GOOD.replace("[\"make\"]", &format!("[{}]", scripts(count)));
+    // So many that nobody could wait until each was compared with each.
+    let many = |count: usize| (0..count).map(|n| format!("\"{n}\",")).collect::<String>();
+    let deps = "deps = [\"Cargo.lock\"]\n";
+    for good in [
+        format!("{GOOD}{}", env(bounds::ENV_VARIABLES, "")),
+        format!(
+            "{GOOD}{deps}{}",
+            env(bounds::ENV_VARIABLES - 1, "CARGO_HOME = \"/own\"\n")
+        ),
+        format!("{GOOD}{}", fetches(bounds::INPUTS)),
+        format!("{GOOD}{}", fetch("cargo")),
+        format!("{GOOD}{deps}{}", fetches(bounds::INPUTS - 1)),
+        format!("{GOOD}source_date_epoch = {}", BuildSpec::LAST_EPOCH),
+        with_scripts(2),
+    ] {
+        load(good.as_bytes()).unwrap();
+    }
+    for (bad, due) in [
+        (
+            format!("{GOOD}{deps}{}", env(bounds::ENV_VARIABLES, "")),
+            "5:1: env: 257 variables are set, with those of `deps`; 256 are allowed",
+        ),
+        (
+            format!("{GOOD}{deps}{}", fetch("cargo")),
+            "5:8: fetch.cargo: the packages of `Cargo.lock` have this name; choose another",
+        ),
+        (
+            format!("{GOOD}{deps}{}", fetches(bounds::INPUTS)),
+            "fetch: with `deps` more than 16 trees",
+        ),
+        (
+            format!("{GOOD}source_date_epoch = {}", BuildSpec::LAST_EPOCH + 1),
+            "4:21: source_date_epoch: 253402300800 lies beyond the year 9999",
+        ),
+        (with_scripts(3), "1:1: the specification has 18"),
+        (
+            GOOD.replace("[\"app\"]", &format!("[{}]", many(100_000))),
+            "3:11: outputs: 100000 outputs are declared; 256 are allowed",
+        ),
+    ] {
+        let said = refusal(&bad);
+        assert!(said.contains(due), "said: {said}\n due: {due}");
+    }
+}
+
+#[test]
 fn what_is_no_text_or_too_large_is_refused() {
     let place = |text: &[u8]| load(text).unwrap_err().place.to_string();
     assert_eq!(place(b"a = 1\nb\xff"), "2:2");
