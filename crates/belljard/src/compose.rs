@@ -223,7 +223,7 @@ fn fetching(
         Ok::<_, RunError>(Open {
             settings,
             tls,
-            resolver: Box::new(System),
+            resolver: Box::new(System::new()),
         })
     });
     Ok(Fetching::new(

@@ -27,6 +27,10 @@ pub(super) struct Fetch {
     /// loopback, private, link-local and reserved address is refused.
     #[serde(default)]
     allow_private: Vec<String>,
+    /// Networks that nothing is fetched from, whatever else allows them: such as machines inside with addresses that the
+    /// whole Internet can reach, and the prefix of a NAT64.
+    #[serde(default)]
+    deny: Vec<String>,
     /// Certificates of the authorities that vouch for `https` servers, PEM. What the distribution keeps, if left out.
     ca: Option<PathBuf>,
     /// Most bytes of one thing.
@@ -35,6 +39,9 @@ pub(super) struct Fetch {
     /// Longest that one URL may take, with all redirects, in seconds.
     #[serde(default = "most_seconds")]
     timeout_seconds: u64,
+    /// Longest that all fetches of one attempt may take together, waiting included, in seconds.
+    #[serde(default = "most_all_seconds")]
+    total_seconds: u64,
     /// Most redirects from one URL.
     #[serde(default = "most_redirects")]
     max_redirects: usize,
@@ -47,6 +54,7 @@ pub(crate) struct FetchSettings {
     pub(crate) ca: PathBuf,
     pub(crate) most_bytes: u64,
     pub(crate) seconds: u64,
+    pub(crate) all_seconds: u64,
     pub(crate) redirects: usize,
 }
 
@@ -62,6 +70,10 @@ fn most_seconds() -> u64 {
     bounds::FETCH_SECONDS
 }
 
+fn most_all_seconds() -> u64 {
+    bounds::FETCHING_SECONDS
+}
+
 fn most_redirects() -> usize {
     bounds::FETCH_REDIRECTS
 }
@@ -70,6 +82,7 @@ impl Fetch {
     pub(super) fn settings(self) -> Result<FetchSettings, Invalid> {
         let hosts = each("allow", &self.allow)?;
         let private = each("allow_private", &self.allow_private)?;
+        let denied = each("deny", &self.deny)?;
         if self.ports.contains(&PROBED) {
             let why = "port 9 must stay closed: belljard sees by it that it is confined";
             return Err(Invalid::field("ports", why));
@@ -81,6 +94,12 @@ impl Fetch {
                 self.timeout_seconds,
                 1,
                 bounds::FETCH_SECONDS,
+            ),
+            (
+                "total_seconds",
+                self.total_seconds,
+                1,
+                bounds::FETCHING_SECONDS,
             ),
             (
                 "max_redirects",
@@ -96,10 +115,11 @@ impl Fetch {
             }
         }
         Ok(FetchSettings {
-            rules: FetchRules::new(hosts, self.ports, private)?,
+            rules: FetchRules::new(hosts, self.ports, private, denied)?,
             ca: authorities(self.ca)?,
             most_bytes: self.max_bytes,
             seconds: self.timeout_seconds,
+            all_seconds: self.total_seconds,
             redirects: self.max_redirects,
         })
     }
