@@ -11,6 +11,8 @@ mod putting;
 mod refusing;
 mod staging;
 mod uploading;
+mod zip_file;
+mod zips;
 
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};

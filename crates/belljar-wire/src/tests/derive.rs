@@ -18,6 +18,10 @@ fn recipes_survive_the_wire() {
             content: ObjectId::of(b"content"),
             unpack: Unpack::file("tool", true).unwrap(),
         },
+        Recipe::Fetched {
+            content: ObjectId::of(b"content"),
+            unpack: Unpack::zip(2).unwrap(),
+        },
         Recipe::Oci {
             index: ObjectId::of(b"index"),
             platform: Platform::LinuxArm64,
