@@ -232,12 +232,7 @@ mod tests {
             spec.fetches = BTreeMap::from([(name, fetch)]).try_into().unwrap();
             spec
         };
-        let rules = FetchRules::new(
-            vec!["a.example".parse().unwrap()],
-            vec![443],
-            vec![],
-            vec![],
-        );
+        let rules = FetchRules::new(vec!["a.example".parse().unwrap()], vec![443], vec![]);
         let open = policy(Limits::CEILING).with_fetches(Some(rules.unwrap()));
         let asked = |spec: BuildSpec, policy: &Policy| {
             decide(

@@ -2,11 +2,9 @@
 //! what it finds; here it is taken apart from what cannot be, put together, kept, and recorded.
 
 mod assembly;
-mod customer;
 mod feed;
 mod keeper;
 mod nursery;
-mod places;
 mod records;
 mod spool;
 mod stopped;
@@ -16,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use belljar_cas::{BlobSink, BlobSource};
@@ -27,17 +26,15 @@ use belljar_sys::seqpacket::Connection;
 
 use crate::failed::Failed;
 use assembly::{Assembled, Assembly};
-pub(crate) use customer::Customer;
 use feed::{Fed, Feed};
 use keeper::Keeper;
-use places::Places;
 use spool::Spool;
 
 #[cfg(test)]
 pub(crate) use nursery::Unpacker;
 pub(crate) use nursery::{Nursery, Unpackers};
 pub(crate) use records::Records;
-use stopped::{Stopped, ended_early, foreign, not_read, too_long};
+use stopped::{Stopped, ended_early, foreign, not_read};
 #[cfg(test)]
 pub(crate) use unpacker::work;
 
@@ -50,24 +47,25 @@ pub(crate) struct Derivations {
     records: Records,
     /// Where content waits until it is known to be wanted.
     tmp: PathBuf,
-    /// Bytes that are left to builds that run.
-    reserve: u64,
-    places: Places,
+    under_way: AtomicUsize,
+}
+
+/// The place of one derivation among those under way.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Derivations {
-    pub(crate) fn new(
-        unpackers: Box<dyn Unpackers>,
-        records: Records,
-        tmp: PathBuf,
-        reserve: u64,
-    ) -> Self {
+    pub(crate) fn new(unpackers: Box<dyn Unpackers>, records: Records, tmp: PathBuf) -> Self {
         Self {
             unpackers,
             records,
             tmp,
-            reserve,
-            places: Places::default(),
+            under_way: AtomicUsize::new(0),
         }
     }
 
@@ -86,21 +84,20 @@ impl Derivations {
         source: &dyn BlobSource,
         sink: &dyn BlobSink,
         recipe: Recipe,
-        customer: &mut dyn Customer,
+        may: &mut May<'_>,
     ) -> Result<(ObjectId, Derivation), Stopped> {
-        let _place = self.places.take().ok_or(Stopped::Busy)?;
+        let _place = self.place()?;
         let unpacker = self
             .unpackers
             .start()
             .map_err(|e| Failed::internal("starting an unpacker", &e))?;
         let mut work = Work {
             source,
-            customer,
+            may,
             connection: &unpacker.connection,
             deadline: Instant::now() + Duration::from_secs(bounds::DERIVATION_SECONDS),
-            looked: Instant::now(),
             assembly: Assembly::default(),
-            spool: Spool::new(&self.tmp, self.reserve)?,
+            spool: Spool::new(&self.tmp)?,
             feed: None,
             from: BTreeSet::new(),
             packed: 0,
@@ -123,15 +120,15 @@ impl Derivations {
         work.keep(sink, &self.records, recipe)
     }
 
-    /// Makes a tree for a customer, out of what may be read for it, and tells what came of it.
+    /// Makes a tree out of what `may` gives, and tells what came of it.
     pub(crate) fn answer(
         &self,
         source: &dyn BlobSource,
         sink: &dyn BlobSink,
         recipe: Recipe,
-        customer: &mut dyn Customer,
+        may: &mut May<'_>,
     ) -> Answer {
-        match self.derive(source, sink, recipe, customer) {
+        match self.derive(source, sink, recipe, may) {
             Ok((derivation, record)) => {
                 tracing::info!(tree = %record.tree, record = %derivation, entries = record.entries, bytes = record.bytes, "a tree was made");
                 Answer::Derived {
@@ -145,15 +142,26 @@ impl Derivations {
             Err(stopped) => stopped.into(),
         }
     }
+
+    fn place(&self) -> Result<Place<'_>, Stopped> {
+        let before = self.under_way.fetch_add(1, Ordering::SeqCst);
+        let place = Place(&self.under_way);
+        if before >= bounds::DERIVATIONS {
+            return Err(Stopped::Busy);
+        }
+        Ok(place)
+    }
 }
+
+/// Whether an object may be read for a derivation.
+type May<'a> = dyn FnMut(ObjectId) -> Result<bool, Failed> + 'a;
 
 /// One derivation.
 struct Work<'a> {
     source: &'a dyn BlobSource,
-    customer: &'a mut dyn Customer,
+    may: &'a mut May<'a>,
     connection: &'a Connection,
     deadline: Instant,
-    looked: Instant,
     assembly: Assembly,
     spool: Spool,
     /// The object that is being read.
@@ -195,24 +203,17 @@ impl Work<'_> {
         }
     }
 
-    /// Whether it is worth to go on: looked at now and then.
-    fn look(&mut self) -> Result<(), Failed> {
-        if self.looked.elapsed() < LOOK {
-            return Ok(());
-        }
-        self.looked = Instant::now();
-        if self.looked > self.deadline {
-            return Err(too_long());
-        }
-        match self.customer.is_there() {
-            true => Ok(()),
-            false => Err(Failed::refused("who wanted the tree is gone")),
-        }
-    }
-
-    fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Failed> {
+    fn receive(&self, buffer: &mut [u8]) -> Result<usize, Failed> {
         loop {
-            self.look()?;
+            if Instant::now() > self.deadline {
+                return Err(Failed::internal(
+                    "unpacking",
+                    &io::Error::other(format!(
+                        "it took longer than {} seconds",
+                        bounds::DERIVATION_SECONDS
+                    )),
+                ));
+            }
             match self.connection.receive(buffer) {
                 Ok(Some(received)) => return Ok(received.length),
                 Ok(None) => return Err(ended_early()),
@@ -244,20 +245,18 @@ impl Work<'_> {
             return Err(not_read().into());
         }
         // In this order: what may not be read is not looked for.
-        if !self.customer.may(object)? || !self.source.contains(object).map_err(Failed::from)? {
+        if !(self.may)(object)? || !self.source.contains(object).map_err(Failed::from)? {
             self.tell(&Told::Missing {}, None)?;
             return Err(Stopped::Lacks(object));
         }
-        if self.from.insert(object) {
-            // Once, however often it is read.
-            self.packed = self.packed.saturating_add(object.size);
-        }
+        self.from.insert(object);
         if self.from.len() > bounds::DERIVATION_OBJECTS {
             return Err(Stopped::Refused(format!(
                 "more than {} objects are needed",
                 bounds::DERIVATION_OBJECTS
             )));
         }
+        self.packed = self.packed.saturating_add(object.size);
         let (feed, pipe) = Feed::start(self.source, object)?;
         self.feed = Some(feed);
         Ok(self.tell(&Told::Content {}, Some(pipe))?)
@@ -351,7 +350,7 @@ impl Work<'_> {
     /// Makes everything durable: content, directories, the record, and last the mark that says whose
     /// record it is.
     fn keep(
-        mut self,
+        self,
         sink: &dyn BlobSink,
         records: &Records,
         recipe: Recipe,
@@ -361,12 +360,9 @@ impl Work<'_> {
             objects,
             entries,
             bytes,
-        } = std::mem::take(&mut self.assembly)
-            .finish()
-            .map_err(Stopped::Refused)?;
+        } = self.assembly.finish().map_err(Stopped::Refused)?;
         let mut keeper = Keeper::new(sink)?;
         for object in objects {
-            self.look()?;
             if !self.source.contains(object).map_err(Failed::from)? {
                 let spool = &self.spool;
                 keeper.put(object, |blob| spool.copy(object, blob))?;
