@@ -1,7 +1,7 @@
 use std::io::Write;
 use std::os::fd::AsFd;
 
-use belljar_core::{ObjectId, Recipe};
+use belljar_core::{ObjectId, Recipe, Unpack};
 use belljar_plan::frame::{self, Frame};
 use belljar_plan::unpack::{Said, Told};
 use belljar_sys::seqpacket::Connection;
@@ -13,7 +13,7 @@ mod unpacker;
 /// What fits a pipe, so that nobody has to write while the other reads.
 const MOST: usize = 60_000;
 
-/// An archive, plain or compressed, as an unpacker reads it: it says what it finds, or refuses.
+/// An archive, of tar, plain or compressed, or ZIP, as an unpacker reads it: it says what it finds, or refuses.
 pub fn archive(bytes: &[u8]) {
     if bytes.len() > MOST {
         return;
@@ -21,7 +21,13 @@ pub fn archive(bytes: &[u8]) {
     let (store, theirs) = Connection::pair().expect("a pair");
     let work = std::thread::spawn(move || unpacker::work(&theirs));
     let archive = ObjectId::of(bytes);
-    let recipe = Recipe::Tar { archive };
+    let recipe = match bytes.starts_with(b"PK") {
+        true => Recipe::Fetched {
+            content: archive,
+            unpack: Unpack::zip(0).expect("few components"),
+        },
+        false => Recipe::Tar { archive },
+    };
     tell(&store, &Told::Unpack { recipe });
     let mut buffer = vec![0; belljar_core::bounds::FRAME_BYTES];
     while let Ok(Some(received)) = store.receive(&mut buffer) {

@@ -35,7 +35,7 @@ mod writer;
 pub use blob::{Batch, BlobSink, BlobSource, PendingBlob};
 pub use custody::{Custody, Disk};
 pub use failure::{LayoutError, ReadError, ScanError, TreeError, WriteError};
-pub use headroom::Headroom;
+pub use headroom::{Headroom, Room};
 pub use images::{ImageOrder, Images, Provenance};
 pub use layout::{DERIVATIONS, IMAGES, LOGS, OBJECTS, QUARANTINE, STAMPS, TMP, path_of};
 pub use memory::Memory;

@@ -28,14 +28,29 @@ pub const FETCH_URL_BYTES: usize = 2048;
 pub const FETCH_BYTES: u64 = BLOB_BYTES;
 /// Longest that one URL may take, with all that it redirects to, in seconds, unless the configuration says less.
 pub const FETCH_SECONDS: u64 = 600;
-/// Longest that a server may let wait for a connection, for its headers, or for the next piece, in seconds.
+/// Longest that a server may let wait for a connection, for its headers, or for the next [`PACE_BYTES`] of content or
+/// its end, in seconds.
 pub const FETCH_IDLE_SECONDS: u64 = 30;
 /// Most redirects from one URL, unless the configuration says less.
 pub const FETCH_REDIRECTS: usize = 8;
 /// Most addresses of one host that are tried.
 pub const FETCH_ADDRESSES: usize = 4;
+/// Longest that all fetches of one attempt may take together, with waiting for their turns and making trees of what
+/// came, in seconds, unless the configuration says less: so long a build may keep its slot for them.
+pub const FETCHING_SECONDS: u64 = 3600;
 /// Most things that are fetched at once; more wait.
 pub const FETCHES: usize = 8;
+/// Most of them for one project; its further ones wait.
+pub const FETCHES_PER_PROJECT: usize = 4;
+/// Most names of hosts that are resolved at once. Each has a thread, which nothing ends before the name servers have
+/// answered or getaddrinfo(3) gives up.
+pub const FETCH_LOOKUPS: usize = 32;
+/// Most of them for one project; its further ones wait.
+pub const FETCH_LOOKUPS_PER_PROJECT: usize = 4;
+/// Longest reason that is kept of one URL that gave nothing, in bytes: servers have a say in it.
+pub const FETCH_REASON_BYTES: usize = 512;
+/// Most of a URL that such reasons name, in bytes.
+pub const FETCH_URL_SHOWN_BYTES: usize = 256;
 /// Most trees of which belljard remembers that they were made of what a project had fetched.
 pub const KNOWN_FETCHES: usize = 1024;
 /// Longest headers of an answer to a fetch, in bytes.
@@ -303,6 +318,11 @@ pub const WAITING_PIECES: usize = 2;
 pub const DERIVATIONS: usize = 4;
 /// Most of them for one principal.
 pub const DERIVATIONS_PER_PRINCIPAL: usize = 3;
+/// Most of them for what is fetched for one project; its further ones wait.
+pub const DERIVATIONS_PER_PROJECT: usize = 2;
+/// How many bytes are written to the store before it is looked again how much room there is, where nobody has said how
+/// many will come: by so much each may use the reserve.
+pub const ROOM_BYTES: u64 = 16 << 20;
 /// Longest that one derivation may take, in seconds.
 pub const DERIVATION_SECONDS: u64 = 600;
 /// Largest record of a derivation, in bytes: one of the most packages that a lock file may name fits.
@@ -320,32 +340,12 @@ pub const UNPACKED_ENTRIES: usize = 2 * TREE_ENTRIES;
 pub const UNPACK_RATIO: u64 = 200;
 /// How many bytes may come out whatever is read.
 pub const UNPACK_FREE_BYTES: u64 = 256 << 20;
+/// Longest directory of a ZIP archive, in bytes: of one that is not ZIP64 it has at most 65,534 entries.
+pub const ZIP_DIRECTORY_BYTES: usize = 16 << 20;
 /// Largest JSON document of an OCI image (index, manifest), in bytes: OCI's own advice to registries.
 pub const OCI_DOCUMENT_BYTES: u64 = 4 << 20;
 /// Most layers of one OCI image.
 pub const OCI_LAYERS: usize = 128;
-/// Most indexes of an OCI image inside each other that are followed.
-pub const OCI_INDEX_DEPTH: usize = 4;
-/// Most manifests that are looked at to find the one of an OCI image for a platform.
-pub const OCI_CANDIDATES: usize = 64;
-/// Longest name of a repository of a registry with its host, in bytes.
-pub const REPOSITORY_BYTES: usize = 255;
-/// Longest tag of an image, in bytes.
-pub const TAG_BYTES: usize = 128;
-/// Most images that are pulled at once.
-pub const PULLS: usize = 4;
-/// Most of them for one principal.
-pub const PULLS_PER_PRINCIPAL: usize = 2;
-/// Longest that pulling one image may take, with the tree that is made of it, in seconds.
-pub const PULL_SECONDS: u64 = 3600;
-/// Most bytes that one image may have at a registry, all its layers together (16 GiB).
-pub const PULL_BYTES: u64 = 16 << 30;
-/// Most registries that a configuration names.
-pub const REGISTRIES: usize = 100;
-/// Largest answer of who gives tokens for a registry, in bytes.
-pub const TOKEN_ANSWER_BYTES: usize = 64 * 1024;
-/// Longest token, and longest user and password, for a registry, in bytes.
-pub const TOKEN_BYTES: usize = 16 * 1024;
 /// Memory that decompressing one stream may need, in bytes: what `xz -9` and `zstd -22` ask for.
 pub const DECOMPRESSION_BYTES: u64 = 160 << 20;
 /// Longest filter of a list, in bytes.

@@ -39,6 +39,11 @@ pub enum Unpack {
         /// are nothing but these are none of the tree; files and links must be below them.
         strip_components: u32,
     },
+    /// What a ZIP archive holds, of which no reader could make something else.
+    Zip {
+        /// As for a tar archive.
+        strip_components: u32,
+    },
 }
 
 /// What is fetched for a build, by the names under which it appears; at most [`bounds::INPUTS`].
@@ -99,12 +104,22 @@ impl Unpack {
         Self::Tar { strip_components }.checked()
     }
 
+    /// A ZIP archive without so many leading components.
+    ///
+    /// # Errors
+    /// When these are too many.
+    pub fn zip(strip_components: u32) -> Result<Self, Invalid> {
+        Self::Zip { strip_components }.checked()
+    }
+
     fn checked(self) -> Result<Self, Invalid> {
         match &self {
             Self::File { name, .. } if name.components().count() != 1 => Err(Invalid::new(
                 format!("`{name}` is a path; a file that is fetched has a name of one component"),
             )),
-            Self::Tar { strip_components } if *strip_components as usize > bounds::PATH_DEPTH => {
+            Self::Tar { strip_components } | Self::Zip { strip_components }
+                if *strip_components as usize > bounds::PATH_DEPTH =>
+            {
                 let most = bounds::PATH_DEPTH;
                 Err(Invalid::new(format!(
                     "{strip_components} components; at most {most} can be left out"
@@ -126,16 +141,16 @@ impl fmt::Display for Unpack {
                 };
                 write!(f, "{kind} `{name}`")
             }
-            Self::Tar {
-                strip_components: 0,
-            } => f.write_str("tar archive"),
-            Self::Tar { strip_components } => {
-                write!(
-                    f,
-                    "tar archive without {strip_components} leading components"
-                )
-            }
+            Self::Tar { strip_components } => archive(f, "tar", *strip_components),
+            Self::Zip { strip_components } => archive(f, "ZIP", *strip_components),
         }
+    }
+}
+
+fn archive(f: &mut fmt::Formatter<'_>, kind: &str, strip_components: u32) -> fmt::Result {
+    match strip_components {
+        0 => write!(f, "{kind} archive"),
+        count => write!(f, "{kind} archive without {count} leading components"),
     }
 }
 
@@ -247,6 +262,10 @@ mod tests {
         }
         assert!(Unpack::tar(128).is_ok());
         assert!(Unpack::tar(129).is_err());
+        assert!(Unpack::zip(128).is_ok());
+        assert!(Unpack::zip(129).is_err());
+        let shown = Unpack::zip(1).unwrap().to_string();
+        assert_eq!(shown, "ZIP archive without 1 leading components");
         // Nor by way of serde.
         let text = r#"{"x":{"digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","unpack":{"executable":false,"kind":"file","name":"a/b"},"urls":["https://a/"]}}"#;
         assert!(serde_json::from_str::<Fetches>(text).is_err());

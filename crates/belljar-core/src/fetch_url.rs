@@ -39,6 +39,9 @@ impl Scheme {
     }
 }
 
+/// How much of a scheme that is none of these is shown.
+const SCHEME_CHARS: usize = 32;
+
 /// Characters that RFC 3986 has no place for, beside those that are not printable.
 const FORBIDDEN: &[u8] = b"\"<>\\^`{|}#";
 
@@ -138,7 +141,7 @@ impl FetchUrl {
         // A fragment is for whoever shows it.
         let location = location.split('#').next().unwrap_or_default();
         let scheme = self.scheme().as_str();
-        let absolute = if location.contains("://") && !location.starts_with(['/', '?']) {
+        let absolute = if has_scheme(location) {
             location.to_owned()
         } else if location.starts_with("//") {
             format!("{scheme}:{location}")
@@ -162,6 +165,16 @@ impl FetchUrl {
     }
 }
 
+/// Whether a reference begins with a scheme (RFC 3986, section 4.1).
+fn has_scheme(reference: &str) -> bool {
+    let Some((scheme, _)) = reference.split_once(':') else {
+        return false;
+    };
+    let begins = scheme.starts_with(|first: char| first.is_ascii_alphabetic());
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    begins && scheme.bytes().all(inner)
+}
+
 fn scheme(text: &str) -> Result<(Scheme, &str), Invalid> {
     let (scheme, rest) = text.split_once("://").ok_or_else(|| {
         Invalid::new("not an absolute URL; write it from `https://` or `http://`")
@@ -176,7 +189,11 @@ fn scheme(text: &str) -> Result<(Scheme, &str), Invalid> {
             };
             Err(Invalid::new(format!(
                 "`{}` URLs are not fetched, only `https` and `http`{later}",
-                other.escape_debug()
+                other
+                    .chars()
+                    .take(SCHEME_CHARS)
+                    .collect::<String>()
+                    .escape_debug()
             )))
         }
     }
@@ -383,6 +400,11 @@ mod tests {
                 "/y?next=http://c.example/",
                 "https://a.example/y?next=http://c.example/",
             ),
+            (
+                "y?next=http://c.example/",
+                "https://a.example/d/y?next=http://c.example/",
+            ),
+            ("./y:1", "https://a.example/d/./y:1"),
         ] {
             assert_eq!(base.redirected(location).unwrap().as_str(), due);
         }
@@ -391,6 +413,13 @@ mod tests {
             ("file:///etc/passwd", "`file`"),
             ("https://user@b.example/", "a user"),
             ("//", "no name"),
+            ("///b.example/y", "no name"),
+            ("/\\b.example/y", "a character"),
+            ("https:b.example/y", "not an absolute URL"),
+            ("https:/b.example/y", "not an absolute URL"),
+            ("javascript:x", "not an absolute URL"),
+            ("//[::ffff:127.0.0.1%25lo]/", "IPv6"),
+            ("//2130706433/", "figures"),
             ("\u{0}", "a character"),
         ] {
             let reason = base.redirected(location).unwrap_err().reason;

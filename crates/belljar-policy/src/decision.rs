@@ -232,7 +232,12 @@ mod tests {
             spec.fetches = BTreeMap::from([(name, fetch)]).try_into().unwrap();
             spec
         };
-        let rules = FetchRules::new(vec!["a.example".parse().unwrap()], vec![443], vec![]);
+        let rules = FetchRules::new(
+            vec!["a.example".parse().unwrap()],
+            vec![443],
+            vec![],
+            vec![],
+        );
         let open = policy(Limits::CEILING).with_fetches(Some(rules.unwrap()));
         let asked = |spec: BuildSpec, policy: &Policy| {
             decide(

@@ -10,6 +10,7 @@ pub struct FetchRules {
     hosts: Vec<HostPattern>,
     ports: Vec<u16>,
     private: Vec<Network>,
+    denied: Vec<Network>,
 }
 
 /// Hosts that may be fetched from.
@@ -30,12 +31,12 @@ pub struct Network {
     prefix: u8,
 }
 
-/// Fewest bits of a network that may be named: fewer would be most of all addresses.
+/// Fewest bits of a network that may be opened: fewer would be most of all addresses.
 const SHORTEST: u8 = 8;
 
 impl FetchRules {
     /// Rules by which hosts of these patterns may be fetched from at these ports, of those at private addresses only
-    /// ones in the listed networks.
+    /// ones in the networks of `private`, and none in those that are denied.
     ///
     /// # Errors
     /// When nothing could be fetched, or a list is too long.
@@ -43,11 +44,13 @@ impl FetchRules {
         hosts: Vec<HostPattern>,
         ports: Vec<u16>,
         private: Vec<Network>,
+        denied: Vec<Network>,
     ) -> Result<Self, Invalid> {
         let lists = [
             ("allow", hosts.len()),
             ("ports", ports.len()),
             ("allow_private", private.len()),
+            ("deny", denied.len()),
         ];
         for (field, length) in lists {
             if length > bounds::FETCH_RULES {
@@ -64,10 +67,18 @@ impl FetchRules {
             let why = "at least one port is due, each between 1 and 65535";
             return Err(Invalid::field("ports", why));
         }
+        if let Some(index) = private.iter().position(|network| network.prefix < SHORTEST) {
+            let network = private[index];
+            let why = format!(
+                "`{network}` has fewer than {SHORTEST} bits: it would open almost everything; name the networks that mirrors are in"
+            );
+            return Err(Invalid::field(format!("allow_private[{index}]"), why));
+        }
         Ok(Self {
             hosts,
             ports,
             private,
+            denied,
         })
     }
 
@@ -108,16 +119,26 @@ impl FetchRules {
     /// Says what sort of address it is.
     pub fn admits(&self, address: IpAddr) -> Result<(), String> {
         let address = address.to_canonical();
+        if self.denied.iter().any(|network| network.has(address)) {
+            return Err(format!(
+                "{address} is in one of the networks of `deny` of [fetch] in belljard.toml"
+            ));
+        }
         let Some(sort) = special(address) else {
             return Ok(());
         };
-        let named = self.private.iter().any(|network| network.has(address));
-        if named && !is_no_host(address) {
+        if self.opens(address) && !is_no_host(address) {
             return Ok(());
         }
         Err(format!(
             "{address} is {sort}, which is in none of the networks of `allow_private` of [fetch] in belljard.toml"
         ))
+    }
+
+    /// Whether the operator has opened a network with this address by name.
+    pub fn opens(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.private.iter().any(|network| network.has(address))
     }
 }
 
@@ -263,13 +284,9 @@ impl FromStr for Network {
         let address: IpAddr = address.parse().map_err(|_| shape())?;
         let prefix: u8 = prefix.parse().map_err(|_| shape())?;
         let most = if address.is_ipv4() { 32 } else { 128 };
-        if prefix > most {
+        // Addresses are judged by their own version: one that is mapped would match none.
+        if prefix > most || address != address.to_canonical() {
             return Err(shape());
-        }
-        if prefix < SHORTEST {
-            return Err(Invalid::new(format!(
-                "`{text}` has fewer than {SHORTEST} bits: it would open almost everything; name the networks that mirrors are in"
-            )));
         }
         Ok(Self { address, prefix })
     }
@@ -289,7 +306,7 @@ mod tests {
     fn rules(hosts: &[&str], private: &[&str]) -> FetchRules {
         let hosts = hosts.iter().map(|text| text.parse().unwrap()).collect();
         let private = private.iter().map(|text| text.parse().unwrap()).collect();
-        FetchRules::new(hosts, vec![443, 80], private).unwrap()
+        FetchRules::new(hosts, vec![443, 80], private, Vec::new()).unwrap()
     }
 
     #[test]
@@ -417,6 +434,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_denied_is_refused_whatever_else_allows_it() {
+        let parse = |text: &str| text.parse::<Network>().unwrap();
+        let denied = ["1.2.3.0/24", "10.1.1.0/24", "2a00:1::/96"].map(parse);
+        let rules = FetchRules::new(
+            vec![HostPattern::Any],
+            vec![443],
+            vec![parse("10.1.0.0/16")],
+            denied.to_vec(),
+        );
+        let rules = rules.unwrap();
+        for (address, admitted) in [
+            ("1.2.3.4", false),
+            ("::ffff:1.2.3.4", false),
+            ("1.2.4.4", true),
+            ("10.1.1.1", false),
+            ("10.1.2.1", true),
+            // As a NAT64 would lead to 10.0.0.1.
+            ("2a00:1::a00:1", false),
+            ("2a00:1::1:0:0", true),
+        ] {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(rules.admits(address).is_ok(), admitted, "{address}");
+        }
+        let everything = FetchRules::new(
+            vec![HostPattern::Any],
+            vec![443],
+            vec![],
+            vec![parse("::/0")],
+        );
+        let address = "2606:4700::1111".parse().unwrap();
+        assert!(everything.unwrap().admits(address).is_err());
+    }
+
+    #[test]
     fn settings_that_mean_nothing_or_everything_are_refused() {
         for text in [
             "",
@@ -435,20 +486,25 @@ mod tests {
         for text in [
             "10.0.0.0",
             "10.0.0.0/33",
-            "0.0.0.0/0",
-            "::/0",
-            "::/7",
             "10/8",
             "x/8",
             "10.0.0.0/+8x",
+            // Addresses are judged in their own version.
+            "::ffff:10.0.0.0/104",
         ] {
             assert!(text.parse::<Network>().is_err(), "{text}");
         }
-        assert!(FetchRules::new(vec![], vec![443], vec![]).is_err());
-        assert!(FetchRules::new(vec![HostPattern::Any], vec![], vec![]).is_err());
-        assert!(FetchRules::new(vec![HostPattern::Any], vec![0], vec![]).is_err());
+        let new = |hosts, ports, private| FetchRules::new(hosts, ports, private, vec![]);
+        assert!(new(vec![], vec![443], vec![]).is_err());
+        assert!(new(vec![HostPattern::Any], vec![], vec![]).is_err());
+        assert!(new(vec![HostPattern::Any], vec![0], vec![]).is_err());
+        for all in ["0.0.0.0/0", "::/0", "::/7"] {
+            let all: Network = all.parse().unwrap();
+            let opened = new(vec![HostPattern::Any], vec![443], vec![all]).unwrap_err();
+            assert_eq!(opened.field, "allow_private[0]");
+        }
         let many = vec![HostPattern::Any; bounds::FETCH_RULES + 1];
-        assert!(FetchRules::new(many, vec![443], vec![]).is_err());
+        assert!(new(many, vec![443], vec![]).is_err());
     }
 
     proptest! {

@@ -9,7 +9,6 @@ mod decision;
 mod fetch;
 mod identity;
 mod policy;
-mod registry;
 mod rights;
 
 pub use access::{Access, AccessError, Below, Grants, Principals};
@@ -17,5 +16,4 @@ pub use decision::{Admitted, Class, Decision, NO_FETCHES, Reason, decide};
 pub use fetch::{FetchRules, HostPattern, Network};
 pub use identity::{Identity, SpiffeId, Subject};
 pub use policy::{Policy, PolicyError};
-pub use registry::{Registries, RegistryRule, RepositoryPattern};
 pub use rights::{Right, Rights};

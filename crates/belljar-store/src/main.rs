@@ -122,7 +122,8 @@ fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
     let space = Space::of(&config.root).map_err(system("looking how much room there is"))?;
     let reserve = config.reserve(space);
     let intake = Headroom::new(writer.clone(), &config.root, reserve);
-    let derivations = Derivations::new(Box::new(nursery), records, config.root.join(TMP));
+    let tmp = config.root.join(TMP);
+    let derivations = Derivations::new(Box::new(nursery), records, tmp, reserve);
     let store = Arc::new(Store {
         source: Box::new(reader),
         sink: Box::new(writer),

@@ -212,8 +212,8 @@ impl Session {
             Request::Derive { recipe } => {
                 let source = &*self.store.source;
                 let mut asking = Asking::new(&mut self.channel);
-                let wants = &mut |object| asking.may(object);
-                let answer = self.store.derivations.answer(source, sink, recipe, wants);
+                let derivations = &self.store.derivations;
+                let answer = derivations.answer(source, sink, recipe, &mut asking);
                 asking.end(&answer)
             }
             other => {

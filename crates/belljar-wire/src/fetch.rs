@@ -4,7 +4,7 @@ use belljar_core::{Digest, Fetch, FetchUrl, Fetches, InputName, Invalid, Mirrors
 
 use crate::numbers::{required, small, unsigned};
 use crate::v1;
-use v1::unpack::{File, Kind, Tar};
+use v1::unpack::{File, Kind, Tar, Zip};
 
 pub(crate) fn fetches(fetches: BTreeMap<String, v1::Fetch>) -> Result<Fetches, Invalid> {
     let parsed = fetches.into_iter().map(|(name, fetch)| {
@@ -69,6 +69,10 @@ impl TryFrom<v1::Unpack> for Unpack {
                 let count = unsigned("tar.strip_components", strip_components.into())?;
                 Self::tar(count).map_err(|e| e.within("tar.strip_components"))
             }
+            Kind::Zip(Zip { strip_components }) => {
+                let count = unsigned("zip.strip_components", strip_components.into())?;
+                Self::zip(count).map_err(|e| e.within("zip.strip_components"))
+            }
         }
     }
 }
@@ -81,6 +85,9 @@ impl From<&Unpack> for v1::Unpack {
                 executable: *executable,
             }),
             Unpack::Tar { strip_components } => Kind::Tar(Tar {
+                strip_components: small(*strip_components),
+            }),
+            Unpack::Zip { strip_components } => Kind::Zip(Zip {
                 strip_components: small(*strip_components),
             }),
         };

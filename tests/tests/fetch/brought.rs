@@ -4,6 +4,7 @@ use belljar_tests::{Instance, Project};
 use serde_json::{Value, json};
 
 use crate::server::{Server, content, over_tls, redirect, status};
+use crate::zip_file::{Entry, ZipFile};
 use crate::{fetch, file, gzip, run, spec, start, started, tar, told};
 
 #[test]
@@ -69,6 +70,29 @@ fn a_build_sees_what_was_fetched_and_the_provenance_says_so() {
         dependencies.as_array().unwrap().contains(&due),
         "{dependencies:#}"
     );
+}
+
+#[test]
+fn a_zip_archive_is_unpacked_and_its_programs_run() {
+    let mut tool = Entry::file("x-1/bin/tool", b"#!/bin/sh\necho zipped\n");
+    tool.mode = 0o100_755;
+    tool.later = true;
+    let archive = ZipFile::default()
+        .add(tool)
+        .add(Entry::file("x-1/README", b"read\n"))
+        .end_with(b"a comment");
+    let server = Server::start(vec![("/x.zip", content(&archive))]);
+    let instance = started(&server, "");
+    let client = instance.client();
+    let wanted = fetch(&[server.url("/x.zip")], &archive, Unpack::zip(1).unwrap());
+    let script = "/deps/x/bin/tool > out; cat /deps/x/README >> out; ! test -x /deps/x/README";
+    let build = run(&client, "one", &spec(&client, script, &[("x", wanted)]));
+    assert_eq!(build.outcome, Some(Outcome::Succeeded));
+    let out = b"zipped\nread\n";
+    // By the signer, too: the tree was made of this content, and in this way.
+    let bundle = client.read(build.evidence.bundle.unwrap()).unwrap();
+    let key = client.server_info().public_key_pem;
+    assert!(verify(&bundle, &key, &Digest::of(out)).is_ok());
 }
 
 #[test]

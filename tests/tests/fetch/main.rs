@@ -11,6 +11,8 @@ mod brought;
 mod life;
 mod refused;
 mod server;
+#[path = "../../../crates/belljar-store/src/tests/zip_file.rs"]
+mod zip_file;
 
 use std::fs;
 use std::io::Write as _;

@@ -1,12 +1,13 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use belljar_core::{Digest, Fetch, Outcome, Unpack};
-use belljar_tests::{Instance, Part};
+use belljar_core::{BuildSpec, Digest, Fetch, Outcome, Unpack, bounds};
+use belljar_tests::{Client, Instance, Part};
 use belljar_wire::v1::SubmitBuildRequest;
 use belljar_wire::{BuildRecord, Reason};
 
 use crate::server::{Server, content, redirect, said};
+use crate::zip_file::{Entry, ZipFile};
 use crate::{ended, fetch, file, gzip, is_stored, run, spec, started, tar, told};
 
 /// How a build ends that wants this.
@@ -16,6 +17,27 @@ fn end(instance: &Instance, request: &str, wanted: Fetch) -> (Outcome, serde_jso
     let build = run(&client, request, &spec);
     let told = told(&client, &build);
     (build.outcome.unwrap(), told.last().cloned().unwrap())
+}
+
+/// Root is a member of another project, too, when this returns.
+fn with_another_project(instance: &mut Instance) -> Client {
+    let path = instance.state().join("config/belljard.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let member = "[[project]]\nname = \"other\"\n[[project.member]]\nprincipal = \"unix:uid=0\"\nrights = [\"submit\", \"read\"]\n";
+    std::fs::write(&path, format!("{text}\n{member}")).unwrap();
+    instance.end_part(Part::Belljard);
+    instance.start_part(Part::Belljard);
+    instance.client()
+}
+
+fn submit_for(client: &Client, project: &str, request: &str, spec: &BuildSpec) -> BuildRecord {
+    let request = SubmitBuildRequest {
+        request_id: request.to_owned(),
+        spec: Some(spec.into()),
+        project: format!("projects/{project}"),
+    };
+    let submitted = client.wait(client.builds().submit_build(request));
+    BuildRecord::try_from(submitted.unwrap().into_inner()).unwrap()
 }
 
 #[test]
@@ -163,8 +185,180 @@ fn who_dribbles_is_left() {
 }
 
 #[test]
+fn who_dribbles_from_many_mirrors_is_left_in_the_end() {
+    let slow = |stream: &mut std::net::TcpStream, _: &Server| {
+        said(stream, "200 OK", &["content-length: 1000"], b"");
+        while stream.write_all(b"x").is_ok() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    let paths = ["/1", "/2", "/3", "/4", "/5", "/6", "/7", "/8"];
+    let server = Server::start(
+        paths
+            .map(|path| (path, Box::new(slow) as crate::server::Answer))
+            .into(),
+    );
+    let instance = started(&server, "timeout_seconds = 2\ntotal_seconds = 5");
+    let urls = paths.map(|path| server.url(path));
+    let (outcome, told) = end(&instance, "slow", file(&urls, b"x"));
+    // Not again: it would take as long.
+    assert_eq!(outcome.kind(), "infrastructure", "{outcome}");
+    assert!(
+        outcome.to_string().contains("longer than the 5 s"),
+        "{outcome}"
+    );
+    let tries = told["tries"].as_array().unwrap();
+    assert!((2..=4).contains(&tries.len()), "{told}");
+    for told in tries {
+        assert!(
+            told["refused"].as_str().unwrap().contains("longer"),
+            "{told}"
+        );
+    }
+    assert!(server.asked().len() <= 4, "{:?}", server.asked());
+}
+
+#[test]
+fn what_servers_say_at_length_is_told_briefly() {
+    let long = "y".repeat(50_000);
+    let coding = format!("content-encoding: {long}");
+    let elsewhere = format!("{}://x", "s".repeat(1900));
+    let server = Server::start(vec![
+        (
+            "/coding",
+            Box::new(move |stream, _| said(stream, "200 OK", &[&coding], b"x")),
+        ),
+        ("/scheme", redirect(&elsewhere)),
+        (
+            "/headers",
+            Box::new(|stream, _| {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
+                while stream.write_all(b"x-more: and more\r\n").is_ok() {}
+            }),
+        ),
+        (
+            "/informs",
+            Box::new(|stream, _| {
+                while stream
+                    .write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+                    .is_ok()
+                {}
+            }),
+        ),
+        (
+            "/range",
+            Box::new(|stream, _| {
+                said(
+                    stream,
+                    "206 Partial Content",
+                    &["content-range: bytes 0-0/9"],
+                    b"x",
+                )
+            }),
+        ),
+        ("/same", crate::server::status("304 Not Modified")),
+        (
+            "/both",
+            Box::new(|stream, _| {
+                said(
+                    stream,
+                    "200 OK",
+                    &["content-length: 1", "content-length: 2"],
+                    b"x",
+                )
+            }),
+        ),
+    ]);
+    let instance = started(&server, "timeout_seconds = 3");
+    for (path, due) in [
+        ("/coding", "content coding"),
+        ("/scheme", "URLs are not fetched"),
+        ("/headers", "no answer that can be read"),
+        ("/informs", "longer than the 3 s"),
+        ("/range", "status 206"),
+        ("/same", "status 304"),
+        ("/both", "no answer that can be read"),
+    ] {
+        let (outcome, told) = end(&instance, &path[1..], file(&[server.url(path)], b"x"));
+        let text = outcome.to_string();
+        assert!(text.contains(due), "{path}: {text}");
+        assert!(text.len() < 1500, "{path}: {} bytes", text.len());
+        let why = told["tries"][0]["refused"].as_str().unwrap();
+        assert!(why.contains(due) && why.len() < 700, "{path}: {why}");
+    }
+    assert!(!is_stored(&instance, b"x"));
+}
+
+#[test]
+fn what_is_denied_is_refused_beside_what_is_allowed() {
+    let server = Server::start(vec![("/x", content(b"x"))]);
+    let instance = started(&server, "deny = [\"127.0.0.0/8\"]");
+    let (outcome, _) = end(&instance, "denied", file(&[server.url("/x")], b"x"));
+    assert_eq!(outcome.kind(), "refused", "{outcome}");
+    assert!(
+        outcome.to_string().contains("`deny` of [fetch]"),
+        "{outcome}"
+    );
+    assert!(server.asked().is_empty());
+}
+
+#[test]
+fn one_project_does_not_take_all_places() {
+    let hanging = |stream: &mut std::net::TcpStream, server: &Server| {
+        said(stream, "200 OK", &["content-length: 5"], b"a");
+        server.wait();
+        let _ = stream.write_all(b"fter");
+    };
+    let paths = ["/1", "/2", "/3", "/4", "/5", "/6", "/7", "/8", "/9"];
+    let mut answers: Vec<(&str, crate::server::Answer)> = paths
+        .map(|path| (path, Box::new(hanging) as crate::server::Answer))
+        .into();
+    answers.push(("/other", content(b"other")));
+    let server = Server::start(answers);
+    let mut instance = Instance::configured();
+    // Nothing but the fetches are to wait.
+    let path = instance.state().join("config/belljard.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let slots = text.lines().find(|line| line.starts_with("slots"));
+    std::fs::write(&path, text.replace(slots.unwrap(), "slots = 12")).unwrap();
+    crate::start(&mut instance, server.port(), "");
+    let client = instance.client();
+    let wanting = |path: &str, content: &[u8]| {
+        let wanted = file(&[server.url(path)], content);
+        spec(&client, "cat /deps/x/file > out", &[("x", wanted)])
+    };
+    let (specs, other) = (
+        paths.map(|path| wanting(path, b"after")),
+        wanting("/other", b"other"),
+    );
+    let client = with_another_project(&mut instance);
+    let builds = specs
+        .iter()
+        .zip(paths)
+        .map(|(spec, path)| submit_for(&client, "default", &format!("of{}", &path[1..]), spec));
+    let builds: Vec<_> = builds.collect();
+    // As many as one may have are asked, and no more.
+    belljar_tests::wait_for("the server is asked", Duration::from_secs(60), || {
+        (server.asked().len() >= bounds::FETCHES_PER_PROJECT).then_some(())
+    });
+    let other = ended(&client, &submit_for(&client, "other", "other", &other));
+    assert_eq!(other.outcome, Some(Outcome::Succeeded));
+    assert_eq!(server.asked().len(), bounds::FETCHES_PER_PROJECT + 1);
+    for build in &builds {
+        client.cancel(&build.id, "enough").unwrap();
+    }
+    server.let_go();
+    for build in &builds {
+        ended(&client, build);
+    }
+}
+
+#[test]
 fn archives_that_are_none_or_made_to_harm_are_refused_by_name() {
     let zip = b"PK\x03\x04 and so on".to_vec();
+    let mut link = Entry::file("link", b"/etc/passwd");
+    link.mode = 0o120_777;
+    let link = ZipFile::default().add(link).end();
     let bomb = gzip(&tar(&[("x/zeros", &vec![0; 300 << 20])]));
     let above = tar(&[("x", b"a file where a directory is due")]);
     let cut = gzip(&tar(&[("x/y", b"content")]));
@@ -191,6 +385,17 @@ fn archives_that_are_none_or_made_to_harm_are_refused_by_name() {
         assert_eq!(told["found"]["kind"], "fetched", "{told}");
         assert_eq!(told["digest"], Digest::of(bytes).to_string());
     }
+    for (path, bytes, due) in [
+        ("/zip-link", link, "symbolic link"),
+        ("/zip-tar", tar(&[("x", b"y")]), "no ZIP archive"),
+    ] {
+        let server = Server::start(vec![(path, content(&bytes))]);
+        let instance = started(&server, "");
+        let wanted = fetch(&[server.url(path)], &bytes, Unpack::zip(0).unwrap());
+        let (outcome, _) = end(&instance, &path[1..], wanted);
+        assert_eq!(outcome.kind(), "refused", "{path}: {outcome}");
+        assert!(outcome.to_string().contains(due), "{path}: {outcome}");
+    }
 }
 
 #[test]
@@ -203,21 +408,8 @@ fn what_another_project_has_is_fetched_all_the_same() {
     let build = run(&client, "one", &wanting);
     assert_eq!(build.outcome, Some(Outcome::Succeeded));
     assert_eq!(server.asked(), ["/x"]);
-    // Root, as a member of another project, too.
-    let path = instance.state().join("config/belljard.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    let member = "[[project]]\nname = \"other\"\n[[project.member]]\nprincipal = \"unix:uid=0\"\nrights = [\"submit\", \"read\"]\n";
-    std::fs::write(&path, format!("{text}\n{member}")).unwrap();
-    instance.end_part(Part::Belljard);
-    instance.start_part(Part::Belljard);
-    let client = instance.client();
-    let request = SubmitBuildRequest {
-        request_id: "two".to_owned(),
-        spec: Some((&wanting).into()),
-        project: "projects/other".to_owned(),
-    };
-    let submitted = client.wait(client.builds().submit_build(request));
-    let build = BuildRecord::try_from(submitted.unwrap().into_inner()).unwrap();
+    let client = with_another_project(&mut instance);
+    let build = submit_for(&client, "other", "two", &wanting);
     let build = ended(&client, &build);
     assert_eq!(build.outcome, Some(Outcome::Succeeded));
     assert_eq!(server.asked(), ["/x", "/x"]);

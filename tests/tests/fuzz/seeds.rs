@@ -16,6 +16,8 @@ use std::io::Write;
     reason = "shared with the tests of belljar-attest, which use more of it"
 )]
 mod fixture;
+#[path = "../../../crates/belljar-store/src/tests/zip_file.rs"]
+mod zip_file;
 
 /// The seeds of each target.
 pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
@@ -242,5 +244,13 @@ fn archives() -> Vec<Vec<u8>> {
     let mut zstd = b"\x28\xb5\x2f\xfd\x00\x58\x39\x00\x00".to_vec();
     zstd.extend_from_slice(b"content");
     let xz = b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4\x46".to_vec();
-    vec![plain, gzip.finish().unwrap(), zstd, xz]
+    let mut later = zip_file::Entry::file("d/f", b"content");
+    later.later = true;
+    let zip = zip_file::ZipFile::default()
+        .add(zip_file::Entry::file("d/", b""))
+        .add(later)
+        .add(zip_file::Entry::file("g", b"content content content"));
+    let zip = zip.end_with(b"comment");
+    let empty = zip_file::ZipFile::default().end();
+    vec![plain, gzip.finish().unwrap(), zstd, xz, zip, empty]
 }

@@ -4,6 +4,8 @@
 // Helpers of tests may stop at the first surprise too; clippy's exemption is for the tests themselves.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod fetching;
+
 use belljar_tests::{Installed, Part, Project, Running};
 use rustix::process::Signal;
 use serde_json::{Value, json};

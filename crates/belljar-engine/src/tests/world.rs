@@ -577,7 +577,7 @@ pub(crate) fn admitted(script: &str) -> Admitted {
         Limits::CEILING,
     )
     .unwrap();
-    let rules = FetchRules::new(vec![HostPattern::Any], vec![443], vec![]);
+    let rules = FetchRules::new(vec![HostPattern::Any], vec![443], vec![], vec![]);
     let policy = policy.with_fetches(rules.ok());
     match decide(
         spec,

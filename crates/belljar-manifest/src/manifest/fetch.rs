@@ -87,15 +87,15 @@ fn unpack(
     urls: &Mirrors,
 ) -> Result<Unpack, Refusal> {
     let of = |name: &str| format!("{field}.{name}");
-    let is_archive = flag(&of("unpack"), table.get("unpack"))?;
-    let (foreign, why) = match is_archive {
-        true => (
+    let archive = archive(&of("unpack"), table.get("unpack"))?;
+    let (foreign, why) = match archive {
+        Some(_) => (
             &["file_name", "executable"][..],
-            "is for a file; with `unpack = true` the archive says it",
+            "is for a file; with `unpack` the archive says it",
         ),
-        false => (
+        None => (
             &["strip_components"][..],
-            "is for an archive; add `unpack = true`",
+            "is for an archive; add `unpack = true`, or `unpack = \"zip\"`",
         ),
     };
     if let Some((name, value)) = foreign
@@ -104,13 +104,13 @@ fn unpack(
     {
         return Err(refuse(value, Invalid::field(of(name), why)));
     }
-    if is_archive {
+    if let Some(archive) = archive {
         let Some(value) = table.get("strip_components") else {
-            return Unpack::tar(0).map_err(|e| refuse(whole, e));
+            return archive(0).map_err(|e| refuse(whole, e));
         };
         let place = of("strip_components");
         let count = u32::try_from(number(&place, value)?).unwrap_or(u32::MAX);
-        return Unpack::tar(count).map_err(|e| refuse(value, e.within(place)));
+        return archive(count).map_err(|e| refuse(value, e.within(place)));
     }
     let executable = flag(&of("executable"), table.get("executable"))?;
     let place = of("file_name");
@@ -124,6 +124,27 @@ fn unpack(
         refuse(whole, Invalid::field(&place, why))
     })?;
     Unpack::file(name, executable).map_err(|e| refuse(whole, e.within(place)))
+}
+
+/// An archive without so many leading components.
+type Archive = fn(u32) -> Result<Unpack, Invalid>;
+
+/// Which sort of archive it is, if it is to be unpacked.
+fn archive(field: &str, value: Option<&Value<'_>>) -> Result<Option<Archive>, Refusal> {
+    let Some(value) = value else {
+        return Ok(None);
+    };
+    let why = match (value.get_ref().as_bool(), value.get_ref().as_str()) {
+        (Some(false), _) => return Ok(None),
+        (Some(true), _) | (_, Some("tar")) => return Ok(Some(Unpack::tar)),
+        (_, Some("zip")) => return Ok(Some(Unpack::zip)),
+        (_, Some(_)) => "archives are `\"tar\"`, also by `true`, or `\"zip\"`".to_owned(),
+        (None, None) => {
+            let found = value.get_ref().type_str();
+            format!("`true`, `false`, `\"tar\"` or `\"zip\"` is due, not a value of type {found}")
+        }
+    };
+    Err(refuse(value, Invalid::field(field, why)))
 }
 
 fn flag(field: &str, value: Option<&Value<'_>>) -> Result<bool, Refusal> {

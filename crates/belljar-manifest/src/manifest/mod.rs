@@ -31,7 +31,6 @@ use belljar_core::{
     Network, ObjectId, Outputs, PartialLimits, RelPath, Steps,
 };
 
-use crate::lock::Origin;
 use crate::wrong::{Wrong, text};
 use crate::{Lock, LockFile};
 
@@ -59,8 +58,8 @@ pub struct Manifest {
 pub struct Named {
     /// The name.
     pub name: InputName,
-    /// What it was made of.
-    pub origin: Origin,
+    /// What it was imported from.
+    pub from: String,
 }
 
 impl Manifest {

@@ -104,7 +104,7 @@ fn image(value: &Value<'_>, lock: &Lock) -> Result<(Image, Option<Named>), Refus
     let image = lock.image(&name).map_err(refused)?;
     let named = Named {
         name,
-        origin: image.source.origin.clone(),
+        from: image.source.file.clone(),
     };
     Ok((Image::Tree(image.input), Some(named)))
 }

@@ -62,6 +62,11 @@ fn what_is_fetched_is_named_by_urls_and_digest() {
             format!("{hex}\nunpack = true\nstrip_components = 2"),
             Unpack::tar(2),
         ),
+        (format!("{hex}\nunpack = \"tar\""), Unpack::tar(0)),
+        (
+            format!("{hex}\nunpack = \"zip\"\nstrip_components = 1"),
+            Unpack::zip(1),
+        ),
     ] {
         let all = fetches(&format!(
             "[fetch.a]\nurls = [\"https://a.example/x.jar?v=1\"]\n{rest}\n"
@@ -103,8 +108,12 @@ fn what_is_fetched_is_named_by_urls_and_digest() {
             "fetch.a.executable: is for a file",
         ),
         (
-            format!("[fetch.a]\n{url}\n{hex}\nunpack = \"zip\""),
-            "fetch.a.unpack: `true` or `false`",
+            format!("[fetch.a]\n{url}\n{hex}\nunpack = \"rar\""),
+            "fetch.a.unpack: archives are `\"tar\"`",
+        ),
+        (
+            format!("[fetch.a]\n{url}\n{hex}\nunpack = 1"),
+            "fetch.a.unpack: `true`, `false`, `\"tar\"` or `\"zip\"` is due",
         ),
         (
             format!("[fetch.a]\nurls = [\"https://a.example/\"]\n{hex}"),
@@ -160,7 +169,7 @@ fn an_image_is_looked_up_in_the_lock_beside_it() {
     let manifest = load(&lock, "rust").unwrap();
     let (input, named) = manifest.image().unwrap();
     assert_eq!(
-        (input.tree, named.origin.to_string().as_str()),
+        (input.tree, named.from.as_str()),
         (ObjectId::of(b"tree"), "r.tar")
     );
     assert_eq!(

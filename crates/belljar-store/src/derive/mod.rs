@@ -2,9 +2,11 @@
 //! what it finds; here it is taken apart from what cannot be, put together, kept, and recorded.
 
 mod assembly;
+mod customer;
 mod feed;
 mod keeper;
 mod nursery;
+mod places;
 mod records;
 mod spool;
 mod stopped;
@@ -14,7 +16,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use belljar_cas::{BlobSink, BlobSource};
@@ -26,15 +27,17 @@ use belljar_sys::seqpacket::Connection;
 
 use crate::failed::Failed;
 use assembly::{Assembled, Assembly};
+pub(crate) use customer::Customer;
 use feed::{Fed, Feed};
 use keeper::Keeper;
+use places::Places;
 use spool::Spool;
 
 #[cfg(test)]
 pub(crate) use nursery::Unpacker;
 pub(crate) use nursery::{Nursery, Unpackers};
 pub(crate) use records::Records;
-use stopped::{Stopped, ended_early, foreign, not_read};
+use stopped::{Stopped, ended_early, foreign, not_read, too_long};
 #[cfg(test)]
 pub(crate) use unpacker::work;
 
@@ -47,25 +50,24 @@ pub(crate) struct Derivations {
     records: Records,
     /// Where content waits until it is known to be wanted.
     tmp: PathBuf,
-    under_way: AtomicUsize,
-}
-
-/// The place of one derivation among those under way.
-struct Place<'a>(&'a AtomicUsize);
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
+    /// Bytes that are left to builds that run.
+    reserve: u64,
+    places: Places,
 }
 
 impl Derivations {
-    pub(crate) fn new(unpackers: Box<dyn Unpackers>, records: Records, tmp: PathBuf) -> Self {
+    pub(crate) fn new(
+        unpackers: Box<dyn Unpackers>,
+        records: Records,
+        tmp: PathBuf,
+        reserve: u64,
+    ) -> Self {
         Self {
             unpackers,
             records,
             tmp,
-            under_way: AtomicUsize::new(0),
+            reserve,
+            places: Places::default(),
         }
     }
 
@@ -84,20 +86,21 @@ impl Derivations {
         source: &dyn BlobSource,
         sink: &dyn BlobSink,
         recipe: Recipe,
-        may: &mut May<'_>,
+        customer: &mut dyn Customer,
     ) -> Result<(ObjectId, Derivation), Stopped> {
-        let _place = self.place()?;
+        let _place = self.places.take().ok_or(Stopped::Busy)?;
         let unpacker = self
             .unpackers
             .start()
             .map_err(|e| Failed::internal("starting an unpacker", &e))?;
         let mut work = Work {
             source,
-            may,
+            customer,
             connection: &unpacker.connection,
             deadline: Instant::now() + Duration::from_secs(bounds::DERIVATION_SECONDS),
+            looked: Instant::now(),
             assembly: Assembly::default(),
-            spool: Spool::new(&self.tmp)?,
+            spool: Spool::new(&self.tmp, self.reserve)?,
             feed: None,
             from: BTreeSet::new(),
             packed: 0,
@@ -120,15 +123,15 @@ impl Derivations {
         work.keep(sink, &self.records, recipe)
     }
 
-    /// Makes a tree out of what `may` gives, and tells what came of it.
+    /// Makes a tree for a customer, out of what may be read for it, and tells what came of it.
     pub(crate) fn answer(
         &self,
         source: &dyn BlobSource,
         sink: &dyn BlobSink,
         recipe: Recipe,
-        may: &mut May<'_>,
+        customer: &mut dyn Customer,
     ) -> Answer {
-        match self.derive(source, sink, recipe, may) {
+        match self.derive(source, sink, recipe, customer) {
             Ok((derivation, record)) => {
                 tracing::info!(tree = %record.tree, record = %derivation, entries = record.entries, bytes = record.bytes, "a tree was made");
                 Answer::Derived {
@@ -142,26 +145,15 @@ impl Derivations {
             Err(stopped) => stopped.into(),
         }
     }
-
-    fn place(&self) -> Result<Place<'_>, Stopped> {
-        let before = self.under_way.fetch_add(1, Ordering::SeqCst);
-        let place = Place(&self.under_way);
-        if before >= bounds::DERIVATIONS {
-            return Err(Stopped::Busy);
-        }
-        Ok(place)
-    }
 }
-
-/// Whether an object may be read for a derivation.
-type May<'a> = dyn FnMut(ObjectId) -> Result<bool, Failed> + 'a;
 
 /// One derivation.
 struct Work<'a> {
     source: &'a dyn BlobSource,
-    may: &'a mut May<'a>,
+    customer: &'a mut dyn Customer,
     connection: &'a Connection,
     deadline: Instant,
+    looked: Instant,
     assembly: Assembly,
     spool: Spool,
     /// The object that is being read.
@@ -203,17 +195,24 @@ impl Work<'_> {
         }
     }
 
-    fn receive(&self, buffer: &mut [u8]) -> Result<usize, Failed> {
+    /// Whether it is worth to go on: looked at now and then.
+    fn look(&mut self) -> Result<(), Failed> {
+        if self.looked.elapsed() < LOOK {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        if self.looked > self.deadline {
+            return Err(too_long());
+        }
+        match self.customer.is_there() {
+            true => Ok(()),
+            false => Err(Failed::refused("who wanted the tree is gone")),
+        }
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Failed> {
         loop {
-            if Instant::now() > self.deadline {
-                return Err(Failed::internal(
-                    "unpacking",
-                    &io::Error::other(format!(
-                        "it took longer than {} seconds",
-                        bounds::DERIVATION_SECONDS
-                    )),
-                ));
-            }
+            self.look()?;
             match self.connection.receive(buffer) {
                 Ok(Some(received)) => return Ok(received.length),
                 Ok(None) => return Err(ended_early()),
@@ -245,18 +244,20 @@ impl Work<'_> {
             return Err(not_read().into());
         }
         // In this order: what may not be read is not looked for.
-        if !(self.may)(object)? || !self.source.contains(object).map_err(Failed::from)? {
+        if !self.customer.may(object)? || !self.source.contains(object).map_err(Failed::from)? {
             self.tell(&Told::Missing {}, None)?;
             return Err(Stopped::Lacks(object));
         }
-        self.from.insert(object);
+        if self.from.insert(object) {
+            // Once, however often it is read.
+            self.packed = self.packed.saturating_add(object.size);
+        }
         if self.from.len() > bounds::DERIVATION_OBJECTS {
             return Err(Stopped::Refused(format!(
                 "more than {} objects are needed",
                 bounds::DERIVATION_OBJECTS
             )));
         }
-        self.packed = self.packed.saturating_add(object.size);
         let (feed, pipe) = Feed::start(self.source, object)?;
         self.feed = Some(feed);
         Ok(self.tell(&Told::Content {}, Some(pipe))?)
@@ -350,7 +351,7 @@ impl Work<'_> {
     /// Makes everything durable: content, directories, the record, and last the mark that says whose
     /// record it is.
     fn keep(
-        self,
+        mut self,
         sink: &dyn BlobSink,
         records: &Records,
         recipe: Recipe,
@@ -360,9 +361,12 @@ impl Work<'_> {
             objects,
             entries,
             bytes,
-        } = self.assembly.finish().map_err(Stopped::Refused)?;
+        } = std::mem::take(&mut self.assembly)
+            .finish()
+            .map_err(Stopped::Refused)?;
         let mut keeper = Keeper::new(sink)?;
         for object in objects {
+            self.look()?;
             if !self.source.contains(object).map_err(Failed::from)? {
                 let spool = &self.spool;
                 keeper.put(object, |blob| spool.copy(object, blob))?;

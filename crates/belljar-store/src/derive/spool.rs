@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use belljar_cas::PendingBlob;
+use belljar_cas::{PendingBlob, Room};
 use belljar_core::{Hasher, ObjectId, bounds};
 
 use crate::failed::Failed;
@@ -13,6 +13,7 @@ use crate::failed::Failed;
 /// refused in the end nothing is left.
 pub(crate) struct Spool {
     file: File,
+    room: Room,
     end: u64,
     open: Option<(Hasher, u64)>,
     /// Where the content of each object begins.
@@ -20,11 +21,12 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// An empty one in `directory`.
-    pub(crate) fn new(directory: &Path) -> Result<Self, Failed> {
+    /// An empty one in `directory`, which leaves so many bytes of its file system to builds that run.
+    pub(crate) fn new(directory: &Path, reserve: u64) -> Result<Self, Failed> {
         let file = tempfile::tempfile_in(directory).map_err(failed)?;
         Ok(Self {
             file,
+            room: Room::new(directory, reserve),
             end: 0,
             open: None,
             kept: BTreeMap::new(),
@@ -41,6 +43,7 @@ impl Spool {
         let Some((hasher, begin)) = &mut self.open else {
             return Err(Failed::refused("content came that nobody announced"));
         };
+        self.room.before(piece.len() as u64)?;
         self.file.write_all(piece).map_err(failed)?;
         hasher.update(piece);
         self.end += piece.len() as u64;

@@ -1,6 +1,6 @@
 use std::io;
 
-use belljar_core::{Invalid, ObjectId};
+use belljar_core::{Invalid, ObjectId, bounds};
 use belljar_plan::store::Answer;
 
 use crate::failed::{Failed, printable};
@@ -52,5 +52,12 @@ pub(super) fn foreign(invalid: Invalid) -> Stopped {
 /// The unpacker is gone in the middle of something.
 pub(super) fn ended_early() -> Failed {
     let why = "the unpacker ended early: it was killed, or needed too much memory or time";
+    Failed::internal("unpacking", &io::Error::other(why))
+}
+
+/// Nothing came of it in time.
+pub(super) fn too_long() -> Failed {
+    let seconds = bounds::DERIVATION_SECONDS;
+    let why = format!("it took longer than {seconds} seconds");
     Failed::internal("unpacking", &io::Error::other(why))
 }

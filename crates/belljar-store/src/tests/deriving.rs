@@ -1,4 +1,6 @@
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use belljar_core::{Derivation, Recipe};
 
@@ -210,4 +212,72 @@ fn a_derivation_is_about_its_own_tree_only() {
     assert_eq!(peer.fails(&other), Failure::Content);
     let own = stage_all(1, vec![of(tree)]);
     assert!(matches!(peer.reply(&own), Answer::Staged { .. }));
+}
+
+/// Unpackers that never come to an end, counted.
+#[derive(Clone, Default)]
+struct Stuck(Arc<AtomicUsize>);
+
+impl Unpackers for Stuck {
+    fn start(&self) -> io::Result<Unpacker> {
+        let (connection, theirs) = Connection::pair()?;
+        self.0.fetch_add(1, Ordering::SeqCst);
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; bounds::FRAME_BYTES];
+            // The order; then nothing, until the store hangs up.
+            while matches!(theirs.receive(&mut buffer), Ok(Some(_))) {}
+        });
+        Ok(Unpacker {
+            connection,
+            process: None,
+        })
+    }
+}
+
+impl Stuck {
+    fn wait_for(&self, count: usize) {
+        let begun = Instant::now();
+        while self.0.load(Ordering::SeqCst) < count {
+            assert!(begun.elapsed() < Duration::from_secs(20), "not all began");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn who_hangs_up_gives_its_place_back() {
+    let stuck = Stuck::default();
+    let rig = Rig::with_unpackers(Box::new(stuck.clone()));
+    let archive = rig.memory.put(b"an archive");
+    let request = Request::Derive {
+        recipe: Recipe::Tar { archive },
+    };
+    let waiting: Vec<_> = (0..bounds::DERIVATIONS)
+        .map(|_| {
+            let peer = rig.connect(Role::Client);
+            peer.ask(&request);
+            peer
+        })
+        .collect();
+    stuck.wait_for(bounds::DERIVATIONS);
+    let answer = rig.connect(Role::Client).reply(&request);
+    assert_eq!(answer, Answer::DerivationsBusy {});
+    // Each session ends, though its unpacker does not.
+    waiting.into_iter().for_each(Peer::close);
+    let peer = rig.connect(Role::Client);
+    peer.ask(&request);
+    stuck.wait_for(bounds::DERIVATIONS + 1);
+    peer.close();
+}
+
+#[test]
+fn what_would_use_the_reserve_is_not_unpacked() {
+    let rig = Rig::with_reserve(u64::MAX);
+    let archive = Tar::new().file("a", b"x").end();
+    let archive = rig.memory.put(&archive);
+    let mut peer = rig.connect(Role::Client);
+    let class = peer.fails(&Request::Derive {
+        recipe: Recipe::Tar { archive },
+    });
+    assert_eq!(class, Failure::Full);
 }

@@ -11,6 +11,8 @@ mod putting;
 mod refusing;
 mod staging;
 mod uploading;
+mod zip_file;
+mod zips;
 
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -29,7 +31,7 @@ use serde::Serialize;
 
 use crate::channel::Channel;
 use crate::config::Role;
-use crate::derive::{Derivations, Records};
+use crate::derive::{Derivations, Records, Unpackers};
 use crate::partial::{Most, Partials, Share};
 use crate::scrub::Scrubber;
 use crate::server::Slots;
@@ -74,6 +76,19 @@ impl Rig {
     }
 
     fn with_capacity(bytes: u64) -> Self {
+        Self::with(bytes, Box::new(deriving::Threads), 0)
+    }
+
+    fn with_unpackers(unpackers: Box<dyn Unpackers>) -> Self {
+        Self::with(1 << 30, unpackers, 0)
+    }
+
+    /// One whose derivations leave so many bytes free.
+    fn with_reserve(reserve: u64) -> Self {
+        Self::with(1 << 30, Box::new(deriving::Threads), reserve)
+    }
+
+    fn with(bytes: u64, unpackers: Box<dyn Unpackers>, reserve: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         for name in [IMAGES, TMP, LOGS, DERIVATIONS] {
             std::fs::create_dir(directory.path().join(name)).unwrap();
@@ -82,7 +97,7 @@ impl Rig {
         let records = Records::open(directory.path()).unwrap();
         let tmp = directory.path().join(TMP);
         let store = Store {
-            derivations: Derivations::new(Box::new(deriving::Threads), records, tmp),
+            derivations: Derivations::new(unpackers, records, tmp, reserve),
             confined: Vec::new(),
             source: Box::new(memory.clone()),
             sink: Box::new(memory.clone()),

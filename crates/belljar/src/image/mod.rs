@@ -2,14 +2,13 @@
 
 mod debian;
 mod files;
-mod pull;
 mod report;
 mod send;
 
 use std::path::Path;
 
 use belljar_core::{Input, InputName, Platform};
-use belljar_manifest::lock::{self, Image, Origin, Source};
+use belljar_manifest::lock::{self, Image, Source};
 use belljar_manifest::{Lock, Named};
 use belljar_wire::DerivedTree;
 
@@ -25,7 +24,6 @@ use crate::{exit, manifest};
 
 use files::Parcel;
 
-pub(crate) use pull::pull;
 pub(crate) use report::{Images, Imported};
 
 /// What a build of this program can run.
@@ -49,7 +47,7 @@ pub(crate) fn import(arguments: &cli::Import, terminal: &mut Terminal) -> Result
         .file_name()
         .unwrap_or(arguments.file.as_os_str());
     let source = Source {
-        origin: Origin::File(file.to_string_lossy().into_owned()),
+        file: file.to_string_lossy().into_owned(),
         object: parcel.object(),
     };
     take_in(&arguments.to, name, lock, &parcel, source, terminal)
@@ -68,7 +66,7 @@ pub(crate) fn build_debian(
     let made = debian::build(arguments, terminal)?;
     let parcel = Parcel::open(made.path(), PLATFORM)?;
     let source = Source {
-        origin: Origin::File(format!("mmdebstrap {}", made.described())),
+        file: format!("mmdebstrap {}", made.described()),
         object: parcel.object(),
     };
     take_in(&arguments.to, name, lock, &parcel, source, terminal)
@@ -89,7 +87,7 @@ pub(crate) fn list(arguments: &cli::ImageList) -> Result<u8, Error> {
             format!(
                 "{name}  {}  from {}",
                 image.input.tree.digest,
-                line(&image.source.origin.to_string())
+                line(&image.source.file)
             )
         });
         lines.collect::<Vec<_>>().join("\n")
@@ -113,7 +111,7 @@ pub(crate) async fn is_there(client: &Client, input: Input, named: &Named) -> Re
     Err(Error::NoImage {
         name: named.name.to_string(),
         tree: input.tree.digest,
-        from: Box::new(named.origin.clone()),
+        from: named.from.clone(),
     })
 }
 
@@ -124,25 +122,10 @@ fn name(text: &str) -> Result<InputName, Error> {
 fn take_in(
     to: &cli::ImportTo,
     name: InputName,
-    lock: Lock,
+    mut lock: Lock,
     parcel: &Parcel,
     source: Source,
     terminal: &mut Terminal,
-) -> Result<u8, Error> {
-    let work = async |client: &Client, terminal: &mut Terminal| {
-        let derived = derive(client, parcel, terminal).await?;
-        Ok((derived, source))
-    };
-    take(to, name, lock, terminal, work)
-}
-
-/// Has the daemon do `work`, and writes what came of it into the lock.
-fn take(
-    to: &cli::ImportTo,
-    name: InputName,
-    mut lock: Lock,
-    terminal: &mut Terminal,
-    work: impl AsyncFnOnce(&Client, &mut Terminal) -> Result<(DerivedTree, Source), Error>,
 ) -> Result<u8, Error> {
     let target = Target::find_or_start(&to.ask.whom, Purpose::Ask)?;
     submission::announce(&target, terminal);
@@ -150,11 +133,11 @@ fn take(
     let work = async |session: &mut Session<'_>| {
         let (client, terminal) = (session.client.clone(), &mut *session.terminal);
         tokio::select! {
-            taken = work(&client, terminal) => taken,
+            derived = derive(&client, parcel, terminal) => derived,
             () = session.signals.next() => Err(Error::InterruptedImport),
         }
     };
-    let (derived, source) = session::with(target, project, terminal, work)?;
+    let derived = session::with(target, project, terminal, work)?;
     let image = Image {
         input: derived.input,
         source,
@@ -191,13 +174,11 @@ async fn derive(
         sent.bytes
     ));
     let derived = client.derive(&parcel.recipe).await?;
-    terminal.phase(&described(&derived));
+    terminal.phase(&format!(
+        "a tree of {} entries, {} bytes",
+        derived.entries, derived.bytes
+    ));
     Ok(derived)
-}
-
-fn described(derived: &DerivedTree) -> String {
-    let DerivedTree { entries, bytes, .. } = derived;
-    format!("a tree of {entries} entries, {bytes} bytes")
 }
 
 fn summary(name: &InputName, derived: &DerivedTree, lock: &Path) -> String {

@@ -1,10 +1,8 @@
 use std::path::{Path, PathBuf};
 
 use belljar_core::{Invalid, bounds};
-use belljar_policy::{FetchRules, HostPattern, Network, Registries};
+use belljar_policy::FetchRules;
 use serde::Deserialize;
-
-use super::registry::{Registry, RegistryPlaces};
 
 /// Where distributions keep certificates of the authorities that everybody trusts.
 const AUTHORITIES: [&str; 3] = [
@@ -13,19 +11,15 @@ const AUTHORITIES: [&str; 3] = [
     "/etc/ssl/cert.pem",
 ];
 /// The port that a process tries at its start which must be refused to it (RFC 863).
-pub(super) const PROBED: u16 = 9;
+const PROBED: u16 = 9;
 
-/// `[fetch]`: from where builds may have something fetched by its digest, and images may be pulled. Without this table
-/// belljard reaches no network, and all that is refused.
+/// `[fetch]`: from where builds may have something fetched by its digest. Without this table belljard reaches no network,
+/// and such builds are refused.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Fetch {
     /// Hosts: names, `*.` and a name for all below it, addresses, or `any`. Redirects are followed to these only.
-    #[serde(default)]
     allow: Vec<String>,
-    /// Registries that images may be pulled from. What a build declares by URL is not fetched from them by that.
-    #[serde(default)]
-    registry: Vec<Registry>,
     /// TCP ports.
     #[serde(default = "usual_ports")]
     ports: Vec<u16>,
@@ -33,6 +27,10 @@ pub(super) struct Fetch {
     /// loopback, private, link-local and reserved address is refused.
     #[serde(default)]
     allow_private: Vec<String>,
+    /// Networks that nothing is fetched from, whatever else allows them: such as machines inside with addresses that the
+    /// whole Internet can reach, and the prefix of a NAT64.
+    #[serde(default)]
+    deny: Vec<String>,
     /// Certificates of the authorities that vouch for `https` servers, PEM. What the distribution keeps, if left out.
     ca: Option<PathBuf>,
     /// Most bytes of one thing.
@@ -41,29 +39,22 @@ pub(super) struct Fetch {
     /// Longest that one URL may take, with all redirects, in seconds.
     #[serde(default = "most_seconds")]
     timeout_seconds: u64,
+    /// Longest that all fetches of one attempt may take together, waiting included, in seconds.
+    #[serde(default = "most_all_seconds")]
+    total_seconds: u64,
     /// Most redirects from one URL.
     #[serde(default = "most_redirects")]
     max_redirects: usize,
 }
 
-/// `[fetch]`, looked at: what builds declare, and images.
-pub(super) type Settings = (Option<FetchSettings>, Registries<RegistrySettings>);
-
-/// How a registry is asked.
-#[derive(Clone, Debug)]
-pub(crate) struct RegistrySettings {
-    pub(crate) places: RegistryPlaces,
-    /// By which rules for it, and for whoever it sends to.
-    pub(crate) network: FetchSettings,
-}
-
-/// By which rules something is fetched.
+/// `[fetch]`, looked at.
 #[derive(Clone, Debug)]
 pub(crate) struct FetchSettings {
     pub(crate) rules: FetchRules,
     pub(crate) ca: PathBuf,
     pub(crate) most_bytes: u64,
     pub(crate) seconds: u64,
+    pub(crate) all_seconds: u64,
     pub(crate) redirects: usize,
 }
 
@@ -79,20 +70,19 @@ fn most_seconds() -> u64 {
     bounds::FETCH_SECONDS
 }
 
+fn most_all_seconds() -> u64 {
+    bounds::FETCHING_SECONDS
+}
+
 fn most_redirects() -> usize {
     bounds::FETCH_REDIRECTS
 }
 
-/// What the table says; nothing where there is none.
-pub(super) fn settings(written: Option<Fetch>) -> Result<Settings, Invalid> {
-    let settings = written.map(Fetch::settings).transpose()?;
-    Ok(settings.unwrap_or_default())
-}
-
 impl Fetch {
-    fn settings(self) -> Result<Settings, Invalid> {
+    pub(super) fn settings(self) -> Result<FetchSettings, Invalid> {
         let hosts = each("allow", &self.allow)?;
-        let private: Vec<Network> = each("allow_private", &self.allow_private)?;
+        let private = each("allow_private", &self.allow_private)?;
+        let denied = each("deny", &self.deny)?;
         if self.ports.contains(&PROBED) {
             let why = "port 9 must stay closed: belljard sees by it that it is confined";
             return Err(Invalid::field("ports", why));
@@ -104,6 +94,12 @@ impl Fetch {
                 self.timeout_seconds,
                 1,
                 bounds::FETCH_SECONDS,
+            ),
+            (
+                "total_seconds",
+                self.total_seconds,
+                1,
+                bounds::FETCHING_SECONDS,
             ),
             (
                 "max_redirects",
@@ -118,34 +114,18 @@ impl Fetch {
                 return Err(Invalid::field(field, why));
             }
         }
-        let ca = authorities(self.ca)?;
-        let with = |hosts: Vec<HostPattern>, ports: Vec<u16>| {
-            Ok::<_, Invalid>(FetchSettings {
-                rules: FetchRules::new(hosts, ports, private.clone())?,
-                ca: ca.clone(),
-                most_bytes: self.max_bytes,
-                seconds: self.timeout_seconds,
-                redirects: self.max_redirects,
-            })
-        };
-        let mut registries = Vec::new();
-        for (index, registry) in self.registry.into_iter().enumerate() {
-            let within = |e: Invalid| e.within(format!("registry[{index}]"));
-            let (rule, places) = registry.checked().map_err(within)?;
-            let ports = self.ports.iter().copied().chain(places.ports());
-            let network = with(places.hosts.clone(), ports.collect()).map_err(within)?;
-            registries.push((rule, RegistrySettings { places, network }));
-        }
-        // Where only images are pulled nothing is fetched by URL.
-        let fetch = match hosts.is_empty() && !registries.is_empty() {
-            true => None,
-            false => Some(with(hosts, self.ports)?),
-        };
-        Ok((fetch, Registries::new(registries)?))
+        Ok(FetchSettings {
+            rules: FetchRules::new(hosts, self.ports, private, denied)?,
+            ca: authorities(self.ca)?,
+            most_bytes: self.max_bytes,
+            seconds: self.timeout_seconds,
+            all_seconds: self.total_seconds,
+            redirects: self.max_redirects,
+        })
     }
 }
 
-pub(super) fn each<T: std::str::FromStr<Err = Invalid>>(
+fn each<T: std::str::FromStr<Err = Invalid>>(
     field: &str,
     texts: &[String],
 ) -> Result<Vec<T>, Invalid> {

@@ -4,45 +4,39 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use belljar_audit::FetchTry;
-use belljar_core::{Digest, Fetch, FetchUrl, ObjectId, bounds};
+use belljar_core::{Digest, Fetch, FetchUrl, ObjectId, ProjectId, bounds};
 use hyper::StatusCode;
+use hyper::body::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, LOCATION};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::flight::Tries;
 use super::http::{self, Answer, PATIENCE};
+use super::resolve::is_own;
 use super::{Resolve, Trouble};
 use crate::config::FetchSettings;
-use crate::peers::{PutError, StoreClient};
+use crate::peers::StoreClient;
 
 /// What is needed to bring something.
 pub(super) struct Download<'a> {
+    pub(super) project: &'a ProjectId,
     pub(super) settings: &'a FetchSettings,
     pub(super) tls: &'a TlsConnector,
     pub(super) resolver: &'a dyn Resolve,
     pub(super) store: &'a StoreClient,
 }
 
-/// What came of all URLs of one fetch.
-#[derive(Clone, Debug)]
-pub(super) struct Brought {
-    pub(super) tries: Vec<FetchTry>,
-    pub(super) content: Result<ObjectId, Trouble>,
-}
-
 impl Download<'_> {
-    /// Tries the mirrors in their order, until one gives what has the digest.
-    pub(super) async fn bring(&self, fetch: &Fetch) -> Brought {
-        let mut brought = Brought {
-            tries: Vec::new(),
-            content: Err(Trouble::refused("no URL is given")),
-        };
-        let mut troubles: Vec<Trouble> = Vec::new();
+    /// Tries the mirrors in their order, until one gives what has the digest. What is tried is told in `tries`.
+    pub(super) async fn bring(&self, fetch: &Fetch, tries: &Tries) -> Result<ObjectId, Trouble> {
+        let mut troubles: Vec<(String, Trouble)> = Vec::new();
         for url in fetch.urls.iter() {
             let mut told = FetchTry {
                 url: url.to_string(),
                 ..FetchTry::default()
             };
+            tries.begin(&told);
             let begun = Instant::now();
             let most = Duration::from_secs(self.settings.seconds);
             let content = timeout(most, self.follow(url, fetch.digest, &mut told)).await;
@@ -53,22 +47,14 @@ impl Download<'_> {
             });
             told.millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             told.refused = content.as_ref().err().map(|trouble| trouble.why.clone());
-            brought.tries.push(told);
+            tries.end(told);
             match content {
-                Ok(object) => {
-                    brought.content = Ok(object);
-                    return brought;
-                }
-                Err(trouble) => troubles.push(Trouble {
-                    why: format!("{url}: {}", trouble.why),
-                    ..trouble
-                }),
+                Ok(object) => return Ok(object),
+                Err(trouble) => troubles.push((url.to_string(), trouble)),
             }
         }
-        if let Some(all) = Trouble::all(troubles) {
-            brought.content = Err(all);
-        }
-        brought
+        let none = || Trouble::refused("no URL is given");
+        Err(Trouble::all(troubles).unwrap_or_else(none))
     }
 
     async fn follow(
@@ -117,13 +103,15 @@ impl Download<'_> {
     }
 
     /// The addresses of a URL's host, if all of them may be connected to: a name that means an inner address beside
-    /// others is nobody's mistake.
-    pub(super) async fn addresses(&self, url: &FetchUrl) -> Result<Vec<IpAddr>, Trouble> {
+    /// others is nobody's mistake. What listens at an address of this machine may trust who comes from there, whatever
+    /// sort of address it is.
+    async fn addresses(&self, url: &FetchUrl) -> Result<Vec<IpAddr>, Trouble> {
         let host = url.host();
         let addresses = match host.parse::<IpAddr>() {
             Ok(address) => vec![address],
             Err(_) => {
-                let found = timeout(PATIENCE, self.resolver.resolve(host)).await;
+                let asked = self.resolver.resolve(self.project, host);
+                let found = timeout(PATIENCE, asked).await;
                 let found = found.map_err(|_| {
                     Trouble::passing(format!("the name `{host}` was not resolved in time"))
                 })?;
@@ -132,15 +120,32 @@ impl Download<'_> {
                 })?
             }
         };
+        let refused =
+            |why: String| Trouble::refused(format!("`{host}` must not be connected to: {why}"));
+        let rules = &self.settings.rules;
         for address in &addresses {
-            self.settings.rules.admits(*address).map_err(|why| {
-                Trouble::refused(format!("`{host}` must not be connected to: {why}"))
-            })?;
+            rules.admits(*address).map_err(refused)?;
         }
-        Ok(addresses
-            .into_iter()
-            .take(bounds::FETCH_ADDRESSES)
-            .collect())
+        let (mut reached, mut unknown) = (Vec::new(), None);
+        for address in addresses.into_iter().take(bounds::FETCH_ADDRESSES) {
+            let address = address.to_canonical();
+            match is_own(SocketAddr::new(address, url.port())).await {
+                Ok(true) if !rules.opens(address) => {
+                    return Err(refused(format!(
+                        "{address} is an address of this machine itself, which is in none of the networks of \
+                         `allow_private` of [fetch] in belljard.toml"
+                    )));
+                }
+                Ok(_) => reached.push(address),
+                Err(error) => unknown = Some(error),
+            }
+        }
+        match unknown {
+            Some(error) if reached.is_empty() => Err(Trouble::passing(format!(
+                "`{host}` cannot be connected to: {error}"
+            ))),
+            _ => Ok(reached),
+        }
     }
 
     /// Gives what comes to the store.
@@ -155,7 +160,7 @@ impl Download<'_> {
         {
             return Err(Trouble::lasting(format!(
                 "it answers in the content coding `{}`, which nobody has asked for and nothing is unpacked from",
-                coding.escape_debug()
+                coding.chars().take(64).collect::<String>().escape_debug()
             )));
         }
         let most = self.settings.most_bytes;
@@ -169,7 +174,8 @@ impl Download<'_> {
             return Err(too_much(&length.to_string()));
         }
         let mut receiving = self.store.receive(digest, most).await?;
-        while let Some(piece) = answer.piece().await? {
+        let mut pace = Pace::default();
+        while let Some(piece) = pace.piece(&mut answer).await? {
             told.bytes = told.bytes.saturating_add(piece.len() as u64);
             if told.bytes > most {
                 return Err(too_much("more"));
@@ -180,7 +186,7 @@ impl Download<'_> {
     }
 }
 
-pub(super) fn is_redirect(status: StatusCode) -> bool {
+fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
@@ -200,11 +206,30 @@ fn shown(url: &FetchUrl) -> String {
     }
 }
 
-impl From<PutError> for Trouble {
-    fn from(error: PutError) -> Self {
-        match error {
-            PutError::Content(why) => Self::refused(why),
-            other => Self::passing(other.to_string()),
+/// How fast a server is, in what it lets wait: how fast the store takes what comes is none of its doing.
+#[derive(Default)]
+struct Pace {
+    waited: Duration,
+    came: u64,
+}
+
+impl Pace {
+    /// The next piece of content, from who does not dribble.
+    async fn piece(&mut self, answer: &mut Answer) -> Result<Option<Bytes>, Trouble> {
+        let begun = Instant::now();
+        let piece = answer.piece().await?;
+        self.waited += begun.elapsed();
+        self.came += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        if self.came >= bounds::PACE_BYTES {
+            *self = Self::default();
+        } else if piece.is_some() && self.waited >= PATIENCE {
+            return Err(Trouble::passing(format!(
+                "it dribbles: {} bytes came in {} s; {} have to",
+                self.came,
+                self.waited.as_secs(),
+                bounds::PACE_BYTES
+            )));
         }
+        Ok(piece)
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use belljar_core::{Fetch, ProjectId};
+use belljar_audit::FetchTry;
+use belljar_core::{Fetch, ObjectId, ProjectId};
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 use super::Trouble;
-use super::download::Brought;
 use crate::tasks::{self, Task};
 
 /// Fetches under way. A project joins its own only: else the time that one takes would say what others fetch.
@@ -19,37 +20,57 @@ pub(super) struct Flights {
 /// By digest and URLs: who names others must see what is there.
 pub(super) type Key = (ProjectId, Fetch);
 
+/// What is tried, as it is tried.
+#[derive(Clone, Default)]
+pub(super) struct Tries(Arc<Mutex<Vec<FetchTry>>>);
+
+/// What came of all URLs of one fetch.
+#[derive(Clone, Debug)]
+pub(super) struct Brought {
+    pub(super) tries: Vec<FetchTry>,
+    pub(super) content: Result<ObjectId, Trouble>,
+}
+
 /// One fetch. When nobody waits for it any more, it ends.
 struct Flight {
-    result: watch::Receiver<Option<Brought>>,
+    tries: Tries,
+    result: watch::Receiver<Option<Result<ObjectId, Trouble>>>,
     _task: Task,
 }
 
 impl Flights {
-    /// What comes of `work`, or of the same that somebody else has begun.
-    pub(super) async fn join<F: Future<Output = Brought> + Send + 'static>(
+    /// What comes of `work`, or of the same that somebody else has begun; until `deadline`, when it is `late`.
+    pub(super) async fn join<F: Future<Output = Result<ObjectId, Trouble>> + Send + 'static>(
         &self,
         key: Key,
-        work: impl FnOnce() -> F,
+        deadline: Instant,
+        late: impl FnOnce() -> Trouble,
+        work: impl FnOnce(Tries) -> F,
     ) -> Brought {
         let (flight, joined) = self.board(key, work);
         let mut result = flight.result.clone();
-        let landed = result.wait_for(Option::is_some).await;
-        let landed = landed.ok().and_then(|landed| landed.clone());
-        let mut brought = landed.unwrap_or_else(|| Brought {
-            tries: Vec::new(),
-            content: Err(Trouble::passing("a defect of the daemon ended the fetch")),
-        });
-        for told in &mut brought.tries {
+        let landed = match timeout_at(deadline, result.wait_for(Option::is_some)).await {
+            Ok(landed) => landed.ok().and_then(|landed| landed.clone()),
+            Err(_) => Some(Err(late())),
+        };
+        let defect = || Err(Trouble::passing("a defect of the daemon ended the fetch"));
+        let content = landed.unwrap_or_else(defect);
+        let mut tries = flight.tries.told();
+        for told in &mut tries {
             told.shared = joined;
         }
-        brought
+        if let (Some(last), Err(trouble)) = (tries.last_mut(), &content)
+            && last.refused.is_none()
+        {
+            last.refused = Some(trouble.why.clone());
+        }
+        Brought { tries, content }
     }
 
-    fn board<F: Future<Output = Brought> + Send + 'static>(
+    fn board<F: Future<Output = Result<ObjectId, Trouble>> + Send + 'static>(
         &self,
         key: Key,
-        work: impl FnOnce() -> F,
+        work: impl FnOnce(Tries) -> F,
     ) -> (Arc<Flight>, bool) {
         let mut under_way = self.lock();
         under_way.retain(|_, flight| flight.strong_count() > 0);
@@ -58,12 +79,14 @@ impl Flights {
             return (flight, true);
         }
         let (sender, result) = watch::channel(None);
-        let work = work();
+        let tries = Tries::default();
+        let work = work(tries.clone());
         let task = tasks::start("fetch", async move {
             // They may have gone.
             let _ = sender.send(Some(work.await));
         });
         let flight = Arc::new(Flight {
+            tries,
             result,
             _task: task,
         });
@@ -75,5 +98,28 @@ impl Flights {
         self.under_way
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tries {
+    /// One more is tried.
+    pub(super) fn begin(&self, told: &FetchTry) {
+        self.lock().push(told.clone());
+    }
+
+    /// The last one that was begun has come to this.
+    pub(super) fn end(&self, told: FetchTry) {
+        let mut tries = self.lock();
+        tries.pop();
+        tries.push(told);
+    }
+
+    /// All so far.
+    pub(super) fn told(&self) -> Vec<FetchTry> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<FetchTry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

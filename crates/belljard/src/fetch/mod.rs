@@ -4,48 +4,42 @@
 mod download;
 mod flight;
 mod http;
-pub(crate) mod pull;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod trees;
+mod trouble;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use belljar_audit::{FetchTry, Found};
 use belljar_core::{
-    Digest, Fetch, Fetches, Input, InputName, Inputs, ObjectId, Outcome, ProjectId, Recipe, Unpack,
-    bounds,
+    Digest, Fetch, Fetches, Input, InputName, Inputs, ObjectId, Outcome, ProjectId, Unpack, bounds,
 };
 use belljar_engine::garbage::Hold;
 use belljar_engine::life::{FetchReport, Fetched};
 use belljar_engine::ownership::{Ownership, OwnershipError};
 use belljar_engine::ports::Fetcher;
-use belljar_plan::store::{Answer, Consent};
 use belljar_policy::NO_FETCHES;
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::config::FetchSettings;
-use crate::peers::{Derivation, StoreClient};
+use crate::peers::StoreClient;
+use crate::places::Turns;
 use crate::tasks;
-use download::{Brought, Download};
-use flight::Flights;
+use download::Download;
+use flight::{Brought, Flights, Tries};
+use trouble::{STAGE, Trouble};
 
 pub(crate) use http::connector;
 pub(crate) use resolve::{Resolve, System, files};
-
-/// What this is called in outcomes.
-const STAGE: &str = "fetch";
-/// How often the store is asked for a tree while it makes as many as it can.
-const BUSY_TRIES: u32 = 60;
-/// How long is waited between.
-const BUSY_PAUSE: Duration = Duration::from_secs(5);
 
 /// Fetches, and has trees made of what came.
 pub(crate) struct Fetching {
@@ -58,8 +52,29 @@ pub(crate) struct Fetching {
     /// How long a project that is told to have something need not be noted to have been told again, in seconds.
     noted: u64,
     flights: Flights,
-    places: Arc<Semaphore>,
-    made: Mutex<HashMap<(ProjectId, ObjectId, Unpack), Input>>,
+    places: Turns<ProjectId>,
+    derivations: Turns<ProjectId>,
+    known: Mutex<HashMap<Made, Input>>,
+}
+
+/// What a tree was made of, and for whom.
+type Made = (ProjectId, ObjectId, Unpack);
+
+/// When all fetches of an attempt have to be over.
+#[derive(Clone, Copy, Debug)]
+struct Deadline {
+    at: Instant,
+    seconds: u64,
+}
+
+impl Deadline {
+    /// What is said afterwards. It would take as long again.
+    fn late(self) -> Trouble {
+        let seconds = self.seconds;
+        Trouble::lasting(format!(
+            "all fetches of the build together took longer than the {seconds} s that they may"
+        ))
+    }
 }
 
 /// What there is where the operator lets fetch.
@@ -67,67 +82,6 @@ pub(crate) struct Open {
     pub(crate) settings: FetchSettings,
     pub(crate) tls: TlsConnector,
     pub(crate) resolver: Box<dyn Resolve>,
-}
-
-/// Why there is nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Trouble {
-    pub(crate) sort: Sort,
-    pub(crate) why: String,
-}
-
-/// What another try may bring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Sort {
-    /// It must not be, or is not what it should be.
-    Refused,
-    /// It is not there.
-    Lasting,
-    /// It may be there later.
-    Passing,
-}
-
-impl Trouble {
-    pub(crate) fn refused(why: impl Into<String>) -> Self {
-        let (sort, why) = (Sort::Refused, why.into());
-        Self { sort, why }
-    }
-
-    fn lasting(why: impl Into<String>) -> Self {
-        let (sort, why) = (Sort::Lasting, why.into());
-        Self { sort, why }
-    }
-
-    fn passing(why: impl Into<String>) -> Self {
-        let (sort, why) = (Sort::Passing, why.into());
-        Self { sort, why }
-    }
-
-    /// All in one; the one that may pass says whether another try makes sense.
-    fn all(troubles: Vec<Self>) -> Option<Self> {
-        let sort = troubles.iter().map(|trouble| trouble.sort).max()?;
-        let why = troubles.into_iter().map(|trouble| trouble.why);
-        let why = why.collect::<Vec<_>>().join("; ");
-        Some(Self { sort, why })
-    }
-
-    /// How an attempt ends by it.
-    fn outcome(&self, name: &InputName) -> Outcome {
-        let why = format!("{name}: {}", self.why);
-        match self.sort {
-            Sort::Refused => Outcome::Refused {
-                reasons: vec![format!("fetches.{why}")],
-            },
-            Sort::Lasting => Outcome::permanent(STAGE, why),
-            Sort::Passing => Outcome::retryable(STAGE, why),
-        }
-    }
-}
-
-impl From<OwnershipError> for Trouble {
-    fn from(error: OwnershipError) -> Self {
-        Self::passing(tasks::chain(&error))
-    }
 }
 
 impl Fetcher for Fetching {
@@ -156,16 +110,18 @@ impl Fetching {
             hold,
             noted: lease / 4,
             flights: Flights::default(),
-            places: Arc::new(Semaphore::new(bounds::FETCHES)),
-            made: Mutex::default(),
+            places: Turns::new(bounds::FETCHES, bounds::FETCHES_PER_PROJECT),
+            derivations: Turns::new(bounds::DERIVATIONS, bounds::DERIVATIONS_PER_PROJECT),
+            known: Mutex::default(),
         }
     }
 
-    /// One after the other, until one fails.
+    /// One after the other, until one fails or the time for all of them is over: they keep a slot meanwhile.
     async fn all(&self, project: ProjectId, fetches: Fetches) -> Fetched {
         let (mut reports, mut trees) = (Vec::new(), BTreeMap::new());
+        let deadline = self.deadline();
         for (name, fetch) in fetches.iter() {
-            let (report, made) = self.one(&project, name, fetch).await;
+            let (report, made) = self.one(&project, name, fetch, deadline).await;
             let Fetch { digest, .. } = fetch;
             let (found, refused) = (&report.found, &report.refused);
             tracing::info!(%project, %name, %digest, ?found, refused, "fetched");
@@ -182,16 +138,28 @@ impl Fetching {
         Fetched { reports, result }
     }
 
+    fn deadline(&self) -> Deadline {
+        let settings = self.open.as_ref().map(|open| &open.settings);
+        let seconds = settings.map_or(bounds::FETCHING_SECONDS, |settings| settings.all_seconds);
+        let at = Instant::now() + Duration::from_secs(seconds);
+        Deadline { at, seconds }
+    }
+
     async fn one(
         &self,
         project: &ProjectId,
         name: &InputName,
         fetch: &Fetch,
+        deadline: Deadline,
     ) -> (FetchReport, Result<Input, Trouble>) {
         let mut tries = Vec::new();
-        let content = self.content(project, fetch, &mut tries).await;
+        let content = self.content(project, fetch, deadline, &mut tries).await;
         let made = match &content {
-            Ok((content, _)) => self.tree(project, *content, &fetch.unpack).await,
+            Ok((content, _)) => {
+                let making = self.tree(project, *content, &fetch.unpack);
+                let made = timeout_at(deadline.at, making).await;
+                made.unwrap_or_else(|_| Err(deadline.late()))
+            }
             Err(trouble) => Err(trouble.clone()),
         };
         let tree = made.as_ref().ok().map(|input| input.tree);
@@ -216,6 +184,7 @@ impl Fetching {
         &self,
         project: &ProjectId,
         fetch: &Fetch,
+        deadline: Deadline,
         tries: &mut Vec<FetchTry>,
     ) -> Result<(ObjectId, bool), Trouble> {
         let Some(open) = self.open.clone() else {
@@ -224,26 +193,31 @@ impl Fetching {
         if let Some(object) = self.present(project, fetch.digest).await? {
             return Ok((object, true));
         }
-        let work = || {
+        let work = |tried: Tries| {
             let (store, places, fetch) = (self.store.clone(), self.places.clone(), fetch.clone());
+            let project = project.clone();
             async move {
-                let Ok(_place) = places.acquire_owned().await else {
+                let Ok(_place) = places.wait(project.clone()).await else {
                     return std::future::pending().await;
                 };
                 let download = Download {
+                    project: &project,
                     settings: &open.settings,
                     tls: &open.tls,
                     resolver: &*open.resolver,
                     store: &store,
                 };
-                download.bring(&fetch).await
+                download.bring(&fetch, &tried).await
             }
         };
         let key = (project.clone(), fetch.clone());
+        let joined = self
+            .flights
+            .join(key, deadline.at, || deadline.late(), work);
         let Brought {
             tries: told,
             content,
-        } = self.flights.join(key, work).await;
+        } = joined.await;
         *tries = told;
         let object = content?;
         let granted = self.ownership.grant(project, vec![object.digest]).await;
@@ -273,105 +247,6 @@ impl Fetching {
             told.await?;
         }
         Ok(found)
-    }
-
-    /// The tree that is made of content. It is made once, as long as it is there.
-    async fn tree(
-        &self,
-        project: &ProjectId,
-        content: ObjectId,
-        unpack: &Unpack,
-    ) -> Result<Input, Trouble> {
-        let key = (project.clone(), content, unpack.clone());
-        let known = self.lock().get(&key).copied();
-        if let Some(input) = known
-            && self.is_there(project, input).await?
-        {
-            return Ok(input);
-        }
-        let recipe = Recipe::Fetched {
-            content,
-            unpack: unpack.clone(),
-        };
-        let input = self.derive(content, recipe).await?;
-        let record = input.derivation.map(|record| record.digest);
-        let objects = record.into_iter().chain([input.tree.digest]).collect();
-        self.ownership.grant(project, objects).await?;
-        let granted = self.ownership.grant_tree(project, input.tree.digest);
-        granted.await?;
-        let mut made = self.lock();
-        if made.len() >= bounds::KNOWN_FETCHES {
-            made.clear();
-        }
-        made.insert(key, input);
-        Ok(input)
-    }
-
-    /// Whether a tree that was made is still there and the project's: it goes from its root on.
-    async fn is_there(&self, project: &ProjectId, input: Input) -> Result<bool, Trouble> {
-        let _held = self.hold.take().await;
-        let (ownership, root, of) = (self.ownership.clone(), self.root.clone(), project.clone());
-        let named = input.derivation.map(|record| record.digest);
-        let objects: Vec<Digest> = named.into_iter().chain([input.tree.digest]).collect();
-        let asked = objects.clone();
-        let looking = spawn_blocking(move || {
-            let owned = ownership.owns(&of, &asked)?.iter().all(|owned| *owned)
-                && ownership.owns_tree(&of, input.tree.digest)?;
-            let there = |digest: &Digest| belljar_cas::path_of(&root, *digest).is_file();
-            Ok::<_, OwnershipError>(owned && asked.iter().all(there))
-        });
-        let there = looked(looking.await)??;
-        if there {
-            let told = self.ownership.touch(project, objects, self.noted);
-            told.await?;
-        }
-        Ok(there)
-    }
-
-    async fn derive(&self, content: ObjectId, recipe: Recipe) -> Result<Input, Trouble> {
-        for _ in 0..BUSY_TRIES {
-            match self.derive_once(content, recipe.clone()).await? {
-                Answer::Derived {
-                    tree, derivation, ..
-                } => {
-                    return Ok(Input {
-                        tree,
-                        derivation: Some(derivation),
-                    });
-                }
-                Answer::DerivationsBusy {} => tokio::time::sleep(BUSY_PAUSE).await,
-                Answer::DerivationRefused { why } => return Err(Trouble::refused(why)),
-                Answer::Failed { why, .. } => return Err(Trouble::passing(why)),
-                other => {
-                    let why = other.refusal();
-                    let why =
-                        why.unwrap_or_else(|| format!("an answer that does not fit: {other:?}"));
-                    return Err(Trouble::passing(format!("the store: {why}")));
-                }
-            }
-        }
-        Err(Trouble::passing("the store makes too many trees"))
-    }
-
-    async fn derive_once(&self, content: ObjectId, recipe: Recipe) -> Result<Answer, Trouble> {
-        let mut deriving = self.store.derive(recipe).await?;
-        loop {
-            match deriving.hear().await? {
-                Derivation::Done(answer) => return Ok(answer),
-                Derivation::Wants(object, more) => {
-                    let consent = match object == content {
-                        true => Consent::Given {},
-                        false => Consent::Withheld {},
-                    };
-                    more.tell(consent).await?;
-                    deriving = more;
-                }
-            }
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(ProjectId, ObjectId, Unpack), Input>> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
+use super::trouble::Sort;
 use super::*;
 use crate::peers::Logs;
 
@@ -22,6 +23,7 @@ struct Rebinding {
 impl Resolve for Arc<Rebinding> {
     fn resolve<'a>(
         &'a self,
+        _: &'a ProjectId,
         _: &'a str,
     ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
@@ -43,10 +45,11 @@ fn rebinding(answers: &[&[&str]]) -> Arc<Rebinding> {
 fn settings(ports: Vec<u16>, private: &[&str]) -> FetchSettings {
     let private = private.iter().map(|text| text.parse().unwrap()).collect();
     FetchSettings {
-        rules: FetchRules::new(vec!["any".parse().unwrap()], ports, private).unwrap(),
+        rules: FetchRules::new(vec!["any".parse().unwrap()], ports, private, vec![]).unwrap(),
         ca: PathBuf::new(),
         most_bytes: 1000,
         seconds: 20,
+        all_seconds: 60,
         redirects: 3,
     }
 }
@@ -75,15 +78,25 @@ fn store() -> StoreClient {
     StoreClient::new(nowhere.join("socket"), Logs::new(&nowhere))
 }
 
+fn project(name: &str) -> ProjectId {
+    ProjectId::new(name).unwrap()
+}
+
 async fn bring(settings: &FetchSettings, resolver: &Arc<Rebinding>, url: &str) -> Brought {
-    let (tls, store) = (tls(), store());
+    let (tls, store, project) = (tls(), store(), project("a"));
     let download = Download {
+        project: &project,
         settings,
         tls: &tls,
         resolver,
         store: &store,
     };
-    download.bring(&fetch(url)).await
+    let tries = Tries::default();
+    let content = download.bring(&fetch(url), &tries).await;
+    Brought {
+        tries: tries.told(),
+        content,
+    }
 }
 
 /// A server that sends everybody on, and counts them.
@@ -189,49 +202,94 @@ async fn a_certificate_that_nobody_vouches_for_is_refused() {
 async fn who_joins_gets_what_the_first_one_gets_and_nobody_is_left_behind() {
     let flights = Arc::new(Flights::default());
     let (go, begun) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
-    let key = |project: &str| {
-        (
-            ProjectId::new(project).unwrap(),
-            fetch("https://a.example/x"),
-        )
-    };
-    let join = |project: &'static str| {
+    let join = |name: &'static str, seconds: u64| {
         let (flights, go, begun) = (flights.clone(), go.clone(), begun.clone());
-        let key = key(project);
+        let key = (project(name), fetch("https://a.example/x"));
         async move {
-            let work = || {
+            let work = |tries: Tries| {
                 begun.fetch_add(1, Ordering::SeqCst);
+                tries.begin(&FetchTry::default());
                 async move {
                     go.notified().await;
-                    Brought {
-                        tries: vec![FetchTry::default()],
-                        content: Err(Trouble::lasting("x")),
-                    }
+                    Err(Trouble::refused("x"))
                 }
             };
-            flights.join(key, work).await
+            let deadline = Instant::now() + Duration::from_secs(seconds);
+            let late = || Trouble::lasting("late");
+            flights.join(key, deadline, late, work).await
         }
     };
-    let (one, two, other) = (join("a"), join("a"), join("b"));
+    let (one, two, other) = (join("a", 60), join("a", 60), join("b", 60));
+    // Whose time is over is told what was being tried.
+    let late = join("a", 0);
     let letting_go = async {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         go.notify_waiters();
         go.notify_one();
     };
-    let (one, two, other, ()) = tokio::join!(one, two, other, letting_go);
+    let (one, two, late, other, ()) = tokio::join!(one, two, late, other, letting_go);
+    assert_eq!(late.content.unwrap_err().sort, Sort::Lasting);
+    assert_eq!(late.tries[0].refused.as_deref(), Some("late"));
     // A project of its own asks on its own: what others fetch is nobody's business.
     assert_eq!(begun.load(Ordering::SeqCst), 2);
+    for brought in [&one, &two, &other] {
+        assert_eq!(brought.content, Err(Trouble::refused("x")));
+    }
     let shared = [one, two, other].map(|brought| brought.tries[0].shared);
     assert_eq!(shared, [false, true, false]);
     // It was over: who comes now begins anew.
     go.notify_one();
-    join("a").await;
+    join("a", 60).await;
     assert_eq!(begun.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn an_address_of_this_machine_is_told_from_others() {
+    for (address, own) in [("127.0.0.1:80", true), ("192.0.2.1:80", false)] {
+        let address = address.parse().unwrap();
+        assert_eq!(resolve::is_own(address).await.unwrap(), own, "{address}");
+    }
+}
+
+#[tokio::test]
+async fn names_that_are_never_resolved_keep_few_threads_and_those_of_their_project_only() {
+    let turns = Turns::new(3, 2);
+    let (hanging, stuck) = std::sync::mpsc::channel::<()>();
+    let stuck = Arc::new(Mutex::new(stuck));
+    let begun = Arc::new(AtomicUsize::new(0));
+    let look = |name: &'static str| {
+        let (turns, stuck, begun) = (turns.clone(), stuck.clone(), begun.clone());
+        async move {
+            let project = project(name);
+            let looking = resolve::threaded(&turns, &project, move || {
+                begun.fetch_add(1, Ordering::SeqCst);
+                // As a name server that is silent: until the test lets go.
+                let _ = stuck.lock().unwrap_or_else(|e| e.into_inner()).recv();
+                Ok(())
+            });
+            tokio::time::timeout(Duration::from_millis(200), looking).await
+        }
+    };
+    // Nobody waits for them any more, as after a timeout or a cancelled build; the threads are still there.
+    for _ in 0..4 {
+        assert!(look("a").await.is_err());
+    }
+    assert_eq!(begun.load(Ordering::SeqCst), 2);
+    let other = resolve::threaded(&turns, &project("b"), || Ok(7)).await;
+    assert_eq!(other.unwrap(), 7);
+    drop(hanging);
+    let after = resolve::threaded(&turns, &project("a"), || Ok(8)).await;
+    assert_eq!(after.unwrap(), 8);
 }
 
 #[test]
 fn one_that_may_pass_is_worth_another_try() {
-    let all = |troubles: &[Trouble]| Trouble::all(troubles.to_vec()).map(|trouble| trouble.sort);
+    let all = |troubles: &[Trouble]| {
+        let named = troubles
+            .iter()
+            .map(|trouble| (String::new(), trouble.clone()));
+        Trouble::all(named.collect()).map(|trouble| trouble.sort)
+    };
     let (refused, lasting, passing) = (
         Trouble::refused("a"),
         Trouble::lasting("b"),
@@ -243,4 +301,14 @@ fn one_that_may_pass_is_worth_another_try() {
         Some(Sort::Lasting)
     );
     assert_eq!(all(&[passing, refused, lasting]), Some(Sort::Passing));
+}
+
+#[test]
+fn what_servers_say_does_not_make_reasons_long() {
+    let url = format!("https://a.example/{}", "x".repeat(2000));
+    let trouble = || (url.clone(), Trouble::lasting("é".repeat(100_000)));
+    let all = Trouble::all((0..bounds::FETCH_MIRRORS).map(|_| trouble()).collect()).unwrap();
+    let each = bounds::FETCH_URL_SHOWN_BYTES + bounds::FETCH_REASON_BYTES + 16;
+    assert!(all.why.len() <= bounds::FETCH_MIRRORS * each);
+    assert!(all.why.contains("é…"));
 }

@@ -15,7 +15,7 @@ impl StoreClient {
         most_bytes: u64,
     ) -> Result<Receiving, PutError> {
         let request = Request::Receive { digest, most_bytes };
-        let talk = self.ask(self.uploads(), &request).await?;
+        let talk = self.ask(self.fetches(), &request).await?;
         match talk.hear().await? {
             Answer::Receiving {} => Ok(Receiving(talk)),
             answer => Err(refusal(answer)),

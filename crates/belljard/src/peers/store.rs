@@ -28,6 +28,8 @@ pub(crate) struct StoreClient {
     slots: Arc<Semaphore>,
     /// For clients, whose streams last as long as they like.
     uploads: Arc<Semaphore>,
+    /// For what is fetched: no number of uploads keeps it out.
+    fetches: Arc<Semaphore>,
     /// For trees that are made, which take minutes.
     derivations: Arc<Semaphore>,
     /// Connections between two conversations.
@@ -99,14 +101,15 @@ impl StoreClient {
             logs,
             slots: Arc::new(Semaphore::new(bounds::STORE_CONNECTIONS)),
             uploads: Arc::new(Semaphore::new(bounds::UPLOADS)),
+            fetches: Arc::new(Semaphore::new(bounds::FETCHES)),
             derivations: Arc::new(Semaphore::new(bounds::DERIVATIONS)),
             idle: Arc::default(),
         }
     }
 
-    /// The places of those who bring much.
-    pub(super) fn uploads(&self) -> &Arc<Semaphore> {
-        &self.uploads
+    /// The places of what is fetched.
+    pub(super) fn fetches(&self) -> &Arc<Semaphore> {
+        &self.fetches
     }
 
     /// Whether the store takes connections now.

@@ -17,7 +17,6 @@ mod list;
 mod objects;
 mod page;
 mod processes;
-mod pulling;
 mod readlog;
 mod receive;
 mod reception;

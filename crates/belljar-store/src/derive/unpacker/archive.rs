@@ -44,6 +44,9 @@ const ATTRIBUTES: [&[u8]; 4] = [
     b"RHT.security.",
 ];
 
+/// How much of a name is shown to people.
+const SHOWN_BYTES: usize = 256;
+
 /// Says everything that a tar archive holds. `content` has `packed` bytes, and is read to its end.
 pub(super) fn unpack(
     outlet: &Outlet<'_>,
@@ -81,9 +84,14 @@ pub(super) fn unpack(
     }
 }
 
-/// A name for people.
-fn shown(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).escape_debug().to_string()
+/// A name for people, or the beginning of a long one.
+pub(super) fn shown(name: &[u8]) -> String {
+    let (name, more) = match name.get(..SHOWN_BYTES) {
+        Some(begin) if name.len() > SHOWN_BYTES => (begin, "…"),
+        _ => (name, ""),
+    };
+    let text = String::from_utf8_lossy(name);
+    format!("{}{more}", text.escape_debug())
 }
 
 fn broken(error: &io::Error) -> Stop {
@@ -121,7 +129,7 @@ pub(super) fn place(name: &str) -> Result<Option<RelPath>, String> {
 }
 
 /// The path without so many leading components; none if it has no more.
-fn stripped(path: &RelPath, count: u32) -> Option<RelPath> {
+pub(super) fn stripped(path: &RelPath, count: u32) -> Option<RelPath> {
     let mut names = path.components().skip(count as usize);
     let first = RelPath::new(names.next()?).ok()?;
     names.try_fold(first, |path, name| path.join(name)).ok()
@@ -212,6 +220,11 @@ impl Reader<'_, '_> {
         let target = str::from_utf8(target)
             .map_err(|_| self.refused("points to a name that is not UTF-8"))?
             .to_owned();
+        // A longer one might not fit a message to the store, which would refuse it.
+        if target.len() > bounds::SYMLINK_BYTES {
+            let most = bounds::SYMLINK_BYTES;
+            return Err(self.refused(format!("points to a name of more than {most} bytes")));
+        }
         Ok(self.outlet.say(&Said::Symlink { path, target })?)
     }
 

@@ -9,6 +9,8 @@ mod oci;
 mod outlet;
 mod packages;
 mod stream;
+mod zip;
+mod zip_directory;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -66,7 +68,11 @@ pub(crate) fn work(connection: &Connection) -> io::Result<()> {
     };
     match done {
         Ok(()) => Ok(outlet.say(&Said::End {})?),
-        Err(Stop::Refused(why)) => Ok(outlet.say(&Said::Refused { why })?),
+        Err(Stop::Refused(mut why)) => {
+            // Names in it are as long as an archive likes; a message is not.
+            why.truncate(why.floor_char_boundary(bounds::REASON_BYTES));
+            Ok(outlet.say(&Said::Refused { why })?)
+        }
         Err(Stop::Failed(error)) => Err(error),
     }
 }
@@ -85,12 +91,6 @@ fn unpack(outlet: &Outlet<'_>, recipe: Recipe) -> Result<(), Stop> {
         }
         Recipe::Oci { index, platform } => {
             oci::unpack(outlet, index, platform, &mut dropped)
-                .map_err(|stop| stop.within("the image"))?;
-        }
-        Recipe::Pulled {
-            image, platform, ..
-        } => {
-            oci::unpack_named(outlet, image, platform, &mut dropped)
                 .map_err(|stop| stop.within("the image"))?;
         }
         Recipe::CargoLock { lock, packages } => {

@@ -45,7 +45,10 @@ impl<'a> Stream<'a> {
             [b'L', b'Z', b'I', b'P', ..] => return refused("lzip"),
             [0x04, 0x22, 0x4d, 0x18, ..] => return refused("lz4"),
             [0x1f, 0x9d, ..] => return refused("compress"),
-            [b'P', b'K', 3, 4, ..] => return Err(Stop::Refused("is a ZIP archive".to_owned())),
+            [b'P', b'K', 3, 4, ..] => {
+                let why = "is a ZIP archive; one that is fetched is unpacked by `unpack = \"zip\"`";
+                return Err(Stop::Refused(why.to_owned()));
+            }
             _ => Box::new(all),
         };
         Ok(Self {

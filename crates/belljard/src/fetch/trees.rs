@@ -1,0 +1,132 @@
+use std::collections::HashMap;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
+
+use belljar_core::{Digest, Input, ObjectId, ProjectId, Recipe, Unpack, bounds};
+use belljar_engine::ownership::OwnershipError;
+use belljar_plan::store::{Answer, Consent};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::{Fetching, Made, Trouble, looked};
+use crate::peers::{Derivation, PutError};
+
+/// How long is waited before the store is asked again for a tree while it makes as many as it can.
+const BUSY_PAUSE: Duration = Duration::from_secs(5);
+
+impl Fetching {
+    /// The tree that is made of content. It is made once, as long as it is there.
+    pub(super) async fn tree(
+        &self,
+        project: &ProjectId,
+        content: ObjectId,
+        unpack: &Unpack,
+    ) -> Result<Input, Trouble> {
+        let key = (project.clone(), content, unpack.clone());
+        if let Some(input) = self.made(project, &key).await? {
+            return Ok(input);
+        }
+        let Ok(_turn) = self.derivations.wait(project.clone()).await else {
+            return std::future::pending().await;
+        };
+        // Another build of the project may have had it made meanwhile.
+        if let Some(input) = self.made(project, &key).await? {
+            return Ok(input);
+        }
+        let recipe = Recipe::Fetched {
+            content,
+            unpack: unpack.clone(),
+        };
+        let input = self.derive(content, recipe).await?;
+        let record = input.derivation.map(|record| record.digest);
+        let objects = record.into_iter().chain([input.tree.digest]).collect();
+        self.ownership.grant(project, objects).await?;
+        let granted = self.ownership.grant_tree(project, input.tree.digest);
+        granted.await?;
+        let mut made = self.lock();
+        if made.len() >= bounds::KNOWN_FETCHES {
+            made.clear();
+        }
+        made.insert(key, input);
+        Ok(input)
+    }
+
+    /// The tree, if it was made before and is still there.
+    async fn made(&self, project: &ProjectId, key: &Made) -> Result<Option<Input>, Trouble> {
+        let known = self.lock().get(key).copied();
+        match known {
+            Some(input) if self.is_there(project, input).await? => Ok(Some(input)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether a tree that was made is still there and the project's: it goes from its root on.
+    async fn is_there(&self, project: &ProjectId, input: Input) -> Result<bool, Trouble> {
+        let _held = self.hold.take().await;
+        let (ownership, root, of) = (self.ownership.clone(), self.root.clone(), project.clone());
+        let named = input.derivation.map(|record| record.digest);
+        let objects: Vec<Digest> = named.into_iter().chain([input.tree.digest]).collect();
+        let asked = objects.clone();
+        let looking = spawn_blocking(move || {
+            let owned = ownership.owns(&of, &asked)?.iter().all(|owned| *owned)
+                && ownership.owns_tree(&of, input.tree.digest)?;
+            let there = |digest: &Digest| belljar_cas::path_of(&root, *digest).is_file();
+            Ok::<_, OwnershipError>(owned && asked.iter().all(there))
+        });
+        let there = looked(looking.await)??;
+        if there {
+            let told = self.ownership.touch(project, objects, self.noted);
+            told.await?;
+        }
+        Ok(there)
+    }
+
+    /// Has the store make it, however long others keep it from that: who waits says when it was long enough.
+    async fn derive(&self, content: ObjectId, recipe: Recipe) -> Result<Input, Trouble> {
+        loop {
+            match self.derive_once(content, recipe.clone()).await {
+                Ok(Answer::Derived {
+                    tree, derivation, ..
+                }) => {
+                    return Ok(Input {
+                        tree,
+                        derivation: Some(derivation),
+                    });
+                }
+                Ok(Answer::DerivationsBusy {}) => sleep(BUSY_PAUSE).await,
+                // It has waited.
+                Err(PutError::Busy(_)) => {}
+                Ok(Answer::DerivationRefused { why }) => return Err(Trouble::refused(why)),
+                Ok(Answer::Failed { why, .. }) => return Err(Trouble::passing(why)),
+                Ok(other) => {
+                    let why = other.refusal();
+                    let why =
+                        why.unwrap_or_else(|| format!("an answer that does not fit: {other:?}"));
+                    return Err(Trouble::passing(format!("the store: {why}")));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn derive_once(&self, content: ObjectId, recipe: Recipe) -> Result<Answer, PutError> {
+        let mut deriving = self.store.derive(recipe).await?;
+        loop {
+            match deriving.hear().await? {
+                Derivation::Done(answer) => return Ok(answer),
+                Derivation::Wants(object, more) => {
+                    let consent = match object == content {
+                        true => Consent::Given {},
+                        false => Consent::Withheld {},
+                    };
+                    more.tell(consent).await?;
+                    deriving = more;
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Made, Input>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
