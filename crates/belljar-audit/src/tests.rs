@@ -1,9 +1,10 @@
 use belljar_core::{
-    AttemptId, BuildId, Digest, ObjectId, Outcome, ProjectId, RequestId, Timestamp, bounds,
+    AttemptId, BuildId, Digest, InputName, ObjectId, Outcome, ProjectId, RequestId, Timestamp,
+    bounds,
 };
 use proptest::prelude::*;
 
-use crate::{AppendError, AuditEvent, Trail, VerifyError, verify, verify_prefix};
+use crate::{AppendError, AuditEvent, FetchTry, Found, Trail, VerifyError, verify, verify_prefix};
 
 const BUILD: &str = "01jd8q6z8r4x7j2m5t9v0w3y6b";
 const OTHER: &str = "01jd8q6z8r4x7j2m5t9v0w3y6c";
@@ -293,6 +294,33 @@ fn hostile_texts_are_cut_visibly_and_never_keep_a_fact_out() {
         assert!(line.len() <= bounds::AUDIT_ENTRY_BYTES);
         assert!(String::from_utf8(line).unwrap().contains("bytes cut]"));
     }
+}
+
+#[test]
+fn all_mirrors_in_two_forms_with_all_that_servers_said_fit_one_entry() {
+    let url = format!("https://a.example/{}", "x".repeat(bounds::FETCH_URL_BYTES));
+    let url = &url[..bounds::FETCH_URL_BYTES];
+    let told = FetchTry {
+        url: url.to_owned(),
+        final_url: Some(url.to_owned()),
+        address: Some("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".to_owned()),
+        status: Some(599),
+        bytes: u64::MAX,
+        digest: Some(Digest::of(b"")),
+        millis: u64::MAX,
+        shared: true,
+        refused: Some("\u{0}".repeat(20_000)),
+    };
+    let event = AuditEvent::Fetched {
+        attempt: attempt(BUILD),
+        name: InputName::new("x").unwrap(),
+        digest: Digest::of(b""),
+        found: Found::Nothing {},
+        refused: Some("\u{0}".repeat(20_000)),
+        tries: vec![told; bounds::FETCH_MIRRORS + 1],
+    };
+    let line = Trail::new(build(BUILD)).append(Timestamp::from_millis(0), event);
+    assert!(line.unwrap().len() <= bounds::AUDIT_ENTRY_BYTES);
 }
 
 #[test]

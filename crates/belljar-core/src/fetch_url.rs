@@ -140,20 +140,24 @@ impl FetchUrl {
     pub fn redirected(&self, location: &str) -> Result<Self, Invalid> {
         // A fragment is for whoever shows it.
         let location = location.split('#').next().unwrap_or_default();
+        if location.is_empty() {
+            return Err(Invalid::new("it does not say where to"));
+        }
         let scheme = self.scheme().as_str();
         let absolute = if has_scheme(location) {
             location.to_owned()
         } else if location.starts_with("//") {
             format!("{scheme}:{location}")
         } else if location.starts_with('/') {
-            format!("{scheme}://{}{location}", self.authority())
+            format!("{scheme}://{}{}", self.authority(), without_dots(location))
         } else {
             let path = self.target().split('?').next().unwrap_or("/");
             let base = match location.starts_with('?') {
                 true => path,
                 false => &path[..=path.rfind('/').unwrap_or(0)],
             };
-            format!("{scheme}://{}{base}{location}", self.authority())
+            let target = without_dots(&format!("{base}{location}"));
+            format!("{scheme}://{}{target}", self.authority())
         };
         let next = Self::new(&absolute)?;
         if self.scheme() == Scheme::Https && next.scheme() == Scheme::Http {
@@ -163,6 +167,26 @@ impl FetchUrl {
         }
         Ok(next)
     }
+}
+
+/// A path, with query, without the segments `.` and `..` (RFC 3986, section 5.2.4).
+fn without_dots(target: &str) -> String {
+    let end = target.find('?').unwrap_or(target.len());
+    let (path, query) = target.split_at(end);
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            "." => {}
+            ".." => drop(kept.pop()),
+            other => kept.push(other),
+        }
+        if is_last && matches!(segment, "." | "..") {
+            kept.push("");
+        }
+    }
+    format!("/{}{query}", kept.join("/"))
 }
 
 /// Whether a reference begins with a scheme (RFC 3986, section 4.1).
@@ -404,7 +428,13 @@ mod tests {
                 "y?next=http://c.example/",
                 "https://a.example/d/y?next=http://c.example/",
             ),
-            ("./y:1", "https://a.example/d/./y:1"),
+            ("./y:1", "https://a.example/d/y:1"),
+            ("../y?a=../b", "https://a.example/y?a=../b"),
+            ("../../../y", "https://a.example/y"),
+            ("..", "https://a.example/"),
+            (".", "https://a.example/d/"),
+            ("/a//b/../c/.", "https://a.example/a//c/"),
+            ("//b.example/../y", "https://b.example/../y"),
         ] {
             assert_eq!(base.redirected(location).unwrap().as_str(), due);
         }
@@ -413,6 +443,8 @@ mod tests {
             ("file:///etc/passwd", "`file`"),
             ("https://user@b.example/", "a user"),
             ("//", "no name"),
+            ("", "does not say where"),
+            ("#part", "does not say where"),
             ("///b.example/y", "no name"),
             ("/\\b.example/y", "a character"),
             ("https:b.example/y", "not an absolute URL"),

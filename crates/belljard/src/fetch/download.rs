@@ -208,7 +208,7 @@ fn shown(url: &FetchUrl) -> String {
 
 /// How fast a server is, in what it lets wait: how fast the store takes what comes is none of its doing.
 #[derive(Default)]
-struct Pace {
+pub(super) struct Pace {
     waited: Duration,
     came: u64,
 }
@@ -218,11 +218,19 @@ impl Pace {
     async fn piece(&mut self, answer: &mut Answer) -> Result<Option<Bytes>, Trouble> {
         let begun = Instant::now();
         let piece = answer.piece().await?;
-        self.waited += begun.elapsed();
-        self.came += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        if let Some(piece) = &piece {
+            self.took(begun.elapsed(), piece.len() as u64)?;
+        }
+        Ok(piece)
+    }
+
+    /// So long was waited for so much.
+    pub(super) fn took(&mut self, waited: Duration, came: u64) -> Result<(), Trouble> {
+        self.waited += waited;
+        self.came += came;
         if self.came >= bounds::PACE_BYTES {
             *self = Self::default();
-        } else if piece.is_some() && self.waited >= PATIENCE {
+        } else if self.waited >= PATIENCE {
             return Err(Trouble::passing(format!(
                 "it dribbles: {} bytes came in {} s; {} have to",
                 self.came,
@@ -230,6 +238,6 @@ impl Pace {
                 bounds::PACE_BYTES
             )));
         }
-        Ok(piece)
+        Ok(())
     }
 }

@@ -312,3 +312,15 @@ fn what_servers_say_does_not_make_reasons_long() {
     assert!(all.why.len() <= bounds::FETCH_MIRRORS * each);
     assert!(all.why.contains("é…"));
 }
+
+#[test]
+fn who_dribbles_is_told_from_who_is_slow() {
+    let second = Duration::from_secs(1);
+    let mut slow = download::Pace::default();
+    for _ in 0..1000 {
+        assert_eq!(slow.took(second, bounds::PACE_BYTES / 29), Ok(()));
+    }
+    let mut dribbling = download::Pace::default();
+    let left = (1..1000).find(|_| dribbling.took(second, 100).is_err());
+    assert_eq!(left, Some(bounds::FETCH_IDLE_SECONDS));
+}
