@@ -1,6 +1,6 @@
 //! The files that a run leaves in `--output` beside the artifacts, and their names.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use belljar_core::{Invalid, OutputPattern, RelPath};
 
@@ -60,19 +60,27 @@ pub fn keeps_clear(output: &RelPath) -> Result<(), Invalid> {
 /// # Errors
 /// Names both.
 pub fn are_apart(outputs: &BTreeSet<RelPath>) -> Result<(), Invalid> {
+    let mut beside = BTreeMap::new();
     for output in outputs {
         for suffix in [BUNDLE_SUFFIX, ENVELOPE_SUFFIX] {
-            let beside = RelPath::new(format!("{output}{suffix}")).map_err(|e| {
+            let path = RelPath::new(format!("{output}{suffix}")).map_err(|e| {
                 Invalid::new(format!(
                     "the evidence beside `{output}` would have a bad name: {}",
                     e.reason
                 ))
             })?;
-            if let Some(other) = outputs.iter().find(|other| other.starts_with(&beside)) {
-                return Err(Invalid::new(format!(
-                    "`{other}` would take the place of the evidence of `{output}`"
-                )));
-            }
+            beside.insert(String::from(path), output);
+        }
+    }
+    for other in outputs {
+        let text = other.as_str();
+        // What it lies in, and itself: looked up, since there may be ten thousand of them.
+        let ends = text.match_indices('/').map(|(end, _)| end);
+        let mut above = ends.chain([text.len()]).map(|end| &text[..end]);
+        if let Some(output) = above.find_map(|path| beside.get(path)) {
+            return Err(Invalid::new(format!(
+                "`{other}` would take the place of the evidence of `{output}`"
+            )));
         }
     }
     Ok(())
@@ -113,7 +121,10 @@ mod tests {
         let set = |paths: &[&str]| paths.iter().map(|text| path(text)).collect();
         assert!(are_apart(&set(&["app", "app.json", "b/app.sigstore.json"])).is_ok());
         assert!(are_apart(&set(&["app", "app.sigstore.json"])).is_err());
-        assert!(are_apart(&set(&["a/app", "a/app.intoto.jsonl/x"])).is_err());
+        let refused = are_apart(&set(&["a/app", "a/app.intoto.jsonl/x/y"])).unwrap_err();
+        let due = "`a/app.intoto.jsonl/x/y` would take the place of the evidence of `a/app`";
+        assert_eq!(refused.reason, due);
+        assert!(are_apart(&set(&["app", "app.sigstore.json-x", "x/app.sigstore.json"])).is_ok());
         assert!(are_apart(&set(&[&"n".repeat(250)])).is_err());
     }
 }
