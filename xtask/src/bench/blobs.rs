@@ -43,6 +43,9 @@ pub(crate) struct Args {
     /// Makes the content differ from that of another run.
     #[arg(long)]
     seed: u64,
+    /// Only upload one blob of so many mebibytes, by `ByteStream.Write`.
+    #[arg(long, value_name = "MIB")]
+    stream: Option<usize>,
 }
 
 /// How long everything took, once.
@@ -66,23 +69,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .enable_all()
         .build()
         .context("an event loop")?;
+    let large = noise(args.seed, MESSAGE);
+    if let Some(messages) = args.stream {
+        let object = repeated(&large, messages);
+        return runtime.block_on(stream(&args.socket, object, large));
+    }
     let small: Vec<Vec<u8>> = (0..SMALL as u64)
         .map(|n| noise(args.seed ^ (n << 20), SMALL_BYTES))
         .collect();
-    let large = noise(args.seed, MESSAGE);
     let fsync_each = clocked(|| fsync_each(&args.folder, &small))?;
     let batches = clocked(|| runtime.block_on(batches(&args.socket, &small)))?;
-    let mut digest = None;
+    let mut object = None;
     let hash = clocked(|| {
-        let mut hasher = Hasher::new();
-        (0..LARGE / MESSAGE).for_each(|_| hasher.update(&large));
-        digest = Some(hasher.finish());
+        object = Some(repeated(&large, LARGE / MESSAGE));
         Ok(())
     })?;
-    let object = ObjectId {
-        digest: digest.context("a digest")?,
-        size: LARGE as u64,
-    };
+    let object = object.context("a digest")?;
     let disk = clocked(|| disk(&args.folder, &large))?;
     let stream = clocked(|| runtime.block_on(stream(&args.socket, object, large)))?;
     let lap = Lap {
@@ -115,6 +117,16 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
     }
     bytes.truncate(length);
     bytes
+}
+
+/// The object of a block that is there so many times.
+fn repeated(block: &[u8], times: usize) -> ObjectId {
+    let mut hasher = Hasher::new();
+    (0..times).for_each(|_| hasher.update(block));
+    ObjectId {
+        digest: hasher.finish(),
+        size: (times * block.len()) as u64,
+    }
 }
 
 fn fsync_each(folder: &Path, small: &[Vec<u8>]) -> Result<()> {
@@ -190,10 +202,11 @@ async fn stream(socket: &Path, object: ObjectId, block: Vec<u8>) -> Result<()> {
         object.digest.to_hex(),
         object.size
     );
-    let messages = (0..LARGE / MESSAGE).map(move |at| WriteRequest {
+    let size = usize::try_from(object.size)?;
+    let messages = (0..size / MESSAGE).map(move |at| WriteRequest {
         resource_name: if at == 0 { name.clone() } else { String::new() },
         write_offset: i64::try_from(at * MESSAGE).unwrap_or(i64::MAX),
-        finish_write: (at + 1) * MESSAGE == LARGE,
+        finish_write: (at + 1) * MESSAGE == size,
         data: block.clone(),
     });
     let answer = client.write(tokio_stream::iter(messages)).await?;

@@ -1,9 +1,10 @@
 //! `bench builds`: trivial builds through a running daemon by its API, from the submission to the end with
-//! provenance; one after the other, then some in flight together.
+//! provenance; one after the other, then some in flight together, then on trees of one file and of many.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -20,12 +21,18 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::processes::State;
 use super::stats::Samples;
+use super::tree::{Store, Tree};
 use super::{Args, Row};
+use crate::shell;
 
 /// How long one build may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What a trivial build is.
 const STEP: &str = "true > out";
+/// A tree as other tools send them has this many files.
+const FILES: usize = 10_000;
+/// How much longer a build on it may take than one on a tree of one file, in milliseconds, once it was seen.
+const FILES_BAR: f64 = 10.0;
 
 /// Submit, follow, time.
 pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
@@ -35,16 +42,24 @@ pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
         );
     }
     let state = State::lay_out(args.programs.as_deref())?;
+    let store = Store::of(&state)?;
+    let trees = [Tree::put(&store, 1)?.root, Tree::put(&store, FILES)?.root];
+    // Else the first builds would wait for all of it.
+    shell::run(&mut Command::new("sync"))?;
     // Dropped before the state is.
     let _running = state.start(&["store", "signer", "spawner", "belljard"])?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("an event loop")?;
-    runtime.block_on(measure_at(state.socket("belljard"), args.runs()))
+    event_loop()?.block_on(measure_at(state.socket("belljard"), args.runs(), trees))
 }
 
-async fn measure_at(socket: PathBuf, runs: u16) -> Result<Vec<Row>> {
+/// What a client's calls run in.
+pub(super) fn event_loop() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("an event loop")
+}
+
+async fn measure_at(socket: PathBuf, runs: u16, trees: [ObjectId; 2]) -> Result<Vec<Row>> {
     let client = Client::connect(socket).await?;
     let count = Cell::new(0);
     // Fills the caches, and does not count.
@@ -67,7 +82,51 @@ async fn measure_at(socket: PathBuf, runs: u16) -> Result<Vec<Row>> {
     let mut rows = build_rows("one at a time", &alone, alone_time)?;
     rows.extend(build_rows("2 in flight", &both, both_time)?);
     rows.extend(state_rows(&alone)?);
+    rows.extend(on_trees(&client, runs, trees).await?);
     Ok(rows)
+}
+
+/// Builds on a tree of one file and on one of many, in turns. The first of each makes the trees known.
+async fn on_trees(client: &Client, runs: u16, trees: [ObjectId; 2]) -> Result<Vec<Row>> {
+    let mut times = [Vec::new(), Vec::new()];
+    for lap in 0..=runs {
+        for (which, times) in times.iter_mut().enumerate() {
+            let name = format!("tree-{which}-{lap}");
+            let build = client.build(&name, trees[which]).await?;
+            if lap > 0 {
+                times.push(build.whole);
+            }
+        }
+    }
+    let [one, many] = times.map(Samples::new);
+    Ok(tree_rows(&one?, &many?))
+}
+
+fn tree_rows(one: &Samples, many: &Samples) -> Vec<Row> {
+    let how = || {
+        let count = one.count();
+        format!("p50 of {count}, in turns; the tree was seen before; submitted to ended")
+    };
+    let [one, many] = [one, many].map(|samples| samples.percentile(50));
+    vec![
+        Row::measured("builds on a tree of 1 file", one, "ms", how()),
+        Row::measured(
+            format!("builds on a tree of {FILES} files"),
+            many,
+            "ms",
+            how(),
+        ),
+        Row {
+            bar: Some(FILES_BAR),
+            holds: Some(many - one <= FILES_BAR),
+            ..Row::measured(
+                "the one beyond the other",
+                many - one,
+                "ms",
+                "of the two above",
+            )
+        },
+    ]
 }
 
 /// Runs builds, one after the other, until this many were begun, by whatever worker.
@@ -76,28 +135,26 @@ async fn worker(client: &Client, count: &Cell<u16>, until: u16) -> Result<Vec<Bu
     while count.get() < until {
         count.set(count.get() + 1);
         let number = count.get();
-        let build = tokio::time::timeout(PATIENCE, client.build(number))
-            .await
-            .with_context(|| format!("build {number} did not end in time"))?;
-        builds.push(build.with_context(|| format!("build {number}"))?);
+        // The empty directory is the source, which every store has.
+        builds.push(client.build(&number.to_string(), ObjectId::of(b"")).await?);
     }
     Ok(builds)
 }
 
 /// One build's times.
 #[derive(Debug)]
-struct Build {
+pub(super) struct Build {
     /// From its submission to its end.
-    whole: Duration,
+    pub(super) whole: Duration,
     /// How long it was seen in each state.
     states: BTreeMap<BuildState, Duration>,
 }
 
 /// The daemon's API.
-struct Client(BuildServiceClient<Channel>);
+pub(super) struct Client(BuildServiceClient<Channel>);
 
 impl Client {
-    async fn connect(socket: PathBuf) -> Result<Self> {
+    pub(super) async fn connect(socket: PathBuf) -> Result<Self> {
         let connector = tower::service_fn(move |_| {
             let socket = socket.clone();
             async move { UnixStream::connect(socket).await.map(TokioIo::new) }
@@ -113,10 +170,17 @@ impl Client {
     }
 
     /// One build from its submission to its end with provenance.
-    async fn build(&self, number: u16) -> Result<Build> {
+    pub(super) async fn build(&self, name: &str, source: ObjectId) -> Result<Build> {
+        tokio::time::timeout(PATIENCE, self.follow(name, source))
+            .await
+            .with_context(|| format!("build {name} did not end in time"))?
+            .with_context(|| format!("build {name}"))
+    }
+
+    async fn follow(&self, name: &str, source: ObjectId) -> Result<Build> {
         let request = v1::SubmitBuildRequest {
-            request_id: format!("bench-{number}"),
-            spec: Some((&spec()?).into()),
+            request_id: format!("bench-{name}"),
+            spec: Some((&spec(source)?).into()),
             project: String::new(),
         };
         let start = Instant::now();
@@ -166,11 +230,11 @@ fn times(seen: &[(BuildState, Duration)]) -> BTreeMap<BuildState, Duration> {
     times
 }
 
-/// A build of nothing: the empty directory is the source, which every store has.
-fn spec() -> Result<BuildSpec> {
+/// A build of nothing.
+fn spec(source: ObjectId) -> Result<BuildSpec> {
     Ok(BuildSpec {
         image: Image::Host,
-        source: ObjectId::of(b""),
+        source,
         inputs: Inputs::default(),
         fetches: Default::default(),
         working_directory: None,

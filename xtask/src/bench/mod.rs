@@ -5,6 +5,7 @@ mod blobs;
 mod builds;
 mod client;
 mod filter;
+mod memory;
 mod peers;
 mod processes;
 mod projects;
@@ -12,6 +13,8 @@ mod sandbox;
 mod stage;
 mod stats;
 mod store;
+mod sweep;
+mod tree;
 mod upload;
 
 use std::path::PathBuf;
@@ -71,6 +74,8 @@ enum Name {
     Stage,
     /// The command line with a tree of many files: new, unchanged, one file changed.
     Upload,
+    /// Builds while a store of many objects is swept, and what the store says that it takes.
+    Sweep,
 }
 
 /// One measured figure.
@@ -133,6 +138,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Name::Store => store::measure(args)?,
         Name::Stage => stage::measure(args)?,
         Name::Upload => upload::measure(args)?,
+        Name::Sweep => sweep::measure(args)?,
     };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     for (when, load) in [("before", before), ("after", load()?)] {

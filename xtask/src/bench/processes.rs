@@ -89,6 +89,23 @@ impl State {
         self.path().join(format!("run/{name}/{name}.sock"))
     }
 
+    /// Sets a number in the configuration of one of the processes, which is to be started yet.
+    pub(super) fn configure(&self, name: &str, key: &str, value: u64) -> Result<()> {
+        let file = self.path().join(format!("config/{name}.toml"));
+        let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        let mut found = false;
+        let lines = text.lines().map(|line| match line.split_once(" = ") {
+            Some((this, _)) if this == key => {
+                found = true;
+                format!("{key} = {value}\n")
+            }
+            _ => format!("{line}\n"),
+        });
+        let text: String = lines.collect();
+        ensure!(found, "{} has no {key}", file.display());
+        std::fs::write(&file, text).with_context(|| file.display().to_string())
+    }
+
     /// Whose process it is: user and group id, as its directory has them.
     pub(super) fn ids(&self, name: &str) -> Result<(u32, u32)> {
         let folder = self.path().join("run").join(name);
@@ -155,6 +172,15 @@ impl State {
             }
             std::thread::sleep(LOOK);
         }
+    }
+}
+
+impl Running {
+    /// The id of one of them, by its short name.
+    pub(super) fn pid(&self, name: &str) -> Result<u32> {
+        let found = self.children.iter().find(|(short, _)| short == name);
+        let (_, child) = found.with_context(|| format!("{} does not run", program(name)))?;
+        Ok(child.id())
     }
 }
 

@@ -7,42 +7,24 @@
 //! image and is mounted; *new* that its objects are in the store, and nothing else of it is.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use belljar_core::{ObjectId, RelPath};
-use belljar_tree::Leaf;
-
+use super::memory::{MIB, Memory};
 use super::processes::State;
 use super::sandbox::Client;
 use super::stats::{Samples, timed};
+use super::tree::{Store, Tree};
 use super::{Args, Row};
 use crate::shell;
+use anyhow::{Context, Result, ensure};
 
-/// Files in one directory.
-const WIDTH: usize = 100;
 /// How often the slow contenders run, at most: by a tree's size.
 const SLOW_RUNS: u16 = 10;
 const SLOW_RUNS_LARGE: u16 = 3;
-
-/// A tree whose objects are in the store.
-struct Tree {
-    files: Vec<(RelPath, ObjectId)>,
-    root: ObjectId,
-    store: Store,
-}
-
-/// Where the store's objects lie, and whose they are.
-#[derive(Clone)]
-struct Store {
-    objects: PathBuf,
-    /// The same for who links and copies.
-    beside: PathBuf,
-    owner: (u32, u32),
-}
+/// Memory that staging the large tree may take, in MiB.
+const MEMORY_BAR: f64 = 150.0;
 
 /// Both sizes.
 pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
@@ -51,33 +33,42 @@ pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
         "its contenders link and copy Belljar's own objects"
     );
     let state = State::lay_out(args.programs.as_deref())?;
-    let store = Store {
-        objects: state.path().join("store/objects/sha256"),
-        beside: state.path().join("objects-by-file"),
-        owner: state.ids("store")?,
-    };
+    let store = Store::of(&state)?.with_peers(&state.path().join("objects-by-file"));
     let small = Tree::put(&store, 10_000)?;
     let large = Tree::put(&store, 100_000)?;
     // Else the first image to be made durable would wait for all of it.
     shell::run(&mut Command::new("sync"))?;
     // Dropped before the state is, in reverse order.
-    let _running = state.start(&["store", "spawner"])?;
+    let running = state.start(&["store", "spawner"])?;
     // One client for all: each counts its attempts from the first on, and the spawner knows an attempt once.
     let mut client = Client::start(&state)?;
     let mut rows = Vec::new();
     for (tree, slow, bars) in [
-        (small, SLOW_RUNS, Bars::of(1.0, Some(0.02), 0.5)),
-        (large, SLOW_RUNS_LARGE, Bars::of(1.5, None, 0.25)),
+        (&small, SLOW_RUNS, Bars::of(1.0, Some(0.02), 0.5)),
+        (&large, SLOW_RUNS_LARGE, Bars::of(1.5, None, 0.25)),
     ] {
         rows.extend(contest(
             args.runs(),
             slow,
             &state,
             &mut client,
-            &tree,
+            tree,
             &bars,
         )?);
     }
+    let memory = Memory::watch(&running, &["store", "spawner"])?;
+    client.stage(large.varied(usize::from(SLOW_RUNS_LARGE) + 1)?)?;
+    let most = memory.beyond_rest()? / MIB;
+    rows.push(Row {
+        bar: Some(MEMORY_BAR),
+        holds: Some(most <= MEMORY_BAR),
+        ..Row::measured(
+            format!("{} files, new, memory", large.files.len()),
+            most,
+            "MiB",
+            "store and spawner, their peaks beyond what they take at rest; one staging",
+        )
+    });
     Ok(rows)
 }
 
@@ -187,43 +178,6 @@ fn rows(files: usize, bars: &Bars, [seen, new, links, copies]: [&Samples; 4]) ->
 }
 
 impl Tree {
-    /// Puts `count` small files, all different, into the store, which must not run: by itself that would
-    /// make each of them durable, which is not what is measured.
-    fn put(store: &Store, count: usize) -> Result<Self> {
-        let mut files = Vec::with_capacity(count);
-        for number in 0..count {
-            let object = store.put(format!("small file {number} of {count}\n").as_bytes())?;
-            let (outer, inner) = (number / (WIDTH * WIDTH), number / WIDTH % WIDTH);
-            let path = RelPath::new(format!("d{outer}/d{inner}/f{number}"))?;
-            files.push((path, object));
-        }
-        let mut tree = Self {
-            files,
-            root: ObjectId::of(b""),
-            store: store.clone(),
-        };
-        tree.root = tree.directories(None)?;
-        Ok(tree)
-    }
-
-    /// The tree with one more file in it, so that nobody has seen it.
-    fn varied(&self, number: usize) -> Result<ObjectId> {
-        let path = RelPath::new(format!("another{number}"))?;
-        self.directories(Some((path, self.files[number].1)))
-    }
-
-    fn directories(&self, more: Option<(RelPath, ObjectId)>) -> Result<ObjectId> {
-        let leaf = |(path, object): (RelPath, ObjectId)| {
-            let executable = false;
-            (path, Leaf::File { object, executable })
-        };
-        let built = belljar_tree::build(self.files.iter().cloned().chain(more).map(leaf))?;
-        for (_, bytes) in &built.directories {
-            self.store.put(bytes)?;
-        }
-        Ok(built.root)
-    }
-
     /// Makes the tree file by file below `place`, and removes it again. Only the first is timed.
     fn lay_out(
         &self,
@@ -238,41 +192,13 @@ impl Tree {
                     fs::create_dir_all(parent)?;
                     parent.clone_into(&mut last);
                 }
-                make(&path_in(&self.store.beside, *object), &to)
+                make(&self.store.beside(*object)?, &to)
                     .with_context(|| format!("making {}", to.display()))?;
             }
             Ok(())
         })?;
         fs::remove_dir_all(place).context("removing what was made")?;
         Ok(time)
-    }
-}
-
-fn path_in(objects: &Path, object: ObjectId) -> PathBuf {
-    let hex = object.digest.to_hex();
-    objects.join(&hex[..2]).join(&hex[2..])
-}
-
-impl Store {
-    /// An object as the store itself leaves it, but not durable; and beside it for its peers.
-    fn put(&self, content: &[u8]) -> Result<ObjectId> {
-        let object = ObjectId::of(content);
-        for objects in [&self.objects, &self.beside] {
-            let path = path_in(objects, object);
-            if path.exists() {
-                continue;
-            }
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent)?;
-            }
-            fs::write(&path, content)?;
-            chown(&path, Some(self.owner.0), Some(self.owner.1))?;
-            let verified = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
-            let file = fs::File::options().write(true).open(&path)?;
-            file.set_modified(verified)?;
-            file.set_permissions(fs::Permissions::from_mode(0o440))?;
-        }
-        Ok(object)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::blobs::{LARGE, Lap, SMALL, SMALL_BYTES};
+use super::memory::{MIB, Memory};
 use super::processes::State;
 use super::stats::Samples;
 use super::{Args, Row};
@@ -17,6 +18,9 @@ const ROUNDS: u64 = 3;
 const BATCH_BAR: f64 = 0.2;
 /// A large blob may take this much of what the slower of hash and disk takes: 1 / 0.7.
 const STREAM_BAR: f64 = 1.43;
+/// A blob whose size is of no matter to memory, and how much of that it may take, in MiB.
+const HUGE_MIB: usize = 4096;
+const MEMORY_BAR: f64 = 32.0;
 
 /// Upload, beside what the machine can do.
 pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
@@ -25,25 +29,40 @@ pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
     }
     let state = State::lay_out(args.programs.as_deref())?;
     // Dropped before the state is.
-    let _running = state.start(&["store", "signer", "spawner", "belljard"])?;
+    let running = state.start(&["store", "signer", "spawner", "belljard"])?;
     let laps: Vec<Lap> = (1..=ROUNDS)
         .map(|seed| lap(&state, seed))
         .collect::<Result<_>>()?;
-    rows(&laps)
+    let mut rows = rows(&laps)?;
+    let memory = Memory::watch(&running, &["store", "belljard"])?;
+    shell::read(client(&state, ROUNDS + 1).args(["--stream", &HUGE_MIB.to_string()]))?;
+    rows.push(promised(
+        "ByteStream.Write, memory",
+        memory.beyond_rest()? / MIB,
+        "MiB",
+        MEMORY_BAR,
+        format!("{HUGE_MIB} MiB; belljard and store, their peaks beyond what they take at rest"),
+    ));
+    Ok(rows)
 }
 
-fn lap(state: &State, seed: u64) -> Result<Lap> {
+/// The process that plays the client.
+fn client(state: &State, seed: u64) -> Command {
     let client = state.program("xtask");
     let client = match client.is_file() {
         true => client,
-        false => std::env::current_exe().context("this program")?,
+        false => "/proc/self/exe".into(),
     };
     let mut command = Command::new(client);
     command.arg("bench-blobs");
     command.arg("--socket").arg(state.socket("belljard"));
     command.arg("--folder").arg(state.folder());
     command.arg("--seed").arg(seed.to_string());
-    let told = shell::read(&mut command).context("the client")?;
+    command
+}
+
+fn lap(state: &State, seed: u64) -> Result<Lap> {
+    let told = shell::read(&mut client(state, seed)).context("the client")?;
     serde_json::from_str(told.trim()).with_context(|| format!("the client said {told:?}"))
 }
 
