@@ -158,7 +158,8 @@ async fn connect(socket: &Path) -> Result<Channel> {
     channel.context("connecting to the daemon")
 }
 
-async fn batches(socket: &Path, small: &[Vec<u8>]) -> Result<()> {
+/// Uploads small blobs by `BatchUpdateBlobs`.
+pub(super) async fn batches(socket: &Path, small: &[Vec<u8>]) -> Result<()> {
     let client = ContentAddressableStorageClient::new(connect(socket).await?);
     let mut calls = tokio::task::JoinSet::new();
     for portion in small.chunks(BATCH) {

@@ -3,8 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -21,9 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::processes::State;
 use super::stats::Samples;
-use super::tree::{Store, Tree};
-use super::{Args, Row};
-use crate::shell;
+use super::{Args, Row, blobs, tree};
 
 /// How long one build may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -42,13 +39,9 @@ pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
         );
     }
     let state = State::lay_out(args.programs.as_deref())?;
-    let store = Store::of(&state)?;
-    let trees = [Tree::put(&store, 1)?.root, Tree::put(&store, FILES)?.root];
-    // Else the first builds would wait for all of it.
-    shell::run(&mut Command::new("sync"))?;
     // Dropped before the state is.
     let _running = state.start(&["store", "signer", "spawner", "belljard"])?;
-    event_loop()?.block_on(measure_at(state.socket("belljard"), args.runs(), trees))
+    event_loop()?.block_on(measure_at(state.socket("belljard"), args.runs()))
 }
 
 /// What a client's calls run in.
@@ -59,8 +52,8 @@ pub(super) fn event_loop() -> Result<tokio::runtime::Runtime> {
         .context("an event loop")
 }
 
-async fn measure_at(socket: PathBuf, runs: u16, trees: [ObjectId; 2]) -> Result<Vec<Row>> {
-    let client = Client::connect(socket).await?;
+async fn measure_at(socket: PathBuf, runs: u16) -> Result<Vec<Row>> {
+    let client = Client::connect(socket.clone()).await?;
     let count = Cell::new(0);
     // Fills the caches, and does not count.
     worker(&client, &count, 1).await?;
@@ -82,12 +75,17 @@ async fn measure_at(socket: PathBuf, runs: u16, trees: [ObjectId; 2]) -> Result<
     let mut rows = build_rows("one at a time", &alone, alone_time)?;
     rows.extend(build_rows("2 in flight", &both, both_time)?);
     rows.extend(state_rows(&alone)?);
-    rows.extend(on_trees(&client, runs, trees).await?);
+    rows.extend(on_trees(&client, &socket, runs).await?);
     Ok(rows)
 }
 
 /// Builds on a tree of one file and on one of many, in turns. The first of each makes the trees known.
-async fn on_trees(client: &Client, runs: u16, trees: [ObjectId; 2]) -> Result<Vec<Row>> {
+async fn on_trees(client: &Client, socket: &Path, runs: u16) -> Result<Vec<Row>> {
+    let (one, few) = tree::blobs(1)?;
+    let (many, more) = tree::blobs(FILES)?;
+    blobs::batches(socket, &few).await?;
+    blobs::batches(socket, &more).await?;
+    let trees = [one, many];
     let mut times = [Vec::new(), Vec::new()];
     for lap in 0..=runs {
         for (which, times) in times.iter_mut().enumerate() {

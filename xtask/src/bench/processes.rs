@@ -4,6 +4,7 @@
 //! shows that the whole works here. After that the processes that a measurement needs are started on it.
 
 use std::fs::{File, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -89,21 +90,12 @@ impl State {
         self.path().join(format!("run/{name}/{name}.sock"))
     }
 
-    /// Sets a number in the configuration of one of the processes, which is to be started yet.
-    pub(super) fn configure(&self, name: &str, key: &str, value: u64) -> Result<()> {
-        let file = self.path().join(format!("config/{name}.toml"));
-        let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-        let mut found = false;
-        let lines = text.lines().map(|line| match line.split_once(" = ") {
-            Some((this, _)) if this == key => {
-                found = true;
-                format!("{key} = {value}\n")
-            }
-            _ => format!("{line}\n"),
-        });
-        let text: String = lines.collect();
-        ensure!(found, "{} has no {key}", file.display());
-        std::fs::write(&file, text).with_context(|| file.display().to_string())
+    /// Adds lines to the configuration of one of the processes, which is to be started yet.
+    pub(super) fn configure(&self, name: &str, lines: &str) -> Result<()> {
+        let path = self.path().join(format!("config/{name}.toml"));
+        let file = File::options().append(true).open(&path);
+        file.and_then(|mut file| file.write_all(lines.as_bytes()))
+            .with_context(|| path.display().to_string())
     }
 
     /// Whose process it is: user and group id, as its directory has them.

@@ -18,7 +18,7 @@ use crate::shell;
 
 /// Objects that nobody needs, in each round.
 const GARBAGE: usize = 100_000;
-/// How long an object stays that was only just given, in seconds, and how long builds are kept.
+/// How long an object stays that was only just given, in seconds.
 const GRACE: u64 = 1;
 /// How much longer than before builds may take while the store is swept, at their 99th percentile.
 const PAUSE_BAR: f64 = 2.0;
@@ -29,8 +29,10 @@ const ACCOUNT_BAR: f64 = 1.0;
 pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
     ensure!(!args.peers_only, "no public tool sweeps Belljar's store");
     let state = State::lay_out(args.programs.as_deref())?;
-    state.configure("store", "grace_seconds", GRACE)?;
-    state.configure("belljard", "lease_seconds", GRACE)?;
+    state.configure("store", &format!("grace_seconds = {GRACE}\n"))?;
+    // Nothing is swept but when it is asked for.
+    let keeping = format!("[store]\nlease_seconds = {GRACE}\nevery_seconds = 86400\n");
+    state.configure("belljard", &keeping)?;
     let store = Store::of(&state)?;
     litter(&store, 0)?;
     // Dropped before the state is.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use belljar_core::{ObjectId, RelPath};
-use belljar_tree::Leaf;
+use belljar_core::{Invalid, ObjectId, RelPath};
+use belljar_tree::{Built, Leaf};
 
 use super::processes::State;
 
@@ -35,11 +35,8 @@ impl Tree {
     /// make each of them durable, which is not what is measured.
     pub(super) fn put(store: &Store, count: usize) -> Result<Self> {
         let mut files = Vec::with_capacity(count);
-        for number in 0..count {
-            let object = store.put(format!("small file {number} of {count}\n").as_bytes())?;
-            let (outer, inner) = (number / (WIDTH * WIDTH), number / WIDTH % WIDTH);
-            let path = RelPath::new(format!("d{outer}/d{inner}/f{number}"))?;
-            files.push((path, object));
+        for (path, content) in small_files(count) {
+            files.push((path?, store.put(&content)?));
         }
         let mut tree = Self {
             files,
@@ -57,16 +54,44 @@ impl Tree {
     }
 
     fn directories(&self, more: Option<(RelPath, ObjectId)>) -> Result<ObjectId> {
-        let leaf = |(path, object): (RelPath, ObjectId)| {
-            let executable = false;
-            (path, Leaf::File { object, executable })
-        };
-        let built = belljar_tree::build(self.files.iter().cloned().chain(more).map(leaf))?;
+        let built = built(self.files.iter().cloned().chain(more))?;
         for (_, bytes) in &built.directories {
             self.store.put(bytes)?;
         }
         Ok(built.root)
     }
+}
+
+/// A tree of so many small files, and all blobs of it, for who uploads them.
+pub(super) fn blobs(count: usize) -> Result<(ObjectId, Vec<Vec<u8>>)> {
+    let (mut files, mut blobs) = (Vec::new(), Vec::new());
+    for (path, content) in small_files(count) {
+        files.push((path?, ObjectId::of(&content)));
+        blobs.push(content);
+    }
+    let built = built(files)?;
+    blobs.extend(built.directories.into_iter().map(|(_, bytes)| bytes));
+    Ok((built.root, blobs))
+}
+
+/// Small files, all different, some in each directory.
+fn small_files(count: usize) -> impl Iterator<Item = (Result<RelPath, Invalid>, Vec<u8>)> {
+    (0..count).map(move |number| {
+        let content = format!("small file {number} of {count}\n").into_bytes();
+        let (outer, inner) = (number / (WIDTH * WIDTH), number / WIDTH % WIDTH);
+        (
+            RelPath::new(format!("d{outer}/d{inner}/f{number}")),
+            content,
+        )
+    })
+}
+
+fn built(files: impl IntoIterator<Item = (RelPath, ObjectId)>) -> Result<Built> {
+    let leaf = |(path, object): (RelPath, ObjectId)| {
+        let executable = false;
+        (path, Leaf::File { object, executable })
+    };
+    Ok(belljar_tree::build(files.into_iter().map(leaf))?)
 }
 
 fn path_in(objects: &Path, object: ObjectId) -> PathBuf {
