@@ -131,7 +131,7 @@ pub const REACHED_OBJECTS: usize = 16_000_000;
 /// Most objects of which belljard compares when they were last used; those beyond wait for the next time.
 pub const UNREACHED_OBJECTS: usize = 16_000_000;
 /// Most objects that are removed while nobody may submit or ask for blobs: how long that lasts.
-pub const SWEPT_AT_ONCE: usize = 256;
+pub const SWEPT_AT_ONCE: usize = 64;
 /// Most builds that are read from the queue at once.
 pub const KEPT_PAGE: usize = 256;
 /// Most builds that are named as needing a damaged object.

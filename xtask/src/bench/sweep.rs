@@ -107,6 +107,8 @@ struct Seen {
     sweeps: usize,
     sweeping: Duration,
     removed: u64,
+    /// Longest time that nobody could submit.
+    held: Duration,
 }
 
 impl Seen {
@@ -142,6 +144,8 @@ impl Seen {
             "only {removed} of {GARBAGE} objects were removed"
         );
         self.removed += removed;
+        let held = told["longest_hold_micros"].as_u64().context("no time")?;
+        self.held = self.held.max(Duration::from_micros(held));
         Ok(())
     }
 
@@ -159,6 +163,12 @@ impl Seen {
         let how = format!("mean of {sweeps}, with builds; {removed} objects removed in all");
         Ok(vec![
             Row::measured("one sweep", seconds, "s", how),
+            Row::measured(
+                "longest hold",
+                self.held.as_secs_f64() * 1000.0,
+                "ms",
+                "time that nobody could submit or ask for blobs",
+            ),
             row("builds before", &before, 50),
             row("builds before", &before, 99),
             row("builds meanwhile", &meanwhile, 50),
@@ -194,6 +204,7 @@ mod tests {
             sweeps: 1,
             sweeping: Duration::from_secs(1),
             removed: 100_000,
+            held: Duration::from_millis(20),
         };
         let last = |meanwhile| seen(meanwhile).rows().unwrap().pop().unwrap();
         assert_eq!((last(150).value, last(150).holds), (1.5, Some(true)));

@@ -166,8 +166,8 @@ impl<S: Spawner, U: Upkeep> Sweeper<S, U> {
             let micros = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
             report.longest_hold_micros = report.longest_hold_micros.max(micros);
             drop(held);
-            // Builds go first: half of the time is theirs.
-            tokio::time::sleep(began.elapsed().min(PAUSE)).await;
+            // Builds go first: most of the time is theirs.
+            tokio::time::sleep((began.elapsed() * THEIRS).min(PAUSE)).await;
         }
         Ok(report)
     }
@@ -378,5 +378,7 @@ impl<S: Spawner, U: Upkeep> Sweeper<S, U> {
     }
 }
 
+/// How much more of the time is everybody else's. A disk that removes files makes others wait as well.
+const THEIRS: u32 = 2;
 /// The longest pause between two portions.
 const PAUSE: Duration = Duration::from_secs(1);
