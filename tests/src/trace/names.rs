@@ -176,6 +176,7 @@ impl Namer {
             ("store/objects/sha256", _) => "object directory",
             ("store", "images" | "logs" | "tmp" | "derivations") => name,
             ("store/images", _) => "image",
+            ("store/derivations", _) => "mark of a record",
             ("store", "stamps.v1") => "stamps",
             ("store/logs", name) if name.ends_with(".steps") => "step marks",
             ("store/logs", _) => "log",

@@ -50,17 +50,21 @@ fn trail(site: &Site, build: &BuildId) -> Vec<Entry> {
     belljar_audit::verify(&fs::read(path).unwrap()).unwrap()
 }
 
+/// The last of an attempt.
+const DESTROYED: usize = 8;
+
 /// Where an entry stands in the life of an attempt, as `belljar_engine::life` has it.
 fn place(event: &AuditEvent) -> Option<(&AttemptId, usize)> {
     Some(match event {
         AuditEvent::AttemptStarted { attempt } => (attempt, 0),
-        AuditEvent::Staged { attempt, .. } => (attempt, 1),
-        AuditEvent::Launched { attempt } => (attempt, 2),
-        AuditEvent::Ended { attempt, .. } => (attempt, 3),
-        AuditEvent::Collected { attempt, .. } => (attempt, 4),
-        AuditEvent::AttestationRequested { attempt } => (attempt, 5),
-        AuditEvent::Signed { attempt, .. } => (attempt, 6),
-        AuditEvent::Destroyed { attempt } => (attempt, 7),
+        AuditEvent::Fetched { attempt, .. } => (attempt, 1),
+        AuditEvent::Staged { attempt, .. } => (attempt, 2),
+        AuditEvent::Launched { attempt } => (attempt, 3),
+        AuditEvent::Ended { attempt, .. } => (attempt, 4),
+        AuditEvent::Collected { attempt, .. } => (attempt, 5),
+        AuditEvent::AttestationRequested { attempt } => (attempt, 6),
+        AuditEvent::Signed { attempt, .. } => (attempt, 7),
+        AuditEvent::Destroyed { attempt } => (attempt, DESTROYED),
         _ => return None,
     })
 }
@@ -78,7 +82,7 @@ fn follow(entries: &[Entry], record: &BuildRecord) -> Digest {
         "{}",
         told()
     );
-    let (mut attempt, mut at, mut signed) = (0, 7, BTreeSet::new());
+    let (mut attempt, mut at, mut signed) = (0, DESTROYED, BTreeSet::new());
     let mut succeeded = BTreeSet::new();
     for entry in &entries[2..entries.len() - 1] {
         let Some((named, place)) = place(&entry.event) else {
@@ -87,7 +91,7 @@ fn follow(entries: &[Entry], record: &BuildRecord) -> Digest {
             continue;
         };
         if place == 0 {
-            assert_eq!((named.number(), at), (attempt + 1, 7), "{}", told());
+            assert_eq!((named.number(), at), (attempt + 1, DESTROYED), "{}", told());
             attempt += 1;
         } else {
             // Whatever was being done may have been done, and is told once more, after a restart.
@@ -103,7 +107,7 @@ fn follow(entries: &[Entry], record: &BuildRecord) -> Digest {
             _ => {}
         }
     }
-    assert_eq!(at, 7, "destroyed before the end: {}", told());
+    assert_eq!(at, DESTROYED, "destroyed before the end: {}", told());
     let last = &entries.last().unwrap().event;
     let due = AuditEvent::Finished {
         outcome: Outcome::Succeeded,

@@ -4,6 +4,7 @@
 //! * [`site`]: a Belljar whose processes die there.
 //! * [`judge`]: what must hold afterwards.
 //! * [`sweep`]: one process dies, at every point, once before and once after it.
+//! * [`fetching`]: one process dies while what a build declares by its digest is fetched.
 //! * [`garbage`]: one process dies while garbage is collected.
 //! * [`full`]: the disk is full at every write of the store.
 //! * [`campaign`]: several die, at points by chance, while several builds are under way.
@@ -19,6 +20,7 @@
 )]
 
 mod campaign;
+mod fetching;
 mod full;
 mod garbage;
 mod judge;

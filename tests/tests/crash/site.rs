@@ -41,7 +41,7 @@ pub(crate) struct Site {
 pub(crate) struct Order {
     number: usize,
     request_id: String,
-    spec: BuildSpec,
+    pub(crate) spec: BuildSpec,
     /// What its output must be.
     pub(crate) output: String,
     /// Its name, once somebody has said so.
