@@ -33,6 +33,15 @@ static int user_namespace(void)
     return shares("user", "OUTSIDE_USER_NS");
 }
 
+static int time_namespace(void)
+{
+    return shares("time", "OUTSIDE_TIME_NS");
+}
+static int time_namespace_of_children(void)
+{
+    return shares("time_for_children", "OUTSIDE_TIME_NS");
+}
+
 static int host_name(void)
 {
     char name[256] = "";
@@ -91,6 +100,8 @@ const struct probe PROBES[] = {
     {"shares-network-namespace", network_namespace},
     {"shares-pid-namespace", pid_namespace},
     {"shares-user-namespace", user_namespace},
+    {"shares-time-namespace", time_namespace},
+    {"shares-time-namespace-of-children", time_namespace_of_children},
     {"host-name", host_name},
     {"session-of-outside", session},
     {"signals-of-outside", signals},

@@ -72,11 +72,13 @@ pub enum NamespaceKind {
     Net,
     /// User and group ids.
     User,
+    /// Offsets of clocks. Its file is one for the whole machine else, and carries locks and events.
+    Time,
 }
 
 impl NamespaceKind {
     /// All of them: a sandbox that lacks one is not a sandbox.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Mnt,
         Self::Pid,
         Self::Ipc,
@@ -84,6 +86,7 @@ impl NamespaceKind {
         Self::Cgroup,
         Self::Net,
         Self::User,
+        Self::Time,
     ];
 
     /// The name under `/proc/PID/ns`.
@@ -96,6 +99,7 @@ impl NamespaceKind {
             Self::Cgroup => "cgroup",
             Self::Net => "net",
             Self::User => "user",
+            Self::Time => "time",
         }
     }
 }

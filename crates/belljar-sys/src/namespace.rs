@@ -158,6 +158,17 @@ pub fn unshare_cgroup() -> io::Result<()> {
     Ok(unshare(CloneFlags::CLONE_NEWCGROUP)?)
 }
 
+/// Whether the kernel has time namespaces (time_namespaces(7)).
+///
+/// # Errors
+/// When it was built without them, or `/proc` is not there.
+pub fn has_time() -> io::Result<()> {
+    let own = "/proc/self/ns/time";
+    File::open(own)
+        .map(drop)
+        .map_err(|error| io::Error::new(error.kind(), format!("{own}: {error}")))
+}
+
 /// Inode number of a namespace on nsfs: two descriptors with one number are one namespace.
 ///
 /// # Errors

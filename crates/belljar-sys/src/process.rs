@@ -32,8 +32,8 @@ pub enum Ended {
 /// New namespaces for a child (clone(2)), beside a copy of everything else of the parent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NewNamespaces {
-    /// Mounts, process ids, System V IPC and host name. The initial user namespace owns them, because no
-    /// user namespace is made in the same call.
+    /// Mounts, process ids, System V IPC, host name, and offsets of clocks (of none). The initial user namespace owns
+    /// them, because no user namespace is made in the same call.
     pub sandbox: bool,
 }
 
@@ -57,6 +57,8 @@ struct CloneArgs {
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const CLONE_NEWNS: u64 = 0x2_0000;
+/// Only clone3(2) takes it so, and has the child itself begin there; for clone(2) it is part of the exit signal.
+const CLONE_NEWTIME: u64 = 0x80;
 const CLONE_NEWUTS: u64 = 0x400_0000;
 const CLONE_NEWIPC: u64 = 0x800_0000;
 const CLONE_NEWPID: u64 = 0x2000_0000;
@@ -112,7 +114,7 @@ pub fn clone_child(
         ..CloneArgs::default()
     };
     if namespaces.sandbox {
-        args.flags |= CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
+        args.flags |= CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWTIME;
     }
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;

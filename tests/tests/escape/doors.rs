@@ -204,6 +204,8 @@ pub const CASES: &[Case] = &[
     case("bounding-set", "has capabilities in its bounding set", NoEffect),
     case("identity-of-outside", "is not the build's user and group", NoEffect),
 ];
+    case("shares-time-namespace", "is in the host's time namespace", NoEffect),
+    case("shares-time-namespace-of-children", "has children in the host's time namespace", NoEffect),
 
 impl Case {
     /// Whether `verdict` is the refusal that is due.

@@ -187,10 +187,13 @@ fn one_build_cannot_take_what_is_counted_by_user_from_another() {
     );
 }
 
+/// What nsfs has a file of for every process: of those in one namespace the same.
+const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+
 /// One locks files that everybody has and looks who opens them, the other opens them and looks for locks.
 const SHARED_FILES: &str = r#"
 import ctypes, fcntl, os, select, struct, sys, time
-files = ['/usr/bin/env', '/dev/null']
+files = ['/usr/bin/env', '/dev/null'] + ['/proc/self/ns/' + kind for kind in sys.argv[2].split(',')]
 end, seen = time.time() + 4, set()
 if sys.argv[1] == 'a':
     kept = [open(file, 'rb') for file in files]
@@ -225,7 +228,7 @@ print('seen:', *sorted(seen), sep='\n')
 fn files_of_the_host_carry_no_locks_and_no_events() {
     let start = |me: &str| {
         Command::new("/usr/bin/python3")
-            .args(["-c", SHARED_FILES, me])
+            .args(["-c", SHARED_FILES, me, &NAMESPACES.join(",")])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap()
@@ -233,16 +236,21 @@ fn files_of_the_host_carry_no_locks_and_no_events() {
     let both = ["a", "b"].map(start);
     let [a, b] =
         both.map(|child| String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap());
-    assert_eq!(a, "seen:\nopened /dev/null\nopened /usr/bin/env\n");
-    assert_eq!(
-        b,
-        "seen:\nlocked /dev/null\nlocked /usr/bin/env\ntimes of /dev/null\n"
-    );
+    let seen = |how: &str| {
+        let namespaces = NAMESPACES.map(|kind| format!("{how} /proc/self/ns/{kind}\n"));
+        format!(
+            "seen:\n{how} /dev/null\n{}{how} /usr/bin/env\n",
+            namespaces.concat()
+        )
+    };
+    assert_eq!(a, seen("opened"));
+    assert_eq!(b, seen("locked") + "times of /dev/null\n");
 
     let mut instance = Instance::started();
     let project = |me: &str| {
         let project = Project::script(&format!(
-            "date +%s.%N > out; python3 shared.py {me}; date +%s.%N >> out"
+            "date +%s.%N > out; python3 shared.py {me} {}; date +%s.%N >> out",
+            NAMESPACES.join(",")
         ));
         project.write("shared.py", SHARED_FILES);
         project

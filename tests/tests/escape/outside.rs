@@ -75,6 +75,7 @@ impl Outside {
             ("OUTSIDE_NET_NS", namespace("net")),
             ("OUTSIDE_PID_NS", namespace("pid")),
             ("OUTSIDE_USER_NS", namespace("user")),
+            ("OUTSIDE_TIME_NS", namespace("time")),
             ("OUTSIDE_HOST", host_name()),
             ("OUTSIDE_SESSION", session().to_string()),
         ];

@@ -226,7 +226,7 @@ fn reasons_not_to_attest() {
         ),
         (
             "a missing namespace",
-            |r| enforced(r).namespaces.truncate(6),
+            |r| enforced(r).namespaces.truncate(7),
             "namespaces",
         ),
         (

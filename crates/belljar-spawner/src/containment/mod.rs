@@ -59,7 +59,7 @@ pub const STEPS: &[Step] = &[
     },
     Step {
         name: "namespaces",
-        why: "mounts, processes, IPC, host name, cgroups and network of its own, owned by the initial user namespace, so that no capability inside can ever act on them",
+        why: "mounts, processes, IPC, host name, cgroups, network and offsets of clocks of its own, so that no file of a namespace is another's, owned by the initial user namespace, so that no capability inside can ever act on them",
         run: Before(launch::clone_init),
     },
     Step {
