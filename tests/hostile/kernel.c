@@ -13,6 +13,7 @@
 #include <sys/quota.h>
 #include <sys/reboot.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/swap.h>
 #include <sys/timex.h>
 
@@ -204,6 +205,15 @@ static int filter_calls_by_prctl(void)
     return judge(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
 }
 
+/* Nothing is reserved for it yet: so it is asked for, whether there are huge pages now or not. */
+static int huge_pages(void)
+{
+    int id = shmget(IPC_PRIVATE, 2 << 20, IPC_CREAT | SHM_HUGETLB | SHM_NORESERVE | 0600);
+    if (id != -1)
+        shmctl(id, IPC_RMID, NULL);
+    return judge(id);
+}
+
 static int lock_with(int command, long argument)
 {
     int fd = memfd_create("locked", MFD_CLOEXEC);
@@ -361,6 +371,7 @@ const struct probe PROBES[] = {
     {"line-discipline", line_discipline},
     {"seccomp-filter", filter_calls},
     {"seccomp-filter-prctl", filter_calls_by_prctl},
+    {"shared-huge-pages", huge_pages},
     {"lock-of-description", lock_of_description},
     {"lease", lease},
     {"core-limit", core_limit},

@@ -8,7 +8,9 @@
 #include <linux/netlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stddef.h>
+#include <sys/ioctl.h>
 #include <sys/un.h>
 
 static int made(int family, int type, int protocol)
@@ -81,6 +83,53 @@ static int receive_buffer(void)
     getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &after, &length);
     errno = 0;
     return after > before ? SUCCEEDED : REFUSED;
+}
+
+/* struct in6_flowlabel_req of linux/in6.h, which does not go together with netinet/in.h. */
+static int flow_label(void)
+{
+    struct {
+        struct in6_addr to;
+        uint32_t label;
+        uint8_t action, share;
+        uint16_t flags, expires, linger;
+        uint32_t pad;
+    } get = {.to = IN6ADDR_LOOPBACK_INIT, .share = 1 /* IPV6_FL_S_EXCL */, .flags = 1 /* IPV6_FL_F_CREATE */};
+    int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd == -1)
+        return not_tried("socket");
+    return judge(setsockopt(fd, IPPROTO_IPV6, 32 /* IPV6_FLOWLABEL_MGR */, &get, sizeof get));
+}
+
+static int tcp_signature(void)
+{
+    struct tcp_md5sig key = {.tcpm_keylen = 3, .tcpm_key = "key"};
+    struct sockaddr_in *peer = (struct sockaddr_in *)&key.tcpm_addr;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd == -1)
+        return not_tried("socket");
+    peer->sin_family = AF_INET;
+    peer->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return judge(setsockopt(fd, IPPROTO_TCP, TCP_MD5SIG, &key, sizeof key));
+}
+
+static int ipsec_port(void)
+{
+    int esp = 2; /* UDP_ENCAP_ESPINUDP of linux/udp.h */
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd == -1)
+        return not_tried("socket");
+    return judge(setsockopt(fd, IPPROTO_UDP, 100 /* UDP_ENCAP */, &esp, sizeof esp));
+}
+
+/* Asks for the version only; a kernel that has bridges as a module loads it for that. */
+static int bridge(void)
+{
+    unsigned long version[3] = {0};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd == -1)
+        return not_tried("socket");
+    return judge(ioctl(fd, 0x8940 /* SIOCGIFBR */, version));
 }
 
 static const char *told(const char *name)
@@ -209,6 +258,10 @@ const struct probe PROBES[] = {
     {"socket-xdp", xdp},
     {"socket-filter", socket_filter},
     {"receive-buffer", receive_buffer},
+    {"flow-label", flow_label},
+    {"tcp-signature", tcp_signature},
+    {"ipsec-port", ipsec_port},
+    {"bridge-module", bridge},
     {"tcp-host-loopback", tcp},
     {"tcp6-host-loopback", tcp6},
     {"udp-host-loopback", udp},

@@ -22,10 +22,12 @@ const EPERM: By = Errno(1);
 const ENOENT: By = Errno(2);
 const ESRCH: By = Errno(3);
 const EBADF: By = Errno(9);
+const ENOMEM: By = Errno(12);
 const EACCES: By = Errno(13);
 const EINVAL: By = Errno(22);
 const EROFS: By = Errno(30);
 const ENOSYS: By = Errno(38);
+const ENOPROTOOPT: By = Errno(92);
 const EPROTONOSUPPORT: By = Errno(93);
 const EAFNOSUPPORT: By = Errno(97);
 const ENETUNREACH: By = Errno(101);
@@ -98,6 +100,7 @@ pub const CASES: &[Case] = &[
     case("line-discipline", "takes another line discipline for a terminal", EPERM),
     case("seccomp-filter", "has a filter compiled into memory that is bounded for the whole machine", EINVAL),
     case("seccomp-filter-prctl", "does so by prctl(2)", EINVAL),
+    case("shared-huge-pages", "makes shared memory of the host's stock of huge pages", ENOMEM),
     case("lock-of-description", "takes a lock that is held by an open file, wherever that is", EINVAL),
     case("lease", "takes a lease of a file", EINVAL),
     case("core-limit", "raises its limit on core dumps", NoEffect),
@@ -182,6 +185,10 @@ pub const CASES: &[Case] = &[
     case("socket-xdp", "makes a socket that is handed whole packets", EAFNOSUPPORT),
     case("socket-filter", "has a filter compiled for a socket, into memory as for seccomp-filter", EPERM),
     case("receive-buffer", "has a socket hold more, which its cgroup does not count", NoEffect),
+    case("flow-label", "takes an IPv6 flow label, of which there is one stock for the whole machine", ENOPROTOOPT),
+    case("tcp-signature", "has TCP sign, by an algorithm of a stock of the whole machine", ENOPROTOOPT),
+    case("ipsec-port", "has IPsec in the kernel behind a port", ENOPROTOOPT),
+    case("bridge-module", "asks for the version of bridges, which may be a module", EPERM),
     case("tcp-host-loopback", "connects to a service on the host's 127.0.0.1", ECONNREFUSED),
     case("tcp6-host-loopback", "connects to a service on the host's ::1", ECONNREFUSED),
     case("udp-host-loopback", "gets a datagram from a service on the host", ECONNREFUSED),
@@ -197,6 +204,8 @@ pub const CASES: &[Case] = &[
     case("shares-network-namespace", "is in the host's network namespace", NoEffect),
     case("shares-pid-namespace", "is in the host's pid namespace", NoEffect),
     case("shares-user-namespace", "is in the host's user namespace", NoEffect),
+    case("shares-time-namespace", "is in the host's time namespace", NoEffect),
+    case("shares-time-namespace-of-children", "has children in the host's time namespace", NoEffect),
     case("host-name", "finds out the host's name", NoEffect),
     case("session-of-outside", "is in the session of whoever made the sandbox", NoEffect),
     case("signals-of-outside", "cannot be ended by SIGPIPE or SIGTERM", NoEffect),
@@ -204,8 +213,6 @@ pub const CASES: &[Case] = &[
     case("bounding-set", "has capabilities in its bounding set", NoEffect),
     case("identity-of-outside", "is not the build's user and group", NoEffect),
 ];
-    case("shares-time-namespace", "is in the host's time namespace", NoEffect),
-    case("shares-time-namespace-of-children", "has children in the host's time namespace", NoEffect),
 
 impl Case {
     /// Whether `verdict` is the refusal that is due.

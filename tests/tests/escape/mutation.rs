@@ -68,7 +68,7 @@ const ROWS: &[Row] = &[
     row("capabilities", Some("it was possible to become user 0"), &["bounding-set"]),
     row("no new privileges", Some("`Landlock` failed"), &[NO_BUILD]),
     row("Landlock", Some("it was possible to read a file without a Landlock rule"), &["mknod-block", "mknod-null", "mknod-whiteout", "mknod-whiteout-in-sources", "var-lib"]),
-    row("seccomp", Some("it was possible to set up io_uring"), &["add-key", "io-uring", "perf-event", "socket-vsock", "tiocsti", "unshare-user"]),
+    row("seccomp", Some("it was possible to set up io_uring"), &["add-key", "flow-label", "io-uring", "perf-event", "socket-vsock", "tiocsti", "unshare-user"]),
     row("self-probe", Some("only 0 self-probes were told"), &[]),
     row("read-back", Some("nothing was read back"), &[]),
 ];

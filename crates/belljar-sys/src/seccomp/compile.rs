@@ -406,6 +406,14 @@ mod tests {
         };
         assert_eq!(option(libc::TCP_ULP), errno(libc::ENOENT));
         assert_eq!(option(libc::TCP_NODELAY), ALLOW);
+        for bridge_or_vlan in [0x8940, 0x8941, 0x8982, 0x8983, 0x89a0, 0x89a1] {
+            let is = asked(libc::SYS_ioctl, [3, bridge_or_vlan, 0, 0, 0, 0]);
+            assert_eq!(is, errno(libc::EPERM), "{bridge_or_vlan:#x}");
+        }
+        assert_eq!(
+            asked(libc::SYS_ioctl, [3, libc::SIOCGIFINDEX, 0, 0, 0, 0]),
+            ALLOW
+        );
     }
 
     #[test]
@@ -458,6 +466,20 @@ mod tests {
         // The same number at another level.
         assert_eq!(libc::IPV6_V6ONLY, libc::SO_ATTACH_FILTER);
         assert_eq!(option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY), ALLOW);
+        for (level, name) in [
+            (libc::IPPROTO_IPV6, libc::IPV6_FLOWLABEL_MGR),
+            (libc::IPPROTO_TCP, libc::TCP_MD5SIG),
+            (libc::IPPROTO_TCP, 32),  // TCP_MD5SIG_EXT
+            (libc::IPPROTO_TCP, 38),  // TCP_AO_ADD_KEY
+            (libc::IPPROTO_UDP, 100), // UDP_ENCAP
+        ] {
+            assert_eq!(
+                option(level, name),
+                errno(libc::ENOPROTOOPT),
+                "{level} {name}"
+            );
+        }
+        assert_eq!(option(libc::IPPROTO_UDP, 104), ALLOW); // UDP_GRO
 
         assert_eq!(
             asked(libc::SYS_prctl, [of(libc::PR_SET_SECCOMP), 2, 0, 0, 0, 0]),
@@ -481,6 +503,12 @@ mod tests {
         let map = |flags| asked(libc::SYS_mmap, [0, 4096, 3, flags, 0, 0]);
         assert_eq!(map(huge), errno(libc::ENOMEM));
         assert_eq!(map(of(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS)), ALLOW);
+        let share = |flags| asked(libc::SYS_shmget, [0, 4096, of(flags), 0, 0, 0]);
+        assert_eq!(
+            share(libc::IPC_CREAT | 0o4000 /* SHM_HUGETLB */),
+            errno(libc::ENOMEM)
+        );
+        assert_eq!(share(libc::IPC_CREAT | 0o600), ALLOW);
         let memory = |flags: u32| asked(libc::SYS_memfd_create, [0, u64::from(flags), 0, 0, 0, 0]);
         assert_eq!(memory(libc::MFD_HUGETLB), errno(libc::ENOSYS));
         assert_eq!(memory(libc::MFD_CLOEXEC), ALLOW);

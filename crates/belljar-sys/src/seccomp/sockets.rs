@@ -74,7 +74,7 @@ const NONBLOCK: u32 = libc::SOCK_NONBLOCK.cast_unsigned();
 
 /// No program at a socket, as no filter ([`super::uncounted::PRCTL`]); and no more waits in one than by default, since
 /// much of it is counted nowhere. For the kernel any size is a wish, too, which it cuts without a word. No protocol
-/// above TCP either, inside the kernel: as where there is none.
+/// above TCP or UDP either, inside the kernel: as where there is none.
 pub(super) const SETSOCKOPT: Rule = Rule::When {
     argument: 1,
     value: libc::SOL_SOCKET.cast_unsigned(),
@@ -97,12 +97,61 @@ pub(super) const SETSOCKOPT: Rule = Rule::When {
     otherwise: &Rule::When {
         argument: 1,
         value: libc::IPPROTO_TCP.cast_unsigned(),
-        then: &Rule::ByValue {
-            argument: 2,
-            values: &[libc::TCP_ULP.cast_unsigned()],
-            listed: Errno(libc::ENOENT),
-            other: Allow,
+        then: &TCP,
+        otherwise: &Rule::When {
+            argument: 1,
+            value: libc::IPPROTO_IPV6.cast_unsigned(),
+            then: &IPV6,
+            otherwise: &Rule::When {
+                argument: 1,
+                value: libc::IPPROTO_UDP.cast_unsigned(),
+                then: &UDP,
+                otherwise: &PERMITTED,
+            },
         },
-        otherwise: &PERMITTED,
     },
 };
+
+/// No signatures of segments, as on a kernel without them: the algorithms for them are a stock of the whole machine
+/// (`CPOOL_SIZE`, 8), and by its name any may be loaded.
+const TCP: Rule = Rule::When {
+    argument: 2,
+    value: libc::TCP_ULP.cast_unsigned(),
+    then: &Rule::Always(Errno(libc::ENOENT)),
+    otherwise: &Rule::ByValue {
+        argument: 2,
+        values: &[
+            libc::TCP_MD5SIG.cast_unsigned(),
+            TCP_MD5SIG_EXT,
+            TCP_AO_ADD_KEY,
+            TCP_AO_DEL_KEY,
+            TCP_AO_INFO,
+        ],
+        listed: Errno(libc::ENOPROTOOPT),
+        other: Allow,
+    },
+};
+/// `linux/tcp.h`.
+const TCP_MD5SIG_EXT: u32 = 32;
+const TCP_AO_ADD_KEY: u32 = 38;
+const TCP_AO_DEL_KEY: u32 = 39;
+const TCP_AO_INFO: u32 = 40;
+
+/// No flow labels: they are a stock of the whole machine (`FL_MAX_SIZE`, 4096), whatever network they are for, of which
+/// a build with many sockets can take all that others without privileges may have.
+const IPV6: Rule = Rule::ByValue {
+    argument: 2,
+    values: &[libc::IPV6_FLOWLABEL_MGR.cast_unsigned()],
+    listed: Errno(libc::ENOPROTOOPT),
+    other: Allow,
+};
+
+/// No IPsec behind a port, whose code every such socket would have the machine run.
+const UDP: Rule = Rule::ByValue {
+    argument: 2,
+    values: &[UDP_ENCAP],
+    listed: Errno(libc::ENOPROTOOPT),
+    other: Allow,
+};
+/// `linux/udp.h`.
+const UDP_ENCAP: u32 = 100;

@@ -312,7 +312,7 @@ pub(super) const COMMON: &[(libc::c_long, Rule)] = &[
     (libc::SYS_sendmmsg, PERMITTED),
     (libc::SYS_recvmmsg, PERMITTED),
     // IPC, in an IPC namespace of its own.
-    (libc::SYS_shmget, PERMITTED),
+    (libc::SYS_shmget, uncounted::SHMGET),
     (libc::SYS_shmat, PERMITTED),
     (libc::SYS_shmdt, PERMITTED),
     (libc::SYS_shmctl, PERMITTED),

@@ -33,6 +33,15 @@ pub(super) const MEMFD_CREATE: Rule = Rule::RefuseFlags {
     errno: libc::ENOSYS,
 };
 
+/// As [`MMAP`]: without a privilege, too, as far as memory may be locked.
+pub(super) const SHMGET: Rule = Rule::RefuseFlags {
+    argument: 2,
+    mask: SHM_HUGETLB,
+    errno: libc::ENOMEM,
+};
+/// `linux/shm.h`.
+const SHM_HUGETLB: u32 = 0o4000;
+
 /// No policies for single mappings, as on a kernel without NUMA: 288 bytes for each, which no cgroup counts.
 pub(super) const MBIND: Rule = Rule::Always(Errno(libc::ENOSYS));
 
