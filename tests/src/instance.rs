@@ -426,6 +426,11 @@ impl Running {
         });
     }
 
+    /// Its output directory.
+    pub fn output(&self) -> &Path {
+        self.output.path()
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("belljar").is_some()

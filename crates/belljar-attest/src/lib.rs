@@ -56,4 +56,6 @@ pub use public_key::PublicKey;
 pub use receipt::ReceiptVerdict;
 pub use statement::{PREDICATE_TYPE, STATEMENT_TYPE, Statement};
 pub use verdict::Verdict;
-pub use verify::{VerifyError, is_about_a_receipt, verify, verify_receipt, verify_receipt_of};
+pub use verify::{
+    VerifyError, is_about_a_receipt, verify, verify_all, verify_receipt, verify_receipt_of,
+};

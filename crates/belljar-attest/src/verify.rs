@@ -78,15 +78,35 @@ impl VerifyError {
 /// # Errors
 /// The first check that fails, see [`VerifyError`].
 pub fn verify(bundle: &[u8], public_key: &str, artifact: &Digest) -> Result<Verdict, VerifyError> {
+    verify_all(bundle, public_key, artifact, &[])
+}
+
+/// As [`verify`], of `artifact` and of each of `others` at once: there may be ten thousand of them, and a bundle is
+/// read once. The verdict is about `artifact`.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_all(
+    bundle: &[u8],
+    public_key: &str,
+    artifact: &Digest,
+    others: &[Digest],
+) -> Result<Verdict, VerifyError> {
     let (bundle, given) = signed(bundle, public_key)?;
     let statement = View::read(bundle.payload()).map_err(VerifyError::NotProvenance)?;
-    let subjects = statement.named(artifact);
-    if subjects.is_empty() {
+    let known: BTreeSet<&str> = statement
+        .subject
+        .iter()
+        .map(|subject| subject.digest.sha256.as_str())
+        .collect();
+    let mut artifacts = std::iter::once(artifact).chain(others);
+    if let Some(other) = artifacts.find(|digest| !known.contains(digest.to_hex().as_str())) {
         return Err(VerifyError::NotASubject {
-            artifact: *artifact,
+            artifact: *other,
             subjects: statement.subject.len(),
         });
     }
+    let subjects = statement.named(artifact);
     statement
         .verdict(*artifact, subjects, given)
         .map_err(VerifyError::NotProvenance)

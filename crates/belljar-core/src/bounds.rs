@@ -238,6 +238,10 @@ pub const RECEIPT_DERIVATION_BYTES: usize = 10 * 1024 * 1024;
 pub const OUTPUT_NAMES_BYTES: usize = 4 * 1024 * 1024;
 /// Largest Sigstore bundle, in bytes, that is read back for verification: the largest receipt fits, in base 64.
 pub const BUNDLE_BYTES: usize = 48 * 1024 * 1024;
+/// Most bytes that the bundles and envelopes beside all outputs of one build may take in a client's output directory.
+/// Where they would take more, each is there once for all of them: every one of them names all files, so that their
+/// size together grows with the square of the number of outputs.
+pub const EVIDENCE_BESIDE_BYTES: usize = 64 * 1024 * 1024;
 /// Most root file systems in the list of those that the spawner admits.
 pub const ALLOWED_IMAGES: usize = 1024;
 /// Largest configuration file, in bytes.

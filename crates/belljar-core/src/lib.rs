@@ -9,6 +9,7 @@ mod canonical;
 mod derivation;
 mod digest;
 mod environment;
+pub mod evidence;
 mod fetch;
 mod fetch_url;
 mod id;

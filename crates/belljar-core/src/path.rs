@@ -66,6 +66,12 @@ impl RelPath {
         self.0.split('/')
     }
 
+    /// Its beginnings of whole components, the shortest first; the last is the path itself.
+    pub fn prefixes(&self) -> impl Iterator<Item = &str> {
+        let ends = self.0.match_indices('/').map(|(end, _)| end);
+        ends.chain([self.0.len()]).map(|end| &self.0[..end])
+    }
+
     /// The last component.
     pub fn file_name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)
@@ -117,6 +123,16 @@ impl From<RelPath> for String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn prefixes_are_whole_components() {
+        let prefixes = |text| {
+            let path = RelPath::new(text).unwrap();
+            path.prefixes().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(prefixes("ab"), ["ab"]);
+        assert_eq!(prefixes("a/bc/d"), ["a", "a/bc", "a/bc/d"]);
+    }
 
     #[test]
     fn bad_shapes_are_refused() {

@@ -5,12 +5,10 @@
 //!
 //! * [`Manifest`] and [`Lock`] are the two files, read and checked.
 //! * [`LockFile`] is a lock file of a package manager that a manifest names.
-//! * [`evidence`] has the names beside artifacts, which outputs must not take.
 
 #[cfg(test)]
 #[path = "../../../fuzz/changes.rs"]
 mod changes;
-pub mod evidence;
 pub mod lock;
 mod lock_file;
 mod manifest;

@@ -261,6 +261,7 @@ impl Collector<'_> {
         self.tell(&Collected::File {
             path: path.clone(),
             executable: mode & 0o100 != 0,
+            size: files::size(found.as_fd())?,
         })?;
         let mut content = File::from(files::reopen_for_reading(found.as_fd())?);
         let mut buffer = vec![0; bounds::CHUNK_BYTES];

@@ -125,6 +125,14 @@ pub fn mode(found: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(rustix::fs::fstat(found)?.st_mode & 0o7777)
 }
 
+/// Apparent size in bytes, holes included.
+///
+/// # Errors
+/// What fstat(2) says.
+pub fn size(found: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(u64::try_from(rustix::fs::fstat(found)?.st_size).unwrap_or(0))
+}
+
 /// Sets the permission bits of what is open (fchmod(2)).
 ///
 /// # Errors

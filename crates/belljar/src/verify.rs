@@ -5,8 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use belljar_attest::{Verdict, is_about_a_receipt, verify_receipt, verify_receipt_of};
+use belljar_core::evidence::{BUNDLE, BUNDLE_SUFFIX};
 use belljar_core::{Digest, Hasher, bounds};
-use belljar_manifest::evidence::BUNDLE_SUFFIX;
 
 use crate::cli;
 use crate::error::Error;
@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &cli::Verify) -> Result<u8, Error> {
     let bundle = arguments
         .bundle
         .clone()
-        .unwrap_or_else(|| beside(&arguments.artifact));
+        .unwrap_or_else(|| found(&arguments.artifact));
     let bundle = read(&bundle, bounds::BUNDLE_BYTES)?;
     let key = read(&arguments.key, bounds::CONFIG_BYTES)?;
     let key = String::from_utf8_lossy(&key);
@@ -96,11 +96,24 @@ fn demand(verdict: &Verdict, builder: Option<&str>) -> Result<(), Error> {
     }
 }
 
-/// Where the bundle of an artifact is.
-fn beside(artifact: &Path) -> PathBuf {
+/// Where the bundle of an artifact is: beside it, else the one about all artifacts in the nearest directory above.
+/// Whatever is found there has to be genuine and about this artifact, so a wrong one can only be refused.
+fn found(artifact: &Path) -> PathBuf {
     let mut name = artifact.as_os_str().to_owned();
     name.push(BUNDLE_SUFFIX);
-    name.into()
+    let beside = PathBuf::from(name);
+    if beside.symlink_metadata().is_ok() {
+        return beside;
+    }
+    let parent = match artifact.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let parent = parent.canonicalize().unwrap_or_default();
+    let mut above = parent.ancestors().map(|directory| directory.join(BUNDLE));
+    above
+        .find(|bundle| bundle.symlink_metadata().is_ok())
+        .unwrap_or(beside)
 }
 
 fn digest(path: &Path) -> Result<Digest, Error> {

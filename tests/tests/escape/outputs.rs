@@ -107,6 +107,10 @@ fn a_sparse_terabyte_and_links_to_one_large_file_meet_the_limit() {
         ));
         run.assert_limit_exceeded("output_bytes", 1_000_000);
     }
+    // By what it seems to have, before any of it is read; as much as a receipt can say.
+    let run = instance.run(&Project::of(&["truncate -s 7E out"], &["out"], ""));
+    run.assert_limit_exceeded("output_bytes", 4 << 30);
+    assert_eq!(run.outcome()["used"], (1_u64 << 53) - 1, "{run}");
     let many = "mkdir out; cd out; python3 -c 'for n in range(300): open(str(n), \"w\").close()'";
     let run = instance.run(&Project::of(
         &[many],

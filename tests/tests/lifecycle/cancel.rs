@@ -1,8 +1,8 @@
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use belljar_core::{BuildId, Outcome};
-use belljar_tests::{Instance, Part, Project, Running};
+use belljar_tests::{Instance, Part, Project, Running, wait_for};
 use belljar_wire::BuildState;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -68,6 +68,32 @@ time.sleep(600)
     assert!(run.log.ends_with("tidied\n"), "{run}");
     assert!(begun.elapsed().as_secs() < 200, "the grace was not used up");
     assert_eq!(run.json["steps"][0]["signal"], 15, "{run}");
+}
+
+#[test]
+fn a_signal_ends_the_way_home_and_leaves_no_half_output() {
+    let mut instance = Instance::started();
+    let many =
+        "mkdir d; python3 -c 'for n in range(3000): open(f\"d/f{n}\", \"w\").write(\"whole\")'";
+    let mut running: Running = instance.begin(&Project::of(&[many], &["d/f*"], ""));
+    let d = running.output().join("d");
+    wait_for("the first artifact", Duration::from_secs(60), || {
+        assert!(!running.has_ended());
+        d.exists().then_some(())
+    });
+    running.signal(Signal::TERM);
+    let run = instance.finish(running);
+    assert_eq!(run.exit_code, 13, "{run}");
+    let left: Vec<_> = fs::read_dir(run.output())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    for name in &left {
+        assert!(["build.log", "d"].contains(&name.as_str()), "{left:?}");
+    }
+    for entry in fs::read_dir(run.output().join("d")).unwrap() {
+        assert_eq!(fs::read(entry.unwrap().path()).unwrap(), b"whole");
+    }
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn patterns_take_what_they_match() {
 }
 
 /// What a build leaves, the pattern, and what the refusal has to say.
-const REFUSED: [(&str, &str, &[&str]); 6] = [
+const REFUSED: [(&str, &str, &[&str]); 9] = [
     (":", "dist/*.whl", &["`dist/*.whl`", "matches nothing"]),
     ("mkdir dist", "dist/**", &["`dist/**`", "matches nothing"]),
     (
@@ -77,6 +77,21 @@ const REFUSED: [(&str, &str, &[&str]); 6] = [
         "dist/*",
         &["`dist`", "not UTF-8"],
     ),
+    (
+        "echo x > hello; echo x > hello.sigstore.json",
+        "h*",
+        &["`hello.sigstore.json`", "the evidence of `hello`"],
+    ),
+    (
+        "mkdir audit.jsonl; echo x > audit.jsonl/x",
+        "*/x",
+        &["`audit.jsonl/x`", "the evidence file `audit.jsonl`"],
+    ),
+    (
+        "mkdir -p builder.pub/x; echo x > builder.pub/x/y",
+        "**/x",
+        &["`builder.pub/x`", "the evidence file `builder.pub`"],
+    ),
 ];
 
 #[test]
@@ -92,6 +107,42 @@ fn what_a_pattern_cannot_take_is_refused_by_name() {
         );
         run.assert_no_provenance();
     }
+}
+
+/// The bytes of all files in a directory, and below.
+fn bytes_in(directory: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(directory).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| match entry.file_type().unwrap().is_dir() {
+            true => bytes_in(&entry.path()),
+            false => entry.metadata().unwrap().len(),
+        })
+        .sum()
+}
+
+#[test]
+fn many_outputs_have_one_bundle_together() {
+    let mut instance = Instance::started();
+    let many = "mkdir d; python3 -c 'for n in range(500): open(f\"d/f{n}\", \"w\").close()'";
+    let run = instance.run(&Project::of(&[many], &["d/f*"], ""));
+    run.assert_succeeded();
+    assert_eq!(
+        run.statement("provenance")["subject"]
+            .as_array()
+            .unwrap()
+            .len(),
+        500
+    );
+    assert!(run.has("provenance.intoto.jsonl"), "{run}");
+    assert_eq!(
+        std::fs::read_dir(run.output().join("d")).unwrap().count(),
+        500
+    );
+    run.assert_verified("d/f0");
+    run.assert_verified("d/f499");
+    // Beside each of them it would be more than a hundred megabytes.
+    let bytes = bytes_in(run.output());
+    assert!(bytes < 5_000_000, "{bytes}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use belljar_core::{Digest, canonical_json};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{VerifyError, verify};
+use super::{VerifyError, verify, verify_all};
 use crate::fixture::{ARTIFACT, asserted, derivation, hermetic, receipt, spec};
 use crate::{BuilderConfig, Bundle, Key, Statement};
 
@@ -114,6 +114,22 @@ fn a_hermetic_bundle_names_every_tree_in_words() {
 fn content_made_twice_has_both_names() {
     let verdict = verify(&SIGNED.2, &SIGNED.1, &Digest::of(b"a page")).unwrap();
     assert_eq!(verdict.subjects, ["share/deep/page", "share/page"]);
+}
+
+#[test]
+fn each_of_many_artifacts_has_to_be_a_subject() {
+    let page = Digest::of(b"a page");
+    let verdict = verify_all(&SIGNED.2, &SIGNED.1, &artifact(), &[page, artifact()]).unwrap();
+    assert_eq!(verdict, verify(&SIGNED.2, &SIGNED.1, &artifact()).unwrap());
+    let other = Digest::of(b"another page");
+    for (one, others) in [(artifact(), [page, other]), (other, [page, artifact()])] {
+        let refused = verify_all(&SIGNED.2, &SIGNED.1, &one, &others).unwrap_err();
+        let due = VerifyError::NotASubject {
+            artifact: other,
+            subjects: 3,
+        };
+        assert_eq!(refused, due);
+    }
 }
 
 #[test]

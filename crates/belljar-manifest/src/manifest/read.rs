@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use belljar_core::{
     BuildSpec, Digest, EnvName, EnvValue, Fetches, Image, Input, Inputs, Invalid, Limits, ObjectId,
-    OutputPattern, Outputs, PartialLimits, RelPath, Script, Steps, bounds,
+    OutputPattern, Outputs, PartialLimits, RelPath, Script, Steps, bounds, evidence,
 };
 
 use belljar_lock::Ecosystem;
@@ -13,7 +13,7 @@ use super::fetch::fetches;
 use super::{Manifest, Named};
 use crate::lock::image_name;
 use crate::values::{Refusal, Value, elements, number, refuse, required, string, subtable, table};
-use crate::{Lock, LockFile, evidence};
+use crate::{Lock, LockFile};
 
 /// Every field with how its absence is taken. What is not here is refused.
 const FIELDS: [&str; 9] = [

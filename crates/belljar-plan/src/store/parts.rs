@@ -63,6 +63,9 @@ pub enum Collected {
         path: RelPath,
         /// Whether its owner may execute it.
         executable: bool,
+        /// How many bytes it seems to have: a file that cannot be taken is refused before it is read. What is
+        /// kept is counted all the same.
+        size: u64,
     },
     /// The file that was begun is complete.
     FileEnd,

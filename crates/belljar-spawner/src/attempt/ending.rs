@@ -18,6 +18,9 @@ use crate::{collector, staging};
 /// Most requests to destroy one attempt that wait for their answer.
 const DESTROYERS: usize = 16;
 
+/// The largest whole number that canonical JSON (RFC 8785) does not round: a sparse file can seem larger.
+const LARGEST_NUMBER: u64 = (1 << 53) - 1;
+
 /// Which of an attempt's descriptors something has happened on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -308,7 +311,7 @@ impl Attempt {
             Refusal::TooManyBytes { bytes } => Outcome::LimitExceeded {
                 limit: LimitKind::OutputBytes,
                 figure: figures.output_bytes,
-                used: bytes,
+                used: bytes.min(LARGEST_NUMBER),
             },
             Refusal::TooManyEntries { entries } => Outcome::LimitExceeded {
                 limit: LimitKind::OutputEntries,

@@ -76,8 +76,12 @@ struct PendingFile {
 impl Work<'_> {
     fn message(&mut self, message: Collected) -> Result<(), Rejected> {
         match message {
-            Collected::File { path, executable } => {
-                self.rules.begin_file(path, executable)?;
+            Collected::File {
+                path,
+                executable,
+                size,
+            } => {
+                self.rules.begin_file(path, executable, size)?;
                 if self.batch.is_none() {
                     self.batch = Some(self.sink.batch().map_err(kept)?);
                 }

@@ -1,6 +1,6 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use belljar_core::{Invalid, ObjectId, Outputs, RelPath, Sha512Digest, bounds};
+use belljar_core::{Invalid, ObjectId, Outputs, RelPath, Sha512Digest, bounds, evidence};
 use belljar_plan::store::Refusal;
 use belljar_plan::{OutputEntry, OutputKind};
 
@@ -8,12 +8,15 @@ use crate::failed::Failed;
 
 /// What a collector may send, and in which order: a state machine without I/O. Paths match declared outputs
 /// or lie in what does, come once, and inside a declared directory after the directory they lie in; totals
-/// stay under the limits; links stay inside the declared directory they lie in.
+/// stay under the limits; links stay inside the declared directory they lie in. No output takes a name that evidence
+/// has where artifacts are brought home: a build that does so has failed, and nobody finds that out later.
 #[derive(Debug)]
 pub(crate) struct Collection {
     declared: Outputs,
     limits: Limits,
     entries: BTreeMap<RelPath, OutputKind>,
+    /// The outermost of them: what evidence is put beside.
+    roots: BTreeSet<RelPath>,
     bytes: u64,
     names: usize,
     open: Option<OpenFile>,
@@ -49,15 +52,22 @@ impl Collection {
             declared,
             limits,
             entries: BTreeMap::new(),
+            roots: BTreeSet::new(),
             bytes: 0,
             names: 0,
             open: None,
         }
     }
 
-    /// A file begins.
-    pub(crate) fn begin_file(&mut self, path: RelPath, executable: bool) -> Result<(), Rejected> {
+    /// A file begins that seems to have `size` bytes. Nobody reads a sparse one for hours that is too large anyway.
+    pub(crate) fn begin_file(
+        &mut self,
+        path: RelPath,
+        executable: bool,
+        size: u64,
+    ) -> Result<(), Rejected> {
         self.admit(&path)?;
+        self.check_size(&path, self.bytes.saturating_add(size), size)?;
         self.open = Some(OpenFile {
             path,
             executable,
@@ -73,14 +83,20 @@ impl Collection {
         };
         self.bytes = self.bytes.saturating_add(length as u64);
         open.bytes = open.bytes.saturating_add(length as u64);
-        if self.bytes > self.limits.bytes {
-            let bytes = self.bytes;
+        match &self.open {
+            Some(open) => self.check_size(&open.path, self.bytes, open.bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether there may be so many bytes in all, and so many of them in this file.
+    fn check_size(&self, path: &RelPath, bytes: u64, of_file: u64) -> Result<(), Rejected> {
+        if bytes > self.limits.bytes {
             return Err(Rejected::Outputs(Refusal::TooManyBytes { bytes }));
         }
-        if open.bytes > bounds::BLOB_BYTES {
+        if of_file > bounds::BLOB_BYTES {
             return Err(refused(format!(
-                "the output `{}` is larger than the {} bytes that one object may have",
-                open.path,
+                "the output `{path}` is larger than the {} bytes that one object may have",
                 bounds::BLOB_BYTES
             )));
         }
@@ -133,6 +149,7 @@ impl Collection {
         if let Some(why) = self.absent() {
             return Err(refused(why));
         }
+        evidence::are_apart(&self.roots).map_err(|e| refused(e.reason))?;
         let entries = self.entries.into_iter();
         Ok(entries
             .map(|(path, kind)| OutputEntry { path, kind })
@@ -184,6 +201,10 @@ impl Collection {
             return Err(refused(format!(
                 "the output `{path}` lies in what did not come as a directory"
             )));
+        }
+        if depth == 0 {
+            evidence::keeps_clear(&output).map_err(|e| refused(e.reason))?;
+            self.roots.insert(output);
         }
         Ok(depth)
     }

@@ -11,6 +11,7 @@ fn file(text: &str) -> Collected {
     Collected::File {
         path: path(text),
         executable: true,
+        size: 0,
     }
 }
 

@@ -102,7 +102,7 @@ fn paths_that_leave_their_root_are_no_outputs() {
         let mut peer = rig.staged(1, rig.tree("a", b"a"));
         assert_eq!(peer.reply(&collect(&["app"])), Answer::CollectReady);
         peer.send(&control(
-            &json!({"kind": "file", "path": path, "executable": false}),
+            &json!({"kind": "file", "path": path, "executable": false, "size": 0}),
         ));
         assert_eq!(peer.failure(), Failure::Refused, "{path:?}");
         peer.assert_ended();
@@ -126,7 +126,7 @@ proptest! {
                     control(&stage(1, ObjectId::of(b""))),
                     control(&stage(1, ObjectId::of(b"gone"))),
                     control(&Collected::Directory { path: RelPath::new("app").unwrap() }),
-                    control(&Collected::File { path: RelPath::new("app/x").unwrap(), executable: false }),
+                    control(&Collected::File { path: RelPath::new("app/x").unwrap(), executable: false, size: 1 }),
                 ]),
             ],
             0..24,

@@ -185,7 +185,7 @@ pub(crate) struct Verify {
     /// The file to check: an artifact, or a receipt
     #[arg(value_name = "ARTIFACT")]
     pub(crate) artifact: PathBuf,
-    /// The Sigstore bundle; else ARTIFACT.sigstore.json
+    /// The Sigstore bundle; else ARTIFACT.sigstore.json, else provenance.sigstore.json in the nearest directory above
     #[arg(long, value_name = "FILE")]
     pub(crate) bundle: Option<PathBuf>,
     /// The builder's public key, in PEM, from somewhere that you trust

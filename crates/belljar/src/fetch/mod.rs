@@ -3,14 +3,13 @@
 mod output;
 mod tree;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::google::bytestream::ReadRequest;
-use belljar_core::{Hasher, Invalid, ObjectId, Outputs, RelPath, bounds};
-use belljar_manifest::evidence;
+use belljar_core::{Hasher, Invalid, ObjectId, Outputs, RelPath, bounds, evidence};
 use belljar_wire::{Artifact, ArtifactKind};
 use tonic::Status;
 
@@ -105,33 +104,31 @@ pub(crate) async fn artifacts(
     declared: impl IntoIterator<Item = &RelPath>,
     artifacts: &[Artifact],
 ) -> Result<(), Error> {
-    let mut trees = Vec::new();
-    let mut placed = 0;
-    for root in declared {
-        let of_root: Vec<&Artifact> = artifacts
-            .iter()
-            .filter(|artifact| artifact.path.starts_with(root))
-            .collect();
-        placed += of_root.len();
-        trees.push((root, Tree::check(root, &of_root)?, of_root));
+    let mut parts: BTreeMap<&str, (&RelPath, Vec<&Artifact>)> = declared
+        .into_iter()
+        .map(|root| (root.as_str(), (root, Vec::new())))
+        .collect();
+    for artifact in artifacts {
+        // Looked up: there may be ten thousand artifacts, each an output by itself.
+        let root = artifact.path.prefixes().find(|at| parts.contains_key(at));
+        let Some((_, of_root)) = root.and_then(|root| parts.get_mut(root)) else {
+            return Err(Error::Artifact {
+                path: artifact.path.clone(),
+                why: "was not declared".to_owned(),
+            });
+        };
+        of_root.push(artifact);
     }
-    if placed != artifacts.len() {
-        let stray = artifacts
-            .iter()
-            .find(|a| !trees.iter().any(|(root, ..)| a.path.starts_with(root)));
-        let why = "was not declared, or is listed twice".to_owned();
-        return Err(match stray.or(artifacts.first()) {
-            Some(stray) => Error::Artifact {
-                path: stray.path.clone(),
-                why,
-            },
-            None => client::Error::answer(READING, Invalid::field("artifacts", why)).into(),
-        });
+    let mut trees = Vec::new();
+    for (root, of_root) in parts.into_values() {
+        trees.push((root, Tree::check(root, &of_root)?, of_root));
     }
     for (root, tree, of_root) in trees {
         let laid = tree.lay(output, &of_root)?;
         contents(client, output, &laid).await?;
         output.place(laid.top, root)?;
+        // Whoever waits for signals has a turn, also where nothing had to be waited for.
+        tokio::task::yield_now().await;
     }
     Ok(())
 }

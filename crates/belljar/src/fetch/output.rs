@@ -96,6 +96,18 @@ impl Output {
         self.place(staged, at)
     }
 
+    /// Puts what stands at a place out of it, if there is something.
+    ///
+    /// # Errors
+    /// As [`place`](Self::place).
+    pub(crate) fn clear(&self, at: &RelPath) -> Result<(), Error> {
+        let parent = self.parent(at)?;
+        match renameat(&parent, at.file_name(), &self.staging, self.name()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(self.unwritable(e.into())),
+        }
+    }
+
     /// Puts something in its place, and what stood there before out of it.
     ///
     /// # Errors
@@ -104,10 +116,7 @@ impl Output {
         let parent = self.parent(at)?;
         let name = at.file_name();
         // A rename replaces a file or link by itself, never a directory with something in it.
-        match renameat(&parent, name, &self.staging, self.name()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(e) => return Err(self.unwritable(e.into())),
-        }
+        self.clear(at)?;
         renameat(&self.staging, &staged.0, &parent, name).map_err(|e| self.unwritable(e.into()))
     }
 

@@ -5,8 +5,8 @@ mod evidence;
 use std::path::Path;
 
 use belljar_attest::Verdict;
+use belljar_core::evidence::{LOG, RECEIPT, RECEIPT_BUNDLE, RECORD, TRAIL};
 use belljar_core::{Invalid, ObjectId, Outcome, RelPath, bounds};
-use belljar_manifest::evidence::{LOG, RECEIPT, RECEIPT_BUNDLE, RECORD, TRAIL};
 use belljar_wire::{BuildRecord, ServerInfo};
 
 use crate::audit;

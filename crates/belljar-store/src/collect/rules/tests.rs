@@ -15,7 +15,7 @@ fn outputs(paths: &[&str]) -> Outputs {
 }
 
 fn file(rules: &mut Collection, at: &str) -> Result<(), Rejected> {
-    rules.begin_file(path(at), false)?;
+    rules.begin_file(path(at), false, 0)?;
     rules.end_file(ObjectId::of(b""), Sha512Digest::of(b""))
 }
 
@@ -120,7 +120,7 @@ fn a_link_is_not_a_directory_to_put_things_in() {
 #[test]
 fn limits_are_reached_not_passed() {
     let mut rules = Collection::new(outputs(&["f"]), LIMITS);
-    rules.begin_file(path("f"), false).unwrap();
+    rules.begin_file(path("f"), false, 0).unwrap();
     rules.piece(100).unwrap();
     assert_eq!(
         rules.piece(1),
@@ -145,11 +145,97 @@ fn a_file_larger_than_any_object_is_refused_by_name() {
         entries: 1,
     };
     let mut rules = Collection::new(outputs(&["f"]), limits);
-    rules.begin_file(path("f"), false).unwrap();
+    rules.begin_file(path("f"), false, 0).unwrap();
     rules
         .piece(usize::try_from(bounds::BLOB_BYTES).unwrap())
         .unwrap();
     assert!(is_entry(rules.piece(1)));
+    let mut rules = Collection::new(outputs(&["f"]), limits);
+    assert!(is_entry(rules.begin_file(
+        path("f"),
+        false,
+        bounds::BLOB_BYTES + 1
+    )));
+}
+
+#[test]
+fn a_file_that_seems_too_large_is_refused_before_it_is_read() {
+    let mut rules = Collection::new(outputs(&["e", "f"]), LIMITS);
+    rules.begin_file(path("e"), false, 60).unwrap();
+    rules.piece(60).unwrap();
+    rules
+        .end_file(ObjectId::of(b"x"), Sha512Digest::of(b"x"))
+        .unwrap();
+    for (size, bytes) in [(41, 101), (u64::MAX, u64::MAX)] {
+        let why = Refusal::TooManyBytes { bytes };
+        assert_eq!(
+            rules.begin_file(path("f"), false, size),
+            Err(Rejected::Outputs(why))
+        );
+    }
+    // The word of whoever sends is not believed: a file may still turn out too large.
+    rules.begin_file(path("f"), false, 40).unwrap();
+    let why = Refusal::TooManyBytes { bytes: 101 };
+    assert_eq!(rules.piece(41), Err(Rejected::Outputs(why)));
+}
+
+#[test]
+fn no_output_takes_the_place_of_evidence() {
+    let rejected = |declared: &[&str], directories: &[&str], files: &[&str]| {
+        let mut rules = Collection::new(outputs(declared), LIMITS);
+        let collected = || -> Result<(), Rejected> {
+            for at in directories {
+                rules.directory(path(at))?;
+            }
+            for at in files {
+                file(&mut rules, at)?;
+            }
+            rules.end().map(drop)
+        }();
+        match collected {
+            Ok(()) => None,
+            Err(Rejected::Outputs(Refusal::Entry { why })) => Some(why),
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    let bad: [(&[&str], &[&str], &[&str], &str); 5] = [
+        (
+            &["h*"],
+            &[],
+            &["hello", "hello.sigstore.json"],
+            "`hello.sigstore.json` would take the place of the evidence of `hello`",
+        ),
+        (
+            &["*"],
+            &["a", "a.intoto.jsonl"],
+            &["a.intoto.jsonl/x"],
+            "`a.intoto.jsonl` would take the place of the evidence of `a`",
+        ),
+        (
+            &["*/x"],
+            &[],
+            &["audit.jsonl/x"],
+            "`audit.jsonl/x` would take the place of the evidence file `audit.jsonl`",
+        ),
+        (
+            &["**/x"],
+            &["builder.pub/x"],
+            &[],
+            "`builder.pub/x` would take the place of the evidence file `builder.pub`",
+        ),
+        (
+            &["build.log"],
+            &[],
+            &["build.log"],
+            "`build.log` would take the place of the evidence file `build.log`",
+        ),
+    ];
+    for (declared, directories, files, due) in bad {
+        assert_eq!(rejected(declared, directories, files).as_deref(), Some(due));
+    }
+    // Deeper, in a directory that is kept as a whole, nothing is put.
+    let inside = ["d/build.log", "d/a", "d/a.sigstore.json"];
+    assert_eq!(rejected(&["d"], &["d"], &inside), None);
 }
 
 #[derive(Clone, Debug)]
@@ -175,7 +261,7 @@ fn message() -> impl Strategy<Value = Message> {
 
 fn apply(rules: &mut Collection, message: Message) -> Result<(), Rejected> {
     match message {
-        Message::File(at) => rules.begin_file(path(&at), false),
+        Message::File(at) => rules.begin_file(path(&at), false, 0),
         Message::Piece(length) => rules.piece(length),
         Message::FileEnd => rules.end_file(ObjectId::of(b"x"), Sha512Digest::of(b"x")),
         Message::Symlink(at, target) => rules.symlink(path(&at), target),

@@ -1,8 +1,9 @@
-//! The files that a run leaves in `--output` beside the artifacts, and their names.
+//! The files that a run leaves in `--output` beside the artifacts, and their names, which no output may take:
+//! `belljar.toml` cannot declare them, and the store rejects them in what a build has left.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use belljar_core::{Invalid, OutputPattern, RelPath};
+use crate::{Invalid, OutputPattern, RelPath};
 
 /// The signer's public key, in PEM.
 pub const PUBLIC_KEY: &str = "builder.pub";
@@ -16,13 +17,29 @@ pub const RECEIPT: &str = "receipt.json";
 pub const RECEIPT_BUNDLE: &str = "receipt.json.sigstore.json";
 /// The audit trail.
 pub const TRAIL: &str = "audit.jsonl";
-/// Beside each declared output: the Sigstore bundle.
+/// Behind the name of each output: the Sigstore bundle.
 pub const BUNDLE_SUFFIX: &str = ".sigstore.json";
-/// Beside each declared output: the bundle's DSSE envelope on one line (in-toto's JSON Lines).
+/// Behind the name of each output: the bundle's DSSE envelope on one line (in-toto's JSON Lines).
 pub const ENVELOPE_SUFFIX: &str = ".intoto.jsonl";
 
+/// The Sigstore bundle where there is none beside each output: see [`bounds::EVIDENCE_BESIDE_BYTES`].
+///
+/// [`bounds::EVIDENCE_BESIDE_BYTES`]: crate::bounds::EVIDENCE_BESIDE_BYTES
+pub const BUNDLE: &str = "provenance.sigstore.json";
+/// Its envelope.
+pub const ENVELOPE: &str = "provenance.intoto.jsonl";
+
 /// The names of the files at the top.
-const TOP: [&str; 6] = [PUBLIC_KEY, RECORD, LOG, RECEIPT, RECEIPT_BUNDLE, TRAIL];
+const TOP: [&str; 8] = [
+    PUBLIC_KEY,
+    RECORD,
+    LOG,
+    RECEIPT,
+    RECEIPT_BUNDLE,
+    TRAIL,
+    BUNDLE,
+    ENVELOPE,
+];
 
 /// Whether a pattern of outputs leaves the files at the top their names.
 ///
@@ -31,6 +48,9 @@ const TOP: [&str; 6] = [PUBLIC_KEY, RECORD, LOG, RECEIPT, RECEIPT_BUNDLE, TRAIL]
 pub fn pattern_keeps_clear(pattern: &OutputPattern) -> Result<(), Invalid> {
     if let Some(path) = pattern.literal() {
         return keeps_clear(&path);
+    }
+    if let Some(above) = pattern.fixed_directory() {
+        return keeps_clear(&above);
     }
     let matches = |name: &&&str| RelPath::new(**name).is_ok_and(|path| pattern.matches(&path));
     match TOP.iter().find(matches) {
@@ -73,11 +93,8 @@ pub fn are_apart(outputs: &BTreeSet<RelPath>) -> Result<(), Invalid> {
         }
     }
     for other in outputs {
-        let text = other.as_str();
-        // What it lies in, and itself: looked up, since there may be ten thousand of them.
-        let ends = text.match_indices('/').map(|(end, _)| end);
-        let mut above = ends.chain([text.len()]).map(|end| &text[..end]);
-        if let Some(output) = above.find_map(|path| beside.get(path)) {
+        // Looked up, since there may be ten thousand of them.
+        if let Some(output) = other.prefixes().find_map(|path| beside.get(path)) {
             return Err(Invalid::new(format!(
                 "`{other}` would take the place of the evidence of `{output}`"
             )));
@@ -104,18 +121,20 @@ mod tests {
             "receipt.json",
             "receipt.json.sigstore.json",
             "audit.jsonl",
+            "provenance.sigstore.json",
+            "provenance.intoto.jsonl/x",
         ] {
             assert!(keeps_clear(&path(bad)).is_err(), "{bad}");
         }
         let pattern = |text: &str| pattern_keeps_clear(&OutputPattern::new(text).unwrap());
-        for bad in ["*", "**", "build.*"] {
+        for bad in ["*", "**", "build.*", "build.log/*", "receipt.json/**/x"] {
             assert!(pattern(bad).is_err(), "{bad}");
         }
-        for good in ["*.whl", "dist/*", "**/report"] {
+        for good in ["*.whl", "dist/*", "**/report", "*/x", "build.log.d/*"] {
             assert!(pattern(good).is_ok(), "{good}");
         }
         assert!(pattern("build.log").is_err());
-        for good in ["a/builder.pub", "build.log.txt", "app"] {
+        for good in ["a/builder.pub", "build.log.txt", "app", "provenance"] {
             assert!(keeps_clear(&path(good)).is_ok(), "{good}");
         }
         let set = |paths: &[&str]| paths.iter().map(|text| path(text)).collect();
