@@ -198,7 +198,8 @@ fn no_output_takes_the_place_of_evidence() {
             Err(other) => panic!("{other:?}"),
         }
     };
-    let bad: [(&[&str], &[&str], &[&str], &str); 5] = [
+    type Paths = &'static [&'static str];
+    let bad: [(Paths, Paths, Paths, &str); 5] = [
         (
             &["h*"],
             &[],
