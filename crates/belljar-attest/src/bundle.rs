@@ -1,7 +1,6 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use belljar_core::{Invalid, bounds};
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::PublicKey;
@@ -32,13 +31,10 @@ struct File {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Material {
     public_key: PublicKeyHint,
-    /// No log yet. Written all the same, since other writers of keyed bundles do. What is in it is not looked
-    /// at: ignoring evidence can never turn a refusal into an acceptance.
-    #[serde(default, serialize_with = "nothing")]
-    tlog_entries: Vec<IgnoredAny>,
-    #[serde(default, skip_serializing)]
-    #[expect(dead_code, reason = "may be present, is not needed")]
-    timestamp_verification_data: Option<IgnoredAny>,
+    /// No log yet: written empty, since other writers of keyed bundles do. One that is there could not be verified,
+    /// and whoever reads it beside a verdict would take it for verified.
+    #[serde(default)]
+    tlog_entries: [(); 0],
 }
 
 #[derive(Serialize, Deserialize)]
@@ -60,10 +56,6 @@ struct Envelope {
 struct Signature {
     sig: String,
     keyid: String,
-}
-
-fn nothing<S: serde::Serializer>(_: &[IgnoredAny], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq([(); 0])
 }
 
 impl Bundle {
@@ -125,8 +117,7 @@ impl Bundle {
                 public_key: PublicKeyHint {
                     hint: self.key_id.clone(),
                 },
-                tlog_entries: Vec::new(),
-                timestamp_verification_data: None,
+                tlog_entries: [],
             },
             dsse_envelope: Envelope {
                 payload: STANDARD.encode(&self.payload),

@@ -97,7 +97,24 @@ impl Limits {
         grace_seconds: 300,
     });
 
-    /// Takes `figures` if each lies between one and the ceiling.
+    /// The least that a sandbox can be made with and a shell can run in: less would fail for no fault of the host.
+    pub const FLOOR: Self = Self(Unchecked {
+        wall_seconds: 1,
+        // A quota of one millisecond in each tenth of a second, the kernel's least.
+        cpu_millis: 10,
+        cpu_seconds: 1,
+        memory_bytes: 8 << 20,
+        pids: 4,
+        scratch_bytes: 64 << 10,
+        // The directories that a sandbox has before its build has any.
+        scratch_inodes: 16,
+        log_bytes: 1,
+        output_bytes: 1,
+        output_entries: 1,
+        grace_seconds: 1,
+    });
+
+    /// Takes `figures` if each lies between the floor and the ceiling.
     ///
     /// # Errors
     /// Names the first figure that does not.
@@ -110,24 +127,20 @@ impl Limits {
         &self.0
     }
 
-    /// These limits, if each lies between one and its entry in `ceiling`.
+    /// These limits, if each lies between the floor and its entry in `ceiling`.
     ///
     /// # Errors
     /// Names the first figure that does not, with both numbers.
     pub fn within(self, ceiling: &Self) -> Result<Self, Invalid> {
-        for ((name, asked), (_, most)) in self.0.named().into_iter().zip(ceiling.0.named()) {
-            if asked == 0 {
-                return Err(Invalid::field(
-                    name,
-                    "zero is not a limit; leave it out for the default",
-                ));
-            }
-            if asked > most {
-                return Err(Invalid::field(
-                    name,
-                    format!("{asked} is beyond the cap of {most}"),
-                ));
-            }
+        let bounds = Self::FLOOR.0.named().into_iter().zip(ceiling.0.named());
+        for ((name, asked), ((_, least), (_, most))) in self.0.named().into_iter().zip(bounds) {
+            let why = match asked {
+                0 => "zero is not a limit; leave it out for the default".to_owned(),
+                _ if asked > most => format!("{asked} is beyond the cap of {most}"),
+                _ if asked < least => format!("{asked} is too little for any build; at least {least}"),
+                _ => continue,
+            };
+            return Err(Invalid::field(name, why));
         }
         Ok(self)
     }
@@ -237,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zero_and_beyond_the_cap_are_refused_by_name() {
+    fn too_little_and_beyond_the_cap_are_refused_by_name() {
         let with = |change: fn(&mut Unchecked)| {
             let mut figures = *Limits::DEFAULT.get();
             change(&mut figures);
@@ -245,6 +258,8 @@ mod tests {
         };
         assert_eq!(with(|_| ()), Ok(Limits::DEFAULT));
         assert_eq!(with(|f| f.pids = 0), Err("pids".into()));
+        assert_eq!(with(|f| f.scratch_inodes = 15), Err("scratch_inodes".into()));
+        assert_eq!(with(|f| f.scratch_inodes = 16).unwrap().get().scratch_inodes, 16);
         assert_eq!(
             with(|f| f.wall_seconds = 86_401),
             Err("wall_seconds".into())

@@ -1,3 +1,4 @@
+use belljar_core::Limits;
 use belljar_tests::{Instance, Project};
 use serde_json::json;
 
@@ -220,4 +221,23 @@ fn outputs_end_at_their_limits() {
     let run = instance.run(&with("output_bytes = 1200\noutput_entries = 3"));
     run.assert_succeeded();
     assert_eq!(run.file("out/b"), [0; 600]);
+}
+
+#[test]
+fn the_least_of_each_limit_is_enough_for_a_build_and_less_is_refused() {
+    let mut instance = Instance::started();
+    let mut run = |name: &str, figure: u64| {
+        let limit = format!("[limits]\n{name} = {figure}");
+        instance.run(&Project::of(&["echo > out"], &["out"], &limit))
+    };
+    for (name, least) in Limits::FLOOR.get().named() {
+        let at_least = run(name, least);
+        at_least.assert_succeeded();
+        if least > 1 {
+            let less = run(name, least - 1);
+            assert_eq!(less.exit_code, 2, "{less}");
+            let why = format!("{} is too little for any build; at least {least}", least - 1);
+            assert!(less.to_string().contains(&why), "{less}");
+        }
+    }
 }

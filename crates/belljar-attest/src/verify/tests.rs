@@ -165,11 +165,18 @@ fn another_key_is_refused_by_name_and_by_signature() {
 #[test]
 fn shapes_that_are_not_ours_are_malformed() {
     assert_eq!(edited(|_| ()), "verified");
-    assert_eq!(
-        edited(|b| b["verificationMaterial"]["tlogEntries"] = json!([{}])),
-        "verified"
-    );
     for (name, got) in [
+        (
+            "a log entry that nobody can verify",
+            edited(|b| b["verificationMaterial"]["tlogEntries"] = json!([{}])),
+        ),
+        (
+            "a time stamp that nobody can verify",
+            edited(|b| {
+                b["verificationMaterial"]["timestampVerificationData"] =
+                    json!({ "rfc3161Timestamps": [{ "signedTimestamp": "AAAA" }] })
+            }),
+        ),
         (
             "media type",
             edited(|b| {

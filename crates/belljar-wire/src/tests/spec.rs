@@ -193,11 +193,11 @@ fn every_field_of_the_message_reaches_the_domain() {
 fn every_limit_of_the_message_reaches_the_domain() {
     let set: [(&str, LimitChange); 11] = [
         ("wall_seconds", |l| l.wall_seconds = Some(3)),
-        ("cpu_millis", |l| l.cpu_millis = Some(3)),
-        ("memory_bytes", |l| l.memory_bytes = Some(3)),
-        ("pids", |l| l.pids = Some(3)),
-        ("scratch_bytes", |l| l.scratch_bytes = Some(3)),
-        ("scratch_inodes", |l| l.scratch_inodes = Some(3)),
+        ("cpu_millis", |l| l.cpu_millis = Some(30)),
+        ("memory_bytes", |l| l.memory_bytes = Some(16 << 20)),
+        ("pids", |l| l.pids = Some(30)),
+        ("scratch_bytes", |l| l.scratch_bytes = Some(3 << 20)),
+        ("scratch_inodes", |l| l.scratch_inodes = Some(300)),
         ("log_bytes", |l| l.log_bytes = Some(3)),
         ("output_bytes", |l| l.output_bytes = Some(3)),
         ("output_entries", |l| l.output_entries = Some(3)),
@@ -328,19 +328,19 @@ fn what_is_not_asked_for_is_the_operators_default() {
 }
 
 fn figures() -> impl Strategy<Value = Limits> {
-    let most = *Limits::CEILING.get();
+    let (least, most) = (*Limits::FLOOR.get(), *Limits::CEILING.get());
     let figures = (
-        1..=most.wall_seconds,
-        1..=most.cpu_millis,
-        1..=most.memory_bytes,
-        1..=most.pids,
-        1..=most.scratch_bytes,
-        1..=most.scratch_inodes,
-        1..=most.log_bytes,
-        1..=most.output_bytes,
-        1..=most.output_entries,
-        1..=most.cpu_seconds,
-        1..=most.grace_seconds,
+        least.wall_seconds..=most.wall_seconds,
+        least.cpu_millis..=most.cpu_millis,
+        least.memory_bytes..=most.memory_bytes,
+        least.pids..=most.pids,
+        least.scratch_bytes..=most.scratch_bytes,
+        least.scratch_inodes..=most.scratch_inodes,
+        least.log_bytes..=most.log_bytes,
+        least.output_bytes..=most.output_bytes,
+        least.output_entries..=most.output_entries,
+        least.cpu_seconds..=most.cpu_seconds,
+        least.grace_seconds..=most.grace_seconds,
     );
     figures.prop_map(|f| {
         Limits::new(LimitFigures {
