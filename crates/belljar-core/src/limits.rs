@@ -137,7 +137,9 @@ impl Limits {
             let why = match asked {
                 0 => "zero is not a limit; leave it out for the default".to_owned(),
                 _ if asked > most => format!("{asked} is beyond the cap of {most}"),
-                _ if asked < least => format!("{asked} is too little for any build; at least {least}"),
+                _ if asked < least => {
+                    format!("{asked} is too little for any build; at least {least}")
+                }
                 _ => continue,
             };
             return Err(Invalid::field(name, why));
@@ -258,8 +260,17 @@ mod tests {
         };
         assert_eq!(with(|_| ()), Ok(Limits::DEFAULT));
         assert_eq!(with(|f| f.pids = 0), Err("pids".into()));
-        assert_eq!(with(|f| f.scratch_inodes = 15), Err("scratch_inodes".into()));
-        assert_eq!(with(|f| f.scratch_inodes = 16).unwrap().get().scratch_inodes, 16);
+        assert_eq!(
+            with(|f| f.scratch_inodes = 15),
+            Err("scratch_inodes".into())
+        );
+        assert_eq!(
+            with(|f| f.scratch_inodes = 16)
+                .unwrap()
+                .get()
+                .scratch_inodes,
+            16
+        );
         assert_eq!(
             with(|f| f.wall_seconds = 86_401),
             Err("wall_seconds".into())

@@ -236,7 +236,10 @@ fn the_least_of_each_limit_is_enough_for_a_build_and_less_is_refused() {
         if least > 1 {
             let less = run(name, least - 1);
             assert_eq!(less.exit_code, 2, "{less}");
-            let why = format!("{} is too little for any build; at least {least}", least - 1);
+            let why = format!(
+                "{} is too little for any build; at least {least}",
+                least - 1
+            );
             assert!(less.to_string().contains(&why), "{less}");
         }
     }

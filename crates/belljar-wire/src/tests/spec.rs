@@ -64,7 +64,7 @@ fn fields_of(message: &str) -> BTreeSet<String> {
 }
 
 type Change = fn(&mut v1::BuildSpec);
-type LimitChange = fn(&mut v1::Limits);
+type LimitChange = fn(&mut v1::Limits, i64);
 
 /// For each field a change that a client can make.
 const CHANGES: [(&str, Change); 10] = [
@@ -192,17 +192,17 @@ fn every_field_of_the_message_reaches_the_domain() {
 #[test]
 fn every_limit_of_the_message_reaches_the_domain() {
     let set: [(&str, LimitChange); 11] = [
-        ("wall_seconds", |l| l.wall_seconds = Some(3)),
-        ("cpu_millis", |l| l.cpu_millis = Some(30)),
-        ("memory_bytes", |l| l.memory_bytes = Some(16 << 20)),
-        ("pids", |l| l.pids = Some(30)),
-        ("scratch_bytes", |l| l.scratch_bytes = Some(3 << 20)),
-        ("scratch_inodes", |l| l.scratch_inodes = Some(300)),
-        ("log_bytes", |l| l.log_bytes = Some(3)),
-        ("output_bytes", |l| l.output_bytes = Some(3)),
-        ("output_entries", |l| l.output_entries = Some(3)),
-        ("cpu_seconds", |l| l.cpu_seconds = Some(3)),
-        ("grace_seconds", |l| l.grace_seconds = Some(3)),
+        ("wall_seconds", |l, n| l.wall_seconds = Some(n)),
+        ("cpu_millis", |l, n| l.cpu_millis = Some(n)),
+        ("memory_bytes", |l, n| l.memory_bytes = Some(n)),
+        ("pids", |l, n| l.pids = Some(n)),
+        ("scratch_bytes", |l, n| l.scratch_bytes = Some(n)),
+        ("scratch_inodes", |l, n| l.scratch_inodes = Some(n)),
+        ("log_bytes", |l, n| l.log_bytes = Some(n)),
+        ("output_bytes", |l, n| l.output_bytes = Some(n)),
+        ("output_entries", |l, n| l.output_entries = Some(n)),
+        ("cpu_seconds", |l, n| l.cpu_seconds = Some(n)),
+        ("grace_seconds", |l, n| l.grace_seconds = Some(n)),
     ];
     let domain: BTreeSet<String> = Limits::DEFAULT
         .get()
@@ -216,16 +216,18 @@ fn every_limit_of_the_message_reaches_the_domain() {
         set.iter().map(|(name, _)| (*name).to_owned()).collect()
     );
     for (name, change) in set {
+        let least = Limits::FLOOR.get().named();
+        let (_, least) = least.into_iter().find(|(of, _)| *of == name).unwrap();
         let mut limits = v1::Limits::default();
-        change(&mut limits);
+        change(&mut limits, i64::try_from(least).unwrap());
         let limits = Limits::try_from(limits).unwrap();
-        let differing: Vec<_> = limits
-            .get()
-            .named()
-            .into_iter()
-            .filter(|(_, figure)| *figure == 3)
+        let figures = limits.get().named().into_iter();
+        let differing: Vec<_> = figures
+            .zip(Limits::DEFAULT.get().named())
+            .filter(|(figure, default)| figure != default)
+            .map(|(figure, _)| figure)
             .collect();
-        assert_eq!(differing, [(name, 3)]);
+        assert_eq!(differing, [(name, least)]);
     }
 }
 
