@@ -7,7 +7,8 @@ mod project;
 
 use belljar_attest::Bundle;
 use belljar_core::{
-    BuildSpec, Derivation, Digest, FetchUrl, InputName, OutputPattern, RelPath, Scheme,
+    BuildSpec, Derivation, Digest, FetchUrl, ImageReference, InputName, OutputPattern, RelPath,
+    Scheme,
 };
 use belljar_plan::frame::{self, Frame};
 use belljar_plan::store::StepMark;
@@ -80,13 +81,16 @@ pub fn directory(bytes: &[u8]) {
     }
 }
 
-/// A URL, and where the answer to it leads by the line after it; and a digest as SRI gives it.
+/// A URL, and where the answer to it leads by the line after it; a digest as SRI gives it; a reference of an image.
 pub fn fetch_url(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else {
         return;
     };
     let (first, second) = text.split_once('\n').unwrap_or((text, "/"));
     let _ = belljar_lock::sri::sha256(first);
+    if let Ok(reference) = first.parse::<ImageReference>() {
+        assert_eq!(reference.to_string(), first);
+    }
     let Ok(url) = FetchUrl::new(first) else {
         return;
     };

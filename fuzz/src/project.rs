@@ -1,5 +1,5 @@
 use belljar_core::{BuildSpec, Input, InputName, Inputs, Limits, ObjectId, bounds};
-use belljar_manifest::lock::{Image, Source};
+use belljar_manifest::lock::{Image, Origin, Source};
 use belljar_manifest::{Lock, Manifest, Wrong};
 use belljar_wire::v1;
 
@@ -25,7 +25,7 @@ pub fn manifest(bytes: &[u8]) {
         derivation: Some(object),
     };
     let source = Source {
-        file: "rust.tar".to_owned(),
+        origin: Origin::File("rust.tar".to_owned()),
         object,
     };
     let mut lock = Lock::default();

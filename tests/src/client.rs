@@ -283,7 +283,7 @@ impl Client {
         match self.wait(
             self.inputs
                 .clone()
-                .derive_tree(v1::DeriveTreeRequest::from(recipe)),
+                .derive_tree(v1::DeriveTreeRequest::try_from(recipe).unwrap()),
         ) {
             Ok(derived) => Ok(derived.into_inner().try_into().expect("a good answer")),
             Err(status) => Err(Problem::from_status(&status)),

@@ -67,6 +67,12 @@ impl TreeOf {
         ])
     }
 
+    /// Its files: path, content, whether it is a program.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8], bool)> {
+        let files = self.files.iter();
+        files.map(|(path, (content, program))| (path.as_str(), content.as_slice(), *program))
+    }
+
     /// Uploads it. Gives its root.
     pub fn upload(&self, client: &Client) -> ObjectId {
         let path = |path: &String| RelPath::new(path.as_str()).expect("a path");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use belljar_core::{
     BuildSpec, Derivation, Fact, Fetch, FetchUrl, Image, Input, Inputs, ObjectId, Recipe,
+    Repository,
 };
 use belljar_plan::Receipt;
 use serde_json::{Map, Value, json};
@@ -138,6 +139,55 @@ pub(crate) fn packages(spec: &BuildSpec, receipt: &Receipt) -> Vec<Value> {
     packages
 }
 
+/// A resolved dependency for each image that belljard has pulled from a registry and a tree was made of. What it is its
+/// digest says; where it was nobody but belljard knows.
+pub(crate) fn images(spec: &BuildSpec, receipt: &Receipt) -> Vec<Value> {
+    let records = records(receipt);
+    let made = made(spec, receipt).into_iter();
+    let all = made.filter_map(|(record, _, name)| image(&name, records.get(&record)?));
+    all.collect()
+}
+
+fn image(input: &str, record: &Derivation) -> Option<Value> {
+    let Recipe::Pulled {
+        repository,
+        image,
+        platform,
+    } = &record.recipe
+    else {
+        return None;
+    };
+    let mut annotations = json!({
+        "belljar_input": input,
+        "belljar_asserted": ["uri"],
+        "belljar_platform": platform,
+        "belljar_size": image.size,
+    });
+    let manifest = record.facts.iter().find_map(|fact| match fact {
+        Fact::OciImage { manifest, .. } => Some(manifest.digest.to_hex()),
+        Fact::Package { .. } | Fact::LeftOut { .. } => None,
+    });
+    if let Some(manifest) = manifest {
+        annotations["belljar_manifest"] = manifest.into();
+    }
+    Some(json!({
+        "uri": purl(repository, image),
+        "digest": { "sha256": image.digest.to_hex() },
+        "annotations": annotations,
+    }))
+}
+
+/// The package URL of an image (purl-spec, type `oci`). A repository has no character that needs another encoding.
+fn purl(repository: &Repository, image: &ObjectId) -> String {
+    let name = repository.name().rsplit('/').next().unwrap_or_default();
+    let (hex, place) = (image.digest.to_hex(), repository.as_str());
+    let place = place
+        .replace(':', "%3A")
+        .replace('[', "%5B")
+        .replace(']', "%5D");
+    format!("pkg:oci/{name}@sha256%3A{hex}?repository_url={place}")
+}
+
 fn package(input: &str, fact: &Fact) -> Option<Value> {
     let Fact::Package {
         purl,
@@ -172,7 +222,7 @@ fn package(input: &str, fact: &Fact) -> Option<Value> {
 mod tests {
     use super::*;
     use crate::fixture;
-    use belljar_core::{InputName, Mirrors, Sha512Digest, Unpack};
+    use belljar_core::{InputName, Mirrors, Platform, Sha512Digest, Unpack};
 
     fn record() -> Derivation {
         let object = |text: &str| ObjectId::of(text.as_bytes());
@@ -282,6 +332,44 @@ mod tests {
             spec.inputs = Inputs::new(BTreeMap::from([(name.clone(), input)])).unwrap();
         });
         assert!(other.contains("about another tree"), "{other}");
+    }
+
+    #[test]
+    fn an_image_that_was_pulled_is_a_resolved_dependency_whose_place_is_only_said() {
+        let (mut spec, mut receipt) = (fixture::spec(), fixture::receipt());
+        let image = ObjectId::of(b"index");
+        let record = Derivation {
+            recipe: Recipe::Pulled {
+                repository: "r.example:5000/team/c".parse().unwrap(),
+                image,
+                platform: Platform::LinuxAmd64,
+            },
+            facts: vec![Fact::OciImage {
+                manifest: ObjectId::of(b"manifest"),
+                config: ObjectId::of(b"config"),
+                layers: vec![ObjectId::of(b"layer")],
+            }],
+            ..record()
+        };
+        spec.image = Image::Tree(Input {
+            tree: record.tree,
+            derivation: Some(ObjectId::of(&record.canonical().unwrap())),
+        });
+        receipt.derivations = vec![record];
+        assert!(mismatches(&spec, &receipt).is_empty());
+        let hex = image.digest.to_hex();
+        let due = json!([{
+            "uri": format!("pkg:oci/c@sha256%3A{hex}?repository_url=r.example%3A5000/team/c"),
+            "digest": { "sha256": hex },
+            "annotations": {
+                "belljar_input": "rootfs",
+                "belljar_asserted": ["uri"],
+                "belljar_manifest": ObjectId::of(b"manifest").digest.to_hex(),
+                "belljar_platform": "linux/amd64",
+                "belljar_size": 5,
+            },
+        }]);
+        assert_eq!(Value::from(images(&spec, &receipt)), due);
     }
 
     /// A build for which something was fetched.

@@ -141,6 +141,7 @@ fn dependencies(spec: &BuildSpec, receipt: &Receipt, builder: &BuilderConfig) ->
     all.extend(
         inputs.map(|(name, input)| tree(&format!("{INPUTS}{name}"), input.tree, input.derivation)),
     );
+    all.extend(derivations::images(spec, receipt));
     all.extend(derivations::packages(spec, receipt));
     all.extend(derivations::contents(spec, receipt));
     all

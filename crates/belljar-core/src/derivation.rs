@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Invalid, ObjectId, Sha512Digest, Unpack, bounds, canonical_json};
+use crate::{Invalid, ObjectId, Repository, Sha512Digest, Unpack, bounds, canonical_json};
 
 /// How the store shall make a tree out of objects that it has. The same recipe gives the same tree and
 /// the same record.
@@ -27,6 +27,15 @@ pub enum Recipe {
     Oci {
         /// The image index, as `index.json` of an image layout holds it.
         index: ObjectId,
+        /// Which of its images.
+        platform: Platform,
+    },
+    /// The root file system of an OCI image that belljard has pulled from a registry.
+    Pulled {
+        /// Where it was. Only belljard has seen that.
+        repository: Repository,
+        /// The image index or the image manifest that was named there.
+        image: ObjectId,
         /// Which of its images.
         platform: Platform,
     },

@@ -7,11 +7,17 @@
 //! tree = { digest = "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", size = 315 }
 //! derivation = { digest = "sha256:fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9", size = 618 }
 //! source = { file = "rust.tar", digest = "sha256:baa5a0964d3320fbc0c6a922140453c8513ea24ab8fd0577034804a967248096", size = 98304000 }
+//!
+//! [image.go]
+//! tree = { digest = "sha256:4e07408562bedb8b60ce05c1decfe3ad16b72230967de01f640b7e4729b49fce", size = 411 }
+//! derivation = { digest = "sha256:4b227777d4dd1fc61c6f884f48641d02b4d121d3fd328cb08b5531fcacdabf8a", size = 702 }
+//! source = { reference = "registry.example.org/go:1.26@sha256:ef2d127de37b942baad06145e54b0c619a1f22327b2ebbcfbec78f5564afe39d", digest = "sha256:ef2d127de37b942baad06145e54b0c619a1f22327b2ebbcfbec78f5564afe39d", size = 1609 }
 //! ```
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use belljar_core::{Digest, Input, InputName, Invalid, ObjectId, bounds};
+use belljar_core::{Digest, ImageReference, Input, InputName, Invalid, ObjectId, bounds};
 use toml::de::DeTable;
 
 use crate::values::{Refusal, Value, known, number, refuse, required, string, subtable, table};
@@ -21,6 +27,10 @@ use crate::wrong::{Wrong, text};
 pub const FILE: &str = "belljar.lock";
 /// The version of its form.
 const VERSION: u64 = 1;
+/// What says which file an image was imported from.
+const FROM_FILE: &str = "file";
+/// What says by which reference it was pulled.
+const FROM_REGISTRY: &str = "reference";
 /// What stands for no image, and is no name of one.
 const HOST: &str = "host";
 
@@ -35,17 +45,35 @@ pub struct Lock {
 pub struct Image {
     /// The tree and the store's record of it.
     pub input: Input,
-    /// What it was imported from.
+    /// Where it is from.
     pub source: Source,
 }
 
-/// What an image was imported from.
+/// Where an image is from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// Name of the file or directory, for people.
-    pub file: String,
-    /// The archive, or the index of the image layout.
+    /// In words.
+    pub origin: Origin,
+    /// The archive, the index of the image layout, or what the reference named.
     pub object: ObjectId,
+}
+
+/// What an image was made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// What was imported: the name of the file or directory, for people.
+    File(String),
+    /// What was pulled, with its digest.
+    Registry(ImageReference),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => f.write_str(file),
+            Self::Registry(reference) => write!(f, "{reference}"),
+        }
+    }
 }
 
 /// Takes `text` as the name of an image.
@@ -93,7 +121,7 @@ impl Lock {
                 known => format!("it names {}", known.join(", ")),
             };
             Invalid::new(format!(
-                "`{name}` is not in {FILE}, {known}; import it: belljar image import FILE --name {name}"
+                "`{name}` is not in {FILE}, {known}; import it: belljar image import FILE --name {name}, or belljar image pull REFERENCE --name {name}"
             ))
         })
     }
@@ -118,9 +146,13 @@ impl Lock {
             if let Some(derivation) = image.input.derivation {
                 text.push_str(&format!("derivation = {{ {} }}\n", object(derivation)));
             }
+            let (key, origin) = match &image.source.origin {
+                Origin::File(file) => (FROM_FILE, file.clone()),
+                Origin::Registry(reference) => (FROM_REGISTRY, reference.to_string()),
+            };
             text.push_str(&format!(
-                "source = {{ file = {}, {} }}\n",
-                toml::Value::String(image.source.file.clone()),
+                "source = {{ {key} = {}, {} }}\n",
+                toml::Value::String(origin),
                 object(image.source.object)
             ));
         }
@@ -178,24 +210,40 @@ fn image(field: &str, value: &Value<'_>) -> Result<Image, Refusal> {
             &["digest", "size"],
         )?),
     };
-    let source_table = subtable(&source_field, source)?;
-    let file_field = format!("{source_field}.file");
-    let file = source_table.get("file").ok_or_else(|| {
-        refuse(
-            source,
-            Invalid::field(&file_field, "missing; it is required"),
-        )
-    })?;
     Ok(Image {
         input: Input {
             tree: object(&tree_field, tree, &["digest", "size"])?,
             derivation,
         },
-        source: Source {
-            file: string(&file_field, file)?.to_owned(),
-            object: object(&source_field, source, &["digest", "size", "file"])?,
-        },
+        source: origin(&source_field, source)?,
     })
+}
+
+fn origin(field: &str, value: &Value<'_>) -> Result<Source, Refusal> {
+    let table = subtable(field, value)?;
+    let fields = ["digest", "size", FROM_FILE, FROM_REGISTRY];
+    let object = object(field, value, &fields)?;
+    let origin = match (table.get(FROM_FILE), table.get(FROM_REGISTRY)) {
+        (Some(file), None) => {
+            let field = format!("{field}.{FROM_FILE}");
+            Origin::File(string(&field, file)?.to_owned())
+        }
+        (None, Some(reference)) => {
+            let field = format!("{field}.{FROM_REGISTRY}");
+            let wrong = |invalid: Invalid| refuse(reference, invalid.within(&field));
+            let parsed: ImageReference = string(&field, reference)?.parse().map_err(wrong)?;
+            if parsed.digest() != Some(object.digest) {
+                let why = "its digest is not that beside it";
+                return Err(wrong(Invalid::new(why)));
+            }
+            Origin::Registry(parsed)
+        }
+        _ => {
+            let why = format!("either `{FROM_FILE}` or `{FROM_REGISTRY}` is due");
+            return Err(refuse(value, Invalid::field(field, why)));
+        }
+    };
+    Ok(Source { origin, object })
 }
 
 fn object(field: &str, value: &Value<'_>, fields: &[&str]) -> Result<ObjectId, Refusal> {
@@ -237,7 +285,7 @@ mod tests {
                 derivation: Some(ObjectId::of(b"record")),
             },
             source: Source {
-                file: "a \"strange\"\nname\\.tar".to_owned(),
+                origin: Origin::File("a \"strange\"\nname\\.tar".to_owned()),
                 object: ObjectId::of(b"archive"),
             },
         }
@@ -263,7 +311,7 @@ mod tests {
     fn what_nobody_could_read_is_not_written() {
         let mut lock = Lock::default();
         let mut long = image(b"c");
-        long.source.file = "x".repeat(bounds::CONFIG_BYTES);
+        long.source.origin = Origin::File("x".repeat(bounds::CONFIG_BYTES));
         lock.set(image_name("c").unwrap(), long);
         let refusal = lock.text().unwrap_err().reason;
         assert!(refusal.ends_with("bytes; 1048576 are allowed"), "{refusal}");
@@ -278,7 +326,7 @@ mod tests {
             .take_while(|line| *line != "//! ```")
             .map(|line| format!("{}\n", line.trim_start_matches("//!").trim()))
             .collect();
-        assert_eq!(read(&example).unwrap().images().len(), 1);
+        assert_eq!(read(&example).unwrap().images().len(), 2);
     }
 
     #[test]
@@ -287,6 +335,12 @@ mod tests {
         lock.set(image_name("c").unwrap(), image(b"c"));
         let good = lock.text().unwrap();
         let refusal = |text: &str| Lock::parse(text.as_bytes()).unwrap_err().to_string();
+        let digest = Digest::of(b"archive");
+        let mut other = image(b"c");
+        other.source.origin = Origin::Registry(format!("r.example/c:1@{digest}").parse().unwrap());
+        let mut lock = Lock::default();
+        lock.set(image_name("c").unwrap(), other);
+        let pulled = lock.text().unwrap();
         let instead = |old: &str, new: &str| {
             assert!(good.contains(old), "{old}");
             refusal(&good.replacen(old, new, 1))
@@ -319,6 +373,22 @@ mod tests {
             (
                 instead("size = 1 }", "size = 1, mode = 7 }"),
                 "image.c.tree.mode: unknown field",
+            ),
+            (
+                instead("{ file = ", "{ reference = \"c:1\", file = "),
+                "7:10: image.c.source: either `file` or `reference`",
+            ),
+            (
+                instead("file = ", "archive = "),
+                "image.c.source.archive: unknown field",
+            ),
+            (
+                refusal(&pulled.replacen("r.example", "r", 1)),
+                "7:24: image.c.source.reference: `r/c` does not begin with the host",
+            ),
+            (
+                refusal(&pulled.replacen(&format!("@{digest}"), "", 1)),
+                "7:24: image.c.source.reference: its digest is not that beside it",
             ),
         ];
         for (found, due) in cases {
@@ -359,15 +429,17 @@ mod tests {
             name,
             object(),
             prop::option::of(object()),
-            any::<String>(),
+            prop_oneof![any::<String>().prop_map(Ok), "[a-z0-9]{1,9}".prop_map(Err)],
             object(),
         );
-        parts.prop_map(|(name, tree, derivation, file, archive)| {
+        parts.prop_map(|(name, tree, derivation, from, object)| {
             let input = Input { tree, derivation };
-            let source = Source {
-                file,
-                object: archive,
+            let reference = |tag| format!("r.example:5000/team/c:{tag}@{}", object.digest);
+            let origin = match from {
+                Ok(file) => Origin::File(file),
+                Err(tag) => Origin::Registry(reference(tag).parse().unwrap()),
             };
+            let source = Source { origin, object };
             (name, Image { input, source })
         })
     }

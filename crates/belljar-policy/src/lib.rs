@@ -9,6 +9,7 @@ mod decision;
 mod fetch;
 mod identity;
 mod policy;
+mod registry;
 mod rights;
 
 pub use access::{Access, AccessError, Below, Grants, Principals};
@@ -16,4 +17,5 @@ pub use decision::{Admitted, Class, Decision, NO_FETCHES, Reason, decide};
 pub use fetch::{FetchRules, HostPattern, Network};
 pub use identity::{Identity, SpiffeId, Subject};
 pub use policy::{Policy, PolicyError};
+pub use registry::{Registries, RegistryRule, RepositoryPattern};
 pub use rights::{Right, Rights};

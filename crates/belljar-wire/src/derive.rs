@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use belljar_core::{Dropped, Input, Invalid, ObjectId, Recipe};
+use belljar_core::{Dropped, ImageReference, Input, Invalid, ObjectId, Platform, Recipe};
 
 use crate::numbers::{required, signed, unsigned};
 use crate::v1;
@@ -17,6 +17,26 @@ pub struct DerivedTree {
     pub bytes: u64,
     /// What was left out, and how often.
     pub dropped: BTreeMap<Dropped, u64>,
+}
+
+/// An image that is to be pulled: the parsed form of `belljar.v1.PullImageRequest` but for its project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImagePull {
+    /// Which.
+    pub reference: ImageReference,
+    /// Which of its images.
+    pub platform: Platform,
+}
+
+/// An image that was pulled: the parsed form of `belljar.v1.PullImageResponse`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PulledImage {
+    /// What came of it.
+    pub derived: DerivedTree,
+    /// The image index or image manifest that the reference named.
+    pub image: ObjectId,
+    /// Bytes that came from the registry.
+    pub pulled_bytes: u64,
 }
 
 impl TryFrom<v1::DeriveTreeRequest> for Recipe {
@@ -51,9 +71,16 @@ impl TryFrom<v1::DeriveTreeRequest> for Recipe {
     }
 }
 
-impl From<&Recipe> for v1::DeriveTreeRequest {
-    fn from(recipe: &Recipe) -> Self {
+impl TryFrom<&Recipe> for v1::DeriveTreeRequest {
+    type Error = Invalid;
+
+    /// Of all recipes but that of an image that was pulled: that it was only belljard can say.
+    fn try_from(recipe: &Recipe) -> Result<Self, Invalid> {
         let recipe = match recipe {
+            Recipe::Pulled { .. } => {
+                let why = "an image of a registry is had by `PullImage`";
+                return Err(Invalid::field("recipe", why));
+            }
             Recipe::Tar { archive } => Wire::Tar(Tar {
                 archive: Some((*archive).into()),
             }),
@@ -74,10 +101,56 @@ impl From<&Recipe> for v1::DeriveTreeRequest {
                 packages: Some((*packages).into()),
             }),
         };
-        Self {
+        Ok(Self {
             recipe: Some(recipe),
             project: String::new(),
+        })
+    }
+}
+
+impl TryFrom<v1::PullImageRequest> for ImagePull {
+    type Error = Invalid;
+
+    fn try_from(request: v1::PullImageRequest) -> Result<Self, Invalid> {
+        let (reference, platform) = (request.reference.parse(), request.platform.parse());
+        Ok(Self {
+            reference: reference.map_err(|e: Invalid| e.within("reference"))?,
+            platform: platform.map_err(|e: Invalid| e.within("platform"))?,
+        })
+    }
+}
+
+impl From<&ImagePull> for v1::PullImageRequest {
+    fn from(pull: &ImagePull) -> Self {
+        Self {
+            reference: pull.reference.to_string(),
+            platform: pull.platform.to_string(),
+            project: String::new(),
         }
+    }
+}
+
+impl From<&PulledImage> for v1::PullImageResponse {
+    fn from(pulled: &PulledImage) -> Self {
+        Self {
+            derived: Some((&pulled.derived).into()),
+            image: Some(pulled.image.into()),
+            pulled_bytes: signed(pulled.pulled_bytes),
+        }
+    }
+}
+
+impl TryFrom<v1::PullImageResponse> for PulledImage {
+    type Error = Invalid;
+
+    fn try_from(response: v1::PullImageResponse) -> Result<Self, Invalid> {
+        Ok(Self {
+            derived: required("derived", response.derived)?
+                .try_into()
+                .map_err(|e: Invalid| e.within("derived"))?,
+            image: object("image", response.image)?,
+            pulled_bytes: unsigned("pulled_bytes", response.pulled_bytes)?,
+        })
     }
 }
 

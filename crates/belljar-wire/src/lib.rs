@@ -22,7 +22,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-pub use derive::DerivedTree;
+pub use derive::{DerivedTree, ImagePull, PulledImage};
 pub use evidence::{BuildEvidence, evidence_name, parse_evidence_name};
 pub use filter::{Condition, Filter, Order};
 pub use limits::with_defaults;

@@ -59,6 +59,8 @@ pub enum Reason {
     DigestMismatch,
     /// Nothing can be made of an archive or image.
     DerivationRefused,
+    /// A registry does not give an image, or gives something else.
+    ImageRefused,
     /// Known, but not there yet.
     Unsupported,
     /// Another process of Belljar does not answer; may pass.
@@ -71,7 +73,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every class of Belljar's own, with the gRPC code and the word it goes out with.
-    pub const TABLE: [(Self, Code, &'static str); 13] = [
+    pub const TABLE: [(Self, Code, &'static str); 14] = [
         (Self::InvalidField, Code::InvalidArgument, "INVALID_FIELD"),
         (Self::OutOfRange, Code::OutOfRange, "OUT_OF_RANGE"),
         (Self::NotFound, Code::NotFound, "NOT_FOUND"),
@@ -102,6 +104,7 @@ impl Reason {
             Code::InvalidArgument,
             "DERIVATION_REFUSED",
         ),
+        (Self::ImageRefused, Code::InvalidArgument, "IMAGE_REFUSED"),
         (Self::Unsupported, Code::Unimplemented, "UNSUPPORTED"),
         (Self::Unavailable, Code::Unavailable, "UNAVAILABLE"),
         (Self::Internal, Code::Internal, "INTERNAL"),

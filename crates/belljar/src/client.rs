@@ -1,5 +1,6 @@
 //! The connection to a daemon: gRPC over a unix socket, or over mutual TLS.
 
+mod inputs;
 mod store;
 
 use std::path::PathBuf;
@@ -10,14 +11,14 @@ use std::time::Duration;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::build::bazel::remote::execution::v2::content_addressable_storage_client::ContentAddressableStorageClient;
 use bazel_remote_apis::google::bytestream::byte_stream_client::ByteStreamClient;
-use belljar_core::{BuildId, BuildSpec, Invalid, ObjectId, ProjectId, Recipe, RequestId, bounds};
+use belljar_core::{BuildId, BuildSpec, Invalid, ObjectId, ProjectId, RequestId, bounds};
 use belljar_wire::v1::build_service_client::BuildServiceClient;
 use belljar_wire::v1::evidence_service_client::EvidenceServiceClient;
 use belljar_wire::v1::input_service_client::InputServiceClient;
 use belljar_wire::v1::store_service_client::StoreServiceClient;
 use belljar_wire::{
-    BuildEvidence, BuildRecord, BuildSummary, DerivedTree, Evidence, Problem, Reason, ServerInfo,
-    build_name, evidence_name, project_name, v1,
+    BuildEvidence, BuildRecord, BuildSummary, Evidence, Problem, Reason, ServerInfo, build_name,
+    evidence_name, project_name, v1,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -29,8 +30,6 @@ use crate::patience::answered;
 
 /// How long a call may take that is answered at once. Streams have no such bound.
 const CALL: Duration = Duration::from_secs(60);
-/// How long a tree may take to be made: the daemon's own bounds are shorter.
-const DERIVATION: Duration = Duration::from_secs(2 * bounds::DERIVATION_SECONDS);
 
 /// A connection to a daemon. Clones share it.
 #[derive(Clone, Debug)]
@@ -186,22 +185,6 @@ impl Client {
         info.await?
             .try_into()
             .map_err(|invalid| Error::answer(doing, invalid))
-    }
-
-    /// Has a tree made.
-    pub(crate) async fn derive(&self, recipe: &Recipe) -> Result<DerivedTree, Error> {
-        let doing = "making a tree";
-        let derived = answered(&self.heard, doing, || {
-            let mut request = Request::new(v1::DeriveTreeRequest {
-                project: self.project.as_ref().map(project_name).unwrap_or_default(),
-                ..recipe.into()
-            });
-            request.set_timeout(DERIVATION);
-            let mut client = self.inputs.clone();
-            async move { client.derive_tree(request).await }
-        });
-        let derived = derived.await?.try_into();
-        derived.map_err(|invalid| Error::answer(doing, invalid))
     }
 
     /// Submits a build.

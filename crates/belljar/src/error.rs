@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use belljar_attest::VerifyError;
 use belljar_core::{BuildId, Digest, Invalid};
 use belljar_manifest::Place;
+use belljar_manifest::lock::Origin;
 use belljar_wire::{BuildState, Layer, LayerVerdict, Reason, build_name};
 
 use crate::watch::doing;
@@ -82,8 +83,8 @@ pub(crate) enum Error {
         name: String,
         /// Its tree.
         tree: Digest,
-        /// What it was imported from.
-        from: String,
+        /// What it was made of.
+        from: Box<Origin>,
     },
     /// A signal came before an image was imported.
     #[error("interrupted: the image was not imported")]
@@ -185,10 +186,15 @@ impl Error {
                 Some("move it away, or choose another directory by --output")
             }
             Self::NoImage { name, from, .. } => {
-                return Some(format!(
-                    "import it again, from `{}`: belljar image import FILE --name {name}",
-                    from.escape_debug()
-                ));
+                return Some(match from.as_ref() {
+                    Origin::File(file) => format!(
+                        "import it again, from `{}`: belljar image import FILE --name {name}",
+                        file.escape_debug()
+                    ),
+                    Origin::Registry(_) => {
+                        format!("pull it again: belljar image pull --name {name}")
+                    }
+                });
             }
             Self::NoDaemon => Some(
                 "start the daemon, or name its socket by --socket; `belljar run` builds with processes of its own",
@@ -269,6 +275,7 @@ fn of_client(error: &client::Error) -> u8 {
         client::Error::Call { problem, .. } => match problem.reason {
             Reason::InvalidField
             | Reason::DerivationRefused
+            | Reason::ImageRefused
             | Reason::OutOfRange
             | Reason::Unsupported
             | Reason::NotFound

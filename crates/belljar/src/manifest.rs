@@ -104,7 +104,7 @@ fn bytes(path: &Path) -> Result<Vec<u8>, Error> {
 mod tests {
     use super::*;
     use belljar_core::{Input, InputName, ObjectId};
-    use belljar_manifest::lock::{Image, Source};
+    use belljar_manifest::lock::{Image, Origin, Source};
 
     fn refusal(dir: &Path) -> String {
         load(dir).unwrap_err().to_string()
@@ -142,7 +142,7 @@ mod tests {
                     derivation: None,
                 },
                 source: Source {
-                    file: format!("{name}.tar"),
+                    origin: Origin::File(format!("{name}.tar")),
                     object: ObjectId::of(b"archive"),
                 },
             };

@@ -1,7 +1,7 @@
 //! How the daemon is put together. What happens to a build:
 //!
 //! 1. Its inputs come in over [`ByteStreams`] and [`Blobs`], go to the store's process, and belong to its project.
-//!    [`TreeMaker`] has the store make trees of archives and images.
+//!    [`TreeMaker`] has the store make trees of archives and images, also of those that it pulls from a registry.
 //! 2. [`Builds`] parses a submission, lets policy decide, checks host and inputs, and has it queued.
 //! 3. The engine's driver takes it from the queue, has [`Fetching`] fetch what it declares by digest, and asks spawner, signer
 //!    and store, step by step.
@@ -27,6 +27,7 @@ use belljar_engine::ownership::{Ownership, OwnershipError, RebuildError, rebuild
 use belljar_engine::queue::{OpenError, Queue, QueueError};
 use belljar_engine::{Engine, Settings, engine};
 use belljar_plan::ConfinedStep;
+use belljar_policy::Registries;
 use belljar_sys::systemd::Manager;
 use belljar_wire::v1::build_service_server::BuildServiceServer;
 use belljar_wire::v1::evidence_service_server::EvidenceServiceServer;
@@ -38,11 +39,12 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 
-use crate::config::Config;
+use crate::config::{Config, RegistrySettings};
 use crate::confinement::Own;
+use crate::fetch::pull::Puller;
 use crate::fetch::{self, Fetching, Open, System};
 use crate::listen::listen;
-use crate::peers::{Peers, SpawnerClient, Trails};
+use crate::peers::{Peers, SpawnerClient, StoreClient, Trails};
 use crate::places::Places;
 use crate::remote::{self, Certificates, Door, Remote, TlsError};
 use crate::rules::Rules;
@@ -78,6 +80,8 @@ pub(crate) enum RunError {
         #[source]
         source: io::Error,
     },
+    #[error("fetch.ca: the certificates of authorities cannot be used for registries")]
+    Registries(#[source] io::Error),
     #[error("tls.listen: {address} cannot be listened at")]
     Remote {
         address: SocketAddr,
@@ -235,6 +239,17 @@ fn fetching(
     ))
 }
 
+/// Who has trees made, also of what these registries have.
+fn trees(
+    stored: &Stored,
+    store: &StoreClient,
+    registries: &Registries<RegistrySettings>,
+) -> Result<InputServiceServer<TreeMaker>, RunError> {
+    let puller = Puller::new(registries, store.clone()).map_err(RunError::Registries)?;
+    let maker = TreeMaker::new(stored.vault.clone(), store.clone(), puller);
+    Ok(InputServiceServer::new(maker))
+}
+
 /// Gives what earlier builds left to their projects, if nothing is known of that.
 async fn take_over(
     queue: &Queue,
@@ -311,7 +326,7 @@ async fn services(
         door: entrance.door,
         certificates: entrance.certificates,
     });
-    let inputs = InputServiceServer::new(TreeMaker::new(stored.vault.clone(), peers.store.clone()));
+    let inputs = trees(&stored, &peers.store, &config.registries)?;
     let keeper = StoreServiceServer::new(stored.keeper(peers.store.clone(), config.store));
     let objects = Objects::new(stored.vault, peers.store);
     let blobs = ContentAddressableStorageServer::new(Blobs::new(objects.clone()));

@@ -3,6 +3,7 @@
 mod access;
 mod fetch;
 mod keeping;
+mod registry;
 #[cfg(test)]
 mod tests;
 
@@ -12,13 +13,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use belljar_core::{ImageKind, Invalid, Limits, PartialLimits, bounds};
-use belljar_policy::{Policy, PolicyError};
+use belljar_policy::{Policy, PolicyError, Registries};
 use belljar_sys::systemd;
 use serde::Deserialize;
 
 use crate::remote::TlsFiles;
 
-pub(crate) use fetch::FetchSettings;
+pub(crate) use fetch::{FetchSettings, RegistrySettings};
 pub(crate) use keeping::StoreKeeping;
 
 /// What TCP needs.
@@ -58,7 +59,7 @@ struct Written {
     store: keeping::Store,
     /// Where and with what to listen to callers from elsewhere; without it nowhere.
     tls: Option<Tls>,
-    /// From where builds may have something fetched by its digest; without it from nowhere.
+    /// From where builds may have something fetched by its digest, and images may be pulled; without it from nowhere.
     fetch: Option<fetch::Fetch>,
     /// The most that a build may ask for; what is left out may go up to Belljar's own ceiling.
     #[serde(default)]
@@ -107,6 +108,8 @@ pub(crate) struct Config {
     pub(crate) builder_ids: Vec<String>,
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) fetch: Option<FetchSettings>,
+    /// Registries that images may be pulled from.
+    pub(crate) registries: Registries<RegistrySettings>,
     pub(crate) store: StoreKeeping,
 }
 
@@ -193,9 +196,8 @@ impl Config {
         let store = file.store.keeping().map_err(|e| within("store", e))?;
         let tls = file.tls.map(Tls::files).transpose();
         let tls = tls.map_err(|e| refused(&format!("tls.{}", e.field), e.reason))?;
-        let fetch = file.fetch.map(fetch::Fetch::settings);
-        let fetch = fetch.transpose().map_err(|e| within("fetch", e))?;
-        let rules = fetch.as_ref().map(|fetch| fetch.rules.clone());
+        let fetch = fetch::settings(file.fetch);
+        let (fetch, registries) = fetch.map_err(|e| within("fetch", e))?;
         let policy = Policy::new(access, [ImageKind::Host, ImageKind::Tree], caps);
         let policy = policy.map_err(|source| ConfigError::Policy {
             path: path.to_owned(),
@@ -212,11 +214,12 @@ impl Config {
             evidence: file.evidence,
             state: file.state,
             slots: file.slots,
-            policy: policy.with_fetches(rules),
+            policy: policy.with_fetches(fetch.as_ref().map(|fetch| fetch.rules.clone())),
             defaults,
             builder_ids: file.builder_ids,
             tls,
             fetch,
+            registries,
             store,
         })
     }
@@ -260,24 +263,26 @@ impl Tls {
                 "not an address and a port in figures, such as `0.0.0.0:8980` or `[::1]:8980`";
             Invalid::field("listen", why)
         })?;
-        let file = |field, path: PathBuf| {
-            let credential = systemd::credential(&path);
-            let credential = credential.map_err(|e| Invalid::field(field, e.to_string()))?;
-            match credential {
-                Some(path) => Ok(path),
-                None if path.is_absolute() => Ok(path),
-                None => {
-                    let why = "the path is not absolute; write it from `/`";
-                    Err(Invalid::field(field, why))
-                }
-            }
-        };
         Ok(TlsFiles {
             listen,
             certificate: file("certificate", self.certificate)?,
             key: file("key", self.key)?,
             client_ca: file("client_ca", self.client_ca)?,
         })
+    }
+}
+
+/// A file that may be a credential of the service manager's.
+fn file(field: &str, path: PathBuf) -> Result<PathBuf, Invalid> {
+    let credential = systemd::credential(&path);
+    let credential = credential.map_err(|e| Invalid::field(field, e.to_string()))?;
+    match credential {
+        Some(path) => Ok(path),
+        None if path.is_absolute() => Ok(path),
+        None => {
+            let why = "the path is not absolute; write it from `/`";
+            Err(Invalid::field(field, why))
+        }
     }
 }
 

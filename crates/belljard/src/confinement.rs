@@ -61,12 +61,20 @@ fn service(config: &Config) -> Service {
         places.extend(files.map(|file| (above(file), Allowed::Read)));
     }
     let mut connect = Vec::new();
-    if let Some(fetch) = &config.fetch {
-        let files = fetch::files().into_iter().chain([fetch.ca.clone()]);
+    let registries = config.registries.iter().map(|(_, known)| &known.network);
+    for asked in config.fetch.iter().chain(registries) {
+        let files = fetch::files().into_iter().chain([asked.ca.clone()]);
         places.extend(files.map(|file| (file, Allowed::Read)));
-        connect.extend_from_slice(fetch.rules.ports());
+        connect.extend_from_slice(asked.rules.ports());
         connect.push(DNS);
     }
+    for (_, known) in config.registries.iter() {
+        // As for [tls]: they are read for each pull.
+        let credentials = known.places.credentials.iter();
+        places.extend(credentials.map(|file| (above(file), Allowed::Read)));
+    }
+    connect.sort_unstable();
+    connect.dedup();
     Service {
         places,
         connect,

@@ -104,7 +104,7 @@ fn derive(client: &Client, recipe: &Recipe) -> Result<impl std::fmt::Debug + use
         .wait(
             client
                 .inputs()
-                .derive_tree(v1::DeriveTreeRequest::from(recipe)),
+                .derive_tree(v1::DeriveTreeRequest::try_from(recipe).unwrap()),
         )
         .map(tonic::Response::into_inner)
 }

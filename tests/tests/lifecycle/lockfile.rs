@@ -26,7 +26,7 @@ type Case = (
     &'static str,
 );
 
-const WRONG: [Case; 43] = [
+const WRONG: [Case; 44] = [
     ("empty", ("", ""), "", "version", "missing"),
     (
         "not TOML",
@@ -211,8 +211,15 @@ const WRONG: [Case; 43] = [
         "a source without a file",
         ("file = \"c.tar\", ", ""),
         "{ digest = \"sha256:baa5",
-        "image.c.source.file",
-        "missing",
+        "image.c.source",
+        "either `file` or `reference` is due",
+    ),
+    (
+        "a source from a registry without a digest",
+        ("file = \"c.tar\"", "reference = \"r.example/c:1\""),
+        "\"r.example/c:1\"",
+        "image.c.source.reference",
+        "its digest is not that beside it",
     ),
     (
         "a file that is no text",

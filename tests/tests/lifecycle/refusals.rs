@@ -375,7 +375,7 @@ fn bad_blobs_and_archives_that_lie_are_refused_by_reason_and_leave_nothing() {
     };
     let before = left(&instance);
     let derive = |recipe: &Recipe| {
-        let request = v1::DeriveTreeRequest::from(recipe);
+        let request = v1::DeriveTreeRequest::try_from(recipe).unwrap();
         client
             .wait(client.inputs().derive_tree(request))
             .unwrap_err()

@@ -31,6 +31,7 @@ use belljar_core::{
     Network, ObjectId, Outputs, PartialLimits, RelPath, Steps,
 };
 
+use crate::lock::Origin;
 use crate::wrong::{Wrong, text};
 use crate::{Lock, LockFile};
 
@@ -58,8 +59,8 @@ pub struct Manifest {
 pub struct Named {
     /// The name.
     pub name: InputName,
-    /// What it was imported from.
-    pub from: String,
+    /// What it was made of.
+    pub origin: Origin,
 }
 
 impl Manifest {

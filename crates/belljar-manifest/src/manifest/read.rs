@@ -104,7 +104,7 @@ fn image(value: &Value<'_>, lock: &Lock) -> Result<(Image, Option<Named>), Refus
     let image = lock.image(&name).map_err(refused)?;
     let named = Named {
         name,
-        from: image.source.file.clone(),
+        origin: image.source.origin.clone(),
     };
     Ok((Image::Tree(image.input), Some(named)))
 }

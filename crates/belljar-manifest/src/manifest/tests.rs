@@ -169,7 +169,7 @@ fn an_image_is_looked_up_in_the_lock_beside_it() {
     let manifest = load(&lock, "rust").unwrap();
     let (input, named) = manifest.image().unwrap();
     assert_eq!(
-        (input.tree, named.from.as_str()),
+        (input.tree, named.origin.to_string().as_str()),
         (ObjectId::of(b"tree"), "r.tar")
     );
     assert_eq!(

@@ -1,6 +1,6 @@
 //! Archives and images that lie, or hold what a tree cannot: each refused in words, and nothing left.
 
-use std::io::Write;
+use std::io::{Read as _, Write};
 
 use belljar_core::{Derivation, Fact, Platform, Recipe};
 use proptest::prelude::*;
@@ -312,6 +312,58 @@ fn oci(index: ObjectId) -> Recipe {
     }
 }
 
+fn pulled(image: ObjectId) -> Recipe {
+    Recipe::Pulled {
+        repository: "r.example/team/c".parse().unwrap(),
+        image,
+        platform: Platform::LinuxAmd64,
+    }
+}
+
+#[test]
+fn what_a_reference_named_is_an_index_or_a_manifest_and_never_both() {
+    let rig = Rig::new();
+    let layer = Tar::new().file("etc/kept", b"1").end();
+    let index = Image::new(&rig, &[layer]).index(&rig);
+    let bytes = |object| {
+        let mut bytes = Vec::new();
+        let mut reader = BlobSource::read(&rig.memory, object).unwrap();
+        reader.read_to_end(&mut bytes).unwrap();
+        bytes
+    };
+    let document = |object| serde_json::from_slice::<Value>(&bytes(object)).unwrap();
+    let listed = &document(index)["manifests"][0];
+    let manifest = ObjectId {
+        digest: listed["digest"].as_str().unwrap().parse().unwrap(),
+        size: listed["size"].as_u64().unwrap(),
+    };
+    let mut trees = Vec::new();
+    for image in [index, manifest] {
+        let recipe = pulled(image);
+        let answer = rig.connect(Role::Client).reply(&Request::Derive { recipe });
+        let Answer::Derived {
+            tree, derivation, ..
+        } = answer
+        else {
+            panic!("{answer:?}")
+        };
+        trees.push(tree);
+        let record = Derivation::from_canonical(&bytes(derivation)).unwrap();
+        assert!(matches!(record.facts[0], Fact::OciImage { manifest: of, .. } if of == manifest));
+    }
+    assert_eq!(trees[0], trees[1]);
+    let mut both = document(manifest);
+    both["manifests"] = json!([]);
+    // A store that has made nothing yet: nothing may be left there.
+    let rig = Rig::new();
+    let both = rig.memory.put(both.to_string().as_bytes());
+    let why = rig.refused(pulled(both));
+    assert!(why.contains("an index and a manifest at once"), "{why}");
+    let neither = rig.memory.put(b"{}");
+    let why = rig.refused(pulled(neither));
+    assert!(why.contains("which is none"), "{why}");
+}
+
 #[test]
 fn layers_become_one_tree_and_the_image_is_recorded() {
     let rig = Rig::new();
@@ -546,7 +598,7 @@ proptest! {
         }
         for bytes in [[magic, &noise[..]].concat(), gzip(&archive), archive] {
             let archive = rig.memory.put(&bytes);
-            for recipe in [Recipe::Tar { archive }, oci(archive)] {
+            for recipe in [Recipe::Tar { archive }, oci(archive), pulled(archive)] {
                 let answer = rig.connect(Role::Client).reply(&Request::Derive { recipe });
                 let fine = matches!(
                     answer,

@@ -277,6 +277,7 @@ fn problems_survive_the_wire() {
         Problem::denied(["uid 7 may not build"]),
         Problem::new(Reason::DigestMismatch, "the content hashes otherwise"),
         Problem::new(Reason::DerivationRefused, "the archive is cut"),
+        Problem::new(Reason::ImageRefused, "there is none of this name"),
         Problem::unsupported("GetTree"),
         Problem::unavailable("the signer does not answer"),
         Problem::internal("see the log"),

@@ -2,7 +2,7 @@
 
 use belljar_core::{Dropped, Input, ObjectId, Platform, Recipe, Unpack};
 
-use crate::{DerivedTree, v1};
+use crate::{DerivedTree, ImagePull, PulledImage, v1};
 
 #[test]
 fn recipes_survive_the_wire() {
@@ -35,9 +35,48 @@ fn recipes_survive_the_wire() {
             packages: ObjectId::of(b"packages"),
         },
     ] {
-        let request = v1::DeriveTreeRequest::from(&recipe);
+        let request = v1::DeriveTreeRequest::try_from(&recipe).unwrap();
         assert_eq!(Recipe::try_from(request), Ok(recipe));
     }
+}
+
+#[test]
+fn that_an_image_was_pulled_no_caller_can_say() {
+    let pulled = Recipe::Pulled {
+        repository: "r.example/c".parse().unwrap(),
+        image: ObjectId::of(b"index"),
+        platform: Platform::LinuxAmd64,
+    };
+    let refused = v1::DeriveTreeRequest::try_from(&pulled).unwrap_err();
+    assert_eq!(refused.field, "recipe");
+}
+
+#[test]
+fn pulls_survive_the_wire_or_are_refused_by_field() {
+    let pull = ImagePull {
+        reference: "r.example:5000/team/c:12".parse().unwrap(),
+        platform: Platform::LinuxArm64,
+    };
+    let request = v1::PullImageRequest::from(&pull);
+    assert_eq!(ImagePull::try_from(request.clone()), Ok(pull));
+    for (reference, platform, field) in [
+        ("c:12", "linux/amd64", "reference"),
+        ("r.example/c:12", "linux/mips", "platform"),
+    ] {
+        let request = v1::PullImageRequest {
+            reference: reference.to_owned(),
+            platform: platform.to_owned(),
+            ..request.clone()
+        };
+        assert_eq!(ImagePull::try_from(request).unwrap_err().field, field);
+    }
+    let pulled = PulledImage {
+        derived: derived(),
+        image: ObjectId::of(b"index"),
+        pulled_bytes: 1 << 33,
+    };
+    let response = v1::PullImageResponse::from(&pulled);
+    assert_eq!(PulledImage::try_from(response), Ok(pulled));
 }
 
 #[test]
@@ -97,9 +136,8 @@ fn bad_recipes_are_refused_by_field() {
     }
 }
 
-#[test]
-fn a_derived_tree_survives_the_wire() {
-    let derived = DerivedTree {
+fn derived() -> DerivedTree {
+    DerivedTree {
         input: Input {
             tree: ObjectId::of(b""),
             derivation: Some(ObjectId::of(b"record")),
@@ -107,7 +145,12 @@ fn a_derived_tree_survives_the_wire() {
         entries: 7,
         bytes: 1 << 40,
         dropped: [(Dropped::Owners, 3), (Dropped::SpecialFiles, 1)].into(),
-    };
+    }
+}
+
+#[test]
+fn a_derived_tree_survives_the_wire() {
+    let derived = derived();
     let response = v1::DeriveTreeResponse::from(&derived);
     assert_eq!(DerivedTree::try_from(response.clone()), Ok(derived));
     let mut twice = response;

@@ -10,6 +10,8 @@ use super::Ask;
 pub(crate) enum Image {
     /// Take a root file system into the store, and name it
     Import(Import),
+    /// Have the daemon pull a root file system from a registry, and name it
+    Pull(Pull),
     /// Tell which images a lock names
     List(ImageList),
     /// Make a root file system of Debian packages by mmdebstrap, and import it
@@ -36,6 +38,20 @@ pub(crate) struct Import {
     /// A tar archive (plain, gzip, zstd, xz), an OCI archive, or the directory of an OCI image layout
     #[arg(value_name = "FILE|DIR")]
     pub(crate) file: PathBuf,
+    /// Where it goes.
+    #[command(flatten)]
+    pub(crate) to: ImportTo,
+}
+
+/// `belljar image pull`
+#[derive(Debug, Args)]
+pub(crate) struct Pull {
+    /// The image: HOST/REPOSITORY with :TAG or @sha256:DIGEST, or both; else the one that the lock has under this name
+    #[arg(value_name = "REFERENCE")]
+    pub(crate) reference: Option<String>,
+    /// Look what the tag means today, also where the lock has its digest
+    #[arg(long)]
+    pub(crate) update: bool,
     /// Where it goes.
     #[command(flatten)]
     pub(crate) to: ImportTo,

@@ -33,6 +33,7 @@ impl Parcel {
             Recipe::Tar { archive } => archive,
             Recipe::Fetched { content, .. } => content,
             Recipe::Oci { index, .. } => index,
+            Recipe::Pulled { image, .. } => image,
             Recipe::CargoLock { lock, .. } | Recipe::NpmLock { lock, .. } => lock,
         }
     }

@@ -2,13 +2,14 @@
 
 mod debian;
 mod files;
+mod pull;
 mod report;
 mod send;
 
 use std::path::Path;
 
 use belljar_core::{Input, InputName, Platform};
-use belljar_manifest::lock::{self, Image, Source};
+use belljar_manifest::lock::{self, Image, Origin, Source};
 use belljar_manifest::{Lock, Named};
 use belljar_wire::DerivedTree;
 
@@ -24,6 +25,7 @@ use crate::{exit, manifest};
 
 use files::Parcel;
 
+pub(crate) use pull::pull;
 pub(crate) use report::{Images, Imported};
 
 /// What a build of this program can run.
@@ -47,7 +49,7 @@ pub(crate) fn import(arguments: &cli::Import, terminal: &mut Terminal) -> Result
         .file_name()
         .unwrap_or(arguments.file.as_os_str());
     let source = Source {
-        file: file.to_string_lossy().into_owned(),
+        origin: Origin::File(file.to_string_lossy().into_owned()),
         object: parcel.object(),
     };
     take_in(&arguments.to, name, lock, &parcel, source, terminal)
@@ -66,7 +68,7 @@ pub(crate) fn build_debian(
     let made = debian::build(arguments, terminal)?;
     let parcel = Parcel::open(made.path(), PLATFORM)?;
     let source = Source {
-        file: format!("mmdebstrap {}", made.described()),
+        origin: Origin::File(format!("mmdebstrap {}", made.described())),
         object: parcel.object(),
     };
     take_in(&arguments.to, name, lock, &parcel, source, terminal)
@@ -87,7 +89,7 @@ pub(crate) fn list(arguments: &cli::ImageList) -> Result<u8, Error> {
             format!(
                 "{name}  {}  from {}",
                 image.input.tree.digest,
-                line(&image.source.file)
+                line(&image.source.origin.to_string())
             )
         });
         lines.collect::<Vec<_>>().join("\n")
@@ -111,7 +113,7 @@ pub(crate) async fn is_there(client: &Client, input: Input, named: &Named) -> Re
     Err(Error::NoImage {
         name: named.name.to_string(),
         tree: input.tree.digest,
-        from: named.from.clone(),
+        from: Box::new(named.origin.clone()),
     })
 }
 
@@ -122,10 +124,25 @@ fn name(text: &str) -> Result<InputName, Error> {
 fn take_in(
     to: &cli::ImportTo,
     name: InputName,
-    mut lock: Lock,
+    lock: Lock,
     parcel: &Parcel,
     source: Source,
     terminal: &mut Terminal,
+) -> Result<u8, Error> {
+    let work = async |client: &Client, terminal: &mut Terminal| {
+        let derived = derive(client, parcel, terminal).await?;
+        Ok((derived, source))
+    };
+    take(to, name, lock, terminal, work)
+}
+
+/// Has the daemon do `work`, and writes what came of it into the lock.
+fn take(
+    to: &cli::ImportTo,
+    name: InputName,
+    mut lock: Lock,
+    terminal: &mut Terminal,
+    work: impl AsyncFnOnce(&Client, &mut Terminal) -> Result<(DerivedTree, Source), Error>,
 ) -> Result<u8, Error> {
     let target = Target::find_or_start(&to.ask.whom, Purpose::Ask)?;
     submission::announce(&target, terminal);
@@ -133,11 +150,11 @@ fn take_in(
     let work = async |session: &mut Session<'_>| {
         let (client, terminal) = (session.client.clone(), &mut *session.terminal);
         tokio::select! {
-            derived = derive(&client, parcel, terminal) => derived,
+            taken = work(&client, terminal) => taken,
             () = session.signals.next() => Err(Error::InterruptedImport),
         }
     };
-    let derived = session::with(target, project, terminal, work)?;
+    let (derived, source) = session::with(target, project, terminal, work)?;
     let image = Image {
         input: derived.input,
         source,
@@ -174,11 +191,13 @@ async fn derive(
         sent.bytes
     ));
     let derived = client.derive(&parcel.recipe).await?;
-    terminal.phase(&format!(
-        "a tree of {} entries, {} bytes",
-        derived.entries, derived.bytes
-    ));
+    terminal.phase(&described(&derived));
     Ok(derived)
+}
+
+fn described(derived: &DerivedTree) -> String {
+    let DerivedTree { entries, bytes, .. } = derived;
+    format!("a tree of {entries} entries, {bytes} bytes")
 }
 
 fn summary(name: &InputName, derived: &DerivedTree, lock: &Path) -> String {

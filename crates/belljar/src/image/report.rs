@@ -5,7 +5,7 @@ use std::path::Path;
 
 use belljar_core::{Dropped, InputName, ObjectId};
 use belljar_manifest::Lock;
-use belljar_manifest::lock::Image;
+use belljar_manifest::lock::{Image, Origin};
 use belljar_wire::DerivedTree;
 use serde::Serialize;
 
@@ -15,24 +15,32 @@ struct LockedImage<'a> {
     name: &'a str,
     tree: ObjectId,
     derivation: Option<ObjectId>,
-    /// What it was imported from.
+    /// Where it is from.
     source: ImageSource<'a>,
 }
 
 #[derive(Debug, Serialize)]
 struct ImageSource<'a> {
-    file: &'a str,
+    /// What it was imported from.
+    file: Option<&'a str>,
+    /// By which reference it was pulled.
+    reference: Option<String>,
     object: ObjectId,
 }
 
 impl<'a> LockedImage<'a> {
     fn new(name: &'a InputName, image: &'a Image) -> Self {
+        let (file, reference) = match &image.source.origin {
+            Origin::File(file) => (Some(file.as_str()), None),
+            Origin::Registry(reference) => (None, Some(reference.to_string())),
+        };
         Self {
             name: name.as_str(),
             tree: image.input.tree,
             derivation: image.input.derivation,
             source: ImageSource {
-                file: &image.source.file,
+                file,
+                reference,
                 object: image.source.object,
             },
         }

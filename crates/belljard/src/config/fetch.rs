@@ -1,8 +1,10 @@
 use std::path::{Path, PathBuf};
 
 use belljar_core::{Invalid, bounds};
-use belljar_policy::FetchRules;
+use belljar_policy::{FetchRules, HostPattern, Network, Registries};
 use serde::Deserialize;
+
+use super::registry::{Registry, RegistryPlaces};
 
 /// Where distributions keep certificates of the authorities that everybody trusts.
 const AUTHORITIES: [&str; 3] = [
@@ -11,15 +13,19 @@ const AUTHORITIES: [&str; 3] = [
     "/etc/ssl/cert.pem",
 ];
 /// The port that a process tries at its start which must be refused to it (RFC 863).
-const PROBED: u16 = 9;
+pub(super) const PROBED: u16 = 9;
 
-/// `[fetch]`: from where builds may have something fetched by its digest. Without this table belljard reaches no network,
-/// and such builds are refused.
+/// `[fetch]`: from where builds may have something fetched by its digest, and images may be pulled. Without this table
+/// belljard reaches no network, and all that is refused.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Fetch {
     /// Hosts: names, `*.` and a name for all below it, addresses, or `any`. Redirects are followed to these only.
+    #[serde(default)]
     allow: Vec<String>,
+    /// Registries that images may be pulled from. What a build declares by URL is not fetched from them by that.
+    #[serde(default)]
+    registry: Vec<Registry>,
     /// TCP ports.
     #[serde(default = "usual_ports")]
     ports: Vec<u16>,
@@ -47,7 +53,18 @@ pub(super) struct Fetch {
     max_redirects: usize,
 }
 
-/// `[fetch]`, looked at.
+/// `[fetch]`, looked at: what builds declare, and images.
+pub(super) type Settings = (Option<FetchSettings>, Registries<RegistrySettings>);
+
+/// How a registry is asked.
+#[derive(Clone, Debug)]
+pub(crate) struct RegistrySettings {
+    pub(crate) places: RegistryPlaces,
+    /// By which rules for it, and for whoever it sends to.
+    pub(crate) network: FetchSettings,
+}
+
+/// By which rules something is fetched.
 #[derive(Clone, Debug)]
 pub(crate) struct FetchSettings {
     pub(crate) rules: FetchRules,
@@ -78,11 +95,17 @@ fn most_redirects() -> usize {
     bounds::FETCH_REDIRECTS
 }
 
+/// What the table says; nothing where there is none.
+pub(super) fn settings(written: Option<Fetch>) -> Result<Settings, Invalid> {
+    let settings = written.map(Fetch::settings).transpose()?;
+    Ok(settings.unwrap_or_default())
+}
+
 impl Fetch {
-    pub(super) fn settings(self) -> Result<FetchSettings, Invalid> {
+    fn settings(self) -> Result<Settings, Invalid> {
         let hosts = each("allow", &self.allow)?;
-        let private = each("allow_private", &self.allow_private)?;
-        let denied = each("deny", &self.deny)?;
+        let private: Vec<Network> = each("allow_private", &self.allow_private)?;
+        let denied: Vec<Network> = each("deny", &self.deny)?;
         if self.ports.contains(&PROBED) {
             let why = "port 9 must stay closed: belljard sees by it that it is confined";
             return Err(Invalid::field("ports", why));
@@ -114,18 +137,33 @@ impl Fetch {
                 return Err(Invalid::field(field, why));
             }
         }
-        Ok(FetchSettings {
-            rules: FetchRules::new(hosts, self.ports, private, denied)?,
-            ca: authorities(self.ca)?,
-            most_bytes: self.max_bytes,
-            seconds: self.timeout_seconds,
-            all_seconds: self.total_seconds,
-            redirects: self.max_redirects,
-        })
+        let ca = authorities(self.ca)?;
+        let with = |hosts: Vec<HostPattern>, ports: Vec<u16>| {
+            Ok::<_, Invalid>(FetchSettings {
+                rules: FetchRules::new(hosts, ports, private.clone(), denied.clone())?,
+                ca: ca.clone(),
+                most_bytes: self.max_bytes,
+                seconds: self.timeout_seconds,
+                all_seconds: self.total_seconds,
+                redirects: self.max_redirects,
+            })
+        };
+        let mut registries = Vec::new();
+        for (index, registry) in self.registry.into_iter().enumerate() {
+            let within = |e: Invalid| e.within(format!("registry[{index}]"));
+            let (rule, places) = registry.checked().map_err(within)?;
+            let ports = self.ports.iter().copied().chain(places.ports()).collect();
+            let network = with(places.hosts.clone(), ports).map_err(within)?;
+            registries.push((rule, RegistrySettings { places, network }));
+        }
+        // Where only images are pulled nothing is fetched by URL.
+        let asked = !hosts.is_empty() || registries.is_empty();
+        let fetch = asked.then(|| with(hosts, self.ports)).transpose()?;
+        Ok((fetch, Registries::new(registries)?))
     }
 }
 
-fn each<T: std::str::FromStr<Err = Invalid>>(
+pub(super) fn each<T: std::str::FromStr<Err = Invalid>>(
     field: &str,
     texts: &[String],
 ) -> Result<Vec<T>, Invalid> {

@@ -1,5 +1,5 @@
 use super::*;
-use belljar_core::ProjectId;
+use belljar_core::{FetchUrl, ProjectId};
 use belljar_policy::{Right, Rights};
 use proptest::prelude::*;
 
@@ -235,7 +235,7 @@ fn fetching_is_off_unless_hosts_are_named() {
         )
     );
     for (lines, due) in [
-        ("", "missing field `allow`"),
+        ("", "fetch.allow: nothing can be fetched from nowhere"),
         (
             "allow = []",
             "fetch.allow: nothing can be fetched from nowhere",
@@ -276,6 +276,84 @@ fn fetching_is_off_unless_hosts_are_named() {
     ));
     let refusal = relative.map(|_| ()).unwrap_err();
     assert!(refusal.contains("fetch.ca"), "{refusal}");
+}
+
+#[test]
+fn registries_are_asked_as_they_are_named_and_by_whom() {
+    let with = |lines: &str| parse(&format!("{GOOD}\n[fetch]\nca = \"/ca.pem\"\n{lines}"));
+    let config = with(
+        "ports = [443]\n[[fetch.registry]]\nhost = \"docker.io\"\nendpoint = \"registry-1.docker.io\"\ntokens = \"auth.docker.io:444\"\nredirects = [\"*.cdn.example\"]\nrepositories = [\"library/*\"]\nprojects = [\"web\"]\ncredentials = \"/c\"\n[[fetch.registry]]\nhost = \"r.example:5000\"",
+    );
+    let config = config.unwrap();
+    // Nothing is fetched by URL by that.
+    assert!(config.fetch.is_none() && config.policy.fetches().is_none());
+    let web = ProjectId::new("web").unwrap();
+    let known = |repository: &str| {
+        let repository = repository.parse().unwrap();
+        config.registries.decide(&web, &repository).cloned()
+    };
+    let docker = known("docker.io/library/debian").unwrap();
+    assert_eq!(docker.places.endpoint.host(), "registry-1.docker.io");
+    assert_eq!(docker.places.credentials, Some("/c".into()));
+    assert_eq!(docker.network.rules.ports(), [443, 443, 444]);
+    for (url, allowed) in [
+        ("https://registry-1.docker.io/v2/", true),
+        ("https://auth.docker.io:444/token", true),
+        ("https://x.cdn.example/layer", true),
+        ("https://docker.io/v2/", false),
+        ("https://r.example:5000/v2/", false),
+    ] {
+        let url = FetchUrl::new(url).unwrap();
+        assert_eq!(docker.network.rules.allows(&url).is_ok(), allowed, "{url}");
+    }
+    assert!(known("docker.io/other").is_err());
+    let plain = known("r.example:5000/any").unwrap();
+    assert_eq!(plain.network.rules.ports(), [443, 5000]);
+    assert_eq!(plain.places.credentials, None);
+    for (lines, due) in [
+        ("", "missing field `host`"),
+        ("host = \"r\"", "fetch.registry[0].host"),
+        (
+            "host = \"r.example:9\"",
+            "fetch.registry[0].endpoint: port 9",
+        ),
+        (
+            "host = \"r.example\"\nendpoint = \"https://x\"",
+            "fetch.registry[0].endpoint",
+        ),
+        (
+            "host = \"r.example\"\ntokens = \"A\"",
+            "fetch.registry[0].tokens",
+        ),
+        (
+            "host = \"r.example\"\nrepositories = [\"A\"]",
+            "fetch.registry[0].repositories[0]",
+        ),
+        (
+            "host = \"r.example\"\nprojects = [\"A\"]",
+            "fetch.registry[0].projects[0]",
+        ),
+        (
+            "host = \"r.example\"\nredirects = [\"*\"]",
+            "fetch.registry[0].redirects[0]",
+        ),
+        (
+            "host = \"r.example\"\ncredentials = \"c\"",
+            "fetch.registry[0].credentials: the path is not absolute",
+        ),
+        (
+            "host = \"r.example\"\npassword = \"c\"",
+            "unknown field `password`",
+        ),
+        (
+            "host = \"r.example\"\n[[fetch.registry]]\nhost = \"r.example\"",
+            "fetch.registry[1].host: was given already",
+        ),
+    ] {
+        let refusal = with(&format!("[[fetch.registry]]\n{lines}"));
+        let refusal = refusal.map(|_| ()).unwrap_err();
+        assert!(refusal.contains(due), "{lines}: {refusal}");
+    }
 }
 
 /// With what else it may have.

@@ -105,7 +105,7 @@ impl Download<'_> {
     /// The addresses of a URL's host, if all of them may be connected to: a name that means an inner address beside
     /// others is nobody's mistake. What listens at an address of this machine may trust who comes from there, whatever
     /// sort of address it is.
-    async fn addresses(&self, url: &FetchUrl) -> Result<Vec<IpAddr>, Trouble> {
+    pub(super) async fn addresses(&self, url: &FetchUrl) -> Result<Vec<IpAddr>, Trouble> {
         let host = url.host();
         let addresses = match host.parse::<IpAddr>() {
             Ok(address) => vec![address],
@@ -186,7 +186,7 @@ impl Download<'_> {
     }
 }
 
-fn is_redirect(status: StatusCode) -> bool {
+pub(super) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 

@@ -1,5 +1,5 @@
-//! One request over one connection of its own, by HTTP/1.1 (RFC 9112). No proxy, no cookies, no credentials, nothing kept
-//! for the next, and nothing decoded: what comes is what is hashed.
+//! One request over one connection of its own, by HTTP/1.1 (RFC 9112). No proxy, no cookies, no credentials but those that
+//! are given for this one request, nothing kept for the next, and nothing decoded: what comes is what is hashed.
 
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
@@ -11,7 +11,10 @@ use belljar_core::{FetchUrl, Scheme, bounds};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, HOST, HeaderMap, HeaderName, USER_AGENT};
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue,
+    USER_AGENT,
+};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,6 +34,14 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(bounds::FETCH_IDLE_SEC
 /// Most headers of an answer.
 const HEADERS: usize = 100;
 
+/// What is said beside the URL.
+pub(super) struct Wish<'a> {
+    /// Media types that are understood.
+    pub(super) accept: &'a str,
+    /// For this one server, whoever it sends to.
+    pub(super) authorization: Option<HeaderValue>,
+}
+
 /// What the other end answers.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -44,6 +55,12 @@ impl Answer {
     /// A header, if it is there and is text.
     pub(super) fn header(&self, name: HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// All headers of this name that are text.
+    pub(super) fn all(&self, name: HeaderName) -> impl Iterator<Item = &str> {
+        let all = self.headers.get_all(name).into_iter();
+        all.filter_map(|value| value.to_str().ok())
     }
 
     /// The next piece of content; none at its end.
@@ -73,19 +90,33 @@ pub(super) async fn ask(
     address: SocketAddr,
     tls: &TlsConnector,
 ) -> Result<Answer, Trouble> {
+    let wish = Wish {
+        accept: "*/*",
+        authorization: None,
+    };
+    ask_for(url, address, tls, &wish).await
+}
+
+/// The same, where more is said.
+pub(super) async fn ask_for(
+    url: &FetchUrl,
+    address: SocketAddr,
+    tls: &TlsConnector,
+    wish: &Wish<'_>,
+) -> Result<Answer, Trouble> {
     let stream = timeout(PATIENCE, TcpStream::connect(address)).await;
     let stream = stream.map_err(|_| silent("for a connection"))?;
     let stream =
         stream.map_err(|e| Trouble::passing(format!("{address} cannot be connected to: {e}")))?;
     match url.scheme() {
-        Scheme::Http => converse(url, stream).await,
+        Scheme::Http => converse(url, stream, wish).await,
         Scheme::Https => {
             let name = ServerName::try_from(url.host().to_owned())
                 .map_err(|_| Trouble::refused("no certificate could be for this host"))?;
             let shaken = timeout(PATIENCE, tls.connect(name, stream)).await;
             let shaken = shaken.map_err(|_| silent("for TLS"))?;
             let stream = shaken.map_err(|e| Trouble::passing(format!("TLS: {e}")))?;
-            converse(url, stream).await
+            converse(url, stream, wish).await
         }
     }
 }
@@ -93,6 +124,7 @@ pub(super) async fn ask(
 async fn converse(
     url: &FetchUrl,
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    wish: &Wish<'_>,
 ) -> Result<Answer, Trouble> {
     let broken = |error: hyper::Error| {
         let why = tasks::chain(&error);
@@ -115,11 +147,16 @@ async fn converse(
     let request = Request::get(url.target())
         .header(HOST, url.authority())
         .header(USER_AGENT, concat!("belljar/", env!("CARGO_PKG_VERSION")))
-        .header(ACCEPT, "*/*")
+        .header(ACCEPT, wish.accept)
         .header(ACCEPT_ENCODING, "identity")
         .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|e| Trouble::refused(format!("nobody can be asked that: {e}")))?;
+        .body(Empty::<Bytes>::new());
+    let mut request =
+        request.map_err(|e| Trouble::refused(format!("nobody can be asked that: {e}")))?;
+    if let Some(authorization) = &wish.authorization {
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, authorization.clone());
+    }
     let answer = timeout(PATIENCE, sender.send_request(request)).await;
     let answer = answer
         .map_err(|_| silent("for an answer"))?

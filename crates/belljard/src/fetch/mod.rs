@@ -4,6 +4,7 @@
 mod download;
 mod flight;
 mod http;
+pub(crate) mod pull;
 mod resolve;
 #[cfg(test)]
 mod tests;

@@ -9,14 +9,14 @@ pub(super) const STAGE: &str = "fetch";
 
 /// Why there is nothing. Servers have a say in it, so it is short.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Trouble {
-    pub(super) sort: Sort,
-    pub(super) why: String,
+pub(crate) struct Trouble {
+    pub(crate) sort: Sort,
+    pub(crate) why: String,
 }
 
 /// What another try may bring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Sort {
+pub(crate) enum Sort {
     /// It must not be, or is not what it should be.
     Refused,
     /// It is not there.
@@ -31,7 +31,7 @@ impl Trouble {
         Self { sort, why }
     }
 
-    pub(super) fn refused(why: impl Into<String>) -> Self {
+    pub(crate) fn refused(why: impl Into<String>) -> Self {
         Self::new(Sort::Refused, why)
     }
 

@@ -1,36 +1,45 @@
 use std::time::Duration;
 
 use belljar_cas::ReadError;
-use belljar_core::{Input, ObjectId, Recipe, bounds};
+use belljar_core::{ImageReference, Input, ObjectId, Recipe, bounds};
 use belljar_plan::store::{Answer, Consent, Failure};
 use belljar_policy::{Identity, Right};
-use belljar_wire::{DerivedTree, Problem, Reason, v1};
+use belljar_wire::{DerivedTree, ImagePull, Problem, PulledImage, Reason, v1};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 use v1::input_service_server::InputService;
 
 use super::builds::named;
+use super::pulling::{NotPulled, Pulling};
 use super::vault::Share;
 use super::{Caller, Vault, internal, refused};
+use crate::fetch::pull::{Puller, Sort, Trouble};
 use crate::peers::{Derivation, PutError, StoreClient};
 use crate::places::Places;
 
 /// When somebody who was turned away because of others should come again.
 const LATER: Duration = Duration::from_secs(10);
+/// How long a pull may take.
+const PULL: Duration = Duration::from_secs(bounds::PULL_SECONDS);
 
-/// `belljar.v1.InputService`: has the store make trees.
+/// `belljar.v1.InputService`: has the store make trees, also of what registries have.
 pub(crate) struct TreeMaker {
     vault: Vault,
     store: StoreClient,
+    puller: Puller,
     places: Places<Identity>,
+    pulls: Places<Identity>,
 }
 
 impl TreeMaker {
-    pub(crate) fn new(vault: Vault, store: StoreClient) -> Self {
+    pub(crate) fn new(vault: Vault, store: StoreClient, puller: Puller) -> Self {
         Self {
             vault,
             store,
+            puller,
             places: Places::new(bounds::DERIVATIONS, bounds::DERIVATIONS_PER_PRINCIPAL),
+            pulls: Places::new(bounds::PULLS, bounds::PULLS_PER_PRINCIPAL),
         }
     }
 }
@@ -48,41 +57,67 @@ impl InputService for TreeMaker {
         let recipe = Recipe::try_from(request).map_err(Problem::invalid)?;
         // What the recipe names is looked at before, what that leads to after.
         own(&share, named_by(&recipe)).await?;
-        let place = self.places.take(caller.identity().clone());
-        let _place = place.map_err(|full| busy(&full.to_string()))?;
-        match self.derive(&share, recipe).await? {
-            Answer::Derived {
-                tree,
-                derivation,
-                entries,
-                bytes,
-                dropped,
-            } => {
-                // It was made of nothing but what the project has.
-                share.take_tree(tree, derivation).await?;
-                let (identity, project) = (caller.identity(), share.project());
-                tracing::info!(%identity, %project, %tree, %derivation, "a tree was made");
-                let derived = DerivedTree {
-                    input: Input {
-                        tree,
-                        derivation: Some(derivation),
-                    },
-                    entries,
-                    bytes,
-                    dropped,
-                };
-                Ok(Response::new((&derived).into()))
+        let derived = self.make(&share, recipe, "").await?;
+        Ok(Response::new((&derived).into()))
+    }
+
+    async fn pull_image(
+        &self,
+        request: Request<v1::PullImageRequest>,
+    ) -> Result<Response<v1::PullImageResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let project = caller.project("project", named(&request.project)?, &[Right::Submit])?;
+        let share = self.vault.of(&caller, project);
+        let pull = ImagePull::try_from(request).map_err(Problem::invalid)?;
+        let place = self.pulls.take(caller.identity().clone());
+        let _place = place.map_err(|full| {
+            let why = format!("too many images are being pulled already: {full}");
+            Problem::exhausted(why, Some(LATER))
+        })?;
+        let pulled = timeout(PULL, self.pull(&share, &pull)).await;
+        let pulled = pulled.unwrap_or_else(|_| {
+            let (reference, seconds) = (&pull.reference, bounds::PULL_SECONDS);
+            let why = format!("{reference}: it took longer than the {seconds} s that a pull may");
+            Err(Problem::unavailable(why).into())
+        });
+        let (identity, project) = (caller.identity(), share.project());
+        let ImagePull { reference, .. } = &pull;
+        match &pulled {
+            Ok(PulledImage { image, derived, .. }) => {
+                let tree = &derived.input.tree;
+                tracing::info!(target: "audit", %identity, %project, %reference, %image, %tree, "an image was pulled");
             }
-            other => Err(not_made(other)),
+            Err(status) => {
+                let why = status.message();
+                tracing::info!(target: "audit", %identity, %project, %reference, why, "an image was not pulled");
+            }
+        }
+        Ok(Response::new((&pulled?).into()))
+    }
+}
+
+/// What a caller hears of an image that was not pulled.
+fn said(reference: &ImageReference, not_pulled: NotPulled) -> Status {
+    match not_pulled {
+        NotPulled::Own(status) => status,
+        NotPulled::Image(Trouble { sort, why }) => {
+            let why = format!("{reference}: {why}");
+            match sort {
+                Sort::Passing => Problem::unavailable(why).into(),
+                Sort::Refused | Sort::Lasting => Problem::new(Reason::ImageRefused, why).into(),
+            }
         }
     }
 }
 
 /// What an answer means that is no tree.
-fn not_made(answer: Answer) -> Status {
+fn not_made(answer: Answer, of: &str) -> Status {
     let what = "the store did not make a tree";
     match answer {
-        Answer::DerivationRefused { why } => Problem::new(Reason::DerivationRefused, why).into(),
+        Answer::DerivationRefused { why } => {
+            Problem::new(Reason::DerivationRefused, format!("{of}{why}")).into()
+        }
         Answer::DerivationLacks { object } => Problem::input_missing("recipe", object).into(),
         Answer::DerivationsBusy {} => busy("the store has as many as it makes at once"),
         Answer::Failed {
@@ -98,6 +133,64 @@ fn not_made(answer: Answer) -> Status {
 }
 
 impl TreeMaker {
+    /// Pulls an image, and has the store make a tree of it.
+    async fn pull(&self, share: &Share, pull: &ImagePull) -> Result<PulledImage, Status> {
+        let ImagePull {
+            reference,
+            platform,
+        } = pull;
+        let repository = reference.repository();
+        let conversation = self.puller.converse(share.project(), repository);
+        let conversation = conversation.map_err(|why| {
+            let why = format!("{reference}: {why}");
+            Problem::denied([why.as_str()])
+        })?;
+        let mut pulling = Pulling::new(share, conversation, *platform);
+        let image = pulling.bring(reference).await;
+        let image = image.map_err(|not_pulled| said(reference, not_pulled))?;
+        let recipe = Recipe::Pulled {
+            repository: repository.clone(),
+            image,
+            platform: *platform,
+        };
+        Ok(PulledImage {
+            derived: self.make(share, recipe, &format!("{reference}: ")).await?,
+            image,
+            pulled_bytes: pulling.came(),
+        })
+    }
+
+    /// Has the store make a tree of what is called so, and gives it to the project.
+    async fn make(&self, share: &Share, recipe: Recipe, of: &str) -> Result<DerivedTree, Status> {
+        let identity = share.caller().identity();
+        let place = self.places.take(identity.clone());
+        let _place = place.map_err(|full| busy(&full.to_string()))?;
+        match self.derive(share, recipe).await? {
+            Answer::Derived {
+                tree,
+                derivation,
+                entries,
+                bytes,
+                dropped,
+            } => {
+                // It was made of nothing but what the project has.
+                share.take_tree(tree, derivation).await?;
+                let project = share.project();
+                tracing::info!(%identity, %project, %tree, %derivation, "a tree was made");
+                Ok(DerivedTree {
+                    input: Input {
+                        tree,
+                        derivation: Some(derivation),
+                    },
+                    entries,
+                    bytes,
+                    dropped,
+                })
+            }
+            other => Err(not_made(other, of)),
+        }
+    }
+
     /// Has the store make a tree out of what the project has: an image index may name any digest that somebody
     /// has heard of, so each object is looked at before the store does.
     async fn derive(&self, share: &Share, recipe: Recipe) -> Result<Answer, Status> {
@@ -124,6 +217,7 @@ fn named_by(recipe: &Recipe) -> Vec<ObjectId> {
         Recipe::Tar { archive } => vec![*archive],
         Recipe::Fetched { content, .. } => vec![*content],
         Recipe::Oci { index, .. } => vec![*index],
+        Recipe::Pulled { image, .. } => vec![*image],
         Recipe::CargoLock { lock, packages } | Recipe::NpmLock { lock, packages } => {
             vec![*lock, *packages]
         }

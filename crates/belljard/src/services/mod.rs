@@ -17,6 +17,7 @@ mod list;
 mod objects;
 mod page;
 mod processes;
+mod pulling;
 mod readlog;
 mod receive;
 mod reception;

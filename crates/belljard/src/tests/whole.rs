@@ -361,7 +361,7 @@ async fn trees_are_made_and_refusals_come_out_by_reason() {
         if content != b"absent" {
             daemon.write(archive, content, 100).await.unwrap();
         }
-        let request = v1::DeriveTreeRequest::from(&Recipe::Tar { archive });
+        let request = v1::DeriveTreeRequest::try_from(&Recipe::Tar { archive }).unwrap();
         let mut inputs = InputServiceClient::new(daemon.channel.clone());
         let answer = inputs.derive_tree(request).await;
         answer.map_err(|status| Problem::from_status(&status))

@@ -93,6 +93,12 @@ fn unpack(outlet: &Outlet<'_>, recipe: Recipe) -> Result<(), Stop> {
             oci::unpack(outlet, index, platform, &mut dropped)
                 .map_err(|stop| stop.within("the image"))?;
         }
+        Recipe::Pulled {
+            image, platform, ..
+        } => {
+            oci::unpack_named(outlet, image, platform, &mut dropped)
+                .map_err(|stop| stop.within("the image"))?;
+        }
         Recipe::CargoLock { lock, packages } => {
             packages::of_cargo(outlet, lock, packages, &mut dropped)?;
         }

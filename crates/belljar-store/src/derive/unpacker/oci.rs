@@ -1,43 +1,14 @@
-//! OCI images (image-spec v1.1) as they lie in an image layout, and Docker's (schema 2), which differ in
-//! the names of their media types alone.
+//! OCI images (image-spec v1.1), and Docker's (schema 2), as they lie in an image layout or at a registry.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use belljar_core::{Digest, Fact, ObjectId, Platform, bounds};
+use belljar_core::{Digest, Fact, ObjectId, Platform, bounds, oci};
 use belljar_plan::unpack::Said;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::archive::{self, Counts, Style};
 use super::outlet::{Outlet, Stop};
-
-/// Indexes inside indexes that are followed.
-const DEPTH: usize = 4;
-/// Manifests that are looked at to find one for the platform.
-const MANIFESTS: usize = 64;
-
-/// Media types of image indexes.
-const INDEXES: [&str; 2] = [
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-];
-/// Media types of image manifests.
-const IMAGES: [&str; 2] = [
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-];
-/// Media types of layers. How they are compressed is seen from their first bytes.
-const LAYERS: [&str; 9] = [
-    "application/vnd.oci.image.layer.v1.tar",
-    "application/vnd.oci.image.layer.v1.tar+gzip",
-    "application/vnd.oci.image.layer.v1.tar+zstd",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
-    "application/vnd.docker.image.rootfs.diff.tar",
-    "application/vnd.docker.image.rootfs.diff.tar.gzip",
-    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
-];
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -93,6 +64,14 @@ impl Descriptor {
     }
 }
 
+/// What of a document says which of the two it is.
+#[derive(Debug, Deserialize)]
+struct Kind {
+    manifests: Option<serde::de::IgnoredAny>,
+    config: Option<serde::de::IgnoredAny>,
+    layers: Option<serde::de::IgnoredAny>,
+}
+
 /// Says the root file system of the image for `platform` that `index` names.
 pub(super) fn unpack(
     outlet: &Outlet<'_>,
@@ -100,19 +79,45 @@ pub(super) fn unpack(
     platform: Platform,
     dropped: &mut Counts,
 ) -> Result<(), Stop> {
-    let mut finder = Finder {
-        outlet,
-        platform,
-        manifests: 0,
-        found: BTreeMap::new(),
-        others: BTreeSet::new(),
-    };
+    let mut finder = Finder::new(outlet, platform);
     finder.index(index, 0)?;
-    let (manifest, image) = finder.only()?;
+    lay(outlet, finder.only()?, dropped)
+}
+
+/// The same of an image index or an image manifest, as a registry gives it under one name.
+pub(super) fn unpack_named(
+    outlet: &Outlet<'_>,
+    image: ObjectId,
+    platform: Platform,
+    dropped: &mut Counts,
+) -> Result<(), Stop> {
+    let mut finder = Finder::new(outlet, platform);
+    let kind: Kind = finder.document(image, "image index or manifest")?;
+    match (
+        kind.manifests,
+        kind.config.is_some() || kind.layers.is_some(),
+    ) {
+        // Such a one is another image to each who reads it (CVE-2021-41190).
+        (Some(_), true) => {
+            let why = "is an index and a manifest at once, so that nobody knows which image it is";
+            return Err(Stop::Refused(why.to_owned()));
+        }
+        (Some(_), false) => finder.index(image, 0)?,
+        (None, _) => finder.image(image)?,
+    }
+    lay(outlet, finder.only()?, dropped)
+}
+
+/// Says the layers of an image, one over the other.
+fn lay(
+    outlet: &Outlet<'_>,
+    (manifest, image): (ObjectId, Manifest),
+    dropped: &mut Counts,
+) -> Result<(), Stop> {
     let config = image.config.object()?;
     let mut layers = Vec::new();
     for layer in &image.layers {
-        if !layer.is(&LAYERS) {
+        if !layer.is(&oci::LAYERS) && !layer.is(&oci::FOREIGN_LAYERS) {
             return Err(Stop::Refused(format!(
                 "has a layer of the media type `{}`, which is not read",
                 excerpt(&layer.media_type)
@@ -153,30 +158,42 @@ struct Finder<'a, 'c> {
     others: BTreeSet<Runs>,
 }
 
-impl Finder<'_, '_> {
+impl<'a, 'c> Finder<'a, 'c> {
+    fn new(outlet: &'a Outlet<'c>, platform: Platform) -> Self {
+        Self {
+            outlet,
+            platform,
+            manifests: 0,
+            found: BTreeMap::new(),
+            others: BTreeSet::new(),
+        }
+    }
+
     fn index(&mut self, object: ObjectId, depth: usize) -> Result<(), Stop> {
-        if depth > DEPTH {
+        if depth > bounds::OCI_INDEX_DEPTH {
             return Err(Stop::Refused(format!(
-                "has more than {DEPTH} indexes inside each other"
+                "has more than {} indexes inside each other",
+                bounds::OCI_INDEX_DEPTH
             )));
         }
         let index: Index = self.document(object, "image index")?;
         for descriptor in index.manifests {
             self.manifests += 1;
-            if self.manifests > MANIFESTS {
+            if self.manifests > bounds::OCI_CANDIDATES {
                 return Err(Stop::Refused(format!(
-                    "names more than {MANIFESTS} manifests"
+                    "names more than {} manifests",
+                    bounds::OCI_CANDIDATES
                 )));
             }
             let object = descriptor.object()?;
             match &descriptor.platform {
                 // Of an index inside, such as some tools give it too; its own entries say it better.
-                _ if descriptor.is(&INDEXES) => self.index(object, depth + 1)?,
+                _ if descriptor.is(&oci::INDEXES) => self.index(object, depth + 1)?,
                 Some(runs) if !self.fits(runs) => {
                     self.others.insert(runs.clone());
                 }
                 // Such as an artifact that is no image at all.
-                _ if !descriptor.is(&IMAGES) => {}
+                _ if !descriptor.is(&oci::MANIFESTS) => {}
                 _ => self.image(object)?,
             }
         }

@@ -1,0 +1,158 @@
+//! How a registry wants to be convinced (RFC 9110, section 11.6.1; distribution's token authentication).
+
+use belljar_core::{FetchUrl, Repository, Scheme};
+
+use super::Trouble;
+
+/// What a registry wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Challenge {
+    /// A token that is given at this place.
+    Token(FetchUrl),
+    /// User and password.
+    Basic,
+}
+
+impl Challenge {
+    /// What the headers `WWW-Authenticate` ask for, to pull from this repository. What is asked for beside that is left
+    /// out: the token is good for nothing else.
+    pub(super) fn read<'a>(
+        headers: impl Iterator<Item = &'a str>,
+        repository: &Repository,
+    ) -> Result<Self, Trouble> {
+        let mut basic = false;
+        for header in headers {
+            // What cannot be read may stand beside what can.
+            for challenge in http_auth::parse_challenges(header).unwrap_or_default() {
+                if challenge.scheme.eq_ignore_ascii_case("bearer") {
+                    let named = |name: &str| {
+                        let mut params = challenge.params.iter();
+                        let found = params.find(|(key, _)| key.eq_ignore_ascii_case(name));
+                        found.map(|(_, value)| value.to_unescaped())
+                    };
+                    let realm = named("realm").unwrap_or_default();
+                    let service = named("service");
+                    return place(&realm, service.as_deref(), repository).map(Self::Token);
+                }
+                basic |= challenge.scheme.eq_ignore_ascii_case("basic");
+            }
+        }
+        match basic {
+            true => Ok(Self::Basic),
+            false => {
+                let why =
+                    "it wants to be convinced, and neither by a token nor by user and password";
+                Err(Trouble::lasting(why))
+            }
+        }
+    }
+}
+
+/// Where to ask for a token, and what for.
+fn place(realm: &str, service: Option<&str>, repository: &Repository) -> Result<FetchUrl, Trouble> {
+    let wrong = |e| Trouble::refused(format!("it sends for a token to where nobody goes: {e}"));
+    let mut text = realm.to_owned();
+    text.push(if text.contains('?') { '&' } else { '?' });
+    if let Some(service) = service {
+        text.push_str(&format!("service={}&", encoded(service)));
+    }
+    let scope = format!("repository:{}:pull", repository.name());
+    text.push_str(&format!("scope={}", encoded(&scope)));
+    let url = FetchUrl::new(&text).map_err(wrong)?;
+    match url.scheme() {
+        Scheme::Https => Ok(url),
+        Scheme::Http => Err(Trouble::refused(format!(
+            "it sends for a token to `{}` by http, where anybody on the way could read the credentials",
+            url.host()
+        ))),
+    }
+}
+
+/// As part of a query (RFC 3986, section 2.1).
+fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(headers: &[&str]) -> Result<Challenge, Trouble> {
+        let repository = "r.example/team/c".parse().unwrap();
+        Challenge::read(headers.iter().copied(), &repository)
+    }
+
+    #[test]
+    fn what_a_registry_wants_is_read() {
+        let scope = "scope=repository%3Ateam%2Fc%3Apull";
+        for (headers, due) in [
+            (
+                &[
+                    "Bearer realm=\"https://auth.example/token\",service=\"r.example\",scope=\"repository:other:pull,push\"",
+                ][..],
+                format!("https://auth.example/token?service=r.example&{scope}"),
+            ),
+            (
+                &[
+                    "Basic realm=\"x\"",
+                    "bearer Realm=\"https://auth.example/t?a=b\"",
+                ],
+                format!("https://auth.example/t?a=b&{scope}"),
+            ),
+            (
+                &[
+                    "Basic realm=\"x\", Bearer realm=\"https://auth.example/t\",service=\"a b&scope=\\\"c\"",
+                ],
+                format!("https://auth.example/t?service=a%20b%26scope%3D%22c&{scope}"),
+            ),
+        ] {
+            let due = Challenge::Token(FetchUrl::new(&due).unwrap());
+            assert_eq!(read(headers), Ok(due));
+        }
+        assert_eq!(read(&["Basic realm=\"x\""]), Ok(Challenge::Basic));
+        for (headers, due) in [
+            (&[][..], "wants to be convinced"),
+            (
+                &["Digest realm=\"x\", nonce=\"y\""],
+                "wants to be convinced",
+            ),
+            (&["\"\"\""], "wants to be convinced"),
+            (&["Bearer service=\"x\""], "where nobody goes"),
+            (&["Bearer realm=\"http://auth.example/t\""], "by http"),
+            (
+                &["Bearer realm=\"file:///etc/shadow\""],
+                "where nobody goes",
+            ),
+            (
+                &["Bearer realm=\"https://u:p@auth.example/\""],
+                "where nobody goes",
+            ),
+        ] {
+            let why = read(headers).unwrap_err().why;
+            assert!(why.contains(due), "{headers:?}: {why}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_read_or_refused(text in "\\PC{0,80}", realm in "\\PC{0,40}", service in "\\PC{0,40}") {
+            let bearer = format!("Bearer realm=\"https://a.example/{realm}\",service=\"{service}\"");
+            for header in [text.as_str(), bearer.as_str()] {
+                if let Ok(Challenge::Token(url)) = read(&[header]) {
+                    prop_assert!(url.scheme() == Scheme::Https);
+                    prop_assert!(url.as_str().ends_with("scope=repository%3Ateam%2Fc%3Apull"));
+                }
+            }
+        }
+    }
+}
