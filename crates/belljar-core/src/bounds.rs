@@ -77,6 +77,9 @@ pub const PATTERN_COMPONENTS: usize = 32;
 pub const PATTERN_NAME_BYTES: usize = 64;
 /// Most entries that are looked at while the outputs of one build are matched with patterns.
 pub const OUTPUT_WALK: usize = 1_000_000;
+/// Longest the names may be together that are in memory at once while outputs are collected, in bytes: those of one
+/// directory and of all above it on the way from what was declared, with 64 more for each.
+pub const LISTED_BYTES: usize = 32 << 20;
 /// Longest canonical specification, in bytes. Steps and environment share this budget.
 pub const SPEC_BYTES: usize = 128 * 1024;
 /// Largest frame between two Belljar processes, in bytes: a plan or a batch of digests, never content

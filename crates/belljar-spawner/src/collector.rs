@@ -3,6 +3,7 @@
 //! capability but reading past mode bits there, under Landlock and a filter of a few calls, with one
 //! socket. The store believes nothing that it says; the worst that it can do is to lose the outputs.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
@@ -21,7 +22,8 @@ use belljar_sys::seccomp::{COLLECTOR, Program};
 use belljar_sys::seqpacket::Connection;
 use belljar_sys::{mount, namespace, privilege};
 
-/// Address space of a collector, in bytes: its buffers and one directory's names.
+/// Address space of a collector, in bytes: its buffers, and the names in a directory and in those above it, which
+/// [`bounds::LISTED_BYTES`] bounds far below.
 const ADDRESS_SPACE: u64 = 512 << 20;
 /// Most names in one directory.
 const NAMES: usize = 100_000;
@@ -44,6 +46,7 @@ pub fn start(
             let collector = Collector {
                 root,
                 store: &store,
+                listed: Cell::new(0),
             };
             match collector.all(outputs) {
                 Err(Stop::Refused(why)) => collector.tell(&Collected::Refused { why }),
@@ -111,6 +114,20 @@ struct Walk<'a> {
 struct Collector<'a> {
     root: OwnedFd,
     store: &'a Connection,
+    /// How many bytes the names have that are in memory.
+    listed: Cell<usize>,
+}
+
+/// Names of a directory that are in memory, as long as it is there.
+struct Listed<'a> {
+    of_all: &'a Cell<usize>,
+    bytes: usize,
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.of_all.set(self.of_all.get() - self.bytes);
+    }
 }
 
 impl Collector<'_> {
@@ -199,7 +216,7 @@ impl Collector<'_> {
 
     /// What is in a directory, found without being opened. None stands for the root.
     fn entries<'a>(
-        &self,
+        &'a self,
         path: Option<&'a RelPath>,
         directory: &'a OwnedFd,
     ) -> Result<impl Iterator<Item = Result<(RelPath, OwnedFd), Stop>> + use<'a>, Stop> {
@@ -207,9 +224,25 @@ impl Collector<'_> {
             Some(path) => refused(path, &why),
             None => Stop::Refused(format!("the root of the source tree {why}")),
         };
-        let names = files::names(directory.as_fd(), NAMES)
-            .map_err(|e| at(format!("cannot be listed: {e}")))?;
+        let room = bounds::LISTED_BYTES - self.listed.get();
+        let (names, bytes) = files::names(directory.as_fd(), NAMES, room).map_err(|e| {
+            let long = e.kind() == io::ErrorKind::OutOfMemory && e.raw_os_error().is_none();
+            at(match long {
+                true => format!(
+                    "cannot be listed: its entries and those of the directories that it lies in have names of more than \
+                     {} bytes together",
+                    bounds::LISTED_BYTES
+                ),
+                false => format!("cannot be listed: {e}"),
+            })
+        })?;
+        self.listed.set(self.listed.get() + bytes);
+        let listed = Listed {
+            of_all: &self.listed,
+            bytes,
+        };
         Ok(names.into_iter().map(move |name| {
+            let _kept = &listed;
             let shown = String::from_utf8_lossy(&name).escape_debug().to_string();
             let text = String::from_utf8(name)
                 .map_err(|_| at(format!("has an entry `{shown}`, not UTF-8")))?;

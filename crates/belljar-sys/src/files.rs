@@ -149,14 +149,23 @@ pub fn link_target(found: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     Ok(rustix::fs::readlinkat(found, c"", Vec::new())?.into_bytes())
 }
 
-/// Names in a directory that was found, sorted by bytes, without `.` and `..`.
+/// What a name counts beside its own bytes where names are kept: about what it costs.
+pub const NAME_OVERHEAD: usize = 64;
+
+/// Names in a directory that was found, sorted by bytes, without `.` and `..`; and how many bytes they are, each
+/// with [`NAME_OVERHEAD`] more.
 ///
 /// # Errors
-/// What openat(2) or getdents64(2) say; when there are more than `most`.
-pub fn names(directory: BorrowedFd<'_>, most: usize) -> io::Result<Vec<Vec<u8>>> {
+/// What openat(2) or getdents64(2) say; when there are more than `most` names; `OutOfMemory`, without a number of the
+/// kernel's, when they are more than `room` bytes.
+pub fn names(
+    directory: BorrowedFd<'_>,
+    most: usize,
+    room: usize,
+) -> io::Result<(Vec<Vec<u8>>, usize)> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(directory, c".", flags, Mode::empty())?;
-    let mut names = Vec::new();
+    let (mut names, mut bytes) = (Vec::new(), 0);
     for entry in Dir::new(opened)? {
         let name = entry?.file_name().to_bytes().to_vec();
         if name == b"." || name == b".." {
@@ -165,10 +174,17 @@ pub fn names(directory: BorrowedFd<'_>, most: usize) -> io::Result<Vec<Vec<u8>>>
         if names.len() == most {
             return Err(io::Error::other(format!("it has more than {most} entries")));
         }
+        bytes += name.len() + NAME_OVERHEAD;
+        if bytes > room {
+            return Err(io::Error::new(
+                io::ErrorKind::OutOfMemory,
+                format!("its entries have names of more than {room} bytes"),
+            ));
+        }
         names.push(name);
     }
     names.sort_unstable();
-    Ok(names)
+    Ok((names, bytes))
 }
 
 /// Whether anything is at `path`, the path itself not followed.

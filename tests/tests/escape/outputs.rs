@@ -121,6 +121,34 @@ fn a_sparse_terabyte_and_links_to_one_large_file_meet_the_limit() {
 }
 
 #[test]
+fn long_names_in_many_directories_are_refused_by_name() {
+    // All of them would have to be in memory at once: the first name of each directory is the next directory.
+    let names = "import os
+for level in range(3):
+    os.mkdir('out' if level == 0 else '0')
+    os.chdir('out' if level == 0 else '0')
+    open('f', 'w').close()
+    for number in range(45000):
+        os.link('f', f'{number:08}'.ljust(255, 'z'))
+";
+    let project = Project::of(
+        &["python3 names.py"],
+        &["out"],
+        "[limits]\nscratch_inodes = 200000\nmemory_bytes = 2147483648",
+    );
+    project.write("names.py", names);
+    let run = Instance::new().run(&project);
+    assert_eq!(run.exit_code, 5, "{run}");
+    assert_eq!(run.json["attempt"], 1, "{run}");
+    let why = run.outcome()["why"].as_str().unwrap_or_default();
+    assert!(
+        why.contains("`out/0/0`") && why.contains("33554432 bytes together"),
+        "{why}"
+    );
+    run.assert_no_provenance();
+}
+
+#[test]
 fn unreadable_files_are_collected_and_come_out_harmless() {
     let run = Instance::new().run(&Project::script(
         "mkdir -p out/dir; echo inner > out/dir/file; echo shut > out/shut; mkdir out/set; chmod 7777 out/set
