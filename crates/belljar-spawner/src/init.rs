@@ -2,6 +2,7 @@
 //! containment list, waits at the barrier, runs the steps of the build one after the other, reaps, and passes on
 //! the wish that they end.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -24,6 +25,10 @@ use crate::staging::Places;
 
 /// Longest explanation that follows a [`Record::StepFailed`], in bytes.
 pub const EXPLANATION_BYTES: usize = 512;
+
+/// Exit status of a step's process that could not become its program, as of a shell's (POSIX, "Exit Status for
+/// Commands").
+const CANNOT_START: u8 = 126;
 
 /// What init has while it confines itself.
 pub struct Init<'a> {
@@ -77,22 +82,17 @@ pub fn run(mut init: Init<'_>) -> u8 {
 }
 
 fn build(init: &Init<'_>) -> io::Result<()> {
-    let directory = match working_directory(init.plan) {
-        Ok(directory) => directory,
-        Err(error) => {
-            let errno = error.raw_os_error().unwrap_or(0);
-            return Record::NoDirectory { errno }.send(&init.socket);
-        }
-    };
+    if let Err(error) = enter_working_directory(init.plan) {
+        let errno = error.raw_os_error().unwrap_or(0);
+        return Record::NoDirectory { errno }.send(&init.socket);
+    }
     Record::AtBarrier.send(&init.socket)?;
     match Record::receive(&init.socket)? {
         Some(Record::Go) => {}
         _ => return Err(io::Error::other("the spawner did not let the build begin")),
     }
-    let environment: Vec<_> = init
-        .plan
-        .environment()
-        .into_iter()
+    let environment = init.plan.environment().into_iter();
+    let environment: Vec<_> = environment
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     let mut children = Children {
@@ -100,15 +100,23 @@ fn build(init: &Init<'_>) -> io::Result<()> {
         signals: program::child_signals()?,
         terminated: false,
     };
+    let failed = |error: io::Error| {
+        let errno = error.raw_os_error().unwrap_or(0);
+        Record::StartFailed { errno }.send(&init.socket)
+    };
+    if let Err(error) = prepare(init) {
+        return failed(error);
+    }
     let steps = init.plan.argv();
-    for (argv, left) in steps.iter().zip((0..steps.len()).rev()) {
+    for (index, (argv, left)) in steps.iter().zip((0..steps.len()).rev()).enumerate() {
         let begun = Instant::now();
-        let pid = match start(argv, &environment, init, directory.as_fd()) {
+        let started = match index {
+            0 => start_first(argv, &environment),
+            _ => start(argv, &environment),
+        };
+        let pid = match started {
             Ok(pid) => pid,
-            Err(error) => {
-                let errno = error.raw_os_error().unwrap_or(0);
-                return Record::StartFailed { errno }.send(&init.socket);
-            }
+            Err(error) => return failed(error),
         };
         let ended = children.until_ended(pid)?;
         let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -134,36 +142,42 @@ fn build(init: &Init<'_>) -> io::Result<()> {
     Record::Done.send(&init.socket)
 }
 
-/// The directory that the steps run in. It is looked up once: what a step does to its name does not lead the
-/// next one elsewhere.
-fn working_directory(plan: &Plan) -> io::Result<OwnedFd> {
+/// Enters the directory that the steps run in, and inherit. It is looked up and entered once, before the first of
+/// them: what a step does to its name does not lead the next one elsewhere, and what it does to its mode does not
+/// keep the next one out.
+fn enter_working_directory(plan: &Plan) -> io::Result<()> {
     let top = mount::directory(Path::new(WORKDIR))?;
     let Some(below) = &plan.working_directory else {
-        return Ok(top);
+        return program::enter_directory(top.as_fd());
     };
     let found = files::open_beneath(top.as_fd(), below.as_str())?;
     if files::kind(found.as_fd())? != Kind::Directory {
         return Err(Errno::NOTDIR.into());
     }
-    Ok(found)
+    program::enter_directory(found.as_fd())
 }
 
-/// Forks a process that becomes the step's program; gives its id when it has.
-fn start(
-    argv: &[&str; 4],
-    environment: &[String],
-    init: &Init<'_>,
-    directory: BorrowedFd<'_>,
-) -> io::Result<u32> {
+/// Makes all that the steps inherit, once, before the first of them: what an earlier one has left running has the
+/// same user id, and may take limits from the process of the next one as soon as that is there (prlimit(2)).
+/// Init itself is out of its reach (`seccomp/table.rs` of `belljar-sys`).
+fn prepare(init: &Init<'_>) -> io::Result<()> {
+    let null = File::open("/dev/null")?;
+    program::set_standard_stream(null.as_fd(), StandardStream::Input)?;
+    program::set_standard_stream(init.log.as_fd(), StandardStream::Output)?;
+    program::set_standard_stream(init.log.as_fd(), StandardStream::Error)?;
+    program::set_umask(0o022);
+    Ok(())
+}
+
+/// Forks a process that becomes the first step's program; gives its id when it has. Nothing of the build runs yet, so
+/// that a failure is not its doing.
+fn start_first(argv: &[&str; 4], environment: &[String]) -> io::Result<u32> {
     let (mut started, report) = io::pipe()?;
     let pid = process::fork_child(|| {
-        let error = match prepare(init, directory, report.as_fd()) {
-            Ok(()) => program::execute(argv[0], argv, environment),
-            Err(error) => error,
-        };
+        let error = become_step(argv, environment, Some(report.as_fd()));
         let errno = error.raw_os_error().unwrap_or(0);
         let _ = (&report).write_all(&errno.to_ne_bytes());
-        127
+        CANNOT_START
     })?;
     drop(report);
     // The pipe closes with the exec; four bytes tell that there was none.
@@ -175,18 +189,34 @@ fn start(
     }
 }
 
-fn prepare(init: &Init<'_>, directory: BorrowedFd<'_>, report: BorrowedFd<'_>) -> io::Result<()> {
-    program::unblock_signals()?;
-    program::enter_directory(directory)?;
-    let null = std::fs::File::open("/dev/null")?;
-    program::set_standard_stream(null.as_fd(), StandardStream::Input)?;
-    program::set_standard_stream(init.log.as_fd(), StandardStream::Output)?;
-    program::set_standard_stream(init.log.as_fd(), StandardStream::Error)?;
-    drop(null);
+/// Forks a process that becomes a later step's program. What an earlier step has left running may stop it, kill it,
+/// or take so much from it that it cannot: then the step has failed, as when its program had.
+fn start(argv: &[&str; 4], environment: &[String]) -> io::Result<u32> {
+    process::fork_child(|| {
+        let error = become_step(argv, environment, None);
+        let words = format!(
+            "belljar: this step cannot be started: {error}; what an earlier step has left running may keep it from that\n"
+        );
+        let _ = io::stderr().write_all(words.as_bytes());
+        CANNOT_START
+    })
+}
+
+/// Returns only when it fails. Init is not dumpable, and so this is not either until it is another program: nobody
+/// inside traces it or looks into it.
+fn become_step(
+    argv: &[&str; 4],
+    environment: &[String],
+    report: Option<BorrowedFd<'_>>,
+) -> io::Error {
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
-    program::close_others(&[input.as_fd(), output.as_fd(), error.as_fd(), report])?;
-    program::set_umask(0o022);
-    Ok(())
+    let mut kept = vec![input.as_fd(), output.as_fd(), error.as_fd()];
+    kept.extend(report);
+    let prepared = program::unblock_signals().and_then(|()| program::close_others(&kept));
+    match prepared {
+        Ok(()) => program::execute(argv[0], argv, environment),
+        Err(error) => error,
+    }
 }
 
 /// Everybody in the pid namespace, whose first process this is: its children, and those left to it.

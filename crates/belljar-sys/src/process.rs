@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use rustix::process::{PidfdFlags, Signal, WaitIdOptions, WaitOptions, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitIdOptions, WaitOptions, pidfd_open};
 
 use crate::poll::{self, Event, Interest};
 
@@ -230,24 +230,54 @@ fn ended(signal: Option<i32>, status: Option<i32>) -> Ended {
     }
 }
 
-/// A child of this process that has ended, if there is one by now.
+/// A child of this process that has ended, if there is one by now. Whoever has made this process its tracer
+/// (PTRACE_TRACEME, ptrace(2)) is let go when it stops for that, and goes on as if nobody traced it.
 ///
 /// # Errors
-/// What waitpid(2) says.
+/// What waitpid(2) says, or ptrace(2) about a child that is still there.
 pub fn reap_any() -> io::Result<Reaped> {
     loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
-            Ok(Some((pid, status))) => {
-                return Ok(Reaped::One(
-                    pid.as_raw_nonzero().get().unsigned_abs(),
-                    ended(status.terminating_signal(), status.exit_status()),
-                ));
-            }
+            Ok(Some((pid, status))) => match status.stopping_signal() {
+                // Nobody asks for stops here, so that only a tracer hears of them.
+                Some(signal) => let_go(pid, signal)?,
+                None => {
+                    return Ok(Reaped::One(
+                        pid.as_raw_nonzero().get().unsigned_abs(),
+                        ended(status.terminating_signal(), status.exit_status()),
+                    ));
+                }
+            },
             Ok(None) => return Ok(Reaped::NoneYet),
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::CHILD) => return Ok(Reaped::Childless),
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Ends the tracing of a child that has stopped before this signal reaches it, which it gets now.
+fn let_go(pid: Pid, signal: i32) -> io::Result<()> {
+    let stopped = nix::unistd::Pid::from_raw(pid.as_raw_nonzero().get());
+    // execve(2) sends one to whoever is traced, as if the program had done so itself: it would die of it.
+    let by_exec = signal == libc::SIGTRAP
+        && nix::sys::ptrace::getsiginfo(stopped).is_ok_and(|info| info.si_code == libc::SI_USER);
+    let passed_on = if by_exec { 0 } else { signal };
+    // WHY: nix's `detach` takes no real-time signal.
+    // SAFETY: PTRACE_DETACH reads no memory: the address is ignored and the data is the signal's number.
+    let result = unsafe {
+        libc::ptrace(
+            libc::PTRACE_DETACH,
+            stopped.as_raw(),
+            std::ptr::null_mut::<libc::c_void>(),
+            libc::c_long::from(passed_on),
+        )
+    };
+    match io::Error::last_os_error() {
+        _ if result != -1 => Ok(()),
+        // Killed meanwhile: its end is told as any other.
+        error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        error => Err(error),
     }
 }
 

@@ -7,6 +7,7 @@
 //! * [`memory`]: what the kernel keeps for a build, counted or not.
 //! * [`neighbours`]: two builds that want to meet.
 //! * [`outputs`]: what builds leave for the collector.
+//! * [`steps`]: what a step does to the next one, and to init.
 //! * [`log`]: what they write.
 //! * [`services`]: what Belljar's own processes keep from themselves.
 
@@ -23,6 +24,7 @@ mod neighbours;
 mod outputs;
 mod outside;
 mod services;
+mod steps;
 
 use std::path::PathBuf;
 

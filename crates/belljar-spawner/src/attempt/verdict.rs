@@ -183,7 +183,8 @@ impl Attempt {
         // It has not begun.
         self.step.begun = None;
         let looked = self.look_at_usage();
-        let refused = errno == Errno::AGAIN.raw_os_error() && looked.is_ok();
+        let full = [Errno::AGAIN, Errno::NOMEM].map(Errno::raw_os_error);
+        let refused = full.contains(&errno) && looked.is_ok();
         match self.met_limit() {
             // Processes of earlier steps have left no room.
             Some(met) if refused => met,
