@@ -1,10 +1,12 @@
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use belljar_tests::{Instance, Project, tool};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{error, packages};
 
@@ -129,4 +131,72 @@ fn a_tarball_that_the_lock_file_does_not_mean_is_refused_by_name() {
         said.contains("node_modules/minimist: its integrity is sha1 only"),
         "{said}"
     );
+}
+
+/// What npm makes of a place is npm's to say: of one at GitHub it clones a repository, installs what that depends on, and
+/// runs its scripts.
+#[test]
+fn the_place_in_a_lock_file_is_never_gone_to_and_no_script_of_a_repository_there_is_run() {
+    let instance = Instance::new();
+    let (home, evil) = (tempfile::tempdir().unwrap(), Project::bare());
+    let traces = home.path().join("traces");
+    let touch = format!("echo $npm_lifecycle_event >> {}", traces.display());
+    let scripts = ["preinstall", "install", "postinstall", "prepare"];
+    let scripts = scripts.map(|name| (name.to_owned(), Value::from(touch.as_str())));
+    let package = json!({"name": "evil", "version": "1.0.0", "scripts": Value::from_iter(scripts)});
+    evil.write("package.json", package.to_string());
+    for arguments in [
+        &["init", "--quiet"][..],
+        &["add", "."],
+        &[
+            "-c",
+            "user.name=x",
+            "-c",
+            "user.email=x@x.example",
+            "commit",
+            "--quiet",
+            "--message=x",
+        ],
+    ] {
+        tool(evil.path(), "git", arguments);
+    }
+    // Stands in for GitHub.
+    let near = format!("file://{}", evil.path().display());
+    let config = format!(
+        "[url \"{near}\"]\ninsteadOf = https://github.com/somebody/evil.git\ninsteadOf = https://github.com/somebody/evil\n\
+         [protocol \"file\"]\nallow = always\n[safe]\ndirectory = *\n"
+    );
+    fs::write(home.path().join(".gitconfig"), config).unwrap();
+    let place = TcpListener::bind("127.0.0.1:0").unwrap();
+    place.set_nonblocking(true).unwrap();
+    let port = place.local_addr().unwrap().port();
+    let project = Project::of(&["true"], &["out"], "deps = [\"package-lock.json\"]");
+    let integrity = format!("sha512-{}", STANDARD.encode([7; 64]));
+    for resolved in [
+        "https://github.com/somebody/evil".to_owned(),
+        "https://github.com/somebody/evil/tree/HEAD".to_owned(),
+        "https://www.github.com/somebody/evil.git#HEAD".to_owned(),
+        format!("http://127.0.0.1:{port}/evil-1.0.0.tgz"),
+    ] {
+        let lock = json!({"name": "app", "lockfileVersion": 3, "packages": {
+            "": {"name": "app"},
+            "node_modules/evil": {"version": "1.0.0", "resolved": resolved, "integrity": integrity},
+        }});
+        project.write("package-lock.json", lock.to_string());
+        let cache = home.path().join("cache");
+        let variables: [(&str, &Path); 4] = [
+            ("HOME", home.path()),
+            ("npm_config_cache", &cache),
+            // A registry that has nothing.
+            ("npm_config_registry", Path::new("http://127.0.0.1:1/")),
+            ("npm_config_fetch_retries", Path::new("0")),
+        ];
+        let (code, said) = error(&instance, project.path(), &variables);
+        assert_eq!(code, 12, "{said}");
+        let due = "package-lock.json: evil@1.0.0 is missing";
+        assert!(said.starts_with(due), "{said}");
+        let ran = fs::read_to_string(&traces).unwrap_or_default();
+        assert_eq!(ran, "", "{resolved}");
+    }
+    assert!(place.accept().is_err(), "the place was gone to");
 }

@@ -96,7 +96,7 @@ impl Error {
                 "a build sees only what git does not ignore; add the lock file to git, or take every file by --no-git",
             ),
             Self::Missing { .. } => Some(
-                "fetch it by your package manager in the project (`cargo fetch`, `npm ci`), and run again",
+                "fetch it by your package manager in the project (`cargo fetch`, `npm ci --ignore-scripts`), and run again",
             ),
             Self::Differs { .. } => Some(
                 "remove that file and run again; if it comes back, the registry gives other bytes than were locked",

@@ -39,10 +39,7 @@ pub(super) fn packages(
             missing.len(),
             wanted.len()
         ));
-        // First as packages of the registries that the user has configured; what is no such, by its place.
-        fetch(&missing, ToString::to_string).err();
-        missing = lacking(&cache, &missing);
-        said = fetch(&missing, |package| package.resolved.clone()).err();
+        said = fetch(&missing).err();
         missing = lacking(&cache, &missing);
     }
     if let Some(package) = missing.first() {
@@ -103,8 +100,12 @@ fn lacking<'a>(cache: &Path, packages: &[&'a Package]) -> Vec<&'a Package> {
         .collect()
 }
 
-/// Asks npm to fetch packages into its cache. All are tried, whatever becomes of the others.
-fn fetch(packages: &[&Package], named: impl Fn(&Package) -> String) -> Result<(), program::Error> {
+/// Asks npm to fetch packages into its cache, by name and version from the registries that the user has configured. All
+/// are tried, whatever becomes of the others.
+///
+/// Never by the place that the lock file gives: what npm does with that is npm's to say, whatever it looks like. Of a URL
+/// below `https://github.com/` it clones a repository, and runs scripts that are in there.
+fn fetch(packages: &[&Package]) -> Result<(), program::Error> {
     let mut done = Ok(());
     for batch in packages.chunks(BATCH) {
         let mut command = Command::new("npm");
@@ -112,11 +113,12 @@ fn fetch(packages: &[&Package], named: impl Fn(&Package) -> String) -> Result<()
             .args([
                 "cache",
                 "add",
+                "--ignore-scripts",
                 "--no-update-notifier",
                 "--no-progress",
                 "--",
             ])
-            .args(batch.iter().map(|package| named(package)));
+            .args(batch.iter().map(ToString::to_string));
         let asked = program::ask(command, "npm cache add").map(drop);
         done = done.and(asked);
     }
