@@ -357,6 +357,9 @@ pub const OCI_LAYERS: usize = 128;
 pub const OCI_INDEX_DEPTH: usize = 4;
 /// Most manifests that are looked at to find the one of an OCI image for a platform.
 pub const OCI_CANDIDATES: usize = 64;
+/// Longest text of a descriptor in an image's document that is kept, in bytes: a media type has at most 255 (RFC 6838,
+/// section 4.2), a digest fewer.
+pub const OCI_WORD_BYTES: usize = 255;
 /// Longest name of a repository of a registry with its host, in bytes.
 pub const REPOSITORY_BYTES: usize = 255;
 /// Longest tag of an image, in bytes.
@@ -367,6 +370,9 @@ pub const PULLS: usize = 4;
 pub const PULLS_PER_PRINCIPAL: usize = 2;
 /// Longest that pulling one image may take, with the tree that is made of it, in seconds.
 pub const PULL_SECONDS: u64 = 3600;
+/// Most bytes of all documents of one image that are pulled together (16 MiB). Each is pulled once, so there are at most one
+/// and, for each of [`OCI_CANDIDATES`], two: itself, and its configuration.
+pub const PULL_DOCUMENT_BYTES: u64 = 16 << 20;
 /// Most bytes that one image may have at a registry, all its layers together (16 GiB).
 pub const PULL_BYTES: u64 = 16 << 30;
 /// Most registries that a configuration names.

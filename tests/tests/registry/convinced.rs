@@ -3,7 +3,7 @@ use std::fs;
 use belljar_tests::Part;
 use serde_json::json;
 
-use crate::server::{Answer, Authority, Guard, MANIFEST, Registry};
+use crate::server::{Answer, Asked, Authority, Guard, MANIFEST, Registry};
 use crate::{Puller, credentials, image, layer};
 
 const PASSWORD: &str = "robot:correct-horse";
@@ -237,4 +237,90 @@ fn a_token_that_has_run_out_is_had_again_and_one_for_everybody_without_credentia
     assert!(why.contains("the operator has no `credentials`"), "{why}");
     registry.answer("/token", giving("second", None));
     image(puller.pull(&[&reference, "--name", "c"]));
+}
+
+/// Who is sent to can send back, and would choose what the registry is asked for in the operator's name.
+#[test]
+fn credentials_are_shown_for_the_one_repository_and_not_where_others_send_to() {
+    let authority = Authority::new();
+    let (registry, content) = (authority.registry(), authority.registry());
+    filled(&registry);
+    registry.guard(Some(Guard::Basic(PASSWORD)));
+    let manifest = registry.image(&[layer([("release", &b"one"[..], false)])]);
+    let manifest = Answer::of(manifest.to_string().as_bytes(), MANIFEST);
+    for place in ["/v2/secret/manifests/1", "/signed/manifest"] {
+        registry.answer(place, manifest.clone());
+    }
+    let (_kept, path) = credentials(PASSWORD);
+    let lines = format!("redirects = [\"localhost\"]\ncredentials = {path:?}");
+    let ports = format!("ports = [443, {}]", content.port());
+    let mut puller = Puller::new(&authority, &registry, &lines, &ports);
+    let (here, there) = (registry.host(), content.host());
+    let reference = format!("{here}/team/c:sent");
+    let at = "/v2/team/c/manifests/sent";
+    let secret = format!("https://{here}/v2/secret/manifests/1");
+    let none = "none of the repository `team/c`";
+    for (first, second, due) in [
+        (format!("https://{there}/x"), secret.as_str(), none),
+        (
+            format!("https://{there}/x"),
+            &format!("https://{here}/v2/team/c/manifests/1"),
+            "which wants credentials",
+        ),
+        (secret.clone(), "", none),
+        (secret.replace("localhost", "LocalHost"), "", none),
+        (
+            format!("https://{here}/v2/team/c/manifests/../../../secret/manifests/1"),
+            "",
+            none,
+        ),
+        (
+            format!("https://{here}/v2/team/c/manifests/%2e%2e/%2e%2e/%2e%2e/secret/manifests/1"),
+            "",
+            none,
+        ),
+        ("/v2/team/c/d/manifests/1".to_owned(), "", none),
+        ("../../secret/manifests/1".to_owned(), "", none),
+        (
+            secret.replace("localhost", "localhost."),
+            "",
+            "where nothing is pulled from",
+        ),
+        (
+            secret.replace("https://", "https://robot@"),
+            "",
+            "where nothing is pulled from",
+        ),
+        (
+            secret.replace("https://", "http://"),
+            "",
+            "from https to http",
+        ),
+    ] {
+        registry.answer(at, Answer::redirect(&first));
+        content.answer("/x", Answer::redirect(second));
+        registry.asked();
+        let why = puller.refusal(&reference, 2);
+        assert!(why.contains(due), "{first}, {second}: {why}");
+        let asked = registry.asked();
+        let shown = |one: &&Asked| one.authorization.is_some();
+        let paths: Vec<_> = asked.iter().filter(shown).map(|one| &one.path).collect();
+        assert_eq!(paths, [at], "{first}, {second}: {asked:?}");
+        assert!(asked.iter().all(|one| !one.path.contains("secret")));
+    }
+    let asked = content.asked();
+    assert!(asked.iter().all(|one| one.authorization.is_none()));
+    // Within the repository, and to a place that says by itself what it is good for.
+    for (location, shown) in [("1", true), ("/signed/manifest", false)] {
+        registry.answer(at, Answer::redirect(location));
+        registry.asked();
+        image(puller.pull(&[&reference, "--name", "c", "--update"]));
+        let asked = registry.asked();
+        let last = asked.iter().find(|one| one.path.ends_with(location));
+        assert_eq!(
+            last.unwrap().authorization.is_some(),
+            shown,
+            "{location}: {asked:?}"
+        );
+    }
 }

@@ -294,6 +294,75 @@ fn indexes_without_end_and_without_choice_are_refused() {
     }
 }
 
+/// Most memory that belljard has had until now, in bytes.
+fn peak(puller: &Puller) -> u64 {
+    let pid = puller.instance.pid_of(Part::Belljard);
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.unwrap().trim().trim_end_matches(" kB");
+    kib.parse::<u64>().unwrap() * 1024
+}
+
+/// An index as large as they may be, of entries that take much more memory where all of them is kept.
+fn fat(registry: &Registry, number: u8) -> Value {
+    let before = format!(
+        "{{\"schemaVersion\":2,\"x\":{number},\"manifests\":[{{\"digest\":\"\",\"size\":0,\"urls\":[\"\""
+    );
+    let after = "]}]}";
+    let urls = ((4 << 20) - before.len() - after.len()) / 3;
+    let content = [&before, &",\"\"".repeat(urls), after].concat();
+    let descriptor = descriptor(content.as_bytes(), INDEX);
+    let path = format!(
+        "/v2/team/c/manifests/{}",
+        descriptor["digest"].as_str().unwrap()
+    );
+    registry.answer(&path, Answer::of(content.as_bytes(), INDEX));
+    descriptor
+}
+
+#[test]
+fn an_image_of_large_documents_costs_little_memory_and_each_is_pulled_once() {
+    let authority = Authority::new();
+    let registry = authority.registry();
+    let mut puller = Puller::new(&authority, &registry, "", "");
+    let host = registry.host();
+    let image = registry.image(&[small()]);
+    let good = registry.manifest(&image, MANIFEST, Some("1"));
+    crate::image(puller.pull(&[&format!("{host}/team/c:1"), "--name", "c"]));
+    let before = peak(&puller);
+    let indexes: Vec<Value> = (0..4).map(|number| fat(&registry, number)).collect();
+    // Named as often as may be; and what is good, beside them.
+    let entries = |several: &[Value]| {
+        let all = several.iter().cycle().take(50).cloned();
+        let all: Vec<Value> = all.chain(vec![good.clone(); 3]).collect();
+        json!({"schemaVersion": 2, "manifests": all})
+    };
+    registry.manifest(&entries(&indexes[..3]), INDEX, Some("fat"));
+    registry.manifest(&entries(&indexes), INDEX, Some("too-fat"));
+    for (tag, due, pulled) in [
+        ("fat", "by a digest of another kind", 3),
+        ("too-fat", "more than 16777216 bytes together", 4),
+    ] {
+        registry.asked();
+        let told = puller
+            .pull(&[&format!("{host}/team/c:{tag}"), "--name", "refused"])
+            .assert_code(2);
+        assert!(told.printed.contains(due), "{tag}: {}", told.printed);
+        let mut asked: Vec<String> = registry.asked().into_iter().map(|one| one.path).collect();
+        let all = asked.len();
+        asked.sort();
+        asked.dedup();
+        assert_eq!(asked.len(), all, "something was asked for twice");
+        let named = |index: &&Value| {
+            let digest = index["digest"].as_str().unwrap();
+            asked.iter().any(|path| path.ends_with(digest))
+        };
+        assert_eq!(indexes.iter().filter(named).count(), pulled, "{tag}");
+    }
+    let grown = peak(&puller) - before;
+    assert!(grown < 64 << 20, "belljard took {grown} bytes more");
+}
+
 #[test]
 fn only_what_the_operator_allows_is_pulled_and_nobody_is_led_inside() {
     let authority = Authority::new();

@@ -1,3 +1,5 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use belljar_core::{ImageReference, ObjectId, Platform, bounds, oci};
 use tokio::task::spawn_blocking;
 use tonic::Status;
@@ -34,8 +36,12 @@ pub(super) struct Pulling<'a> {
     share: &'a Share,
     conversation: Conversation<'a>,
     platform: Platform,
-    /// Manifests that were looked at.
+    /// Entries of indexes that were looked at.
     looked_at: usize,
+    /// Indexes and manifests that came. However often one is named, it is pulled once.
+    seen: BTreeSet<ObjectId>,
+    /// Configurations that came, and whether they are for the platform.
+    fitting: BTreeMap<ObjectId, bool>,
     /// Those for the platform, with the layers of the first.
     found: Vec<ObjectId>,
     layers: Vec<Descriptor>,
@@ -52,6 +58,8 @@ impl<'a> Pulling<'a> {
             conversation,
             platform,
             looked_at: 0,
+            seen: BTreeSet::new(),
+            fitting: BTreeMap::new(),
             found: Vec::new(),
             layers: Vec::new(),
         }
@@ -73,9 +81,8 @@ impl<'a> Pulling<'a> {
             (None, Some(tag)) => Wanted::Tag(tag),
             (None, None) => return Err(Trouble::refused("it has neither tag nor digest").into()),
         };
-        let (document, manifest) = self.manifest(wanted).await?;
-        let image = document.object;
-        match manifest.manifests.is_some() {
+        let (image, manifest) = self.manifest(wanted).await?;
+        match manifest.entries().is_some() {
             true => self.index(manifest).await?,
             false => {
                 is_image(&manifest)?;
@@ -88,31 +95,16 @@ impl<'a> Pulling<'a> {
         Ok(image)
     }
 
-    /// Goes through an index and the indexes in it, the first level first.
+    /// Goes through an index and the indexes in it, the first level first, and one at a time: an index may have any number
+    /// of others in it, each as large as the largest.
     async fn index(&mut self, index: Manifest) -> Result<(), NotPulled> {
-        let mut level = vec![index];
-        for _ in 0..=bounds::OCI_INDEX_DEPTH {
+        let mut level = self.entries(index).await?;
+        for _ in 0..bounds::OCI_INDEX_DEPTH {
             let mut next = Vec::new();
-            for descriptor in level
-                .into_iter()
-                .filter_map(|index| index.manifests)
-                .flatten()
-            {
-                self.looked_at += 1;
-                if self.looked_at > bounds::OCI_CANDIDATES {
-                    let most = bounds::OCI_CANDIDATES;
-                    let why = format!("it names more than {most} manifests");
-                    return Err(Trouble::refused(why).into());
+            for due in level {
+                if let Some(index) = self.named(due).await? {
+                    next.extend(self.entries(index).await?);
                 }
-                if descriptor.is(&oci::INDEXES) {
-                    next.push(self.named(&descriptor).await?.1);
-                } else if descriptor.is(&oci::MANIFESTS) && self.may_fit(&descriptor) {
-                    let (object, manifest) = self.named(&descriptor).await?;
-                    self.image(object, manifest).await?;
-                }
-            }
-            if next.is_empty() {
-                return Ok(());
             }
             level = next;
         }
@@ -120,29 +112,50 @@ impl<'a> Pulling<'a> {
         Ok(())
     }
 
+    /// Looks at the images that an index names, and gives the indexes that it names.
+    async fn entries(&mut self, index: Manifest) -> Result<Vec<ObjectId>, NotPulled> {
+        let mut indexes = Vec::new();
+        for descriptor in index.entries().unwrap_or_default() {
+            self.looked_at += 1;
+            if self.looked_at > bounds::OCI_CANDIDATES {
+                let most = bounds::OCI_CANDIDATES;
+                let why = format!("it names more than {most} manifests");
+                return Err(Trouble::refused(why).into());
+            }
+            if descriptor.is(&oci::INDEXES) {
+                indexes.push(descriptor.object()?);
+            } else if descriptor.is(&oci::MANIFESTS) && self.may_fit(descriptor) {
+                let due = descriptor.object()?;
+                if let Some(manifest) = self.named(due).await? {
+                    self.image(due, manifest).await?;
+                }
+            }
+        }
+        Ok(indexes)
+    }
+
     fn may_fit(&self, descriptor: &Descriptor) -> bool {
         let runs = descriptor.platform();
         runs.is_none_or(|runs| runs.fits(self.platform))
     }
 
-    /// The manifest that an entry of an index names.
-    async fn named(&mut self, descriptor: &Descriptor) -> Result<(ObjectId, Manifest), NotPulled> {
-        let due = descriptor.object()?;
-        let (document, manifest) = self.manifest(Wanted::Image(due.digest)).await?;
-        if document.object != due {
-            let (has, size) = (document.object.size, due.size);
+    /// The index or manifest that an entry of an index names; none if it came before.
+    async fn named(&mut self, due: ObjectId) -> Result<Option<Manifest>, NotPulled> {
+        if self.seen.contains(&due) {
+            return Ok(None);
+        }
+        let (object, manifest) = self.manifest(Wanted::Image(due.digest)).await?;
+        if object != due {
+            let (has, size) = (object.size, due.size);
             let why = format!("{} has {has} bytes where {size} are due", due.digest);
             return Err(Trouble::refused(why).into());
         }
-        Ok((due, manifest))
+        Ok(Some(manifest))
     }
 
     /// Notes an image that is for the platform. What its own configuration says counts.
     async fn image(&mut self, object: ObjectId, manifest: Manifest) -> Result<(), NotPulled> {
-        let Some(config) = &manifest.config else {
-            return Err(Trouble::refused("its manifest names no configuration").into());
-        };
-        let due = config.object()?;
+        let due = manifest.config()?.object()?;
         if due.size > bounds::OCI_DOCUMENT_BYTES {
             let why = format!(
                 "its configuration has {} bytes, which is too much",
@@ -150,10 +163,17 @@ impl<'a> Pulling<'a> {
             );
             return Err(Trouble::refused(why).into());
         }
-        let document = self.document(Wanted::Configuration(due)).await?.0;
-        if Configuration::read(&document)?.fits(self.platform) && !self.found.contains(&object) {
+        let fits = match self.fitting.get(&due) {
+            Some(fits) => *fits,
+            None => {
+                let document = self.document(Wanted::Configuration(due)).await?.0;
+                Configuration::read(&document)?.fits(self.platform)
+            }
+        };
+        self.fitting.insert(due, fits);
+        if fits {
             if self.found.is_empty() {
-                self.layers = manifest.layers.unwrap_or_default();
+                self.layers = manifest.layers();
             }
             self.found.push(object);
         }
@@ -185,10 +205,11 @@ impl<'a> Pulling<'a> {
         Ok(())
     }
 
-    async fn manifest(&mut self, wanted: Wanted<'_>) -> Result<(Document, Manifest), NotPulled> {
+    async fn manifest(&mut self, wanted: Wanted<'_>) -> Result<(ObjectId, Manifest), NotPulled> {
         let (document, media_type) = self.document(wanted).await?;
         let manifest = Manifest::read(&document, &media_type)?;
-        Ok((document, manifest))
+        self.seen.insert(document.object);
+        Ok((document.object, manifest))
     }
 
     /// Documents are asked for each time: that the registry gives them says that the project may have the image today.
@@ -216,16 +237,12 @@ impl<'a> Pulling<'a> {
 
 /// Refuses what is something else than an image by its name: registries have all sorts of things.
 fn is_image(manifest: &Manifest) -> Result<(), Trouble> {
-    match &manifest.config {
-        Some(config) if config.is(&oci::CONFIGURATIONS) => Ok(()),
-        Some(config) => Err(Trouble::refused(format!(
+    let config = manifest.config()?;
+    match config.is(&oci::CONFIGURATIONS) {
+        true => Ok(()),
+        false => Err(Trouble::refused(format!(
             "it is no image: its configuration is of the media type `{}`",
-            config
-                .media_type
-                .escape_debug()
-                .take(100)
-                .collect::<String>()
+            config.sort()
         ))),
-        None => Err(Trouble::refused("its manifest names no configuration")),
     }
 }

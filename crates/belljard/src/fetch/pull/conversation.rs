@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use super::challenge::Challenge;
 use super::credentials::{basic, secret};
 use super::document::{self, Document, Wanted, excerpt};
-use super::{Resolve, Trouble};
+use super::{Resolve, Trouble, place};
 use crate::config::{FetchSettings, RegistrySettings};
 use crate::fetch::download::{Download, is_redirect};
 use crate::fetch::http::{self, Answer, Wish};
@@ -33,8 +33,9 @@ pub(crate) struct Conversation<'a> {
     repository: &'a Repository,
     /// What has convinced it.
     authorization: Option<HeaderValue>,
-    /// Bytes of content that came.
+    /// Bytes of content that came, and those of documents among them.
     came: u64,
+    documents: u64,
 }
 
 /// What gives a token (distribution, "token authentication").
@@ -61,6 +62,7 @@ impl<'a> Conversation<'a> {
             repository,
             authorization: None,
             came: 0,
+            documents: 0,
         }
     }
 
@@ -104,6 +106,12 @@ impl<'a> Conversation<'a> {
         let content = take(&mut answer, document::MOST).await?;
         let object = ObjectId::of(&content);
         self.came = self.came.saturating_add(object.size);
+        self.documents = self.documents.saturating_add(object.size);
+        if self.documents > bounds::PULL_DOCUMENT_BYTES {
+            let most = bounds::PULL_DOCUMENT_BYTES;
+            let why = format!("its documents have more than {most} bytes together");
+            return Err(Trouble::refused(why));
+        }
         for due in [wanted.digest(), said].into_iter().flatten() {
             if due != object.digest {
                 return Err(Trouble::refused(format!(
@@ -159,42 +167,59 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Asks, and goes where it is sent. What convinces the registry goes to nobody else.
+    /// Asks, and goes where it is sent. What convinces the registry is shown to nobody else, and to itself no more once it
+    /// has sent elsewhere: who is there can send back, and would say what it is asked for.
     async fn follow(&self, url: &FetchUrl, accept: &str) -> Result<Answer, Trouble> {
-        let mut at = url.clone();
+        let (mut at, mut own) = (url.clone(), true);
         for _ in 0..=self.network().redirects {
-            let own = at.scheme() == url.scheme() && at.authority() == url.authority();
+            let authorization = self.authorization.clone().filter(|_| own);
             let wish = Wish {
                 accept,
-                authorization: self.authorization.clone().filter(|_| own),
+                authorization,
             };
             let answer = self.ask(&at, &wish).await?;
             if answer.status == StatusCode::UNAUTHORIZED && !own {
                 let host = excerpt(at.host());
                 return Err(Trouble::refused(format!(
-                    "it sends to `{host}`, which wants credentials; they are for the registry alone"
+                    "it sends to `{host}`, which wants credentials; they are for the registry alone, and for no place that others send to"
                 )));
             }
             if !is_redirect(answer.status) {
                 return Ok(answer);
             }
-            let location = answer
-                .header(LOCATION)
-                .ok_or_else(|| Trouble::lasting("it sends elsewhere, and does not say where to"))?;
-            at = at.redirected(location).map_err(|e| {
-                Trouble::refused(format!("it sends to where nothing is pulled from: {e}"))
-            })?;
-            self.network().rules.allows(&at).map_err(|_| {
-                let (host, port) = (at.host(), at.port());
-                Trouble::refused(format!(
-                    "it sends to `{host}` (port {port}), which is not allowed: the host must be among `redirects` of its [[fetch.registry]], the port among `ports` of [fetch] in belljard.toml"
-                ))
-            })?;
+            at = self.sent(&at, &answer)?;
+            own &= at.scheme() == url.scheme()
+                && at.authority() == url.authority()
+                && place::is_of(self.repository.name(), at.target());
         }
         let most = self.network().redirects;
         Err(Trouble::refused(format!(
             "it sends elsewhere more than {most} times"
         )))
+    }
+
+    /// Where an answer sends to.
+    fn sent(&self, from: &FetchUrl, answer: &Answer) -> Result<FetchUrl, Trouble> {
+        let location = answer
+            .header(LOCATION)
+            .ok_or_else(|| Trouble::lasting("it sends elsewhere, and does not say where to"))?;
+        let at = from.redirected(location).map_err(|e| {
+            Trouble::refused(format!("it sends to where nothing is pulled from: {e}"))
+        })?;
+        self.network().rules.allows(&at).map_err(|_| {
+            let (host, port) = (at.host(), at.port());
+            Trouble::refused(format!(
+                "it sends to `{host}` (port {port}), which is not allowed: the host must be among `redirects` of its [[fetch.registry]], the port among `ports` of [fetch] in belljard.toml"
+            ))
+        })?;
+        let name = self.repository.name();
+        let here = at.authority() == self.registry.places.endpoint.authority();
+        if here && place::is_any(at.target()) && !place::is_of(name, at.target()) {
+            return Err(Trouble::refused(format!(
+                "it sends to a place at the registry that is none of the repository `{name}`"
+            )));
+        }
+        Ok(at)
     }
 
     /// Asks at an address that was looked at.

@@ -5,6 +5,7 @@ use belljar_core::{Digest, Invalid, ObjectId, Platform, bounds, oci};
 use serde::Deserialize;
 
 use super::Trouble;
+use super::kept::{Any, List, Word};
 
 /// A document of a registry's, complete, with the digest that it must have.
 pub(crate) struct Document {
@@ -24,16 +25,16 @@ pub(crate) enum Wanted<'a> {
     Configuration(ObjectId),
 }
 
-/// What names content, in a document.
+/// What names content, in a document. It takes little memory, whatever stands there.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Descriptor {
     #[serde(default)]
-    pub(crate) media_type: String,
-    digest: String,
+    media_type: Word,
+    digest: Word,
     size: u64,
-    /// Where else it is said to be.
-    urls: Option<Vec<String>>,
+    /// Whether it is said to be somewhere else, too.
+    urls: Option<Any>,
     platform: Option<Configuration>,
 }
 
@@ -41,9 +42,9 @@ pub(crate) struct Descriptor {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Configuration {
     #[serde(default)]
-    os: String,
+    os: Word,
     #[serde(default)]
-    architecture: String,
+    architecture: Word,
 }
 
 /// An image index or an image manifest.
@@ -51,10 +52,10 @@ pub(crate) struct Configuration {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Manifest {
     schema_version: u64,
-    media_type: Option<String>,
-    pub(crate) manifests: Option<Vec<Descriptor>>,
-    pub(crate) config: Option<Descriptor>,
-    pub(crate) layers: Option<Vec<Descriptor>>,
+    media_type: Option<Word>,
+    manifests: Option<List<Descriptor, { bounds::OCI_CANDIDATES }>>,
+    config: Option<Descriptor>,
+    layers: Option<List<Descriptor, { bounds::OCI_LAYERS }>>,
 }
 
 impl Wanted<'_> {
@@ -88,7 +89,8 @@ impl Wanted<'_> {
 impl Configuration {
     /// Whether it is for this platform.
     pub(crate) fn fits(&self, platform: Platform) -> bool {
-        format!("{}/{}", self.os, self.architecture) == platform.as_str()
+        let runs = format!("{}/{}", self.os.as_str(), self.architecture.as_str());
+        runs == platform.as_str()
     }
 
     /// Reads the configuration of an image.
@@ -100,7 +102,7 @@ impl Configuration {
 impl Descriptor {
     /// What it names.
     pub(crate) fn object(&self) -> Result<ObjectId, Trouble> {
-        let digest = self.digest.parse().map_err(|e: Invalid| {
+        let digest = self.digest.as_str().parse().map_err(|e: Invalid| {
             Trouble::refused(format!("it names content by a digest of another kind: {e}"))
         })?;
         let size = self.size;
@@ -112,6 +114,11 @@ impl Descriptor {
         types.contains(&self.media_type.as_str())
     }
 
+    /// What it says that it is, safe to print.
+    pub(crate) fn sort(&self) -> String {
+        excerpt(self.media_type.as_str())
+    }
+
     /// What it says that it runs on, if it says so.
     pub(crate) fn platform(&self) -> Option<&Configuration> {
         self.platform.as_ref()
@@ -119,8 +126,8 @@ impl Descriptor {
 
     /// Takes the descriptor of a layer that the registry has and that is read.
     pub(crate) fn layer(&self) -> Result<ObjectId, Trouble> {
-        let sort = excerpt(&self.media_type);
-        let elsewhere = self.urls.as_ref().is_some_and(|urls| !urls.is_empty());
+        let sort = self.sort();
+        let elsewhere = self.urls == Some(Any(true));
         if elsewhere || self.is(&oci::FOREIGN_LAYERS) {
             return Err(Trouble::refused(format!(
                 "it has a foreign layer (`{sort}`), which comes from elsewhere than the registry; such are not pulled. Push \
@@ -162,25 +169,42 @@ impl Manifest {
         // Such a one is another image to each who reads it (CVE-2021-41190).
         let index = read.manifests.is_some();
         let image = read.config.is_some() || read.layers.is_some();
-        let said = read.media_type.as_deref().unwrap_or(media_type);
+        let said = read.media_type.as_ref();
+        let said = said.map_or(media_type, Word::as_str);
         if index == image || index != is(&oci::INDEXES) || said != media_type {
             return Err(Trouble::refused(format!(
                 "its content is not what the registry says that it is, `{}`",
                 excerpt(media_type)
             )));
         }
-        let lists = [
-            ("manifests", &read.manifests, bounds::OCI_CANDIDATES),
-            ("layers", &read.layers, bounds::OCI_LAYERS),
-        ];
-        for (what, list, most) in lists {
-            let has = list.as_ref().map_or(0, Vec::len);
+        let manifests = read.manifests.as_ref().map_or(0, |list| list.all);
+        let layers = read.layers.as_ref().map_or(0, |list| list.all);
+        for (what, has, most) in [
+            ("manifests", manifests, bounds::OCI_CANDIDATES),
+            ("layers", layers, bounds::OCI_LAYERS),
+        ] {
             if has > most {
                 let why = format!("it names {has} {what}; {most} are looked at");
                 return Err(Trouble::refused(why));
             }
         }
         Ok(read)
+    }
+
+    /// What an index names; none of an image.
+    pub(crate) fn entries(&self) -> Option<&[Descriptor]> {
+        self.manifests.as_ref().map(|list| &list.first[..])
+    }
+
+    /// The configuration of an image.
+    pub(crate) fn config(&self) -> Result<&Descriptor, Trouble> {
+        let config = self.config.as_ref();
+        config.ok_or_else(|| Trouble::refused("its manifest names no configuration"))
+    }
+
+    /// The layers of an image.
+    pub(crate) fn layers(self) -> Vec<Descriptor> {
+        self.layers.map_or(Vec::new(), |list| list.first)
     }
 }
 

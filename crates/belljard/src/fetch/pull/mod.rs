@@ -7,6 +7,8 @@ mod challenge;
 mod conversation;
 mod credentials;
 mod document;
+mod kept;
+mod place;
 
 use std::io;
 
