@@ -168,6 +168,9 @@ pub const STATUS_TEXT_BYTES: usize = 400;
 pub const STATUS_DETAILS: usize = 8;
 /// Largest total of one REAPI batch call, in bytes: what fits a gRPC message with its framing.
 pub const BATCH_BYTES: usize = 3 * 1024 * 1024;
+/// Most objects that are noted for a project all or none; of more, parts are. For each a page of 4 KiB may be kept in
+/// memory meanwhile.
+pub const GRANTED_AT_ONCE: usize = 1024;
 /// Most blobs in one REAPI batch or `FindMissingBlobs` call.
 pub const BATCH_BLOBS: usize = 10_000;
 /// Most builds that wait or run at once; one more submission is refused with `RESOURCE_EXHAUSTED`.

@@ -88,7 +88,7 @@ impl Ownership {
     /// Gives objects to a project. Durable when this returns; fine for those that it has.
     ///
     /// # Errors
-    /// See [`OwnershipError`]; then it has none of them that it had not before.
+    /// See [`OwnershipError`]; then it may have some of them, the first ones.
     pub async fn grant(
         &self,
         project: &ProjectId,

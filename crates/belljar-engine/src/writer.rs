@@ -7,7 +7,14 @@ use std::sync::Arc;
 use std::thread;
 
 use belljar_core::bounds;
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
+
+/// Keeps what SQLite needs beside a database (sqlite.org, "Temporary Files Used By SQLite") in memory: for files of its own
+/// choice belljard is confined too well, and a savepoint that touches more than a few pages would fail for want of one.
+pub(crate) fn without_temporary_files(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "temp_store", "MEMORY")
+}
 
 /// A database that can do several things at once, all or nothing.
 pub(crate) trait Transactional: Send + 'static {

@@ -1,6 +1,7 @@
 //! Blobs over the Remote Execution API against the real processes, as any client could send them.
 //!
 //! * [`resume`]: uploads that break off, and who goes on with them.
+//! * [`many`]: a project that has many of them.
 //! * [`cut`]: the command line over a connection that is cut.
 //! * [`pace`]: clients that are slow on purpose, and memory under large blobs.
 //! * [`zstd`]: packed content, with the reference implementation at the other end.
@@ -10,6 +11,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cut;
+mod many;
 mod pace;
 mod raw;
 mod resume;

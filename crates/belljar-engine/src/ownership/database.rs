@@ -1,11 +1,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use belljar_core::{Digest, ProjectId};
+use belljar_core::{Digest, ProjectId, bounds};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::OwnershipError;
-use crate::writer::Transactional;
+use crate::writer::{Transactional, without_temporary_files};
 
 /// `BJOW`, in the header of every index (sqlite.org, "application_id").
 const APPLICATION_ID: i32 = 0x424a_4f57;
@@ -117,18 +117,22 @@ impl Writer {
         digests: &[Digest],
         now: u64,
     ) -> Result<(), OwnershipError> {
-        // Several jobs share a transaction: what this one began must not stay if it fails in the middle.
-        let savepoint = self.0.savepoint()?;
-        savepoint
-            .prepare_cached("INSERT OR IGNORE INTO projects (id) VALUES (?1)")?
-            .execute(params![project.as_str()])?;
-        if let Some(number) = number(&savepoint, project)? {
-            let mut statement = savepoint.prepare_cached(sql)?;
-            for digest in digests {
-                statement.execute(params![number, digest.as_bytes(), integer(now)])?;
+        // Several jobs share a transaction: what this one began must not stay if it fails in the middle. What would be
+        // undone then, a page for each digest at the most, is in memory.
+        for digests in digests.chunks(bounds::GRANTED_AT_ONCE) {
+            let savepoint = self.0.savepoint()?;
+            savepoint
+                .prepare_cached("INSERT OR IGNORE INTO projects (id) VALUES (?1)")?
+                .execute(params![project.as_str()])?;
+            if let Some(number) = number(&savepoint, project)? {
+                let mut statement = savepoint.prepare_cached(sql)?;
+                for digest in digests {
+                    statement.execute(params![number, digest.as_bytes(), integer(now)])?;
+                }
             }
+            savepoint.commit()?;
         }
-        Ok(savepoint.commit()?)
+        Ok(())
     }
 }
 
@@ -156,8 +160,11 @@ impl Reader {
 
     pub(super) fn open(path: &Path) -> Result<Self, OwnershipError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let opened = Connection::open_with_flags(path, flags)
-            .and_then(|connection| connection.busy_timeout(PATIENCE).map(|()| connection));
+        let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
+            connection.busy_timeout(PATIENCE)?;
+            without_temporary_files(&connection)?;
+            Ok(connection)
+        });
         opened.map(Self).map_err(|source| OwnershipError::Open {
             path: path.to_owned(),
             source,
@@ -222,6 +229,7 @@ fn look(connection: &Connection) -> rusqlite::Result<(i32, i32, i64)> {
 
 fn prepare(connection: &Connection, new: bool, layout: i32) -> rusqlite::Result<()> {
     connection.busy_timeout(PATIENCE)?;
+    without_temporary_files(connection)?;
     connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "FULL")?;

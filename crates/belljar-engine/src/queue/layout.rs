@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use crate::writer::without_temporary_files;
+
 /// `BJAR`, in the header of every queue (sqlite.org, "application_id").
 const APPLICATION_ID: i32 = 0x424a_4152;
 /// The layout that [`STEPS`] lead to.
@@ -116,6 +118,7 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<Found> {
     // With an exclusive lock a second process is refused, and no shared memory file is needed.
     connection.busy_timeout(Duration::from_millis(500))?;
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    without_temporary_files(connection)?;
     let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application, layout) = (number("application_id")?, number("user_version")?);
     let objects: i64 =
