@@ -42,8 +42,7 @@ pub const FETCHING_SECONDS: u64 = 3600;
 pub const FETCHES: usize = 8;
 /// Most of them for one project; its further ones wait.
 pub const FETCHES_PER_PROJECT: usize = 4;
-/// Most names of hosts that are resolved at once. Each has a thread, which nothing ends before the name servers have
-/// answered or getaddrinfo(3) gives up.
+/// Most names of hosts resolved at once. Each has a thread, until name servers have answered or getaddrinfo(3) gives up.
 pub const FETCH_LOOKUPS: usize = 32;
 /// Most of them for one project; its further ones wait.
 pub const FETCH_LOOKUPS_PER_PROJECT: usize = 4;
@@ -126,8 +125,7 @@ pub const RESERVE_BYTES: u64 = 1 << 30;
 pub const RESERVE_PART: u64 = 20;
 /// How many bytes a second are read to find damaged objects, unless the store's configuration says otherwise.
 pub const SCRUB_BYTES_PER_SECOND: u64 = 16 << 20;
-/// How many days after the end of one such reading the next begins, unless the store's configuration says
-/// otherwise.
+/// How many days after the end of one such reading the next begins, unless the store's configuration says otherwise.
 pub const SCRUB_DAYS: u64 = 30;
 /// Most objects that builds that are kept may lead to: more are not looked for, and nothing is removed then.
 pub const REACHED_OBJECTS: usize = 16_000_000;
@@ -168,8 +166,7 @@ pub const STATUS_TEXT_BYTES: usize = 400;
 pub const STATUS_DETAILS: usize = 8;
 /// Largest total of one REAPI batch call, in bytes: what fits a gRPC message with its framing.
 pub const BATCH_BYTES: usize = 3 * 1024 * 1024;
-/// Most objects that are noted for a project all or none; of more, parts are. For each a page of 4 KiB may be kept in
-/// memory meanwhile.
+/// Most objects that are noted for a project all or none: for each a page of 4 KiB may be in memory meanwhile.
 pub const GRANTED_AT_ONCE: usize = 1024;
 /// Most blobs in one REAPI batch or `FindMissingBlobs` call.
 pub const BATCH_BLOBS: usize = 10_000;
@@ -184,8 +181,7 @@ pub const ATTEMPTS: u32 = 3;
 pub const EVIDENCE_TRIES: u32 = 200;
 /// Most sandboxes at once, whatever the configuration says: user ids are reserved per sandbox.
 pub const CONCURRENT_SANDBOXES: usize = 64;
-/// Most file locks that one build may hold (fcntl(2), flock(2)): some 200 bytes each of the host's memory, which no
-/// cgroup counts.
+/// Most file locks that one build may hold (fcntl(2), flock(2)): no cgroup counts their memory, some 200 bytes for each.
 pub const FILE_LOCKS: u64 = 100_000;
 /// Most files that one build may have open at once: what belongs to one of `/proc` or timerfd_create(2) is up to some
 /// 500 bytes of the host's memory, which no cgroup counts.
@@ -212,8 +208,7 @@ pub const HANDSHAKES_PER_ADDRESS: usize = 16;
 pub const HANDSHAKE_SECONDS: u64 = 10;
 /// Most certificates that one caller from elsewhere shows: its own, and those of authorities above it.
 pub const CALLER_CERTIFICATES: usize = 10;
-/// Most lines in ten seconds that the log of a process tells of what it has refused: to its peers, and to
-/// callers whom no certificate vouches for.
+/// Most lines in ten seconds that a process's log tells of what it refused: to peers, and to callers of no certificate.
 pub const REFUSALS_LOGGED: u32 = 20;
 /// Most such lines of belljard about one caller whom it knows.
 pub const REFUSALS_LOGGED_OF_PRINCIPAL: u32 = 200;
@@ -285,8 +280,7 @@ pub const REQUEST_BYTES_PER_PRINCIPAL: usize = 256 << 20;
 pub const SPAWNER_REQUESTS: usize = 256;
 /// Longest reason that may come with a request to cancel, in bytes.
 pub const CANCEL_REASON_BYTES: usize = 1024;
-/// Most uploads, streams and batches, that belljard takes from clients at once: each has a connection to
-/// the store.
+/// Most uploads, streams and batches, that belljard takes from clients at once: each has a connection to the store.
 pub const UPLOADS: usize = 32;
 /// Most of them of one principal; its further ones wait.
 pub const UPLOADS_PER_PRINCIPAL: usize = 16;
@@ -339,8 +333,7 @@ pub const DERIVATION_SECONDS: u64 = 600;
 pub const DERIVATION_BYTES: usize = 8 * 1024 * 1024;
 /// Most objects that one derivation reads.
 pub const DERIVATION_OBJECTS: usize = 20_000;
-/// Longest all facts of one derivation may be together, in bytes of JSON: with the objects that were read
-/// they fit its record.
+/// Longest all facts of one derivation may be together, in bytes of JSON: with the objects read they fit its record.
 pub const FACT_BYTES: usize = 5 * 1024 * 1024;
 /// Longest all paths and link targets that come out of one derivation may be together, in bytes.
 pub const UNPACKED_NAMES_BYTES: usize = 64 * 1024 * 1024;
@@ -360,8 +353,7 @@ pub const OCI_LAYERS: usize = 128;
 pub const OCI_INDEX_DEPTH: usize = 4;
 /// Most manifests that are looked at to find the one of an OCI image for a platform.
 pub const OCI_CANDIDATES: usize = 64;
-/// Longest text of a descriptor in an image's document that is kept, in bytes: a media type has at most 255 (RFC 6838,
-/// section 4.2), a digest fewer.
+/// Longest text in a descriptor of an image that is kept, in bytes: a media type has at most 255 (RFC 6838, section 4.2).
 pub const OCI_WORD_BYTES: usize = 255;
 /// Longest name of a repository of a registry with its host, in bytes.
 pub const REPOSITORY_BYTES: usize = 255;
@@ -373,8 +365,7 @@ pub const PULLS: usize = 4;
 pub const PULLS_PER_PRINCIPAL: usize = 2;
 /// Longest that pulling one image may take, with the tree that is made of it, in seconds.
 pub const PULL_SECONDS: u64 = 3600;
-/// Most bytes of all documents of one image that are pulled together (16 MiB). Each is pulled once, so there are at most one
-/// and, for each of [`OCI_CANDIDATES`], two: itself, and its configuration.
+/// Most bytes that all documents of one image may have at a registry together (16 MiB); each is pulled once.
 pub const PULL_DOCUMENT_BYTES: u64 = 16 << 20;
 /// Most bytes that one image may have at a registry, all its layers together (16 GiB).
 pub const PULL_BYTES: u64 = 16 << 30;
