@@ -76,8 +76,9 @@ pub const PATTERN_COMPONENTS: usize = 32;
 pub const PATTERN_NAME_BYTES: usize = 64;
 /// Most entries that are looked at while the outputs of one build are matched with patterns.
 pub const OUTPUT_WALK: usize = 1_000_000;
-/// Longest the names may be together that are in memory at once while outputs are collected, in bytes: those of one
-/// directory and of all above it on the way from what was declared, with 64 more for each.
+/// Most bytes of names that are compared with patterns meanwhile (1 GiB), each name counted once for each pattern.
+pub const OUTPUT_WALK_BYTES: usize = 1 << 30;
+/// Most bytes of names, each with 64 more, that a collector has in memory: of a directory, and of those above it.
 pub const LISTED_BYTES: usize = 32 << 20;
 /// Longest canonical specification, in bytes. Steps and environment share this budget.
 pub const SPEC_BYTES: usize = 128 * 1024;
@@ -231,8 +232,7 @@ pub const RECEIPT_BYTES: usize = 32 * 1024 * 1024;
 /// Most receipts that the signer has not seen yet and goes through before it signs: their digests are in memory
 /// meanwhile, 32 MiB of them.
 pub const RECEIPTS_UNSEEN: usize = 1024 * 1024;
-/// Most bytes of records of derivations in one receipt: with what a statement says about each package they fit
-/// a bundle.
+/// Most bytes of records of derivations in one receipt: with what a statement says of each package they fit a bundle.
 pub const RECEIPT_DERIVATION_BYTES: usize = 10 * 1024 * 1024;
 /// Longest all paths and link targets of one build's outputs may be together, in bytes: with the most
 /// entries and every byte escaped they fit a receipt.

@@ -36,7 +36,7 @@ pub use invalid::Invalid;
 pub use limits::{Limits, PartialLimits, Unchecked as LimitFigures};
 pub use outcome::{LimitKind, Outcome};
 pub use path::RelPath;
-pub use pattern::OutputPattern;
+pub use pattern::{OutputPattern, Way};
 pub use project::ProjectId;
 pub use spec::{BuildSpec, Image, ImageKind, Input, Inputs, Network, Outputs, Script, Steps};
 pub use time::Timestamp;

@@ -1,6 +1,10 @@
+mod name;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use name::Name;
 
 use crate::{Invalid, RelPath, bounds};
 
@@ -30,20 +34,9 @@ enum Component {
     /// Matches itself only.
     Literal(String),
     /// A name with wildcards.
-    Name(Vec<Token>),
+    Name(Name),
     /// `**`.
     Any,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Token {
-    One(char),
-    AnyOne,
-    AnyMany,
-    Set {
-        negated: bool,
-        ranges: Vec<(char, char)>,
-    },
 }
 
 impl OutputPattern {
@@ -107,36 +100,43 @@ impl OutputPattern {
 
     /// Whether it matches `path`.
     pub fn matches(&self, path: &RelPath) -> bool {
-        if self.is_literal() {
-            return self.text == path.as_str();
+        match self.way() {
+            Some(way) => path.components().fold(way, Way::to).matches(),
+            None => self.text == path.as_str(),
         }
-        let names = path.components();
-        self.accepts(names.fold(self.start(), |here, name| self.step(here, name)))
     }
 
     /// Whether it could match something below `directory`.
     pub fn may_match_below(&self, directory: &RelPath) -> bool {
-        if self.is_literal() {
-            let rest = self.text.strip_prefix(directory.as_str());
-            return rest.is_some_and(|rest| rest.starts_with('/'));
+        match self.way() {
+            Some(way) => directory.components().fold(way, Way::to).leads_on(),
+            None => {
+                let rest = self.text.strip_prefix(directory.as_str());
+                rest.is_some_and(|rest| rest.starts_with('/'))
+            }
         }
-        let names = directory.components();
-        let here = names.fold(self.start(), |here, name| self.step(here, name));
-        here & !self.end() != 0
+    }
+
+    /// The way from the root of the source tree to whatever it matches, at its beginning. None if it has no wildcard.
+    pub fn way(&self) -> Option<Way<'_>> {
+        (!self.is_literal()).then(|| Way {
+            pattern: self,
+            here: self.start(),
+        })
     }
 
     /// How many bytes of `path` the outermost directory or file on its way has that this matches: the whole
     /// for `path` itself. None if it matches none.
     pub fn first_match(&self, path: &RelPath) -> Option<usize> {
-        if self.is_literal() {
+        let Some(mut way) = self.way() else {
             let rest = path.as_str().strip_prefix(self.text.as_str())?;
             return (rest.is_empty() || rest.starts_with('/')).then_some(self.text.len());
-        }
-        let (mut here, mut length) = (self.start(), 0);
+        };
+        let mut length = 0;
         for name in path.components() {
-            here = self.step(here, name);
+            way = way.to(name);
             length += name.len() + usize::from(length > 0);
-            if self.accepts(here) {
+            if way.matches() {
                 return Some(length);
             }
         }
@@ -153,10 +153,6 @@ impl OutputPattern {
         1 << self.components.len()
     }
 
-    fn accepts(&self, here: u64) -> bool {
-        here & self.end() != 0
-    }
-
     fn step(&self, here: u64, name: &str) -> u64 {
         let mut next = 0;
         for (index, component) in self.components.iter().enumerate() {
@@ -165,7 +161,7 @@ impl OutputPattern {
             }
             next |= match component {
                 Component::Literal(literal) => u64::from(literal == name) << (index + 1),
-                Component::Name(tokens) => u64::from(name_matches(tokens, name)) << (index + 1),
+                Component::Name(wild) => u64::from(wild.matches(name)) << (index + 1),
                 Component::Any => 0b11 << index,
             };
         }
@@ -225,102 +221,33 @@ fn component(text: &str) -> Result<Component, Invalid> {
             bounds::PATTERN_NAME_BYTES
         )));
     }
-    let mut tokens = Vec::new();
-    let mut rest = text.chars();
-    while let Some(c) = rest.next() {
-        tokens.push(match c {
-            '*' => Token::AnyMany,
-            '?' => Token::AnyOne,
-            '[' => {
-                let (token, after) = set(rest.as_str())?;
-                rest = after.chars();
-                token
-            }
-            other => Token::One(other),
-        });
-    }
-    Ok(Component::Name(tokens))
+    Name::parse(text).map(Component::Name)
 }
 
-/// A set, behind its `[`; and what comes behind its `]`.
-fn set(text: &str) -> Result<(Token, &str), Invalid> {
-    let (negated, text) = match text.strip_prefix('!') {
-        Some(text) => (true, text),
-        None => (false, text),
-    };
-    // A `]` that stands first is one of the set.
-    let first = usize::from(text.starts_with(']'));
-    let Some(end) = text[first..].find(']').map(|end| end + first) else {
-        return Err(Invalid::new(
-            "has a `[` without `]`; write `[[]` for the character itself",
-        ));
-    };
-    let (inside, after) = (&text[..end], &text[end + 1..]);
-    let mut characters = inside.chars().peekable();
-    let mut ranges = Vec::new();
-    while let Some(low) = characters.next() {
-        let mut ahead = characters.clone();
-        let high = match (ahead.next(), ahead.next()) {
-            (Some('-'), Some(high)) => {
-                characters = ahead;
-                high
-            }
-            _ => low,
-        };
-        if high < low {
-            return Err(Invalid::new(format!(
-                "has the range `{low}-{high}`, which is the wrong way round"
-            )));
-        }
-        ranges.push((low, high));
-    }
-    if ranges.is_empty() {
-        return Err(Invalid::new("has an empty set"));
-    }
-    Ok((Token::Set { negated, ranges }, after))
+/// How far the names of directories, from the root of the source tree on, have come in a pattern: whoever goes through
+/// a tree asks about each name once, and not about all above it again.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    pattern: &'a OutputPattern,
+    here: u64,
 }
 
-/// One `*` is gone back to at most: whatever an earlier one could take, the later one can.
-fn name_matches(tokens: &[Token], name: &str) -> bool {
-    let (mut token, mut rest) = (0, name.chars());
-    let mut again: Option<(usize, std::str::Chars<'_>)> = None;
-    loop {
-        let mut after = rest.clone();
-        match (tokens.get(token), after.next()) {
-            (Some(Token::AnyMany), _) => {
-                token += 1;
-                again = Some((token, rest.clone()));
-                continue;
-            }
-            (Some(one), Some(c)) if one.takes(c) => {
-                token += 1;
-                rest = after;
-                continue;
-            }
-            (None, None) => return true,
-            _ => {}
-        }
-        // The last star takes one character more.
-        let Some((behind, from)) = &mut again else {
-            return false;
-        };
-        if from.next().is_none() {
-            return false;
-        }
-        (token, rest) = (*behind, from.clone());
+impl Way<'_> {
+    /// One name further down.
+    #[must_use]
+    pub fn to(self, name: &str) -> Self {
+        let here = self.pattern.step(self.here, name);
+        Self { here, ..self }
     }
-}
 
-impl Token {
-    fn takes(&self, c: char) -> bool {
-        match self {
-            Self::One(one) => *one == c,
-            Self::AnyOne => true,
-            Self::AnyMany => false,
-            Self::Set { negated, ranges } => {
-                ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)) != *negated
-            }
-        }
+    /// Whether the pattern matches what is here.
+    pub fn matches(self) -> bool {
+        self.here & self.pattern.end() != 0
+    }
+
+    /// Whether it could match something below.
+    pub fn leads_on(self) -> bool {
+        self.here & !self.pattern.end() != 0
     }
 }
 

@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use belljar_core::{OutputPattern, Outputs, RelPath, bounds};
+use belljar_core::{OutputPattern, Outputs, RelPath, Way, bounds};
 use belljar_plan::frame;
 use belljar_plan::store::Collected;
 use belljar_sys::Errno;
@@ -109,6 +109,36 @@ struct Walk<'a> {
     outputs: &'a Outputs,
     taken: BTreeSet<RelPath>,
     looked_at: usize,
+    /// How many bytes of names were compared with patterns.
+    compared: usize,
+}
+
+impl Walk<'_> {
+    /// Counts an entry that is looked at for `pattern`, with a name of so many bytes that is compared with so many patterns.
+    fn count(&mut self, pattern: &OutputPattern, name: usize, patterns: usize) -> Result<(), Stop> {
+        self.looked_at += 1;
+        self.compared += name * patterns;
+        let (most, what) = if self.looked_at > bounds::OUTPUT_WALK {
+            (bounds::OUTPUT_WALK, "entries looked at")
+        } else if self.compared > bounds::OUTPUT_WALK_BYTES {
+            (
+                bounds::OUTPUT_WALK_BYTES,
+                "bytes of names compared with patterns",
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Stop::Refused(format!(
+            "output `{pattern}` would have more than {most} {what}; let it begin with the directory that is meant"
+        )))
+    }
+}
+
+/// A pattern on its way through the tree.
+struct Searched<'a> {
+    pattern: &'a OutputPattern,
+    /// Which of the ways is its.
+    index: usize,
 }
 
 struct Collector<'a> {
@@ -142,9 +172,11 @@ impl Collector<'_> {
             // What plain paths name is there already.
             taken: outputs.iter().filter_map(OutputPattern::literal).collect(),
             looked_at: 0,
+            compared: 0,
         };
-        for pattern in outputs.iter().filter(|pattern| !pattern.is_literal()) {
-            self.matching(pattern, &mut walk)?;
+        let patterns = outputs.iter().filter(|pattern| !pattern.is_literal());
+        for (index, pattern) in patterns.enumerate() {
+            self.matching(&Searched { pattern, index }, &mut walk)?;
         }
         // That each pattern has matched something is for the store to say.
         self.tell(&Collected::End)
@@ -163,10 +195,13 @@ impl Collector<'_> {
     }
 
     /// Takes what a pattern matches, below the directory that it begins with.
-    fn matching(&self, pattern: &OutputPattern, walk: &mut Walk<'_>) -> Result<(), Stop> {
-        let Some(top) = pattern.fixed_directory() else {
-            return self.walk(None, &self.root, pattern, walk);
+    fn matching(&self, searched: &Searched<'_>, walk: &mut Walk<'_>) -> Result<(), Stop> {
+        let ways: Vec<_> = walk.outputs.iter().filter_map(OutputPattern::way).collect();
+        let Some(top) = searched.pattern.fixed_directory() else {
+            return self.walk(None, &self.root, searched, &ways, walk);
         };
+        let to_top = |way| top.components().fold(way, Way::to);
+        let ways: Vec<_> = ways.into_iter().map(to_top).collect();
         if walk.outputs.root_of(&top).is_some() {
             // All of it belongs to another output.
             return Ok(());
@@ -179,36 +214,34 @@ impl Collector<'_> {
             },
         };
         match files::kind(opened.as_fd())? {
-            Kind::Directory => self.walk(Some(&top), &opened, pattern, walk),
+            Kind::Directory => self.walk(Some(&top), &opened, searched, &ways, walk),
             _ => Ok(()),
         }
     }
 
+    /// `ways` are how far all patterns have come here.
     fn walk(
         &self,
         path: Option<&RelPath>,
         directory: &OwnedFd,
-        pattern: &OutputPattern,
+        searched: &Searched<'_>,
+        ways: &[Way<'_>],
         walk: &mut Walk<'_>,
     ) -> Result<(), Stop> {
         for entry in self.entries(path, directory)? {
             let (below, opened) = entry?;
-            walk.looked_at += 1;
-            if walk.looked_at > bounds::OUTPUT_WALK {
-                return Err(Stop::Refused(format!(
-                    "output `{pattern}` would have more than {} entries looked at; let it begin with the \
-                     directory that is meant",
-                    bounds::OUTPUT_WALK
-                )));
-            }
-            if walk.outputs.iter().any(|pattern| pattern.matches(&below)) {
+            let name = below.components().next_back().unwrap_or_default();
+            walk.count(searched.pattern, name.len(), ways.len())?;
+            let ways: Vec<_> = ways.iter().map(|way| way.to(name)).collect();
+            if ways.iter().any(|way| way.matches()) {
                 if walk.taken.insert(below.clone()) {
                     self.taken(&below, &opened)?;
                 }
-            } else if pattern.may_match_below(&below)
+            } else if !walk.taken.contains(&below)
+                && ways[searched.index].leads_on()
                 && files::kind(opened.as_fd())? == Kind::Directory
             {
-                self.walk(Some(&below), &opened, pattern, walk)?;
+                self.walk(Some(&below), &opened, searched, &ways, walk)?;
             }
         }
         Ok(())

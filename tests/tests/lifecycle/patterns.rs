@@ -109,6 +109,22 @@ fn what_a_pattern_cannot_take_is_refused_by_name() {
     }
 }
 
+#[test]
+fn what_is_compared_with_patterns_is_bounded() {
+    let names = "python3 -c 'for n in range(17000): open(str(n).ljust(255, \"z\"), \"w\").close()'";
+    let patterns: Vec<_> = (0..16).map(|n| format!("x{n}*")).collect();
+    let patterns: Vec<_> = patterns.iter().map(String::as_str).collect();
+    let project = Project::of(&[names], &patterns, "[limits]\nscratch_inodes = 50000");
+    let run = Instance::new().run(&project);
+    assert_eq!(run.exit_code, 5, "{run}");
+    let why = run.outcome()["why"].as_str().unwrap_or_default();
+    assert!(
+        why.contains("more than 1073741824 bytes of names compared"),
+        "{why}"
+    );
+    run.assert_no_provenance();
+}
+
 /// The bytes of all files in a directory, and below.
 fn bytes_in(directory: &std::path::Path) -> u64 {
     let entries = std::fs::read_dir(directory).unwrap().map(Result::unwrap);
