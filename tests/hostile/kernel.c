@@ -265,7 +265,10 @@ static int old_calls(void)
 #ifdef __x86_64__
     long result;
     __asm__ volatile("int $0x80" : "=a"(result) : "a"(20) : "memory", "r8", "r9", "r10", "r11");
-    return result == getpid() ? SUCCEEDED : REFUSED;
+    if (result == getpid())
+        return SUCCEEDED;
+    errno = (int)-result;
+    return REFUSED;
 #else
     return not_tried("other architecture");
 #endif

@@ -120,7 +120,7 @@ pub(super) const COMMON: &[(libc::c_long, Rule)] = &[
     (libc::SYS_pkey_alloc, PERMITTED),
     (libc::SYS_pkey_free, PERMITTED),
     (libc::SYS_pkey_mprotect, PERMITTED),
-    (libc::SYS_madvise, PERMITTED),
+    (libc::SYS_madvise, uncounted::MADVISE),
     (libc::SYS_process_madvise, PERMITTED),
     (libc::SYS_brk, PERMITTED),
     (libc::SYS_msync, PERMITTED),

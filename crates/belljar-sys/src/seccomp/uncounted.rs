@@ -47,13 +47,31 @@ pub(super) const MBIND: Rule = Rule::Always(Errno(libc::ENOSYS));
 
 /// No further filters, as on a kernel without them. They are compiled into memory that is bounded for the whole
 /// machine together (net.core.bpf_jit_limit): a build that takes all of it lets nobody make a sandbox any more. And no
-/// names of mappings, as on a kernel without CONFIG_ANON_VMA_NAME: up to 88 bytes for each, which no cgroup counts.
+/// names of mappings, as on a kernel without CONFIG_ANON_VMA_NAME: up to 88 bytes for each, which no cgroup counts. No
+/// merging of equal pages (below), and no cookies for core scheduling, by which a build has the other threads of a core
+/// to itself: others would wait, beyond what its share of CPU time says.
 pub(super) const PRCTL: Rule = Rule::ByValue {
     argument: 0,
     values: &[
         libc::PR_SET_SECCOMP.cast_unsigned(),
         libc::PR_SET_VMA.cast_unsigned(),
+        PR_SCHED_CORE,
+        PR_SET_MEMORY_MERGE,
     ],
+    listed: Errno(libc::EINVAL),
+    other: Allow,
+};
+
+/// `linux/prctl.h`.
+const PR_SCHED_CORE: u32 = 62;
+/// As well.
+const PR_SET_MEMORY_MERGE: u32 = 67;
+
+/// No merging of equal pages, as on a kernel without CONFIG_KSM: it goes across builds and the host, so that the time
+/// that a write takes tells what others have in memory; and what the kernel notes of each page no cgroup counts.
+pub(super) const MADVISE: Rule = Rule::ByValue {
+    argument: 2,
+    values: &[libc::MADV_MERGEABLE.cast_unsigned()],
     listed: Errno(libc::EINVAL),
     other: Allow,
 };
