@@ -200,10 +200,14 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Driver<S, T, G, C> {
             return;
         };
         self.active.remove(&id);
-        let record = match self.shared.queue.get(&id).await {
-            Ok(Some(record)) => record,
-            Ok(None) => return,
-            Err(error) => return crate::report::log("a build cannot be read", &error),
+        let record = loop {
+            match self.shared.queue.get(&id).await {
+                Ok(Some(record)) => break record,
+                Ok(None) | Err(QueueError::Closed) => return,
+                // Without it nobody would drive the build; and without the queue there is nothing else to do.
+                Err(error) => crate::report::log("a build cannot be read", &error),
+            }
+            tokio::time::sleep(RETRY).await;
         };
         match record.build.stage {
             Stage::Ended { .. } => {}

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use belljar_core::{BuildId, Invalid, RequestId, Timestamp};
 use belljar_policy::Admitted;
@@ -44,6 +45,9 @@ pub(crate) struct CancelRequest {
     pub(crate) reply: oneshot::Sender<Record>,
 }
 
+/// How long a build may take to change hands before it is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
 /// Who wants to know when a build changes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Notices(Arc<Mutex<HashMap<BuildId, watch::Sender<Option<Record>>>>>);
@@ -68,7 +72,9 @@ impl Engine {
         }
     }
 
-    /// Queues what was admitted, unless its submitter used `request_id` before. Durable when this returns.
+    /// Queues what was admitted, unless its submitter used `request_id` before. Durable when this returns. A build that
+    /// stands in the queue is one that the driver knows, whether or not who asked for it still waits; until then
+    /// `held` is kept.
     ///
     /// # Errors
     /// See [`SubmitError`].
@@ -77,20 +83,22 @@ impl Engine {
         admitted: Admitted,
         request_id: RequestId,
         now: Timestamp,
+        held: impl Send + 'static,
     ) -> Result<Submitted, SubmitError> {
         let id = new_id().map_err(SubmitError::Spec)?;
-        let submitted = self.queue.submit(admitted, request_id, id, now).await?;
-        if let Submitted::New(record) = &submitted
-            && self
-                .commands
-                .send(Command::Queued(record.build.id.clone()))
-                .await
-                .is_err()
-        {
-            // It is durable: the next driver finds it.
-            tracing::warn!(build.id = %record.build.id, "accepted while shutting down");
-        }
-        Ok(submitted)
+        let place = self.commands.clone().reserve_owned().await;
+        let queued = move |id: &BuildId| {
+            drop(held);
+            match place {
+                Ok(place) => drop(place.send(Command::Queued(id.clone()))),
+                // It is durable: the next driver finds it.
+                Err(_) => tracing::warn!(build.id = %id, "accepted while shutting down"),
+            }
+        };
+        let submitted = self
+            .queue
+            .submit_then(admitted, request_id, id, now, queued);
+        submitted.await
     }
 
     /// One build as it stands; none if there is no such.
@@ -99,6 +107,14 @@ impl Engine {
     /// See [`QueueError`].
     pub async fn get(&self, id: &BuildId) -> Result<Option<Record>, QueueError> {
         self.queue.get(id).await
+    }
+
+    /// When what a build left was given up, if it was.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn released(&self, id: &BuildId) -> Result<Option<Timestamp>, QueueError> {
+        self.queue.released(id).await
     }
 
     /// A part of the list of all builds, the newest first.
@@ -156,6 +172,7 @@ impl Engine {
             if let Ok(record) = answer.await {
                 return Ok(Some(record));
             }
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 

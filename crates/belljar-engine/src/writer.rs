@@ -90,11 +90,29 @@ impl<D: Transactional> Handle<D> {
         T: Send + 'static,
         E: From<Undone> + Send + 'static,
     {
+        self.call_then(job, |_| ()).await
+    }
+
+    /// The same, and what comes of it is done on the thread, before the answer: a caller may be gone at any moment,
+    /// after which what is awaited here never comes to its end. Once the thread has the job, both are done.
+    pub(crate) async fn call_then<T, E>(
+        &self,
+        job: impl FnOnce(&mut D) -> Result<T, E> + Send + 'static,
+        then: impl FnOnce(&Result<T, E>) + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Undone> + Send + 'static,
+    {
         let (sender, receiver) = oneshot::channel();
         let job: Job<D> = Box::new(move |database| {
             let result = database.map_or(Err(Undone::Closed.into()), job);
-            // A caller who no longer waits misses nothing but the answer.
-            Box::new(move |committed| drop(sender.send(committed.map_err(E::from).and(result))))
+            Box::new(move |committed| {
+                let answer = committed.map_err(E::from).and(result);
+                then(&answer);
+                // A caller who no longer waits misses nothing but the answer.
+                drop(sender.send(answer));
+            })
         });
         self.0.send(job).await.map_err(|_| Undone::Closed)?;
         receiver.await.map_err(|_| Undone::Closed)?

@@ -133,3 +133,25 @@ fn the_rest_of_an_earlier_attempt_comes_first() {
     client.cancel(&build.id, "").unwrap();
     client.until(&build.id, |build| build.state == BuildState::Ended);
 }
+
+#[test]
+fn a_log_has_nothing_beyond_any_end() {
+    let instance = Instance::started();
+    let client = instance.client();
+    let build = client.submit("r", &endless(&client)).unwrap();
+    instance.wait_until_logged("begun");
+    let request = v1::WatchBuildRequest {
+        name: build_name(&build.id),
+        after_sequence: 0,
+        log_position: Some(v1::LogPosition {
+            attempt: 1,
+            offset: i64::MAX,
+        }),
+    };
+    client.cancel(&build.id, "").unwrap();
+    let (seen, ended) = watch(&client, request, |_| false);
+    ended.unwrap();
+    assert!(seen.log.is_empty());
+    let last = seen.states.last().map(|build| build.state);
+    assert_eq!(last, Some(BuildState::Ended));
+}

@@ -46,6 +46,9 @@ fn builds_are_given_up_by_count_and_pinned_ones_and_all_evidence_stay() {
     );
     let (told, du) = (counted(&status(&mut instance)), du(instance.state()));
     assert!(told.abs_diff(du) * 100 <= du, "{told} of {du}");
+    // And its log is not taken for an empty one.
+    let log = instance.tell("logs", &[&old]).assert_code(2);
+    assert!(log.said.contains("given up at"), "{log:?}");
     // What is pinned no more goes like the rest.
     let pin = pin["pin"].as_str().unwrap();
     instance.tell("store unpin", &[pin]).assert_code(0);

@@ -135,6 +135,23 @@ impl Queue {
         id: BuildId,
         now: Timestamp,
     ) -> Result<Submitted, SubmitError> {
+        self.submit_then(admitted, request_id, id, now, |_| ())
+            .await
+    }
+
+    /// The same, and `queued` is done with a new build once it is durable, also when whoever awaits this is gone by
+    /// then.
+    ///
+    /// # Errors
+    /// See [`SubmitError`].
+    pub(crate) async fn submit_then(
+        &self,
+        admitted: Admitted,
+        request_id: RequestId,
+        id: BuildId,
+        now: Timestamp,
+        queued: impl FnOnce(&BuildId) + Send + 'static,
+    ) -> Result<Submitted, SubmitError> {
         let canonical = admitted.spec().canonical().map_err(SubmitError::Spec)?;
         let (identity, project) = (admitted.identity(), admitted.project());
         let record = Record {
@@ -153,7 +170,14 @@ impl Queue {
             }),
         };
         self.0
-            .call(move |database| database.submit(record, &canonical))
+            .call_then(
+                move |database| database.submit(record, &canonical),
+                |submitted| {
+                    if let Ok(Submitted::New(record)) = submitted {
+                        queued(&record.build.id);
+                    }
+                },
+            )
             .await
     }
 

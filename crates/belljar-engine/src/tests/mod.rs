@@ -3,6 +3,8 @@
 
 mod world;
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::ports::Refusal;
@@ -118,6 +120,28 @@ async fn builds_run_in_order_within_the_slots_and_leave_evidence() {
         );
     }
     assert!(staged[11].contains(ids[11].as_str()) || staged[10].contains(ids[11].as_str()));
+}
+
+/// Who asks may be gone at any moment: a service drops what it was doing then.
+#[tokio::test]
+async fn a_build_whose_submitter_leaves_in_the_middle_is_driven_or_not_there() {
+    let site = Site::new();
+    let daemon = site.start(2).await;
+    for steps in 0..12 {
+        let request = format!("r{steps}");
+        let mut leaves = Box::pin(daemon.submit("make", &request));
+        for _ in 0..steps {
+            let looked = poll_fn(|context| Poll::Ready(leaves.as_mut().poll(context)));
+            if looked.await.is_ready() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        drop(leaves);
+        let again = daemon.submit("make", &request).await;
+        let end = timeout(PATIENCE, ended(&site, &daemon, &again)).await;
+        assert_eq!(end.expect("it is driven"), Outcome::Succeeded);
+    }
 }
 
 #[tokio::test]

@@ -509,7 +509,7 @@ impl Daemon {
         let request = RequestId::new(request).unwrap();
         match self
             .engine
-            .submit(admitted(script), request, Timestamp::from_millis(9))
+            .submit(admitted(script), request, Timestamp::from_millis(9), ())
             .await
             .unwrap()
         {

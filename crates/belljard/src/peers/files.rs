@@ -93,11 +93,16 @@ impl LogFile {
         length.await?
     }
 
-    /// At most `most` bytes from `offset`; none at the end as it is now.
+    /// At most `most` bytes from `offset`; none at the end as it is now, and however far beyond it.
     pub(crate) async fn read(&self, offset: u64, most: usize) -> io::Result<Vec<u8>> {
         let file = self.0.clone();
         let read = spawn_blocking(move || {
-            let mut bytes = vec![0; most];
+            // An offset that no file can have is an error of pread(2).
+            let left = file.metadata()?.len().saturating_sub(offset);
+            let mut bytes = vec![0; most.min(usize::try_from(left).unwrap_or(usize::MAX))];
+            if bytes.is_empty() {
+                return Ok(bytes);
+            }
             let length = file.read_at(&mut bytes, offset)?;
             bytes.truncate(length);
             Ok(bytes)

@@ -134,7 +134,10 @@ fn unsupported(what: &str) -> Status {
 pub(super) fn unreadable(error: ReadError) -> Status {
     match error {
         ReadError::Missing(object) | ReadError::Size { object, .. } => {
-            Problem::new(Reason::NotFound, format!("{object} is not in the store")).into()
+            let text = format!(
+                "{object} is not in the store: nobody gave it, or it was given up (`[store.retention]` in belljard.toml)"
+            );
+            Problem::new(Reason::NotFound, text).into()
         }
         error @ ReadError::Io { .. } => internal("an object could not be read", &error),
     }

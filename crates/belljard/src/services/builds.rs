@@ -80,10 +80,11 @@ impl BuildService for Builds {
         self.has_room(identity, &project, &request_id).await?;
         let share = self.vault.of(&caller, project);
         // What is there now still is when the build stands in the queue, and then for its sake.
-        let _held = share.hold().await;
+        let held = share.hold().await;
         self.trees.check(&share, admitted.spec()).await?;
         let now = SystemClock.now();
-        let record = match self.engine.submit(admitted, request_id.clone(), now).await {
+        let queued = self.engine.submit(admitted, request_id.clone(), now, held);
+        let record = match queued.await {
             Ok(Submitted::New(record)) => {
                 tracing::info!(build.id = %record.build.id, %identity, project = %record.submission.project, "accepted");
                 record
@@ -132,7 +133,7 @@ impl BuildService for Builds {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let record = self.record(&caller, Right::Read, &request.name).await?;
-        let piece = readlog::piece(&self.logs, &record.build, &request);
+        let piece = readlog::piece(&self.engine, &self.logs, &record.build, &request);
         Ok(Response::new(piece.await?))
     }
 

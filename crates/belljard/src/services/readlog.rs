@@ -1,6 +1,7 @@
 //! `ReadLog`: a piece of one attempt's log.
 
 use belljar_core::{AttemptId, Invalid, bounds};
+use belljar_engine::Engine;
 use belljar_engine::life::{Build, Stage};
 use belljar_wire::{Problem, Reason, build_name, v1};
 use tonic::Status;
@@ -12,6 +13,7 @@ const WHAT: &str = "the build's log could not be read";
 
 /// The piece that `request` asks for of a log of `build`.
 pub(super) async fn piece(
+    engine: &Engine,
     logs: &Logs,
     build: &Build,
     request: &v1::ReadLogRequest,
@@ -41,6 +43,16 @@ pub(super) async fn piece(
         return Ok(told(Vec::new(), ended));
     };
     let file = logs.open(&attempt).await.map_err(|e| internal(WHAT, &e))?;
+    if file.is_none() && build.outcome().is_some() {
+        let released = engine.released(&build.id).await;
+        if let Some(when) = released.map_err(|e| internal(WHAT, &e))? {
+            let name = build_name(&build.id);
+            let text = format!(
+                "what `{name}` left was given up at {when}, its log too; its evidence is kept"
+            );
+            return Err(Problem::new(Reason::NotFound, text).into());
+        }
+    }
     let length = match &file {
         Some(file) => file.length().await.map_err(|e| internal(WHAT, &e))?,
         None => 0,
