@@ -197,6 +197,7 @@ impl Account {
         };
         vec![
             fact("processes", found(room.no_process)),
+            fact("connections", found(room.no_connection)),
             fact("mounts", found(room.no_mount)),
             fact("files", found(room.no_file)),
             fact("begun", self.receipt.started),

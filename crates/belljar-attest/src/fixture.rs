@@ -147,6 +147,7 @@ pub(crate) fn receipt() -> Receipt {
         ],
         clean_room: CleanRoom {
             no_process: true,
+            no_connection: true,
             no_mount: true,
             no_file: true,
         },

@@ -221,6 +221,9 @@ pub enum OutputKind {
 pub struct CleanRoom {
     /// The cgroup was seen empty and could be removed: no process is left.
     pub no_process: bool,
+    /// No TCP connection is left in its network namespace: one may outlive the processes of both its ends, with what it
+    /// still has to send.
+    pub no_connection: bool,
     /// No mount of the attempt is left in the spawner's mount namespace.
     pub no_mount: bool,
     /// The scratch space and the directories of its mounts are gone.
@@ -243,7 +246,7 @@ impl RootFsRecord {
 impl CleanRoom {
     /// Whether nothing at all was found.
     pub fn is_clean(self) -> bool {
-        self.no_process && self.no_mount && self.no_file
+        self.no_process && self.no_connection && self.no_mount && self.no_file
     }
 }
 

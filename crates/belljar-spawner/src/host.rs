@@ -121,11 +121,11 @@ fn privileges() -> LayerReport {
 fn namespaces() -> LayerReport {
     let most = fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
     let made = namespace::user(1_879_048_192, "0 1879048192 1\n", "0 1879048192 1\n")
-        .and_then(|_| namespace::network())
+        .and_then(|_| namespace::network()?.connections.try_out())
         .and_then(|_| namespace::has_time());
     let found = match &made {
         Ok(_) => format!(
-            "user and network namespaces can be made (at most {}), and there are time namespaces",
+            "user and network namespaces can be made (at most {}), there are time namespaces, and connections can be destroyed",
             most.trim()
         ),
         Err(error) => format!("cannot be made: {error}"),
@@ -134,7 +134,7 @@ fn namespaces() -> LayerReport {
         "namespaces",
         found,
         made.is_ok(),
-        "set user.max_user_namespaces, user.max_net_namespaces and user.max_time_namespaces above 1000 by sysctl; the kernel needs CONFIG_TIME_NS",
+        "set user.max_user_namespaces, user.max_net_namespaces and user.max_time_namespaces above 1000 by sysctl; the kernel needs CONFIG_TIME_NS, CONFIG_INET_TCP_DIAG (a module it may load) and CONFIG_INET_DIAG_DESTROY",
     )
 }
 

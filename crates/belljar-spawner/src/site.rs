@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use belljar_core::{Digest, Hasher};
 use belljar_plan::Binaries;
-use belljar_sys::namespace;
+use belljar_sys::namespace::{self, Network};
 use belljar_sys::seccomp::{Program, SANDBOX};
 
 use crate::cgroup::Tree;
@@ -54,7 +54,7 @@ pub struct Site {
     pub boot_id: String,
     /// Receipts.
     pub receipts: Chain,
-    networks: Vec<OwnedFd>,
+    networks: Vec<Network>,
     /// By slot; never more than there are slots.
     owners: BTreeMap<usize, Rc<Owners>>,
 }
@@ -136,7 +136,7 @@ impl Site {
     ///
     /// # Errors
     /// What making one says.
-    pub fn take_network(&mut self) -> io::Result<OwnedFd> {
+    pub fn take_network(&mut self) -> io::Result<Network> {
         match self.networks.pop() {
             Some(ready) => Ok(ready),
             None => namespace::network(),

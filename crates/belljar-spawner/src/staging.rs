@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use belljar_core::{InputName, LimitFigures};
+use belljar_sys::connections::Connections;
 use belljar_sys::mount::{self, Attributes};
 use belljar_sys::{namespace, process, program};
 
@@ -326,17 +327,22 @@ fn is_not_mounted(error: &io::Error) -> bool {
         || code == Some(belljar_sys::Errno::NOENT.raw_os_error())
 }
 
-/// Starts a process that takes the mounts off. Dropping a large tmpfs takes the kernel a while: that
-/// process waits for it, not the event loop.
+/// Starts a process that takes the mounts off and destroys the connections that outlived their processes. Dropping a
+/// large tmpfs or many connections takes the kernel a while: that process waits for it, not the event loop.
 ///
 /// # Errors
 /// What clone3(2) says.
-pub fn start_janitor(places: &Places) -> io::Result<process::Child> {
+pub fn start_janitor(
+    places: &Places,
+    connections: Option<&Connections>,
+) -> io::Result<process::Child> {
     process::clone_child(process::NewNamespaces::default(), None, || {
         let work = || -> io::Result<()> {
-            program::close_others(&[])?;
+            let kept: Vec<_> = connections.iter().map(|it| it.as_fd()).collect();
+            program::close_others(&kept)?;
             process::die_with_parent()?;
-            unmount_all(places)
+            let destroyed = connections.map_or(Ok(()), Connections::destroy_all);
+            unmount_all(places).and(destroyed)
         };
         u8::from(work().is_err())
     })

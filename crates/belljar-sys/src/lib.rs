@@ -3,6 +3,7 @@
 //! here is the table of system calls ([`seccomp::SANDBOX`]), because it is written in their numbers.
 
 pub mod confine;
+pub mod connections;
 pub mod durable;
 pub mod files;
 pub mod forbidden;

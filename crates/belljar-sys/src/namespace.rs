@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
+use crate::connections::Connections;
 use crate::privilege;
 use crate::process::{Bond, NewNamespaces, clone_child};
 
@@ -84,17 +85,31 @@ fn forbid_user_namespaces() -> io::Result<()> {
     }
 }
 
+/// A network namespace.
+#[derive(Debug)]
+pub struct Network {
+    /// To enter it by.
+    pub namespace: OwnedFd,
+    /// What is connected in it.
+    pub connections: Connections,
+}
+
 /// Makes a network namespace with nothing but a loopback device that is up. Whoever owns the caller's
 /// user namespace owns it. The caller, which must have one thread, is back in its own afterwards.
 ///
 /// # Errors
 /// What unshare(2), setns(2) or the socket calls say.
-pub fn network() -> io::Result<OwnedFd> {
+pub fn network() -> io::Result<Network> {
     let own = File::open("/proc/self/ns/net")?;
     unshare(CloneFlags::CLONE_NEWNET)?;
-    let made = loopback_up().and_then(|()| File::open("/proc/self/ns/net"));
+    let made = loopback_up().and_then(|()| {
+        Ok(Network {
+            namespace: File::open("/proc/self/ns/net")?.into(),
+            connections: Connections::open()?,
+        })
+    });
     setns(&own, CloneFlags::CLONE_NEWNET)?;
-    made.map(OwnedFd::from)
+    made
 }
 
 fn loopback_up() -> io::Result<()> {

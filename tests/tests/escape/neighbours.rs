@@ -292,6 +292,68 @@ fn nothing_is_left_for_the_next_build() {
     );
 }
 
+/// Ends with connections that have much to send and are not to send it: nobody has them any more then.
+const FORSAKE: &str = r#"
+import socket, time
+SO_MAX_PACING_RATE, COUNT = 47, 60
+listening = socket.create_server(("127.0.0.1", 0))
+for _ in range(COUNT):
+    a = socket.create_connection(listening.getsockname())
+    b, _ = listening.accept()
+    a.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, 1)
+    a.setblocking(False)
+    b.setblocking(False)
+    try:
+        while True:
+            a.send(bytes(65536))
+    except BlockingIOError:
+        pass
+    time.sleep(0.002)
+    try:
+        # With something unread, its end would reset the connection.
+        while b.recv(1 << 20):
+            pass
+    except BlockingIOError:
+        pass
+    a.close()
+    b.close()
+"#;
+
+/// Connections of the whole machine, whatever their network, that no process has any more.
+fn forsaken() -> u32 {
+    let text = std::fs::read_to_string("/proc/net/sockstat").unwrap();
+    let mut words = text.split_whitespace();
+    words.find(|word| *word == "orphan").unwrap();
+    words.next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn connections_end_with_their_build() {
+    let before = forsaken();
+    let project = Project::script(
+        "python3 forsake.py && grep -o 'orphan [0-9]*' /proc/net/sockstat; echo done > out",
+    );
+    project.write("forsake.py", FORSAKE);
+    let run = Instance::new().run(&project);
+    run.assert_succeeded();
+    let inside = run.log.trim().strip_prefix("orphan ").unwrap().parse();
+    assert!(
+        inside.is_ok_and(|inside: u32| inside >= before + 50),
+        "{run}"
+    );
+    assert!(forsaken() < before + 30, "{} after {before}", forsaken());
+
+    // Outside, in a network of its own, the kernel keeps them for minutes.
+    let up = "import fcntl, socket, struct
+fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh14x', b'lo', 0x49))  # SIOCSIFFLAGS";
+    let before = forsaken();
+    let outside = Command::new("unshare")
+        .args(["--net", "python3", "-c", &format!("{up}\n{FORSAKE}")])
+        .status();
+    assert!(outside.unwrap().success());
+    assert!(forsaken() >= before + 50, "{} after {before}", forsaken());
+}
+
 #[test]
 fn host_user_1000_is_not_the_build() {
     // A listed path of the host in which somebody has a file of his own: the build has the same number inside,

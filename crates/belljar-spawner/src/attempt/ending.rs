@@ -338,7 +338,7 @@ impl Attempt {
         } else {
             self.clean_room.no_process = true;
         }
-        match staging::start_janitor(&self.places) {
+        match staging::start_janitor(&self.places, self.connections.as_ref()) {
             Ok(child) => self.phase = Phase::Unmounting(child),
             Err(error) => {
                 self.outcome = Some(Outcome::retryable(
@@ -368,6 +368,10 @@ impl Attempt {
     fn finish(&mut self, site: &mut Site, out: &mut Vec<Message>) {
         self.clean_room.no_mount = staging::is_unmounted(&self.places).unwrap_or(false);
         self.clean_room.no_file = !files::exists(&self.places.base()).unwrap_or(true);
+        self.clean_room.no_connection = match self.connections.take() {
+            Some(connections) => connections.are_none().unwrap_or(false),
+            None => true,
+        };
         // From here on its trees may be taken off, unless others use them.
         self.inputs = None;
         self.phase = Phase::Done;

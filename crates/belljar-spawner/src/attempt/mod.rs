@@ -25,6 +25,7 @@ use std::time::{Duration, Instant, SystemTime};
 use belljar_core::{AttemptId, Digest, LimitKind, Outcome, Timestamp};
 use belljar_plan::spawner::{Answer, Message};
 use belljar_plan::{CleanRoom, ImageRule, LogRecord, OutputEntry, Plan, StepRecord, Usage};
+use belljar_sys::connections::Connections;
 use belljar_sys::process::Child;
 
 use crate::containment::Launched;
@@ -109,6 +110,8 @@ pub struct Attempt {
     outputs: Vec<OutputEntry>,
     collected: bool,
     unchanged: Option<bool>,
+    /// Those of its network; none before the launch.
+    connections: Option<Connections>,
     clean_room: CleanRoom,
     receipt: Option<Digest>,
     forgotten: bool,

@@ -82,6 +82,7 @@ impl Attempt {
             outputs: Vec::new(),
             collected: false,
             unchanged: None,
+            connections: None,
             clean_room: CleanRoom::default(),
             receipt: None,
             forgotten: false,
@@ -126,6 +127,7 @@ impl Attempt {
             .ask_with(&Request::OpenLog { limit_bytes }, reading.as_fd())?;
         self.log_asked = true;
         let network = site.take_network()?;
+        self.connections = Some(network.connections);
         let owners = site.owners(self.slot, self.ids)?;
         let rootfs = match &self.image {
             Some(image) => RootFs::Tree(image),
@@ -142,7 +144,7 @@ impl Attempt {
             rootfs,
             image_owner: owners.image.as_fd(),
             filter: &site.filter,
-            network,
+            network: network.namespace,
             log,
         })
         .start()
