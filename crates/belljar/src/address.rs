@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use belljar_core::bounds;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -18,6 +19,7 @@ use tonic::transport::Endpoint;
 
 use crate::cli::Whom;
 use crate::error::Error;
+use crate::regular;
 
 /// How long to wait for the server's first word.
 const FIRST_WORD: Duration = Duration::from_secs(5);
@@ -168,7 +170,8 @@ fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    std::fs::read(path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
+    let read = regular::read(path, bounds::CONFIG_BYTES);
+    read.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
 }
 
 fn named(path: &Path, why: impl std::fmt::Display) -> io::Error {

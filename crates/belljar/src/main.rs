@@ -27,6 +27,7 @@ mod log;
 mod manifest;
 mod patience;
 mod random;
+mod regular;
 mod report;
 mod run;
 mod session;

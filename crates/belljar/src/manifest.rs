@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use belljar_core::bounds;
 use belljar_manifest::{FILE, Lock, Manifest, Wrong, lock};
+use rustix::fs::OFlags;
+
+use crate::regular;
 
 /// Why a `belljar.toml` cannot be used, or the `belljar.lock` beside it.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +95,7 @@ fn bytes(path: &Path) -> Result<Vec<u8>, Error> {
             source,
         },
     };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let file = regular::open(path, OFlags::empty()).map_err(unreadable)?;
     let mut bytes = Vec::new();
     file.take(bounds::CONFIG_BYTES as u64 + 1)
         .read_to_end(&mut bytes)

@@ -232,15 +232,25 @@ fn harmless(c: char) -> char {
         }
         '\u{7f}' => '\u{2421}',
         // C1 controls; marks, embeddings, overrides and isolates of the bidirectional algorithm (UAX 9); line
-        // and paragraph separators; zero-width characters; annotations; tags.
+        // and paragraph separators; annotations; tags; and what else is not seen (Default_Ignorable_Code_Point,
+        // The Unicode Standard 5.21) but the selectors by which pictures have colours.
         '\u{80}'..='\u{9f}'
+        | '\u{ad}'
+        | '\u{34f}'
         | '\u{61c}'
+        | '\u{115f}'..='\u{1160}'
+        | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}'
         | '\u{200b}'..='\u{200f}'
         | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}'
+        | '\u{3164}'
         | '\u{feff}'
-        | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e007f}' => char::REPLACEMENT_CHARACTER,
+        | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}'
+        | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}' => char::REPLACEMENT_CHARACTER,
         other => other,
     }
 }
@@ -293,7 +303,16 @@ mod tests {
         let bidi = bidi
             .chain('\u{202a}'..='\u{202e}')
             .chain('\u{2066}'..='\u{2069}');
-        let hidden = ['\u{200b}', '\u{feff}', '\u{fff9}', '\u{e0041}'];
+        let hidden = [
+            '\u{ad}',
+            '\u{115f}',
+            '\u{200b}',
+            '\u{3164}',
+            '\u{feff}',
+            '\u{fff9}',
+            '\u{1d173}',
+            '\u{e0041}',
+        ];
         controls.chain(separators).chain(bidi).chain(hidden)
     }
 

@@ -1,17 +1,18 @@
 //! `belljar verify`: offline, with nothing but the artifact or receipt, its bundle and a public key.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use belljar_attest::{Verdict, is_about_a_receipt, verify_receipt, verify_receipt_of};
 use belljar_core::evidence::{BUNDLE, BUNDLE_SUFFIX};
 use belljar_core::{Digest, Hasher, bounds};
+use rustix::fs::OFlags;
 
 use crate::cli;
 use crate::error::Error;
 use crate::exit;
 use crate::home::read;
+use crate::regular;
 use crate::report;
 use crate::terminal;
 
@@ -122,7 +123,7 @@ fn digest(path: &Path) -> Result<Digest, Error> {
         path: path.to_owned(),
         source,
     };
-    let mut file = File::open(path).map_err(unreadable)?;
+    let mut file = regular::open(path, OFlags::empty()).map_err(unreadable)?;
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; bounds::CHUNK_BYTES];
     loop {

@@ -14,6 +14,7 @@ use crate::client::{self, Client};
 use crate::error::Error;
 use crate::exit;
 use crate::fetch::{self, Output};
+use crate::regular;
 use crate::report::{self, Ended};
 use crate::steps;
 use crate::terminal::{self, Terminal, line};
@@ -139,28 +140,16 @@ fn name(text: &str) -> Result<RelPath, Error> {
     RelPath::new(text).map_err(|invalid| Error::Usage(invalid.to_string()))
 }
 
-/// Reads a whole file of at most `most` bytes.
+/// Reads a whole regular file of at most `most` bytes.
 ///
 /// # Errors
-/// When it cannot be read, or is larger.
+/// When it cannot be read, is something else, or is larger.
 pub(crate) fn read(path: &Path, most: usize) -> Result<Vec<u8>, Error> {
-    use std::io::Read as _;
-    let unreadable = |source| Error::File {
+    regular::read(path, most).map_err(|source| Error::File {
         what: "read",
         path: path.to_owned(),
         source,
-    };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    file.take(most as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() > most {
-        return Err(unreadable(std::io::Error::other(format!(
-            "it is larger than {most} bytes"
-        ))));
-    }
-    Ok(bytes)
+    })
 }
 
 /// The evidence of a build cannot be used.

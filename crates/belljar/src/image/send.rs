@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use belljar_core::{Invalid, ObjectId, bounds};
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::OFlags;
 use tokio::task::JoinError;
 
 use crate::client::{self, Client, call, object_id, reapi_digest, sha256};
 use crate::error::Error;
 use crate::patience::answered;
+use crate::regular;
 use crate::write::{Content, Pieces, write};
 
 const ASKING: &str = "asking which blobs are missing";
@@ -61,17 +61,7 @@ impl Opened {
     }
 
     fn with(path: &Path, flags: OFlags) -> Result<Self, Error> {
-        let failed = |source| unreadable(path, source);
-        // A pipe would have us wait for whoever writes to it.
-        let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let opened = rustix::fs::open(path, flags, Mode::empty());
-        let file = File::from(opened.map_err(|errno| match errno {
-            Errno::LOOP => failed(std::io::Error::other("it is a symbolic link")),
-            other => failed(other.into()),
-        })?);
-        if !file.metadata().map_err(failed)?.is_file() {
-            return Err(failed(std::io::Error::other("it is not a regular file")));
-        }
+        let file = regular::open(path, flags).map_err(|source| unreadable(path, source))?;
         Ok(Self {
             path: path.to_owned(),
             file,
