@@ -1,4 +1,5 @@
 use std::fs::{File, OpenOptions, Permissions};
+use std::io::ErrorKind::{Interrupted, WouldBlock};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
@@ -104,6 +105,8 @@ impl OpenLog {
         E: FnOnce(u64) + Send + 'static,
         H: Send + 'static,
     {
+        // Of this end only: those who write wait, as they are used to.
+        poll::never_wait(pipe.as_fd()).map_err(|e| Failed::internal("preparing the pipe", &e))?;
         let no_pipe = |e| Failed::internal("making a pipe", &e);
         let (ended, ending) = io::pipe().map_err(no_pipe)?;
         let (stop, go_on) = io::pipe().map_err(no_pipe)?;
@@ -272,7 +275,7 @@ impl Work {
             let count = match self.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if matches!(error.kind(), Interrupted | WouldBlock) => continue,
                 Err(error) => return Err(error),
             };
             let room = usize::try_from(self.limit - self.kept).unwrap_or(usize::MAX);
@@ -301,7 +304,8 @@ impl Work {
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut counted = self.counted.lock();
-        // Nobody else reads, so what was seen to be there still is: this does not wait.
+        // Nobody else reads, so what was seen to be there still is. Before Linux 6.15 that can be nothing: a write that
+        // could not take anything from its writer leaves a place without bytes. The pipe does not wait then.
         let count = self.pipe.read(buffer)?;
         *counted += count as u64;
         Ok(count)

@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::OFlags;
 
 /// What is waited for on one descriptor.
 #[derive(Clone, Copy, Debug)]
@@ -61,4 +62,14 @@ pub fn wait(interests: &[Interest<'_>], timeout: Option<Duration>) -> io::Result
 /// What ioctl(2) says.
 pub fn readable_bytes(pipe: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(rustix::io::ioctl_fionread(pipe)?)
+}
+
+/// Has reads from here end with EAGAIN instead of waiting (O_NONBLOCK, open(2)): through every descriptor of the same
+/// open file, so of this end of a pipe only.
+///
+/// # Errors
+/// What fcntl(2) says.
+pub fn never_wait(reading: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(reading)?;
+    Ok(rustix::fs::fcntl_setfl(reading, flags | OFlags::NONBLOCK)?)
 }
