@@ -235,8 +235,8 @@ pub const RECEIPTS_UNSEEN: usize = 1024 * 1024;
 /// Most bytes of records of derivations in one receipt: with what a statement says of each package they fit a bundle.
 pub const RECEIPT_DERIVATION_BYTES: usize = 10 * 1024 * 1024;
 /// Longest all paths and link targets of one build's outputs may be together, in bytes: with the most
-/// entries and every byte escaped they fit a receipt.
-pub const OUTPUT_NAMES_BYTES: usize = 4 * 1024 * 1024;
+/// entries they fit the message about the build ([`GRPC_MESSAGE_BYTES`]), and with every byte escaped a receipt.
+pub const OUTPUT_NAMES_BYTES: usize = 2 * 1024 * 1024;
 /// Largest Sigstore bundle, in bytes, that is read back for verification: the largest receipt fits, in base 64.
 pub const BUNDLE_BYTES: usize = 48 * 1024 * 1024;
 /// Most bytes that the bundles and envelopes beside all outputs of one build may take in a client's output directory.

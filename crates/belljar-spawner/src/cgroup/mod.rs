@@ -115,7 +115,14 @@ impl Group {
     /// # Errors
     /// What write(2) says.
     pub fn kill(&self) -> io::Result<()> {
-        fs::write(self.unified.join("cgroup.kill"), "1")
+        fs::write(self.unified.join("cgroup.kill"), "1")?;
+        // Who has used up the quota would wait for the next period to die. Should it stay: that takes longer.
+        let (file, none) = match self.floor {
+            CgroupFloor::V2 => ("cpu.max", "max"),
+            CgroupFloor::Hybrid => ("cpu.cfs_quota_us", "-1"),
+        };
+        let _ = self.set("cpu", file, none);
+        Ok(())
     }
 
     /// Whether no process is left in it.
