@@ -1,5 +1,6 @@
 /* Stays behind its step, and stops the process of the next one before it has become a program; then takes its stack
  * from it and lets it go on ("take"), or leaves it as it is ("leave"). */
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
