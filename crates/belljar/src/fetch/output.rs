@@ -1,3 +1,5 @@
+mod abandoned;
+
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -45,10 +47,12 @@ impl Output {
         let path = path.canonicalize().map_err(unwritable)?;
         let directory =
             openat(CWD, &path, DIRECTORY, Mode::empty()).map_err(|e| unwritable(e.into()))?;
-        let staging_name = format!(".belljar-{}", crate::random::uuid());
+        let staging_name = abandoned::new_name();
         mkdirat(&directory, &staging_name, Mode::RWXU).map_err(|e| unwritable(e.into()))?;
         let staging = openat(&directory, &staging_name, DIRECTORY, Mode::empty())
             .map_err(|e| unwritable(e.into()))?;
+        abandoned::claim(&staging);
+        abandoned::remove(&path, &directory);
         Ok(Self {
             directory,
             path,
