@@ -75,7 +75,9 @@ mod tests {
             std::fs::create_dir(&place).unwrap();
             std::fs::write(place.join("part"), "of it").unwrap();
             let opened = File::open(&place).unwrap();
-            times.map(|times| opened.set_times(times).unwrap());
+            if let Some(times) = times {
+                opened.set_times(times).unwrap();
+            }
             (place, opened)
         };
         let (left, _) = made(&new_name(), Some(old));
