@@ -3,10 +3,13 @@ use crate::log::{LogSink, OpenLog};
 use belljar_plan::store::StepMark;
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// open(2), `asm-generic/fcntl.h`.
+const O_NONBLOCK: u32 = 0o4000;
 
 fn open(limit_bytes: u64) -> Request {
     Request::OpenLog { limit_bytes }
@@ -258,4 +261,25 @@ fn a_log_that_never_ends_does_not_outlive_its_connection() {
         eventually("the thread ends too", || free() == all);
         assert!(writing.write_all(b"nobody reads this").is_err());
     }
+}
+
+#[test]
+fn a_pipe_that_seems_to_have_something_is_not_waited_for() {
+    // Before Linux 6.15 a write that faults leaves a place without bytes: poll(2) tells of it, read(2) finds nothing.
+    let waits = |descriptor: i32| {
+        let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).unwrap();
+        let flags = told.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = u32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+        flags & O_NONBLOCK == 0
+    };
+    let rig = Rig::new();
+    let mut peer = rig.staged(1, rig.tree("a", b"a"));
+    let (reading, writing) = std::io::pipe().unwrap();
+    // The flag is the open file's, whoever has it.
+    let again = reading.try_clone().unwrap();
+    assert!(waits(again.as_raw_fd()));
+    peer.ask_with(&open(1000), reading);
+    assert_eq!(peer.answer(), Answer::LogOpen);
+    assert!(!waits(again.as_raw_fd()));
+    assert!(waits(writing.as_raw_fd()), "who writes is used to waiting");
 }
