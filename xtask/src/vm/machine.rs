@@ -15,6 +15,8 @@ use crate::shell;
 
 /// Lines with this before them are for the person who waits; all others only matter when something fails.
 pub(super) const SAID: &str = "belljar-vm: ";
+/// What it leaves at the top of its results when it has come to its end.
+pub(super) const REPORT: &str = "report.json";
 /// How much of the console is shown then.
 const CONSOLE_LINES: usize = 60;
 /// Room for what the machine leaves: a report, its journal, output of what failed.
@@ -47,10 +49,7 @@ pub(super) fn run(root: &Root, payload: &Path, results: &Path, patience: Duratio
         .with_context(|| format!("cannot start `{}`", shell::shown(&command)))?;
     let mut machine = Running(child);
     let console = machine.0.stdout.take().context("the console")?;
-    if let Err(error) = watch(console, patience) {
-        drop(machine);
-        return Err(error);
-    }
+    let last = watch(console, patience)?;
     let status = machine
         .0
         .wait()
@@ -59,11 +58,35 @@ pub(super) fn run(root: &Root, payload: &Path, results: &Path, patience: Duratio
     let mut tar = Command::new("tar");
     tar.arg("-C").arg(results).arg("-xf").arg(&disk);
     shell::run(&mut tar).context("the virtual machine left no results")?;
+    // A kernel that panics turns the machine off, and QEMU ends as if all were well.
+    if !results.join(REPORT).is_file() {
+        last.show();
+        bail!("the virtual machine ended before it had left a report: see the end of its console");
+    }
     std::fs::remove_file(&disk).with_context(|| disk.display().to_string())
 }
 
-/// Shows what is for people, until the console is closed.
-fn watch(console: impl std::io::Read + Send + 'static, patience: Duration) -> Result<()> {
+/// The last lines of a console.
+#[derive(Debug, Default)]
+struct Last(VecDeque<String>);
+
+impl Last {
+    fn push(&mut self, line: String) {
+        if self.0.len() == CONSOLE_LINES {
+            self.0.pop_front();
+        }
+        self.0.push_back(line);
+    }
+
+    fn show(&self) {
+        eprintln!("--- the end of the console");
+        self.0.iter().for_each(|line| eprintln!("{line}"));
+        eprintln!("---");
+    }
+}
+
+/// Shows what is for people, until the console is closed. Gives its end.
+fn watch(console: impl std::io::Read + Send + 'static, patience: Duration) -> Result<Last> {
     let (send, lines) = mpsc::channel();
     // It ends with the console.
     std::thread::spawn(move || {
@@ -75,7 +98,7 @@ fn watch(console: impl std::io::Read + Send + 'static, patience: Duration) -> Re
         }
     });
     let deadline = Instant::now() + patience;
-    let mut last = VecDeque::new();
+    let mut last = Last::default();
     let mut spoke = false;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -85,16 +108,11 @@ fn watch(console: impl std::io::Read + Send + 'static, patience: Duration) -> Re
                     eprintln!("   {said}");
                     spoke = true;
                 }
-                if last.len() == CONSOLE_LINES {
-                    last.pop_front();
-                }
-                last.push_back(line);
+                last.push(line);
             }
-            Err(RecvTimeoutError::Disconnected) if spoke => return Ok(()),
+            Err(RecvTimeoutError::Disconnected) if spoke => return Ok(last),
             Err(why) => {
-                eprintln!("--- the end of the console");
-                last.iter().for_each(|line| eprintln!("{line}"));
-                eprintln!("---");
+                last.show();
                 if why == RecvTimeoutError::Timeout {
                     bail!(
                         "the virtual machine was not done after {}",
@@ -153,7 +171,11 @@ mod tests {
             silent.to_string().contains("before it had begun"),
             "{silent}"
         );
-        watch(&b"noise belljar-vm: begun\r\n"[..], Duration::from_secs(9)).unwrap();
+        let last = watch(
+            &b"noise belljar-vm: begun\r\npanic\n"[..],
+            Duration::from_secs(9),
+        );
+        assert_eq!(last.unwrap().0.back().unwrap(), "panic");
     }
 
     #[test]

@@ -113,11 +113,11 @@ fn boot(target: &Path, args: &Args) -> Result<Report> {
     let start = Instant::now();
     machine::run(&root, &payload, &results, PATIENCE)?;
     told("virtual machine", start);
-    let text = std::fs::read(results.join("report.json"))
+    let text = std::fs::read(results.join(machine::REPORT))
         .context("the virtual machine has left no report")?;
     if let Some(folder) = &args.keep {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        for name in ["report.json", "journal.txt"] {
+        for name in [machine::REPORT, "journal.txt"] {
             std::fs::copy(results.join(name), folder.join(name))
                 .with_context(|| name.to_owned())?;
         }

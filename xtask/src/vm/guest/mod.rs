@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use super::machine::SAID;
+use super::machine::{REPORT, SAID};
 use super::report::{Case, Report, uptime};
 use crate::shell;
 use crate::test::residue;
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut report = cases.0;
     report.seconds = uptime()? - report.boot_seconds;
     let text = serde_json::to_string_pretty(&report).context("the report as JSON")?;
-    std::fs::write(args.results.join("report.json"), text).context("report.json")
+    std::fs::write(args.results.join(REPORT), text).context(REPORT)
 }
 
 /// Tells the person who waits.
