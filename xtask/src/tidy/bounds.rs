@@ -1,15 +1,23 @@
-//! Every bound of the program stands in one file, each with the reason for its size.
+//! Every bound of the program stands in one folder, each with the reason for its size.
 
+use super::Finding;
 use super::source::SourceFile;
-use super::{Finding, file};
 
-const BOUNDS: &str = "crates/belljar-core/src/bounds.rs";
+const BOUNDS: &str = "crates/belljar-core/src/bounds/";
 
-/// The file exists, holds bounds, and says something about each.
+/// The folder exists, and each of its files holds bounds and says something about each.
 pub(crate) fn check(sources: &[SourceFile]) -> Vec<Finding> {
-    let Some(source) = file(sources, BOUNDS) else {
+    let mut files = sources
+        .iter()
+        .filter(|source| source.path.starts_with(BOUNDS))
+        .peekable();
+    if files.peek().is_none() {
         return vec![Finding::new(BOUNDS, "is missing")];
-    };
+    }
+    files.flat_map(check_file).collect()
+}
+
+fn check_file(source: &SourceFile) -> Vec<Finding> {
     let constants: Vec<_> = source
         .ast
         .items
@@ -22,7 +30,7 @@ pub(crate) fn check(sources: &[SourceFile]) -> Vec<Finding> {
         })
         .collect();
     if constants.is_empty() {
-        return vec![Finding::new(BOUNDS, "holds no `pub const`")];
+        return vec![Finding::new(&source.path, "holds no `pub const`")];
     }
     let silent = constants.iter().filter(|constant| {
         !constant
@@ -34,7 +42,7 @@ pub(crate) fn check(sources: &[SourceFile]) -> Vec<Finding> {
         .map(|constant| {
             let line = constant.ident.span().start().line;
             Finding::at(
-                BOUNDS,
+                &source.path,
                 line,
                 format!("{} has no doc comment", constant.ident),
             )
@@ -46,8 +54,10 @@ pub(crate) fn check(sources: &[SourceFile]) -> Vec<Finding> {
 mod tests {
     use super::*;
 
+    const STORE: &str = "crates/belljar-core/src/bounds/store.rs";
+
     fn check_text(text: &str) -> Vec<Finding> {
-        check(&[SourceFile::parse(BOUNDS, text).unwrap()])
+        check(&[SourceFile::parse(STORE, text).unwrap()])
     }
 
     #[test]
@@ -60,7 +70,7 @@ mod tests {
         );
         assert_eq!(
             check_text("/// Said.\npub const A: u8 = 1;\npub const B: u8 = 2;"),
-            [Finding::at(BOUNDS, 3, "B has no doc comment")]
+            [Finding::at(STORE, 3, "B has no doc comment")]
         );
     }
 
