@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -17,8 +17,10 @@ use crate::shell;
 pub(super) const SAID: &str = "belljar-vm: ";
 /// What it leaves at the top of its results when it has come to its end.
 pub(super) const REPORT: &str = "report.json";
+/// The journal of the machine, which it leaves beside it.
+pub(super) const JOURNAL: &str = "journal.txt";
 /// How much of the console is shown then.
-const CONSOLE_LINES: usize = 60;
+const CONSOLE_LINES: usize = 120;
 /// Room for what the machine leaves: a report, its journal, output of what failed.
 const RESULTS_BYTES: u64 = 64 << 20;
 
@@ -37,8 +39,16 @@ impl Drop for Running {
     }
 }
 
+/// How a machine ended.
+pub(super) enum End {
+    /// It has left its report.
+    Done,
+    /// It stopped before that. The end of its console and of its journal, if it left one, were shown.
+    Stopped,
+}
+
 /// Boot it with a payload, wait until it has turned itself off, and unpack what it left into `results`.
-pub(super) fn run(root: &Root, payload: &Path, results: &Path, patience: Duration) -> Result<()> {
+pub(super) fn run(root: &Root, payload: &Path, results: &Path, patience: Duration) -> Result<End> {
     let disk = results.join("results.img");
     let made = File::create(&disk).with_context(|| disk.display().to_string())?;
     made.set_len(RESULTS_BYTES).context("room for results")?;
@@ -49,7 +59,7 @@ pub(super) fn run(root: &Root, payload: &Path, results: &Path, patience: Duratio
         .with_context(|| format!("cannot start `{}`", shell::shown(&command)))?;
     let mut machine = Running(child);
     let console = machine.0.stdout.take().context("the console")?;
-    let last = watch(console, patience)?;
+    let console = watch(console, patience)?;
     let status = machine
         .0
         .wait()
@@ -58,12 +68,18 @@ pub(super) fn run(root: &Root, payload: &Path, results: &Path, patience: Duratio
     let mut tar = Command::new("tar");
     tar.arg("-C").arg(results).arg("-xf").arg(&disk);
     shell::run(&mut tar).context("the virtual machine left no results")?;
+    std::fs::remove_file(&disk).with_context(|| disk.display().to_string())?;
     // A kernel that panics turns the machine off, and QEMU ends as if all were well.
-    if !results.join(REPORT).is_file() {
-        last.show();
-        bail!("the virtual machine ended before it had left a report: see the end of its console");
+    if results.join(REPORT).is_file() {
+        return Ok(End::Done);
     }
-    std::fs::remove_file(&disk).with_context(|| disk.display().to_string())
+    console.show("console");
+    if let Ok(journal) = File::open(results.join(JOURNAL)) {
+        let mut last = Last::default();
+        lines(journal).for_each(|line| last.push(line));
+        last.show("journal");
+    }
+    Ok(End::Stopped)
 }
 
 /// The last lines of a console.
@@ -78,20 +94,25 @@ impl Last {
         self.0.push_back(line);
     }
 
-    fn show(&self) {
-        eprintln!("--- the end of the console");
+    fn show(&self, what: &str) {
+        eprintln!("--- the end of the {what}");
         self.0.iter().for_each(|line| eprintln!("{line}"));
         eprintln!("---");
     }
 }
 
+/// Whatever can be read of it.
+fn lines(text: impl Read) -> impl Iterator<Item = String> {
+    let lines = BufReader::new(text).split(b'\n').map_while(Result::ok);
+    lines.map(|line| String::from_utf8_lossy(&line).trim_end().to_owned())
+}
+
 /// Shows what is for people, until the console is closed. Gives its end.
-fn watch(console: impl std::io::Read + Send + 'static, patience: Duration) -> Result<Last> {
+fn watch(console: impl Read + Send + 'static, patience: Duration) -> Result<Last> {
     let (send, lines) = mpsc::channel();
     // It ends with the console.
     std::thread::spawn(move || {
-        for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
-            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+        for line in self::lines(console) {
             if send.send(line).is_err() {
                 break;
             }
@@ -112,7 +133,7 @@ fn watch(console: impl std::io::Read + Send + 'static, patience: Duration) -> Re
             }
             Err(RecvTimeoutError::Disconnected) if spoke => return Ok(last),
             Err(why) => {
-                last.show();
+                last.show("console");
                 if why == RecvTimeoutError::Timeout {
                     bail!(
                         "the virtual machine was not done after {}",

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{shell, test, workspace};
 
+use machine::End;
 use report::Report;
 
 pub(crate) use guest::{Args as GuestArgs, run as serve};
@@ -31,6 +32,10 @@ const SUITES: &[(&str, &[&str])] = &[
 
 /// How long it may take from its start to its end.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
+
+/// How often a machine that stopped before it had left a report is started again. An emulated one was seen to do so
+/// once, nobody could tell why; where a build brings down a kernel, the second one stops as well.
+const RESTARTS: usize = 1;
 
 /// What to run and how to tell it.
 #[derive(Default, clap::Args)]
@@ -108,16 +113,27 @@ fn boot(target: &Path, args: &Args) -> Result<Report> {
     let start = Instant::now();
     let payload = payload::pack(scratch.path(), target, args.only.as_deref())?;
     told("programs and tests", start);
-    let results = scratch.path().join("results");
-    std::fs::create_dir(&results).context("a folder for results")?;
+    let mut results = scratch.path().join("results");
     let start = Instant::now();
-    machine::run(&root, &payload, &results, PATIENCE)?;
+    for stopped in 0.. {
+        std::fs::create_dir(&results).context("a folder for results")?;
+        match machine::run(&root, &payload, &results, PATIENCE)? {
+            End::Done => break,
+            End::Stopped if stopped < RESTARTS => {
+                eprintln!("   the virtual machine stopped by itself (above), and is started again");
+                results.set_extension("again");
+            }
+            End::Stopped => {
+                bail!("the virtual machine has left no report: see the end of its console")
+            }
+        }
+    }
     told("virtual machine", start);
-    let text = std::fs::read(results.join(machine::REPORT))
-        .context("the virtual machine has left no report")?;
+    let text =
+        std::fs::read(results.join(machine::REPORT)).context("the virtual machine's report")?;
     if let Some(folder) = &args.keep {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        for name in [machine::REPORT, "journal.txt"] {
+        for name in [machine::REPORT, machine::JOURNAL] {
             std::fs::copy(results.join(name), folder.join(name))
                 .with_context(|| name.to_owned())?;
         }
