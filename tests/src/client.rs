@@ -189,6 +189,7 @@ impl Client {
             source: self.upload(files),
             inputs: Inputs::default(),
             fetches: Default::default(),
+            image_output: None,
             working_directory: None,
             run: Steps::new(scripts.collect()).expect("steps"),
             env: [].into(),

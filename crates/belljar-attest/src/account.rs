@@ -1,4 +1,4 @@
-use belljar_core::{AttemptId, Digest, Invalid, ObjectId, Outcome};
+use belljar_core::{AttemptId, Digest, Invalid, ObjectId, Outcome, evidence};
 use belljar_plan::{
     EnforcementReport, ImageRule, NamespaceReport, OutputKind, Receipt, RootFsRecord,
 };
@@ -183,7 +183,13 @@ impl Account {
             }
             OutputKind::Directory => fact(entry.path.as_str(), "directory"),
         });
-        or_none(outputs.collect(), "nothing was collected")
+        let image = self.receipt.image_output.iter();
+        let image = image.map(|image| {
+            let layers = image.layers.len();
+            let words = format!("{}, an image of {layers} layers", image.manifest.digest);
+            fact(evidence::IMAGE, words)
+        });
+        or_none(outputs.chain(image).collect(), "nothing was collected")
     }
 
     fn teardown(&self) -> Vec<(String, String)> {

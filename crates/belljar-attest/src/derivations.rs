@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use belljar_core::{
     BuildSpec, Derivation, Fact, Fetch, FetchUrl, Image, Input, Inputs, ObjectId, Recipe,
-    Repository,
+    Repository, oci,
 };
 use belljar_plan::Receipt;
 use serde_json::{Map, Value, json};
 
-use crate::provenance::{INPUTS, ROOTFS};
+use crate::provenance::{BASE, INPUTS, ROOTFS};
 
 /// The trees that the build saw under the names of what its specification has fetched.
 pub(crate) fn fetched(spec: &BuildSpec, receipt: &Receipt) -> Inputs {
@@ -30,9 +30,36 @@ fn made(spec: &BuildSpec, receipt: &Receipt) -> Vec<(ObjectId, ObjectId, String)
     let fetched = fetched(spec, receipt);
     let inputs = spec.inputs.iter().chain(fetched.iter());
     let inputs = inputs.map(|(name, input)| (format!("{INPUTS}{name}"), *input));
-    let all = image.into_iter().chain(inputs);
+    let all = image.into_iter().chain(inputs).chain(base(spec));
     let with_record = |(name, Input { tree, derivation })| Some((derivation?, tree, name));
     all.filter_map(with_record).collect()
+}
+
+/// The base of the image that becomes of the outputs. The build need not have seen it.
+fn base(spec: &BuildSpec) -> Option<(String, Input)> {
+    let output = spec.image_output.as_ref()?;
+    Some((BASE.to_owned(), *output.base.image()?))
+}
+
+/// The record of how the store made a tree of that base.
+pub(crate) fn base_record<'a>(spec: &BuildSpec, receipt: &'a Receipt) -> Option<&'a Derivation> {
+    let (_, input) = base(spec)?;
+    records(receipt).remove(&input.derivation?)
+}
+
+/// The base as a resolved dependency: its layers are part of what is attested.
+pub(crate) fn base_image(spec: &BuildSpec, receipt: &Receipt) -> Option<Value> {
+    let (name, input) = base(spec)?;
+    let (manifest, _, _) = base_record(spec, receipt)?.image()?;
+    Some(json!({
+        "name": name,
+        "digest": { "sha256": manifest.digest.to_hex() },
+        "mediaType": oci::MANIFEST,
+        "annotations": {
+            "belljar_size": manifest.size,
+            "belljar_derivation": input.derivation?.digest.to_hex(),
+        },
+    }))
 }
 
 /// The records by their digests; those that have no encoding are left out.
@@ -78,7 +105,9 @@ pub(crate) fn mismatches(spec: &BuildSpec, receipt: &Receipt) -> Vec<String> {
     }
     let known = |id: &ObjectId| made.iter().any(|(record, _, _)| record == id);
     if records.len() != receipt.derivations.len() || !records.keys().all(known) {
-        against.push("the receipt has a record of a tree that the build did not see".to_owned());
+        against.push(
+            "the receipt has a record of a tree that the specification does not name".to_owned(),
+        );
     }
     against
 }
@@ -163,12 +192,8 @@ fn image(input: &str, record: &Derivation) -> Option<Value> {
         "belljar_platform": platform,
         "belljar_size": image.size,
     });
-    let manifest = record.facts.iter().find_map(|fact| match fact {
-        Fact::OciImage { manifest, .. } => Some(manifest.digest.to_hex()),
-        Fact::Package { .. } | Fact::LeftOut { .. } => None,
-    });
-    if let Some(manifest) = manifest {
-        annotations["belljar_manifest"] = manifest.into();
+    if let Some((manifest, _, _)) = record.image() {
+        annotations["belljar_manifest"] = manifest.digest.to_hex().into();
     }
     Some(json!({
         "uri": purl(repository, image),
@@ -316,13 +341,13 @@ mod tests {
         );
         let changed = against(|_, receipt| receipt.derivations[0].facts.truncate(1));
         assert!(
-            changed.contains("lacks") && changed.contains("did not see"),
+            changed.contains("lacks") && changed.contains("does not name"),
             "{changed}"
         );
         let spare = against(|spec, _| spec.inputs = Inputs::default());
-        assert!(spare.contains("did not see"), "{spare}");
+        assert!(spare.contains("does not name"), "{spare}");
         let twice = against(|_, receipt| receipt.derivations.push(record()));
-        assert!(twice.contains("did not see"), "{twice}");
+        assert!(twice.contains("does not name"), "{twice}");
         let other = against(|spec, _| {
             let (name, input) = spec.inputs.iter().next().unwrap();
             let input = Input {

@@ -31,6 +31,7 @@ pub(crate) fn spec() -> BuildSpec {
         source: ObjectId::of(b"root directory"),
         inputs: Inputs::default(),
         fetches: Default::default(),
+        image_output: None,
         working_directory: None,
         run: Steps::new(vec![
             Script::new("make").unwrap(),
@@ -145,6 +146,7 @@ pub(crate) fn receipt() -> Receipt {
             file("share/deep/page", b"a page"),
             file("share/page", b"a page"),
         ],
+        image_output: None,
         clean_room: CleanRoom {
             no_process: true,
             no_connection: true,

@@ -18,13 +18,13 @@
 //!
 //! | where | what |
 //! |---|---|
-//! | `subject[]` | every regular file among the outputs: `name` is its path, with `sha256` and `sha512` |
+//! | `subject[]` | every regular file among the outputs: `name` is its path, with `sha256` and `sha512`; and `image.oci`, the manifest of the image that became of them |
 //! | `externalParameters` | the complete specification; its canonical JSON has the digest of the byproduct `spec.json` |
 //! | `internalParameters.asserted` | who submitted, how that was established, when it was accepted: known only to belljard |
 //! | `internalParameters.limits`, `network`, `sourceDateEpoch`, `profile`, `attempt` | what the sandbox was given |
 //! | `internalParameters.enforcement` | what was read back from the kernel before the first step, and probed from inside |
 //! | `internalParameters.hermetic` | whether everything that the build could read is named by digest |
-//! | `resolvedDependencies` | `source`: the input tree; `rootfs`: the root file system (for the host's: its listed paths, no digest) |
+//! | `resolvedDependencies` | `source`: the input tree; `rootfs`: the root file system (for the host's: its listed paths, no digest); `image base`: the manifest of what the image lies on |
 //! | `builderDependencies` | the enforcing program, its configuration, the seccomp program, the Landlock ruleset |
 //! | `byproducts` | `build.log`, `receipt.json`, `plan.json`, `spec.json`, and `audit.jsonl` up to the request for attestation (asserted) |
 //!
@@ -38,6 +38,7 @@ mod derivations;
 mod dsse;
 #[cfg(test)]
 mod fixture;
+mod image;
 mod key;
 mod objections;
 mod provenance;
@@ -57,5 +58,6 @@ pub use receipt::ReceiptVerdict;
 pub use statement::{PREDICATE_TYPE, STATEMENT_TYPE, Statement};
 pub use verdict::Verdict;
 pub use verify::{
-    VerifyError, is_about_a_receipt, verify, verify_all, verify_receipt, verify_receipt_of,
+    ImageCopy, VerifyError, is_about_a_receipt, verify, verify_all, verify_image, verify_receipt,
+    verify_receipt_of,
 };

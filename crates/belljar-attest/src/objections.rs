@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 
-use belljar_core::{BuildSpec, Digest, RelPath, bounds};
+use belljar_core::{BuildSpec, Digest, RelPath, bounds, evidence};
 use belljar_plan::signer::Asserted;
 use belljar_plan::{EnforcementReport, LogRecord, OutputKind, Plan, Receipt, RootFsRecord};
 
-use crate::derivations;
+use crate::{derivations, image};
 
 /// What a statement needs beside its arguments, once nothing speaks against it.
 pub(crate) struct Attestable<'a> {
@@ -65,6 +65,9 @@ pub(crate) fn check<'a>(
     ending(&plan, receipt, &mut against);
     outputs(&plan, receipt, &mut against);
     for reason in derivations::mismatches(spec, receipt) {
+        against.add(reason);
+    }
+    for reason in image::mismatches(spec, receipt) {
         against.add(reason);
     }
     texts(receipt, asserted, &mut against);
@@ -162,6 +165,11 @@ fn outputs(plan: &Plan, receipt: &Receipt, against: &mut Objections) {
             "the declared output `{declared}` was not collected"
         ));
     }
+    // Else two subjects would have one name.
+    against.unless(
+        receipt.image_output.is_none() || !manifest.contains_key(evidence::IMAGE),
+        || format!("an output is called `{}`, as the image is", evidence::IMAGE),
+    );
     for entry in &receipt.outputs {
         against.unless(placed(&entry.path, plan, &manifest), || {
             format!(

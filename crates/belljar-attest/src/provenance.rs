@@ -1,4 +1,4 @@
-use belljar_core::{BuildSpec, Digest, ObjectId, canonical_json};
+use belljar_core::{BuildSpec, Digest, ObjectId, canonical_json, evidence};
 use belljar_plan::signer::Asserted;
 use belljar_plan::{OutputKind, Plan, Receipt, RootFsRecord};
 use serde_json::{Map, Value, json};
@@ -16,6 +16,8 @@ pub(crate) const AUDIT: &str = "audit.jsonl";
 pub(crate) const SOURCE: &str = "source";
 /// Name of the one that is the root file system.
 pub(crate) const ROOTFS: &str = "rootfs";
+/// Name of the one that the image lies on that became of the outputs: its manifest.
+pub(crate) const BASE: &str = "image base";
 /// What the name of a further input begins with.
 pub(crate) const INPUTS: &str = "deps/";
 
@@ -69,7 +71,8 @@ impl Statement {
     }
 }
 
-/// Every regular file; links and directories have no content of their own and stand in the receipt.
+/// Every regular file, and the manifest of the image that became of them; links and directories have no content of their own
+/// and stand in the receipt.
 fn subjects(receipt: &Receipt) -> Vec<Value> {
     let file = |entry: &belljar_plan::OutputEntry| match &entry.kind {
         OutputKind::File { object, sha512, .. } => Some(json!({
@@ -78,7 +81,14 @@ fn subjects(receipt: &Receipt) -> Vec<Value> {
         })),
         OutputKind::Symlink { .. } | OutputKind::Directory => None,
     };
-    receipt.outputs.iter().filter_map(file).collect()
+    let image = receipt.image_output.iter().map(|image| {
+        json!({
+            "name": evidence::IMAGE,
+            "digest": { "sha256": image.manifest.digest.to_hex(), "sha512": image.sha512.to_hex() },
+        })
+    });
+    let files = receipt.outputs.iter().filter_map(file);
+    files.chain(image).collect()
 }
 
 fn internal_parameters(
@@ -141,6 +151,7 @@ fn dependencies(spec: &BuildSpec, receipt: &Receipt, builder: &BuilderConfig) ->
     all.extend(
         inputs.map(|(name, input)| tree(&format!("{INPUTS}{name}"), input.tree, input.derivation)),
     );
+    all.extend(derivations::base_image(spec, receipt));
     all.extend(derivations::images(spec, receipt));
     all.extend(derivations::packages(spec, receipt));
     all.extend(derivations::contents(spec, receipt));

@@ -11,6 +11,7 @@ use crate::{BuilderConfig, Mode, Verdict};
 
 use signed::{due, head, signed, unreadable};
 
+pub use image::{ImageCopy, verify_image};
 pub use receipt::{is_about_a_receipt, verify_receipt, verify_receipt_of};
 
 /// Why a bundle does not vouch for an artifact.
@@ -51,6 +52,9 @@ pub enum VerifyError {
         /// How many subjects there are.
         subjects: usize,
     },
+    /// Signed provenance of this image, which is not the image that becomes of what it is about.
+    #[error("the image is not what its provenance says: {0}")]
+    AnotherImage(Invalid),
 }
 
 impl VerifyError {
@@ -64,6 +68,7 @@ impl VerifyError {
             Self::NotProvenance(_) => "not_provenance",
             Self::NotAReceipt(_) => "not_a_receipt",
             Self::NotASubject { .. } => "not_a_subject",
+            Self::AnotherImage(_) => "another_image",
         }
     }
 }
@@ -377,6 +382,7 @@ fn digest_of(descriptors: &[Descriptor], name: &str) -> Result<(Digest, u64), In
     }
 }
 
+mod image;
 mod receipt;
 mod signed;
 #[cfg(test)]

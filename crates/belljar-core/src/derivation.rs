@@ -183,6 +183,37 @@ impl Derivation {
     }
 }
 
+impl Fact {
+    /// What was read before it was found.
+    pub fn read_from(&self) -> Vec<ObjectId> {
+        match self {
+            // Its layers are read after it.
+            Self::OciImage {
+                manifest, config, ..
+            } => vec![*manifest, *config],
+            Self::Package { archive, .. } => vec![*archive],
+            Self::LeftOut { .. } => Vec::new(),
+        }
+    }
+}
+
+impl Derivation {
+    /// The OCI image that the tree was made of: manifest, configuration, and layers, the lowest first.
+    pub fn image(&self) -> Option<(ObjectId, ObjectId, &[ObjectId])> {
+        let (Recipe::Oci { .. } | Recipe::Pulled { .. }) = &self.recipe else {
+            return None;
+        };
+        self.facts.iter().find_map(|fact| match fact {
+            Fact::OciImage {
+                manifest,
+                config,
+                layers,
+            } => Some((*manifest, *config, layers.as_slice())),
+            Fact::Package { .. } | Fact::LeftOut { .. } => None,
+        })
+    }
+}
+
 impl Platform {
     const ALL: [(Self, &'static str); 2] = [
         (Self::LinuxAmd64, "linux/amd64"),

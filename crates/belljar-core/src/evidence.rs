@@ -1,4 +1,4 @@
-//! The files that a run leaves in `--output` beside the artifacts, and their names, which no output may take:
+//! What a run leaves in `--output` beside the artifacts, and its names, which no output may take:
 //! `belljar.toml` cannot declare them, and the store rejects them in what a build has left.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,8 +29,12 @@ pub const BUNDLE: &str = "provenance.sigstore.json";
 /// Its envelope.
 pub const ENVELOPE: &str = "provenance.intoto.jsonl";
 
+/// The image that became of the outputs, as a directory (OCI image-spec v1.1, "image layout"); and the name of its manifest
+/// among what provenance is about.
+pub const IMAGE: &str = "image.oci";
+
 /// The names of the files at the top.
-const TOP: [&str; 8] = [
+const TOP: [&str; 11] = [
     PUBLIC_KEY,
     RECORD,
     LOG,
@@ -39,6 +43,9 @@ const TOP: [&str; 8] = [
     TRAIL,
     BUNDLE,
     ENVELOPE,
+    IMAGE,
+    "image.oci.sigstore.json",
+    "image.oci.intoto.jsonl",
 ];
 
 /// Whether a pattern of outputs leaves the files at the top their names.
@@ -123,6 +130,7 @@ mod tests {
             "audit.jsonl",
             "provenance.sigstore.json",
             "provenance.intoto.jsonl/x",
+            "image.oci",
         ] {
             assert!(keeps_clear(&path(bad)).is_err(), "{bad}");
         }

@@ -4,8 +4,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, EnvName, EnvValue, Fetches, InputName, Invalid, Limits, ObjectId, OutputPattern,
-    RelPath, bounds, canonical_json,
+    Digest, EnvName, EnvValue, Fetches, ImageOutput, InputName, Invalid, Limits, ObjectId,
+    OutputPattern, RelPath, bounds, canonical_json,
 };
 
 /// What one build shall do, complete: two builds of one specification on one root file system see
@@ -31,6 +31,9 @@ pub struct BuildSpec {
     pub env: BTreeMap<EnvName, EnvValue>,
     /// What to keep.
     pub outputs: Outputs,
+    /// The image that becomes of that, if one shall.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_output: Option<ImageOutput>,
     /// What the build may use.
     pub limits: Limits,
     /// What it may reach.
@@ -120,6 +123,9 @@ impl BuildSpec {
     pub fn canonical(&self) -> Result<Vec<u8>, Invalid> {
         let bytes = canonical_json(self).map_err(|e| Invalid::new(e.to_string()))?;
         self.fetches.apart_from(&self.inputs)?;
+        if let Some(image) = &self.image_output {
+            image.fits(&self.outputs, self.source_date_epoch)?;
+        }
         if bytes.len() > bounds::SPEC_BYTES {
             return Err(Invalid::new(format!(
                 "the specification has {} bytes; {} are allowed. Move long scripts into files of the source tree",
@@ -410,6 +416,7 @@ mod tests {
             source: ObjectId::of(b""),
             inputs: Inputs::default(),
             fetches: Default::default(),
+            image_output: None,
             working_directory: None,
             run: Steps::new(vec![Script::new(script).unwrap()]).unwrap(),
             env: BTreeMap::from([(EnvName::new("CC").unwrap(), EnvValue::new("gcc").unwrap())]),

@@ -18,6 +18,6 @@ mod wrong;
 
 pub use lock::Lock;
 pub use lock_file::LockFile;
-pub use manifest::{FILE, Manifest, Named};
+pub use manifest::{FILE, Manifest, Named, no_dockerfile};
 pub use place::Place;
 pub use wrong::Wrong;

@@ -11,6 +11,7 @@
 
 mod enforcement;
 pub mod frame;
+mod image;
 mod link;
 mod mounts;
 mod plan;
@@ -26,6 +27,7 @@ pub use enforcement::{
     Capabilities, CgroupFloor, CgroupReport, EnforcementReport, IdMapping, LandlockReport,
     MountReport, NamespaceKind, NamespaceReport, SeccompReport, Shortfall,
 };
+pub use image::{ImageBase, ImageLayer, ImageRecord};
 pub use link::Link;
 pub use plan::{BUILD_ID, HOME, HOSTNAME, INPUTS_DIR, INPUTS_EPOCH, Plan, Profile, USER, WORKDIR};
 pub use probe::{ConfinedStep, HostReport, LayerReport, Verdict};

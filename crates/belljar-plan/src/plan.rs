@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use belljar_core::{
-    BuildSpec, Digest, EnvName, EnvValue, Image, Input, InputName, Inputs, Invalid, Limits,
-    Network, ObjectId, Outputs, RelPath, Steps, canonical_json,
+    BuildSpec, Digest, EnvName, EnvValue, Image, ImageOutput, Input, InputName, Inputs, Invalid,
+    Limits, Network, ObjectId, Outputs, RelPath, Steps, canonical_json,
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,9 @@ pub struct Plan {
     pub env: BTreeMap<EnvName, EnvValue>,
     /// What to collect, relative to [`WORKDIR`] wherever the steps run.
     pub outputs: Outputs,
+    /// The image that the store makes of that, if one shall be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_output: Option<ImageOutput>,
     /// What the attempt may use.
     pub limits: Limits,
     /// What it may reach.
@@ -96,6 +99,7 @@ impl Plan {
             run: spec.run.clone(),
             env: spec.env.clone(),
             outputs: spec.outputs.clone(),
+            image_output: spec.image_output.clone(),
             limits: spec.limits,
             network: spec.network,
             source_date_epoch: spec.source_date_epoch,
@@ -218,6 +222,7 @@ pub(crate) mod tests {
             source: ObjectId::of(b""),
             inputs: Inputs::default(),
             fetches: Default::default(),
+            image_output: None,
             working_directory: None,
             run: Steps::new(vec![Script::new("make").unwrap()]).unwrap(),
             env: BTreeMap::from([(

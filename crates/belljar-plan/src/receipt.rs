@@ -4,7 +4,7 @@ use belljar_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{EnforcementReport, Link, Plan, Shortfall};
+use crate::{EnforcementReport, ImageRecord, Link, Plan, Shortfall};
 
 /// What the spawner saw of one attempt, written once by root into a directory that belljard and the
 /// signer can only read. Receipts form a chain: each has a sequence number and names the one before
@@ -56,6 +56,9 @@ pub struct Receipt {
     pub log: Option<LogRecord>,
     /// What was collected; empty unless the outcome is a success.
     pub outputs: Vec<OutputEntry>,
+    /// The image that the store made of that, if the plan has one; none unless the outcome is a success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_output: Option<ImageRecord>,
     /// What was looked for after the teardown, and not found.
     pub clean_room: CleanRoom,
     /// When the spawner accepted the attempt.
@@ -293,18 +296,20 @@ impl Receipt {
         }
     }
 
-    /// The digests of all regular files among the outputs.
+    /// The digests of all that the attempt left, see [`Receipt::output_objects`].
     pub fn artifacts(&self) -> Vec<Digest> {
         self.output_objects().iter().map(|o| o.digest).collect()
     }
 
-    /// All regular files among the outputs.
+    /// All objects that the attempt left: regular files among the outputs, and all that the image is made of that became of
+    /// them.
     pub fn output_objects(&self) -> Vec<ObjectId> {
         let files = self.outputs.iter().filter_map(|entry| match &entry.kind {
             OutputKind::File { object, .. } => Some(*object),
             OutputKind::Symlink { .. } | OutputKind::Directory => None,
         });
-        files.collect()
+        let image = self.image_output.iter().flat_map(ImageRecord::objects);
+        files.chain(image).collect()
     }
 
     /// Everything that keeps this attempt from counting as a fully enforced run of `plan`. Empty means
@@ -363,6 +368,8 @@ impl Receipt {
             "something was left after the teardown",
         );
         expect("log", self.log.is_some(), "there is no log");
+        let imaged = self.image_output.is_some() == plan.image_output.is_some();
+        expect("image", imaged, "one was made unasked, or none was");
         found
     }
 }

@@ -12,11 +12,13 @@ use std::collections::BTreeMap;
 use belljar_core::{AttemptId, Digest, Dropped, Invalid, ObjectId, Outputs, Recipe};
 use serde::{Deserialize, Serialize};
 
-use crate::{ConfinedStep, OutputEntry};
+use crate::{ConfinedStep, ImageRecord, OutputEntry};
 
 mod parts;
 
-pub use parts::{Collected, Consent, Failure, Refusal, RefusedBlob, Scrub, Sender, Whole};
+pub use parts::{
+    Collected, Consent, Failure, ImageOrder, Refusal, RefusedBlob, Scrub, Sender, Whole,
+};
 
 /// A tree that an attempt needs, as something to mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -162,7 +164,7 @@ pub enum Request {
     VerifyInputs,
     /// Outputs follow as [`Collected`] messages and data frames on this connection, from the collector,
     /// to which the spawner lends it. Answered, after `Collected::End` or at the first refusal, by one
-    /// `Output` for each entry and then `CollectDone`, or by `OutputsRefused`.
+    /// `Output` for each entry, `Image` if one was asked for, and then `CollectDone`; or by `OutputsRefused`.
     Collect {
         /// What was declared.
         outputs: Outputs,
@@ -170,6 +172,8 @@ pub enum Request {
         limit_bytes: u64,
         /// Most entries in all.
         limit_entries: u64,
+        /// The image that becomes of them, if one shall.
+        image: Option<Box<ImageOrder>>,
     },
 }
 
@@ -299,7 +303,9 @@ pub enum Answer {
         /// The entry.
         entry: OutputEntry,
     },
-    /// All entries were told.
+    /// The image that became of the entries; all that it is made of is durable.
+    Image(Box<ImageRecord>),
+    /// All was told.
     CollectDone,
     /// The outputs cannot be taken.
     OutputsRefused {

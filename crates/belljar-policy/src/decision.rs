@@ -184,6 +184,7 @@ mod tests {
             source: ObjectId::of(b""),
             inputs: Inputs::default(),
             fetches: Default::default(),
+            image_output: None,
             working_directory: None,
             run: Steps::new(vec![Script::new("make").unwrap()]).unwrap(),
             env: BTreeMap::new(),

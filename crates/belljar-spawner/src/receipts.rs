@@ -206,6 +206,7 @@ mod tests {
             usage: Usage::default(),
             log: None,
             outputs: Vec::new(),
+            image_output: None,
             clean_room: CleanRoom::default(),
             started: Timestamp::from_millis(0),
             finished: Timestamp::from_millis(0),

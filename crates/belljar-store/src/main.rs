@@ -12,6 +12,7 @@
 mod asking;
 mod channel;
 mod collect;
+mod compose;
 mod config;
 mod derive;
 mod failed;

@@ -6,11 +6,12 @@ use std::sync::{Arc, mpsc};
 use belljar_cas::{BlobSink, BlobSource, Custody, Images};
 use belljar_core::{AttemptId, Derivation, Limits, ObjectId, Outputs};
 use belljar_plan::ConfinedStep;
-use belljar_plan::store::{Answer, Failure, Request, StagedTree};
+use belljar_plan::store::{Answer, Failure, ImageOrder, Request, StagedTree};
 
 use crate::asking::Asking;
 use crate::channel::{Broken, Channel};
 use crate::collect::{self, collect};
+use crate::compose::Composer;
 use crate::config::Role;
 use crate::derive::Derivations;
 use crate::failed::Failed;
@@ -150,13 +151,14 @@ impl Session {
                 outputs,
                 limit_bytes,
                 limit_entries,
+                image,
             } => {
                 let limits = collect::Limits {
                     bytes: limit_bytes,
                     entries: limit_entries,
                 };
                 match self.begin_collection(limits) {
-                    Ok(()) => return self.collect(outputs, limits),
+                    Ok(()) => return self.collect(outputs, limits, image),
                     Err(failed) => Err(failed),
                 }
             }
@@ -362,17 +364,7 @@ impl Session {
     /// An attempt has one collection. The collector holds this very connection: it must not be able to
     /// begin another with other outputs.
     fn begin_collection(&mut self, limits: collect::Limits) -> Result<(), Failed> {
-        let most = Limits::CEILING;
-        for (name, asked, most) in [
-            ("limit_bytes", limits.bytes, most.get().output_bytes),
-            ("limit_entries", limits.entries, most.get().output_entries),
-        ] {
-            if asked == 0 || asked > most {
-                return Err(Failed::refused(format!(
-                    "{name} of {asked}; between 1 and {most} is allowed"
-                )));
-            }
-        }
+        limits.check()?;
         let attempt = self.attempt()?;
         if attempt.collected {
             return Err(Failed::refused(
@@ -387,9 +379,12 @@ impl Session {
         &mut self,
         outputs: Outputs,
         limits: collect::Limits,
+        image: Option<Box<ImageOrder>>,
     ) -> Result<Option<Asked>, Broken> {
         self.channel.answer(&Answer::CollectReady)?;
-        collect(&mut self.channel, &*self.store.sink, outputs, limits)
+        let composer = image.map(|order| Composer::of(&self.store, *order));
+        let sink = &*self.store.sink;
+        collect(&mut self.channel, sink, outputs, limits, composer)
     }
 
     fn attempt(&mut self) -> Result<&mut Attempt, Failed> {

@@ -3,7 +3,7 @@ use belljar_core::{
 };
 
 use crate::numbers::{optional, required};
-use crate::{BuildSummary, StepReport, v1};
+use crate::{BuildSummary, ImageArtifact, StepReport, v1};
 
 const COLLECTION: &str = "builds/";
 const PROJECTS: &str = "projects/";
@@ -41,6 +41,8 @@ pub struct BuildRecord {
     pub steps: Vec<StepReport>,
     /// The project that it belongs to.
     pub project: ProjectId,
+    /// The image that became of what was collected.
+    pub image: Option<ImageArtifact>,
 }
 
 /// Where a build stands.
@@ -157,6 +159,7 @@ impl From<&BuildRecord> for v1::Build {
             spec: Some((&build.spec).into()),
             artifacts: build.artifacts.iter().map(Into::into).collect(),
             steps: build.steps.iter().map(Into::into).collect(),
+            image: build.image.as_ref().map(Into::into),
             ..Self::from(&BuildSummary::from(build))
         }
     }
@@ -174,6 +177,7 @@ impl TryFrom<v1::Build> for BuildRecord {
         let steps = (0_usize..).zip(steps).map(|(index, step)| {
             StepReport::try_from(step).map_err(|e| e.within(format!("steps[{index}]")))
         });
+        let image = optional("image", build.image.take(), ImageArtifact::try_from)?;
         let rest = BuildSummary::try_from(build)?;
         Ok(Self {
             id: rest.id,
@@ -193,6 +197,7 @@ impl TryFrom<v1::Build> for BuildRecord {
             submitter: rest.submitter,
             steps: steps.collect::<Result<_, _>>()?,
             project: rest.project,
+            image,
         })
     }
 }

@@ -1,12 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use belljar_core::{
-    BuildSpec, EnvName, EnvValue, Image, Input, InputName, Inputs, Invalid, Network, OutputPattern,
-    Outputs, RelPath, Script, Steps, bounds,
+    BuildSpec, EnvName, EnvValue, Image, ImageOutput, Input, InputName, Inputs, Invalid, Network,
+    OutputPattern, Outputs, RelPath, Script, Steps, bounds,
 };
 
 use crate::fetch;
-use crate::numbers::{required, signed, unsigned};
+use crate::numbers::{optional, required, signed, unsigned};
 use crate::v1;
 
 /// The image names that there are.
@@ -31,6 +31,7 @@ impl TryFrom<v1::BuildSpec> for BuildSpec {
             inputs,
             working_directory,
             fetches,
+            image_output,
         } = spec;
         let spec = Self {
             image: self::image(&image, image_tree)?,
@@ -39,6 +40,7 @@ impl TryFrom<v1::BuildSpec> for BuildSpec {
                 .map_err(|e: Invalid| e.within("source"))?,
             inputs: self::inputs(inputs)?,
             fetches: fetch::fetches(fetches)?,
+            image_output: optional("image_output", image_output, ImageOutput::try_from)?,
             working_directory: self::working_directory(working_directory)?,
             run: steps(run)?,
             env: environment(env)?,
@@ -75,6 +77,7 @@ impl From<&BuildSpec> for v1::BuildSpec {
                 .map(|(name, input)| (name.to_string(), input.into()))
                 .collect(),
             fetches: fetch::to_wire(&spec.fetches),
+            image_output: spec.image_output.as_ref().map(Into::into),
             working_directory: spec
                 .working_directory
                 .as_ref()

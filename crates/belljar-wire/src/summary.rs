@@ -73,6 +73,7 @@ impl From<&BuildSummary> for v1::Build {
             submitter: build.submitter.clone(),
             steps: Vec::new(),
             project: project_name(&build.project),
+            image: None,
         }
     }
 }

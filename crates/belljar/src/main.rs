@@ -5,6 +5,7 @@
 //! * [`image`] takes root file systems into the store and names them in a `belljar.lock`.
 //! * [`verbs`] are parts of that way for builds of a daemon, [`audit`] tells a build's story.
 //! * [`store`] is about what is kept, and how the rest goes.
+//! * [`layout`] is the image that became of outputs.
 //! * [`embedded`] starts all processes where no daemon runs.
 //! * [`exit`] says what exit statuses mean, [`report`] what `--json` prints.
 
@@ -23,6 +24,7 @@ mod fetch;
 mod home;
 mod image;
 mod key;
+mod layout;
 mod log;
 mod manifest;
 mod patience;

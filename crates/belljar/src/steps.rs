@@ -122,6 +122,7 @@ mod tests {
             source: ObjectId::of(b""),
             inputs: Inputs::default(),
             fetches: Default::default(),
+            image_output: None,
             working_directory: None,
             run: Steps::new(scripts.collect()).unwrap(),
             env: [].into(),

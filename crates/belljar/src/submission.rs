@@ -137,7 +137,8 @@ pub(crate) async fn submit(
             layer.name, layer.found
         ));
     }
-    if let Some((input, named)) = prepared.manifest.image() {
+    let named = [prepared.manifest.image(), prepared.manifest.base()];
+    for (input, named) in named.into_iter().flatten() {
         image::is_there(client, input, named).await?;
     }
     let uploaded = upload::upload(client, &prepared.sources).await?;

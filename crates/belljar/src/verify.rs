@@ -12,6 +12,7 @@ use crate::cli;
 use crate::error::Error;
 use crate::exit;
 use crate::home::read;
+use crate::layout;
 use crate::regular;
 use crate::report;
 use crate::terminal;
@@ -28,10 +29,20 @@ pub(crate) fn run(arguments: &cli::Verify) -> Result<u8, Error> {
     let bundle = read(&bundle, bounds::BUNDLE_BYTES)?;
     let key = read(&arguments.key, bounds::CONFIG_BYTES)?;
     let key = String::from_utf8_lossy(&key);
-    let artifact = digest(&arguments.artifact)?;
-    let text = match is_about_a_receipt(&bundle) {
-        true => receipt(&bundle, &key, &artifact, arguments)?,
-        false => provenance(&bundle, &key, &artifact, arguments)?,
+    let of = |verdict, what| provenance((verdict, what), &key, arguments);
+    let text = if layout::is_one(&arguments.artifact) {
+        let verdict = layout::verify(&arguments.artifact, &bundle, &key)?;
+        of(verdict, "about this image, which was computed again")?
+    } else {
+        let artifact = digest(&arguments.artifact)?;
+        match is_about_a_receipt(&bundle) {
+            true => receipt(&bundle, &key, &artifact, arguments)?,
+            false => {
+                let verdict = belljar_attest::verify(&bundle, &key, &artifact);
+                let verdict = verdict.map_err(Error::NotVerified)?;
+                of(verdict, "about this artifact")?
+            }
+        }
     };
     terminal::result(&text).map_err(|e| Error::Process("write to standard output", e))?;
     Ok(exit::SUCCESS)
@@ -39,12 +50,10 @@ pub(crate) fn run(arguments: &cli::Verify) -> Result<u8, Error> {
 
 /// What the provenance of an artifact says, and the statement about its receipt, if one is given.
 fn provenance(
-    bundle: &[u8],
+    (verdict, what): (Verdict, &str),
     key: &str,
-    artifact: &Digest,
     arguments: &cli::Verify,
 ) -> Result<String, Error> {
-    let verdict = belljar_attest::verify(bundle, key, artifact).map_err(Error::NotVerified)?;
     demand(&verdict, arguments.builder.as_deref())?;
     let receipt = match &arguments.receipt_bundle {
         Some(path) => {
@@ -64,7 +73,7 @@ fn provenance(
         None => String::new(),
     };
     Ok(format!(
-        "verified: the provenance is genuine and about this artifact\n{verdict}{and}"
+        "verified: the provenance is genuine and {what}\n{verdict}{and}"
     ))
 }
 
@@ -100,6 +109,8 @@ fn demand(verdict: &Verdict, builder: Option<&str>) -> Result<(), Error> {
 /// Where the bundle of an artifact is: beside it, else the one about all artifacts in the nearest directory above.
 /// Whatever is found there has to be genuine and about this artifact, so a wrong one can only be refused.
 fn found(artifact: &Path) -> PathBuf {
+    // Without a slash behind a directory.
+    let artifact = artifact.components().as_path();
     let mut name = artifact.as_os_str().to_owned();
     name.push(BUNDLE_SUFFIX);
     let beside = PathBuf::from(name);

@@ -288,6 +288,7 @@ mod tests {
                 source: ObjectId::of(b""),
                 inputs: Inputs::default(),
                 fetches: Default::default(),
+                image_output: None,
                 working_directory: None,
                 run: Steps::new(vec![Step::new("make").unwrap()]).unwrap(),
                 env: BTreeMap::new(),
@@ -311,6 +312,7 @@ mod tests {
             submitter: "unix:uid=0".to_owned(),
             steps: Vec::new(),
             project: Default::default(),
+            image: None,
         }
     }
 

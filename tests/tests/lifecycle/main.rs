@@ -16,6 +16,7 @@
 //! * [`neighbours`]: two builds at once.
 //! * [`restart`]: processes that die in mid-build.
 //! * [`images`]: trees that are made of archives and images.
+//! * [`imaged`]: images that become of outputs.
 //! * [`access`]: who is let in, and by which door.
 
 // Helpers of tests may stop at the first surprise too; clippy's exemption is for the tests themselves.
@@ -24,6 +25,7 @@
 mod access;
 mod cancel;
 mod flags;
+mod imaged;
 mod images;
 mod limits;
 mod lockfile;

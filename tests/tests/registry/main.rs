@@ -3,10 +3,12 @@
 //! * [`pulled`]: what comes, what is built on it, and what is said of it.
 //! * [`refused`]: images and registries that are not what they should be.
 //! * [`convinced`]: credentials, and who gets them.
+//! * [`based`]: images that become of outputs, laid on one that was pulled.
 
 // Test code may stop at the first surprise, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod based;
 mod convinced;
 mod pulled;
 mod refused;

@@ -214,6 +214,27 @@ impl Registry {
         })
     }
 
+    /// The same with a configuration that tells of the layers, as of an image that another layer is laid on.
+    pub(super) fn base(&self, layers: &[Vec<u8>]) -> Value {
+        let unpacked = layers.iter().map(|layer| {
+            let mut content = Vec::new();
+            flate2::read::GzDecoder::new(&layer[..])
+                .read_to_end(&mut content)
+                .unwrap();
+            Digest::of(&content).to_string()
+        });
+        let config = json!({
+            "os": "linux",
+            "architecture": ARCHITECTURE,
+            "config": {"Env": ["PATH=/bin", "BASE=yes"], "Cmd": ["sh"], "User": "7"},
+            "rootfs": {"type": "layers", "diff_ids": unpacked.collect::<Vec<_>>()},
+            "history": [{"created_by": "somebody else"}],
+        });
+        let mut image = self.image(layers);
+        image["config"] = self.blob(config.to_string().as_bytes(), CONFIG);
+        image
+    }
+
     /// A configuration for such machines.
     pub(super) fn config(&self, architecture: &str) -> Value {
         let config = json!({"os": "linux", "architecture": architecture});

@@ -235,6 +235,7 @@ fn spec(source: ObjectId) -> Result<BuildSpec> {
         source,
         inputs: Inputs::default(),
         fetches: Default::default(),
+        image_output: None,
         working_directory: None,
         run: Steps::new(vec![Script::new(STEP)?])?,
         env: BTreeMap::new(),

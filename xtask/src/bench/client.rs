@@ -113,6 +113,7 @@ fn spec(source: ObjectId) -> Result<BuildSpec> {
         source,
         inputs: Inputs::default(),
         fetches: Default::default(),
+        image_output: None,
         working_directory: None,
         // Every step is the shell's; by `exec` the payload takes its place.
         run: Steps::new(vec![Script::new(format!("exec {PAYLOAD}"))?])?,

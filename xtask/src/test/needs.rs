@@ -60,6 +60,12 @@ const NEEDS: &[Need] = &[
         is_there: || Ok(shell::find("openssl").is_some()),
     },
     Need {
+        what: "skopeo and umoci (read images that became of outputs)",
+        packages: &["skopeo", "umoci"],
+        steps: &[Step::Test],
+        is_there: || Ok(shell::find("skopeo").is_some() && shell::find("umoci").is_some()),
+    },
+    Need {
         what: "QEMU (the virtual machine with systemd and cgroup v2)",
         packages: &["qemu-system-x86"],
         steps: &[Step::Vm],

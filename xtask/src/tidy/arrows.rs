@@ -23,6 +23,10 @@ pub(crate) const ARROWS: &[(&str, Allowed)] = &[
         Allowed::Only(&["belljar-core", "belljar-lock"]),
     ),
     ("belljar-plan", Allowed::Only(&["belljar-core"])),
+    (
+        "belljar-oci",
+        Allowed::Only(&["belljar-core", "belljar-plan"]),
+    ),
     ("belljar-policy", Allowed::Only(&["belljar-core"])),
     ("belljar-wire", Allowed::Only(&["belljar-core"])),
     ("belljar-audit", Allowed::Only(&["belljar-core"])),
@@ -32,7 +36,7 @@ pub(crate) const ARROWS: &[(&str, Allowed)] = &[
     ),
     (
         "belljar-attest",
-        Allowed::Only(&["belljar-core", "belljar-plan"]),
+        Allowed::Only(&["belljar-core", "belljar-oci", "belljar-plan"]),
     ),
     (
         "belljar-store",
@@ -40,6 +44,7 @@ pub(crate) const ARROWS: &[(&str, Allowed)] = &[
             "belljar-core",
             "belljar-tree",
             "belljar-lock",
+            "belljar-oci",
             "belljar-plan",
             "belljar-sys",
             "belljar-cas",
@@ -75,6 +80,7 @@ pub(crate) const ARROWS: &[(&str, Allowed)] = &[
         Allowed::Only(&[
             "belljar-core",
             "belljar-tree",
+            "belljar-oci",
             "belljar-plan",
             "belljar-policy",
             "belljar-wire",
@@ -92,6 +98,7 @@ pub(crate) const ARROWS: &[(&str, Allowed)] = &[
             "belljar-tree",
             "belljar-lock",
             "belljar-manifest",
+            "belljar-oci",
             "belljar-wire",
             "belljar-attest",
             "belljar-audit",

@@ -11,6 +11,7 @@ use super::source::SourceFile;
 const PURE: &[&str] = &[
     "crates/belljar-core/",
     "crates/belljar-tree/",
+    "crates/belljar-oci/",
     "crates/belljar-lock/",
     "crates/belljar-manifest/",
     "crates/belljar-plan/",

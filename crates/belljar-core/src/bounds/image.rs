@@ -1,4 +1,4 @@
-//! Images of root file systems, and the registries that they are pulled from.
+//! Images of root file systems, those that builds make, and the registries that they are pulled from and pushed to.
 
 /// Most entries at the top of a tree that is a root file system: each is a Landlock rule.
 pub const IMAGE_TOP_ENTRIES: usize = 128;
@@ -18,11 +18,15 @@ pub const OCI_WORD_BYTES: usize = 255;
 pub const REPOSITORY_BYTES: usize = 255;
 /// Longest tag of an image, in bytes.
 pub const TAG_BYTES: usize = 128;
-/// Most images that are pulled at once.
+/// Most arguments of an image's entry point, of its command, and most labels.
+pub const IMAGE_LIST: usize = 256;
+/// Longest argument or label of an image, in bytes.
+pub const IMAGE_TEXT_BYTES: usize = 4096;
+/// Most images that are being pulled at once, and most that are being pushed.
 pub const PULLS: usize = 4;
 /// Most of them for one principal.
 pub const PULLS_PER_PRINCIPAL: usize = 2;
-/// Longest that pulling one image may take, with the tree that is made of it, in seconds.
+/// Longest that pulling one image may take, with the tree that is made of it, or pushing one, in seconds.
 pub const PULL_SECONDS: u64 = 3600;
 /// Most bytes that all documents of one image may have at a registry together (16 MiB); each is pulled once.
 pub const PULL_DOCUMENT_BYTES: u64 = 16 << 20;

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use belljar_cas::{BlobSource, Reached, VerifyingRead, objects_of_prefix};
-use belljar_core::{AttemptId, BuildId, Digest, Image, ObjectId, Timestamp, bounds};
+use belljar_core::{AttemptId, BuildId, Derivation, Digest, Image, ObjectId, Timestamp, bounds};
 use belljar_plan::Receipt;
 
 use super::{Retention, SweepError};
@@ -48,11 +48,21 @@ impl Marked {
         };
         let fetched = record.build.fetched.iter();
         let further = spec.inputs.iter().chain(fetched).map(|(_, input)| input);
-        for input in image.into_iter().chain(further) {
+        let base = spec.image_output.as_ref();
+        let base = base.and_then(|output| output.base.image());
+        for input in image.into_iter().chain(further).chain(base) {
             trees.push(input.tree);
             if let Some(record) = input.derivation {
                 self.reached.add(record.digest)?;
             }
+        }
+        let record_of_base = base.and_then(|input| input.derivation);
+        for object in record_of_base
+            .map(|object| layers(source, object))
+            .into_iter()
+            .flatten()
+        {
+            self.reached.add(object.digest)?;
         }
         for tree in trees {
             self.reached.add_tree(source, tree, |_| {})?;
@@ -208,13 +218,30 @@ pub(super) async fn outputs<S: Spawner>(
 }
 
 fn receipt(source: &dyn BlobSource, object: ObjectId) -> Option<Receipt> {
-    if object.size > bounds::RECEIPT_BYTES as u64 {
+    let bytes = whole(source, object, bounds::RECEIPT_BYTES)?;
+    Receipt::from_canonical(&bytes).ok()
+}
+
+/// What the image is made of that the store has made a tree of, by its record: another layer is laid on it.
+fn layers(source: &dyn BlobSource, record: ObjectId) -> Vec<ObjectId> {
+    let bytes = whole(source, record, bounds::DERIVATION_BYTES);
+    let record = bytes.and_then(|bytes| Derivation::from_canonical(&bytes).ok());
+    let image = record.as_ref().and_then(|record| record.image());
+    let Some((manifest, config, layers)) = image else {
+        // Nothing can be laid on it; the build ends with that.
+        return Vec::new();
+    };
+    [&[manifest, config], layers].concat()
+}
+
+fn whole(source: &dyn BlobSource, object: ObjectId, most: usize) -> Option<Vec<u8>> {
+    if object.size > most as u64 {
         return None;
     }
     let mut bytes = Vec::new();
     let mut content = VerifyingRead::new(source.read(object).ok()?, object);
     content.read_to_end(&mut bytes).ok()?;
-    Receipt::from_canonical(&bytes).ok()
+    Some(bytes)
 }
 
 /// A build that has ended.

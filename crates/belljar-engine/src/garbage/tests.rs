@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use belljar_cas::{BlobSink as _, Custody as _, Disk, Reader, Removal, Usage, Writer};
 use belljar_core::{
-    BuildSpec, ImageKind, Inputs, Limits, Network, ObjectId, Outcome, Outputs, RelPath, RequestId,
-    Script, Steps,
+    BaseImage, BuildSpec, Derivation, Fact, ImageConfig, ImageKind, ImageOutput, Input, Inputs,
+    Limits, Network, ObjectId, Outcome, Outputs, Platform, Recipe, RelPath, RequestId, Script,
+    Steps,
 };
 use belljar_plan::Plan;
 use belljar_policy::{Access, Admitted, Decision, Identity, Policy, Principals, Rights, decide};
@@ -203,11 +204,16 @@ impl World {
 }
 
 fn admitted(source: ObjectId) -> Admitted {
+    admitted_with(source, None)
+}
+
+fn admitted_with(source: ObjectId, image_output: Option<ImageOutput>) -> Admitted {
     let spec = BuildSpec {
         image: belljar_core::Image::Host,
         source,
         inputs: Inputs::default(),
         fetches: Default::default(),
+        image_output,
         working_directory: None,
         run: Steps::new(vec![Script::new("make").unwrap()]).unwrap(),
         env: BTreeMap::new(),
@@ -469,6 +475,58 @@ async fn a_build_that_comes_during_a_sweep_keeps_what_it_needs() {
     assert!(matches!(record, Submitted::New(_)));
     assert_eq!(world.there(), needs);
     world.builds += 1;
+}
+
+#[tokio::test]
+async fn what_an_image_is_laid_on_stays_with_the_build() {
+    let world = World::new(keeping(None, 0));
+    let (source, mut needs) = world.tree(1).await;
+    let (tree, base) = world.tree(6).await;
+    let mut layers = Vec::new();
+    for content in [b"manifest", b"config--", b"layer--1", b"layer--2"] {
+        layers.push(world.put(content).await);
+    }
+    let record = Derivation {
+        schema: Derivation::SCHEMA.to_owned(),
+        recipe: Recipe::Oci {
+            index: layers[0],
+            platform: Platform::LinuxAmd64,
+        },
+        from: layers.iter().copied().collect(),
+        tree,
+        entries: 1,
+        bytes: 1,
+        dropped: BTreeMap::new(),
+        facts: vec![Fact::OciImage {
+            manifest: layers[0],
+            config: layers[1],
+            layers: layers[2..].to_vec(),
+        }],
+    };
+    let record = world.put(&record.canonical().unwrap()).await;
+    let input = Input {
+        tree,
+        derivation: Some(record),
+    };
+    let output = ImageOutput {
+        base: BaseImage::Image(input),
+        root: None,
+        config: ImageConfig::default(),
+    };
+    let id = BuildId::new("01jd8q6z8r4x7j2m5t9v0w3y6a").unwrap();
+    let request = RequestId::new("based").unwrap();
+    let (queue, now) = (&world.sweeper.queue, Timestamp::from_millis(1));
+    let submitted = queue.submit(admitted_with(source, Some(output)), request, id, now);
+    submitted.await.unwrap();
+    let other = world.put(b"something else").await;
+    a_second().await;
+    let report = world.sweeper.sweep(Goal::All).await.unwrap();
+    assert_eq!(report.objects, 1);
+    needs.extend(base);
+    needs.extend(layers);
+    needs.insert(record);
+    assert!(!needs.contains(&other));
+    assert_eq!(world.there(), needs);
 }
 
 #[tokio::test]

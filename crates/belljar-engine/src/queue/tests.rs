@@ -15,6 +15,7 @@ fn admitted_to(project: &str, script: &str, uid: u32) -> Admitted {
         source: ObjectId::of(b""),
         inputs: Inputs::default(),
         fetches: Default::default(),
+        image_output: None,
         working_directory: None,
         run: Steps::new(vec![Script::new(script).unwrap()]).unwrap(),
         env: BTreeMap::new(),

@@ -17,11 +17,16 @@
 //! unpack = true                    # a tar archive; else it is one file
 //! strip_components = 1
 //!
+//! [output.oci]                     # optional; the image that becomes of the outputs
+//! base = "scratch"                 # or a name in belljar.lock
+//! entrypoint = ["/app"]
+//!
 //! [limits]                         # optional; what is left out is the daemon's default
 //! wall_seconds = 600
 //! ```
 
 mod fetch;
+mod output;
 mod read;
 
 use std::collections::BTreeMap;
@@ -30,6 +35,8 @@ use belljar_core::{
     BuildSpec, EnvName, EnvValue, Fetches, Image, Input, InputName, Inputs, Invalid, Limits,
     Network, ObjectId, Outputs, PartialLimits, RelPath, Steps,
 };
+
+pub use output::no_dockerfile;
 
 use crate::lock::Origin;
 use crate::wrong::{Wrong, text};
@@ -45,6 +52,7 @@ pub struct Manifest {
     named: Option<Named>,
     run: Steps,
     outputs: Outputs,
+    output: Option<output::Output>,
     deps: Vec<LockFile>,
     fetches: Fetches,
     env: BTreeMap<EnvName, EnvValue>,
@@ -81,6 +89,12 @@ impl Manifest {
         }
     }
 
+    /// The base of the image that becomes of the outputs, if it has a name.
+    pub fn base(&self) -> Option<(Input, &Named)> {
+        let (output, named) = self.output.as_ref()?;
+        Some((*output.base.image()?, named.as_ref()?))
+    }
+
     /// The lock files whose packages the build gets, one for each package manager.
     pub fn deps(&self) -> &[LockFile] {
         &self.deps
@@ -106,6 +120,7 @@ impl Manifest {
             run: self.run,
             env: self.env,
             outputs: self.outputs,
+            image_output: self.output.map(|(output, _)| output),
             limits: self.limits.over(defaults)?,
             network: Network::None,
             source_date_epoch: self.source_date_epoch,

@@ -10,16 +10,17 @@ use belljar_core::{
 use belljar_lock::Ecosystem;
 
 use super::fetch::fetches;
-use super::{Manifest, Named};
+use super::{Manifest, Named, output};
 use crate::lock::image_name;
 use crate::values::{Refusal, Value, elements, number, refuse, required, string, subtable, table};
 use crate::{Lock, LockFile};
 
 /// Every field with how its absence is taken. What is not here is refused.
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 10] = [
     "image",
     "run",
     "outputs",
+    "output",
     "deps",
     "fetch",
     "env",
@@ -39,6 +40,7 @@ pub(super) fn manifest(text: &str, lock: &Lock) -> Result<Manifest, Refusal> {
         let name = key.get_ref().as_ref();
         let reason = match LATER.iter().find(|(later, _)| *later == name) {
             Some((_, reason)) => (*reason).to_owned(),
+            None if output::is_dockerfile(name) => output::no_dockerfiles().reason,
             None if FIELDS.contains(&name) => continue,
             None => format!("unknown field; the fields are {}", FIELDS.join(", ")),
         };
@@ -53,11 +55,17 @@ pub(super) fn manifest(text: &str, lock: &Lock) -> Result<Manifest, Refusal> {
         Some(value) => fetches(value, &deps)?,
         None => Fetches::default(),
     };
+    let outputs = outputs(required(table, "outputs")?)?;
+    let output = match table.get("output") {
+        Some(value) => output::output(value, &outputs, lock)?,
+        None => None,
+    };
     let manifest = Manifest {
         image,
         named,
         run: steps(required(table, "run")?)?,
-        outputs: outputs(required(table, "outputs")?)?,
+        outputs,
+        output,
         env: environment(table.get("env"), &deps)?,
         deps,
         fetches,
@@ -100,6 +108,9 @@ fn image(value: &Value<'_>, lock: &Lock) -> Result<(Image, Option<Named>), Refus
         return Ok((Image::Host, None));
     }
     let refused = |invalid: Invalid| refuse(value, invalid.within("image"));
+    if output::is_dockerfile(text) {
+        return Err(refused(output::no_dockerfiles()));
+    }
     let name = image_name(text).map_err(refused)?;
     let image = lock.image(&name).map_err(refused)?;
     let named = Named {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::Place;
 use crate::changes::changed;
-use belljar_core::{Unpack, bounds};
+use belljar_core::{BaseImage, Platform, Unpack, bounds};
 use proptest::prelude::*;
 
 const GOOD: &str = r#"image = "host"
@@ -39,6 +39,135 @@ fn the_documented_example_is_read() {
     let names: Vec<&str> = spec.env.keys().map(EnvName::as_str).collect();
     assert_eq!(names, ["CARGO_HOME", "CFLAGS"]);
     assert_eq!(spec.working_directory, RelPath::new("sub").ok());
+}
+
+/// A lock with an image that has a record, and one that has none.
+fn locked() -> Lock {
+    let mut lock = Lock::default();
+    for (name, derivation) in [("base", Some(ObjectId::of(b"record"))), ("bare", None)] {
+        let tree = ObjectId::of(name.as_bytes());
+        let origin = Origin::File(format!("{name}.tar"));
+        let image = crate::lock::Image {
+            input: Input { tree, derivation },
+            source: crate::lock::Source {
+                origin,
+                object: tree,
+            },
+        };
+        lock.set(InputName::new(name).unwrap(), image);
+    }
+    lock
+}
+
+#[test]
+fn an_image_becomes_of_outputs_as_it_is_described() {
+    let read =
+        |text: &str| Manifest::parse(format!("{GOOD}[output.oci]\n{text}").as_bytes(), &locked());
+    let manifest =
+        read("base = \"base\"\nroot = \"app\"\nentrypoint = [\"/app\"]\nenv = { A = \"1\" }")
+            .unwrap();
+    let (input, named) = manifest.base().unwrap();
+    assert_eq!(
+        (input.tree, named.name.as_str()),
+        (ObjectId::of(b"base"), "base")
+    );
+    let spec = manifest
+        .spec(ObjectId::of(b""), Inputs::default(), &Limits::DEFAULT)
+        .unwrap();
+    let output = spec.image_output.unwrap();
+    assert_eq!(output.base.image(), Some(&input));
+    assert_eq!(output.root, RelPath::new("app").ok());
+    assert_eq!(output.config.get().entrypoint, ["/app"]);
+    assert_eq!(output.config.get().env["A"], "1");
+    let scratch = read("base = \"scratch\"\nplatform = \"linux/arm64\"").unwrap();
+    assert!(scratch.base().is_none());
+    let spec = scratch
+        .spec(ObjectId::of(b""), Inputs::default(), &Limits::DEFAULT)
+        .unwrap();
+    let due = BaseImage::Scratch(Platform::LinuxArm64);
+    assert_eq!(spec.image_output.unwrap().base, due);
+    for (text, due) in [
+        ("", "4:1: output.oci.base: missing"),
+        (
+            "base = \"other\"",
+            "5:8: output.oci.base: `other` is not in belljar.lock",
+        ),
+        (
+            "base = \"bare\"",
+            "5:8: output.oci.base: belljar.lock has no `derivation`",
+        ),
+        ("base = \"host\"", "5:8: output.oci.base: `host`"),
+        ("base = 1", "5:8: output.oci.base: a string is due"),
+        (
+            "base = \"base\"\nplatform = \"linux/arm64\"",
+            "6:12: output.oci.platform: ",
+        ),
+        (
+            "base = \"scratch\"\nplatform = \"x\"",
+            "6:12: output.oci.platform: `x`",
+        ),
+        (
+            "base = \"scratch\"\nroot = \"other\"",
+            "6:8: output.oci.root: `other` is not among",
+        ),
+        (
+            "base = \"scratch\"\nroot = \"/x\"",
+            "6:8: output.oci.root: ",
+        ),
+        (
+            "base = \"scratch\"\nentrypoint = \"sh\"",
+            "6:14: output.oci.entrypoint: an array",
+        ),
+        (
+            "base = \"scratch\"\nentrypoint = [\"\"]",
+            "6:14: output.oci.entrypoint[0]: ",
+        ),
+        (
+            "base = \"scratch\"\nenv = { \"1\" = \"x\" }",
+            "6:7: output.oci.env.1: ",
+        ),
+        (
+            "base = \"scratch\"\nlabels = [1]",
+            "6:10: output.oci.labels: a table",
+        ),
+        (
+            "base = \"scratch\"\nuser = \"a b\"",
+            "6:8: output.oci.user: ",
+        ),
+        (
+            "base = \"scratch\"\nworking_directory = \"x\"",
+            "6:21: output.oci.working_directory: ",
+        ),
+        (
+            "base = \"scratch\"\nports = [1]",
+            "6:1: output.oci.ports: unknown field",
+        ),
+        (
+            "base = \"scratch\"\ndockerfile = \"x\"",
+            "6:1: output.oci.dockerfile: Dockerfiles are not run",
+        ),
+        (
+            "base = \"x/Dockerfile\"",
+            "5:8: output.oci.base: Dockerfiles are not run",
+        ),
+    ] {
+        let refused = read(text).unwrap_err().to_string();
+        assert!(refused.starts_with(due), "{text}: {refused}");
+    }
+    let refused = refusal(&format!("{GOOD}[output.tar]\nx = 1"));
+    assert!(
+        refused.starts_with("4:9: output.tar: unknown field"),
+        "{refused}"
+    );
+    for (file, fine) in [
+        ("Dockerfile", false),
+        ("a/app.dockerfile", false),
+        ("Containerfile.dev", false),
+        ("dockerfiles", true),
+        ("image.tar", true),
+    ] {
+        assert_eq!(no_dockerfile(file).is_ok(), fine, "{file}");
+    }
 }
 
 #[test]

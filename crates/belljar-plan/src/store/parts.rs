@@ -1,5 +1,8 @@
-use belljar_core::{Digest, ProjectId, RelPath, Timestamp};
+use belljar_core::{Digest, ImageOutput, ProjectId, RelPath, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use super::Request;
+use crate::Plan;
 
 /// Whose an upload is: what is kept of uploads that broke off is bounded for each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,6 +53,30 @@ pub enum Refusal {
         /// What had come by then.
         entries: u64,
     },
+}
+
+/// An image that the store shall make of what it collects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageOrder {
+    /// What it shall be.
+    pub output: ImageOutput,
+    /// The time of everything in its layer, and of its creation, in seconds since 1970.
+    pub epoch: u64,
+}
+
+impl Request {
+    /// The collection of a plan's outputs, and of the image that becomes of them.
+    pub fn collect(plan: &Plan) -> Self {
+        let (figures, epoch) = (plan.limits.get(), plan.source_date_epoch);
+        let image = plan.image_output.clone();
+        Self::Collect {
+            outputs: plan.outputs.clone(),
+            limit_bytes: figures.output_bytes,
+            limit_entries: figures.output_entries,
+            image: image.map(|output| Box::new(ImageOrder { output, epoch })),
+        }
+    }
 }
 
 /// What the collector sends over the connection it was lent. The store trusts nothing in it: paths must

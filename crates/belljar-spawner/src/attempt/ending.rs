@@ -246,6 +246,9 @@ impl Attempt {
             (Phase::Collecting(_) | Phase::Verifying, store::Answer::Output { entry }) => {
                 self.outputs.push(entry)
             }
+            (Phase::Collecting(_) | Phase::Verifying, store::Answer::Image(image)) => {
+                self.image_output = Some(*image);
+            }
             (Phase::Collecting(_) | Phase::Verifying, store::Answer::CollectDone) => {
                 self.collected = true
             }
@@ -273,12 +276,7 @@ impl Attempt {
             return self.verify(site, out);
         }
         self.phase = Phase::Collecting(None);
-        let figures = self.plan.limits.get();
-        let request = Request::Collect {
-            outputs: self.plan.outputs.clone(),
-            limit_bytes: figures.output_bytes,
-            limit_entries: figures.output_entries,
-        };
+        let request = Request::collect(&self.plan);
         self.ask(&request, site, out);
     }
 

@@ -24,7 +24,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use belljar_core::{AttemptId, Digest, LimitKind, Outcome, Timestamp};
 use belljar_plan::spawner::{Answer, Message};
-use belljar_plan::{CleanRoom, ImageRule, LogRecord, OutputEntry, Plan, StepRecord, Usage};
+use belljar_plan::{
+    CleanRoom, ImageRecord, ImageRule, LogRecord, OutputEntry, Plan, StepRecord, Usage,
+};
 use belljar_sys::connections::Connections;
 use belljar_sys::process::Child;
 
@@ -108,6 +110,7 @@ pub struct Attempt {
     usage: Usage,
     log: Option<LogRecord>,
     outputs: Vec<OutputEntry>,
+    image_output: Option<ImageRecord>,
     collected: bool,
     unchanged: Option<bool>,
     /// Those of its network; none before the launch.

@@ -15,6 +15,9 @@ impl Attempt {
         if !self.collected {
             return Outcome::retryable("collect", "the outputs were not taken to the end");
         }
+        if self.plan.image_output.is_some() && self.image_output.is_none() {
+            return Outcome::retryable("collect", "no image was made of the outputs");
+        }
         if self.unchanged != Some(true) {
             return Outcome::permanent("collect", "a staged tree was changed while the build ran");
         }
@@ -66,6 +69,7 @@ impl Attempt {
             } else {
                 Vec::new()
             },
+            image_output: self.image_output.clone().filter(|_| outcome.is_success()),
             clean_room: self.clean_room,
             started: self.started,
             finished: now(),

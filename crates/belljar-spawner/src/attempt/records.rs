@@ -27,7 +27,11 @@ impl Records {
             Image::Tree(image) => Some(image),
         };
         let inputs = plan.inputs.iter().map(|(_, input)| *input);
-        let trees = image.into_iter().chain(inputs);
+        let base = plan
+            .image_output
+            .iter()
+            .filter_map(|output| output.base.image().copied());
+        let trees = image.into_iter().chain(inputs).chain(base);
         let named: BTreeSet<ObjectId> = trees.filter_map(|tree| tree.derivation).collect();
         let bytes = named
             .iter()

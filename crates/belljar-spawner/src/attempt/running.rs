@@ -36,9 +36,6 @@ impl Attempt {
         slot: usize,
         site: &Site,
     ) -> Result<Self, Outcome> {
-        let refused = |reason: String| Outcome::Refused {
-            reasons: vec![reason],
-        };
         let image_rule = admit(&plan, site).map_err(refused)?;
         let plan_digest = plan.digest().map_err(|e| refused(e.to_string()))?;
         let records = Records::of(&plan).map_err(refused)?;
@@ -80,6 +77,7 @@ impl Attempt {
             usage: Usage::default(),
             log: None,
             outputs: Vec::new(),
+            image_output: None,
             collected: false,
             unchanged: None,
             connections: None,
@@ -338,4 +336,10 @@ fn ask_for_trees(attempt: &AttemptId, plan: &Plan, site: &Site) -> io::Result<Se
 
 pub(super) fn unreadable(error: &io::Error) -> Outcome {
     Outcome::retryable("run", format!("the cgroup cannot be read: {error}"))
+}
+
+/// The end of an attempt that may not be.
+fn refused(reason: String) -> Outcome {
+    let reasons = vec![reason];
+    Outcome::Refused { reasons }
 }

@@ -4,15 +4,17 @@ use std::os::fd::OwnedFd;
 
 use belljar_cas::{Batch, BlobSink, PendingBlob, WriteError};
 use belljar_core::{Outputs, Sha512Hasher};
-use belljar_plan::OutputEntry;
 use belljar_plan::store::{Answer, Collected, Refusal, Request};
+use belljar_plan::{ImageRecord, OutputEntry};
 
 use crate::channel::{Broken, Channel, WhileCollecting};
+use crate::compose::Composer;
 use crate::failed::{Failed, printable};
 
 pub(crate) use rules::{Collection, Limits, Rejected};
 
-/// Takes outputs from the collector and answers, after the last or at the first refusal.
+/// Takes outputs from the collector, has an image made of them if one shall be, and answers, after the last or at the first
+/// refusal.
 ///
 /// The connection is lent to the collector, which reads no answers: after a refusal its messages are
 /// still read, and thrown away, so that it can come to its end. When a request comes instead of one of
@@ -23,6 +25,7 @@ pub(crate) fn collect(
     sink: &dyn BlobSink,
     declared: Outputs,
     limits: Limits,
+    composer: Option<Composer<'_>>,
 ) -> Result<Option<(Request, Option<OwnedFd>)>, Broken> {
     let mut work = Work {
         sink,
@@ -36,7 +39,11 @@ pub(crate) fn collect(
                 return Ok(Some((request, descriptor)));
             }
             WhileCollecting::Collected(Collected::End) => {
-                answer_all(channel, work.end())?;
+                let all = work.end().and_then(|entries| {
+                    let image = composer.map(|composer| composer.compose(&entries));
+                    Ok((entries, image.transpose()?))
+                });
+                answer_all(channel, all)?;
                 return Ok(None);
             }
             WhileCollecting::Collected(Collected::Refused { why }) => {
@@ -135,11 +142,17 @@ fn kept(error: WriteError) -> Rejected {
     Rejected::Failed(error.into())
 }
 
-fn answer_all(channel: &Channel, result: Result<Vec<OutputEntry>, Rejected>) -> Result<(), Broken> {
+fn answer_all(
+    channel: &Channel,
+    result: Result<(Vec<OutputEntry>, Option<ImageRecord>), Rejected>,
+) -> Result<(), Broken> {
     match result {
-        Ok(entries) => {
+        Ok((entries, image)) => {
             for entry in entries {
                 channel.answer(&Answer::Output { entry })?;
+            }
+            if let Some(image) = image {
+                channel.answer(&Answer::Image(Box::new(image)))?;
             }
             channel.answer(&Answer::CollectDone)
         }

@@ -1,6 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use belljar_core::{Invalid, ObjectId, Outputs, RelPath, Sha512Digest, bounds, evidence};
+use belljar_core::{
+    Invalid, Limits as Ceiling, ObjectId, Outputs, RelPath, Sha512Digest, bounds, evidence,
+};
 use belljar_plan::store::Refusal;
 use belljar_plan::{OutputEntry, OutputKind};
 
@@ -27,6 +29,24 @@ pub(crate) struct Collection {
 pub(crate) struct Limits {
     pub(crate) bytes: u64,
     pub(crate) entries: u64,
+}
+
+impl Limits {
+    /// Whether a build may have them.
+    pub(crate) fn check(self) -> Result<(), Failed> {
+        let most = Ceiling::CEILING;
+        for (name, asked, most) in [
+            ("limit_bytes", self.bytes, most.get().output_bytes),
+            ("limit_entries", self.entries, most.get().output_entries),
+        ] {
+            if asked == 0 || asked > most {
+                return Err(Failed::refused(format!(
+                    "{name} of {asked}; between 1 and {most} is allowed"
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Why nothing of a collection is taken.

@@ -291,10 +291,8 @@ impl Work<'_> {
                 "there is more to record than a record may hold".to_owned(),
             ));
         }
-        if let Fact::Package { archive, .. } = &fact
-            && !self.from.contains(archive)
-        {
-            return Err(foreign(Invalid::new("a package that was not given")));
+        if !fact.read_from().iter().all(|one| self.from.contains(one)) {
+            return Err(foreign(Invalid::new("a fact about what was not given")));
         }
         self.facts.push(fact);
         Ok(())

@@ -176,6 +176,7 @@ fn more_outputs_than_are_kept_at_once_are_all_kept() {
         outputs: outputs(&["d"]),
         limit_bytes: 1 << 20,
         limit_entries: 1000,
+        image: None,
     };
     assert_eq!(peer.reply(&request), Answer::CollectReady);
     peer.tell(&directory("d"));
@@ -209,6 +210,7 @@ fn limits_beyond_any_build_are_refused() {
             outputs: outputs(&["a"]),
             limit_bytes,
             limit_entries,
+            image: None,
         };
         assert_eq!(peer.fails(&request), Failure::Refused);
     }

@@ -2,7 +2,8 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use belljar_core::{Derivation, Recipe};
+use belljar_core::{Derivation, Fact, Platform, Recipe};
+use belljar_plan::unpack::Said;
 
 use super::*;
 use crate::derive::{Unpacker, Unpackers, work};
@@ -242,6 +243,46 @@ impl Stuck {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// An unpacker that has found an image in what it never read.
+struct Liar;
+
+impl Unpackers for Liar {
+    fn start(&self) -> io::Result<Unpacker> {
+        let (connection, theirs) = Connection::pair()?;
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; bounds::FRAME_BYTES];
+            let _ = theirs.receive(&mut buffer);
+            let object = ObjectId::of(b"an image of somebody else's");
+            let fact = Fact::OciImage {
+                manifest: object,
+                config: object,
+                layers: vec![object],
+            };
+            for said in [Said::Fact { fact }, Said::End {}] {
+                let _ = theirs.send(&frame::encode(&said).unwrap());
+            }
+        });
+        Ok(Unpacker {
+            connection,
+            process: None,
+        })
+    }
+}
+
+#[test]
+fn an_image_that_was_not_read_is_in_no_record() {
+    let rig = Rig::with_unpackers(Box::new(Liar));
+    let index = rig.memory.put(b"an index");
+    let mut peer = rig.connect(Role::Client);
+    let class = peer.fails(&Request::Derive {
+        recipe: Recipe::Oci {
+            index,
+            platform: Platform::LinuxAmd64,
+        },
+    });
+    assert_eq!(class, Failure::Refused);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! every refusal, and peers that do not keep to the rules.
 
 mod collecting;
+mod composing;
 mod deriving;
 mod hostile;
 mod keeping;
@@ -305,6 +306,7 @@ fn collect(paths: &[&str]) -> Request {
         outputs: outputs(paths),
         limit_bytes: 1 << 20,
         limit_entries: 10,
+        image: None,
     }
 }
 

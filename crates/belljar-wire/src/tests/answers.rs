@@ -29,6 +29,7 @@ fn record() -> BuildRecord {
             source: ObjectId::of(b"tree"),
             inputs: Inputs::default(),
             fetches: Default::default(),
+            image_output: None,
             working_directory: None,
             run: Steps::new(vec![Script::new("make").unwrap()]).unwrap(),
             env: BTreeMap::new(),
@@ -89,6 +90,7 @@ fn record() -> BuildRecord {
         })
         .into(),
         project: ProjectId::new("web").unwrap(),
+        image: None,
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::v1;
 use belljar_core::{
-    BuildSpec, EnvName, EnvValue, Image, Inputs, Invalid, LimitFigures, Limits, Network, ObjectId,
-    Outputs, RelPath, Script, Steps, bounds,
+    BaseImage, BuildSpec, EnvName, EnvValue, Image, ImageConfig, ImageFields, ImageOutput, Input,
+    Inputs, Invalid, LimitFigures, Limits, Network, ObjectId, Outputs, Platform, RelPath, Script,
+    Steps, bounds,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -67,7 +68,7 @@ type Change = fn(&mut v1::BuildSpec);
 type LimitChange = fn(&mut v1::Limits, i64);
 
 /// For each field a change that a client can make.
-const CHANGES: [(&str, Change); 10] = [
+const CHANGES: [(&str, Change); 11] = [
     ("source", |s| {
         s.source = Some(ObjectId::of(b"another").into())
     }),
@@ -87,6 +88,12 @@ const CHANGES: [(&str, Change); 10] = [
     }),
     ("fetches", |s| {
         s.fetches = BTreeMap::from([("zlib".to_owned(), fetch())])
+    }),
+    ("image_output", |s| {
+        s.image_output = Some(v1::ImageOutput {
+            base: Some(v1::image_output::Base::Scratch("linux/amd64".to_owned())),
+            ..Default::default()
+        })
     }),
     ("working_directory", |s| {
         s.working_directory = "sub".to_owned()
@@ -363,13 +370,41 @@ fn figures() -> impl Strategy<Value = Limits> {
 }
 
 prop_compose! {
+    fn images()(
+        platform in prop::sample::select(vec![Platform::LinuxAmd64, Platform::LinuxArm64]),
+        base in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..9)),
+        root in any::<bool>(),
+        arguments in proptest::collection::vec("[a-z /]{1,9}", 0..4),
+        env in proptest::collection::btree_map("[A-Z_]{1,8}", "[^\0]{0,20}", 0..3),
+        user in "|[a-z0-9]{1,4}(:[0-9]{1,4})?",
+        directory in "|/[a-z]{0,4}",
+        labels in proptest::collection::btree_map("[a-z.]{1,8}", "[^\0]{0,20}", 0..3),
+    ) -> ImageOutput {
+        let base = base.map(|content| Input { tree: ObjectId::of(&content), derivation: Some(ObjectId::of(b"record")) });
+        ImageOutput {
+            base: base.map_or(BaseImage::Scratch(platform), BaseImage::Image),
+            root: root.then(|| RelPath::new("app").unwrap()),
+            config: ImageConfig::new(ImageFields {
+                entrypoint: arguments.clone(),
+                command: arguments,
+                env,
+                user,
+                working_directory: directory,
+                labels,
+            }).unwrap(),
+        }
+    }
+}
+
+prop_compose! {
     fn specs()(
         content in proptest::collection::vec(any::<u8>(), 0..9),
         run in proptest::collection::vec("[^\0]{0,20}x", 1..5),
         env in proptest::collection::btree_map("V[A-Za-z0-9_]{1,8}", "[^\0]{0,20}", 0..5),
         outputs in proptest::collection::btree_set("[^/\\[*\0-\u{1f}\u{7f}-\u{9f}]{1,9}|[a*]{1,2}|\\[[ab]+\\]", 1..5),
         limits in figures(),
-        source_date_epoch in 0..1_u64 << 53,
+        image_output in proptest::option::of(images()),
+        source_date_epoch in 0..1_u64 << 33,
     ) -> BuildSpec {
         let paths = outputs.into_iter().filter_map(|text| RelPath::new(text).ok());
         let named = |(name, value): (String, String)| (EnvName::new(name).unwrap(), EnvValue::new(value).unwrap());
@@ -378,6 +413,7 @@ prop_compose! {
             source: ObjectId::of(&content),
             inputs: Inputs::default(),
             fetches: Default::default(),
+            image_output,
             working_directory: None,
             run: Steps::new(run.into_iter().map(|text| Script::new(text).unwrap()).collect()).unwrap(),
             env: env.into_iter().map(named).collect(),
@@ -405,5 +441,105 @@ proptest! {
         if let Ok(message) = v1::Build::decode(bytes.as_slice()) {
             let _ = crate::BuildRecord::try_from(message);
         }
+    }
+}
+
+#[test]
+fn an_image_that_cannot_be_is_refused_by_field() {
+    let with = |change: &dyn Fn(&mut v1::ImageOutput)| {
+        let mut spec = proto();
+        let mut image = v1::ImageOutput {
+            base: Some(v1::image_output::Base::Scratch("linux/amd64".to_owned())),
+            ..Default::default()
+        };
+        change(&mut image);
+        spec.image_output = Some(image);
+        BuildSpec::try_from(spec).map_err(|e| e.to_string())
+    };
+    assert!(with(&|_| {}).is_ok());
+    type Change<'a> = &'a dyn Fn(&mut v1::ImageOutput);
+    let input = |derivation| {
+        v1::image_output::Base::Image(v1::Input {
+            tree: Some(ObjectId::of(b"").into()),
+            derivation,
+        })
+    };
+    let cases: [(&str, Change<'_>); 7] = [
+        ("image_output.base: missing", &|image| image.base = None),
+        ("image_output.scratch: ", &|image| {
+            image.base = Some(v1::image_output::Base::Scratch("plan9/mips".to_owned()))
+        }),
+        ("image_output.base: the store's record", &|image| {
+            image.base = Some(input(None))
+        }),
+        ("image_output.image.derivation", &|image| {
+            image.base = Some(input(Some(v1::Digest::default())))
+        }),
+        ("image_output.root: `other` is not among", &|image| {
+            image.root = "other".to_owned()
+        }),
+        ("image_output.entrypoint[0]", &|image| {
+            image.entrypoint = vec![String::new()]
+        }),
+        ("image_output.working_directory", &|image| {
+            image.working_directory = "x".to_owned()
+        }),
+    ];
+    for (due, change) in cases {
+        let refused = with(change).unwrap_err();
+        assert!(refused.starts_with(due), "{due}: {refused}");
+    }
+    let mut spec = proto();
+    spec.image_output = Some(v1::ImageOutput {
+        base: Some(v1::image_output::Base::Scratch("linux/amd64".to_owned())),
+        ..Default::default()
+    });
+    spec.source_date_epoch = Some(1 << 33);
+    let refused = BuildSpec::try_from(spec).unwrap_err();
+    assert!(refused.to_string().contains("2242"), "{refused}");
+}
+
+#[test]
+fn every_field_of_an_image_reaches_the_domain() {
+    let scratch = || Some(v1::image_output::Base::Scratch("linux/amd64".to_owned()));
+    let image = |change: &dyn Fn(&mut v1::ImageOutput)| {
+        let mut image = v1::ImageOutput {
+            base: scratch(),
+            ..Default::default()
+        };
+        change(&mut image);
+        ImageOutput::try_from(image).unwrap()
+    };
+    let text = || "/x".to_owned();
+    let map = move || BTreeMap::from([("x".to_owned(), text())]);
+    type Change = Box<dyn Fn(&mut v1::ImageOutput)>;
+    let changes: [(&str, Change); 9] = [
+        (
+            "scratch",
+            Box::new(|i| i.base = Some(v1::image_output::Base::Scratch("linux/arm64".to_owned()))),
+        ),
+        (
+            "image",
+            Box::new(|i| i.base = Some(v1::image_output::Base::Image(input()))),
+        ),
+        ("root", Box::new(|i| i.root = "x".to_owned())),
+        ("entrypoint", Box::new(move |i| i.entrypoint = vec![text()])),
+        ("command", Box::new(move |i| i.command = vec![text()])),
+        ("env", Box::new(move |i| i.env = map())),
+        ("user", Box::new(|i| i.user = "x".to_owned())),
+        (
+            "working_directory",
+            Box::new(move |i| i.working_directory = text()),
+        ),
+        ("labels", Box::new(move |i| i.labels = map())),
+    ];
+    let named: BTreeSet<String> = changes
+        .iter()
+        .map(|(field, _)| (*field).to_owned())
+        .collect();
+    assert_eq!(named, fields_of("ImageOutput"));
+    let plain = image(&|_| ());
+    for (field, change) in &changes {
+        assert_ne!(image(change), plain, "{field}");
     }
 }

@@ -183,7 +183,7 @@ pub(crate) struct Run {
 /// `belljar verify`
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// The file to check: an artifact, or a receipt
+    /// What to check: an artifact, a receipt, or the layout of an image (a directory)
     #[arg(value_name = "ARTIFACT")]
     pub(crate) artifact: PathBuf,
     /// The Sigstore bundle; else ARTIFACT.sigstore.json, else provenance.sigstore.json in the nearest directory above

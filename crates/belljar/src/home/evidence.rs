@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use belljar_attest::{PublicKey, Verdict, verify_all, verify_receipt, verify_receipt_of};
-use belljar_core::evidence::{BUNDLE, BUNDLE_SUFFIX, ENVELOPE, ENVELOPE_SUFFIX, PUBLIC_KEY};
+use belljar_core::evidence::{BUNDLE, BUNDLE_SUFFIX, ENVELOPE, ENVELOPE_SUFFIX, IMAGE, PUBLIC_KEY};
 use belljar_core::{Digest, Invalid, ObjectId, RelPath, bounds};
 use belljar_wire::{BuildRecord, ServerInfo};
 use serde_json::Value;
@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::client::Client;
 use crate::error::Error;
 use crate::fetch::{self, Output};
+use crate::layout;
 
 const DOING: &str = "reading the evidence";
 
@@ -32,7 +33,8 @@ pub(super) async fn bring_home(
     let bytes = fetch::object(client, bundle, bounds::BUNDLE_BYTES).await?;
     let key = PublicKey::from_pem(&server.public_key_pem)
         .map_err(|e| unusable(e.within("public_key_pem")))?;
-    let files = one_file_each(build, roots);
+    let mut files = one_file_each(build, roots);
+    files.extend(build.image.iter().map(|image| image.manifest.digest));
     let (first, others) = files
         .split_first()
         .ok_or_else(|| unusable(Invalid::field("artifacts", "none of them is a file")))?;
@@ -41,7 +43,13 @@ pub(super) async fn bring_home(
         verify_all(&bytes, &server.public_key_pem, first, others).map_err(Error::NotVerified)?;
     about(&verdict, build).map_err(unusable)?;
     let envelope = envelope(&bytes).map_err(unusable)?;
-    lay(output, roots, &bytes, envelope.as_bytes()).await?;
+    let mut roots = roots.clone();
+    if build.image.is_some() {
+        roots.insert(named(IMAGE)?);
+        let layout = output.path().join(IMAGE);
+        layout::verify(&layout, &bytes, &server.public_key_pem)?;
+    }
+    lay(output, &roots, &bytes, envelope.as_bytes()).await?;
     output.write(&named(PUBLIC_KEY)?, key.to_pem().as_bytes())?;
     Ok(verdict)
 }

@@ -5,7 +5,7 @@ mod evidence;
 use std::path::Path;
 
 use belljar_attest::Verdict;
-use belljar_core::evidence::{LOG, RECEIPT, RECEIPT_BUNDLE, RECORD, TRAIL};
+use belljar_core::evidence::{IMAGE, LOG, RECEIPT, RECEIPT_BUNDLE, RECORD, TRAIL};
 use belljar_core::{Invalid, ObjectId, Outcome, RelPath, bounds};
 use belljar_wire::{BuildRecord, ServerInfo};
 
@@ -14,6 +14,7 @@ use crate::client::{self, Client};
 use crate::error::Error;
 use crate::exit;
 use crate::fetch::{self, Output};
+use crate::layout;
 use crate::regular;
 use crate::report::{self, Ended};
 use crate::steps;
@@ -36,6 +37,11 @@ pub(crate) async fn bring(
     if build.outcome.as_ref().is_some_and(Outcome::is_success) {
         let roots = fetch::roots(&build.spec.outputs, &build.artifacts)?;
         fetch::artifacts(client, output, &roots, &build.artifacts).await?;
+        match &build.image {
+            Some(image) => layout::bring(client, output, image).await?,
+            // It would be another build's.
+            None => output.clear(&name(IMAGE)?)?,
+        }
         terminal.phase(&format!(
             "artifacts: {}, in {}",
             build.artifacts.len(),
@@ -111,6 +117,9 @@ fn summary(ended: &Ended<'_>) -> String {
             "  {path}  {}  {} bytes",
             object.digest, object.size
         ));
+    }
+    if let Some(image) = &build.image {
+        lines.push(format!("  {IMAGE}  {}  an image", image.manifest.digest));
     }
     match ended.verdict {
         Some(verdict) => {

@@ -42,6 +42,8 @@ const PLATFORM: Platform = if cfg!(target_arch = "aarch64") {
 pub(crate) fn import(arguments: &cli::Import, terminal: &mut Terminal) -> Result<u8, Error> {
     // First what can be seen at once: nobody wants to hear of a bad name after a long upload.
     let name = name(&arguments.to.name)?;
+    let file = arguments.file.to_string_lossy();
+    belljar_manifest::no_dockerfile(&file).map_err(|e| Error::Usage(format!("{file}: {e}")))?;
     let lock = manifest::load_lock(&arguments.to.lock)?;
     let parcel = Parcel::open(&arguments.file, PLATFORM)?;
     let file = arguments

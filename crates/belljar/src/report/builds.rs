@@ -7,7 +7,7 @@ use belljar_wire::{BuildRecord, BuildSummary, build_name};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{ArtifactReport, EvidenceReport};
+use super::{ArtifactReport, EvidenceReport, ImageReport};
 use crate::client;
 use crate::exit;
 
@@ -69,6 +69,8 @@ pub(crate) struct Build<'a> {
     ended: Option<Timestamp>,
     spec: &'a BuildSpec,
     artifacts: Vec<ArtifactReport<'a>>,
+    /// The image that became of that; none if none was asked for.
+    image: Option<ImageReport>,
     evidence: EvidenceReport<'a>,
 }
 
@@ -91,6 +93,7 @@ impl<'a> Build<'a> {
             ended: build.ended,
             spec: &build.spec,
             artifacts: build.artifacts.iter().map(Into::into).collect(),
+            image: build.image.as_ref().map(Into::into),
             evidence: (&build.evidence).into(),
         }
     }

@@ -25,6 +25,7 @@
 //! RFC 3339 in UTC.
 
 mod builds;
+mod image;
 mod store;
 
 pub(crate) use builds::{Build, Chain, List, LogPiece, Story, Submitted};
@@ -44,6 +45,8 @@ use crate::exit;
 use crate::source::{ListedBy, Sources};
 use crate::steps;
 use crate::target::Target;
+
+use image::ImageReport;
 
 /// A build that has ended, however it did.
 #[derive(Debug, Serialize)]
@@ -73,6 +76,8 @@ pub(crate) struct Run<'a> {
     steps: Vec<steps::Step<'a>>,
     /// What was collected; `path` is below `output`.
     artifacts: Vec<ArtifactReport<'a>>,
+    /// The image that became of that; none if none was asked for.
+    image: Option<ImageReport>,
     evidence: EvidenceReport<'a>,
     /// The log, as it is in `build.log`; none if pieces of it are missing.
     log: Option<ObjectId>,
@@ -189,6 +194,7 @@ impl<'a> Run<'a> {
             }),
             steps: steps::report(&build.spec, &build.steps),
             artifacts: build.artifacts.iter().map(Into::into).collect(),
+            image: build.image.as_ref().map(Into::into),
             evidence: (&build.evidence).into(),
             log: ended.log,
             verdict: ended.verdict,

@@ -3,7 +3,7 @@ use std::io::Read as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use belljar_cas::{BlobSource as _, ReadError, VerifyingRead};
-use belljar_core::{BuildSpec, Image, Input, Invalid, ObjectId, ProjectId, bounds};
+use belljar_core::{BuildSpec, Derivation, Image, Input, Invalid, ObjectId, ProjectId, bounds};
 use belljar_policy::Identity;
 use belljar_tree::Directory;
 use belljar_wire::Problem;
@@ -66,6 +66,8 @@ impl Trees {
         let turn = self.turns.wait(share.caller().identity().clone()).await;
         let turn = turn.map_err(|e| internal("shutting down", &e))?;
         let (trees, share, named) = (self.clone(), share.clone(), named(spec));
+        let base = spec.image_output.as_ref();
+        let base = base.and_then(|output| output.base.image()?.derivation);
         let looking = spawn_blocking(move || {
             // Until the thread ends, also for a caller who is gone.
             let _turn = turn;
@@ -82,7 +84,8 @@ impl Trees {
                     all_there(&share, &[record]).map_err(|unfit| (field, unfit))?;
                 }
             }
-            Ok::<_, (String, Unfit)>(())
+            let below = base.map_or(Ok(()), |record| layers(&share, record));
+            below.map_err(|unfit| ("spec.image_output.base".to_owned(), unfit))
         });
         let what = "the trees of a build could not be looked at";
         let looked = looking.await.map_err(|e| internal(what, &e))?;
@@ -179,9 +182,30 @@ fn named(spec: &BuildSpec) -> Vec<Named> {
     if let Image::Tree(input) = &spec.image {
         named.push(of("spec.image_tree".to_owned(), input));
     }
+    let output = spec.image_output.as_ref();
+    if let Some(input) = output.and_then(|output| output.base.image()) {
+        named.push(of("spec.image_output.base".to_owned(), input));
+    }
     let inputs = spec.inputs.iter();
     named.extend(inputs.map(|(name, input)| of(format!("spec.inputs.{name}"), input)));
     named
+}
+
+/// Whether all that the image of this record is made of belongs to the project: a layer is laid on it, and what comes of that is
+/// the project's.
+fn layers(share: &Share, record: ObjectId) -> Result<(), Unfit> {
+    let malformed = |why: String| Unfit::Malformed(Invalid::field("derivation", why));
+    if record.size > bounds::DERIVATION_BYTES as u64 {
+        return Err(malformed(format!("{record} is too large for a record")));
+    }
+    let bytes = whole(share, record)?;
+    let made = Derivation::from_canonical(&bytes).map_err(|e| malformed(e.to_string()))?;
+    let image = made.image().ok_or_else(|| {
+        let why = "its tree was made of no OCI image, so that there are no layers to lay one over";
+        malformed(why.to_owned())
+    });
+    let (manifest, config, layers) = image?;
+    all_there(share, &[&[manifest, config], layers].concat())
 }
 
 /// Whether the project has all of these, and by their sizes.
@@ -201,10 +225,14 @@ fn read(share: &Share, object: ObjectId) -> Result<Directory, Unfit> {
         let why = format!("{object}: too large for a directory");
         return Err(Unfit::Malformed(Invalid::new(why)));
     }
+    Directory::decode(&whole(share, object)?)
+        .map_err(|e| Unfit::Malformed(Invalid::new(format!("{object} is no directory: {e}"))))
+}
+
+fn whole(share: &Share, object: ObjectId) -> Result<Vec<u8>, Unfit> {
     let mut bytes = Vec::new();
     VerifyingRead::new(share.read(object)?, object)
         .read_to_end(&mut bytes)
         .map_err(|source| ReadError::Io { object, source })?;
-    Directory::decode(&bytes)
-        .map_err(|e| Unfit::Malformed(Invalid::new(format!("{object} is no directory: {e}"))))
+    Ok(bytes)
 }

@@ -4,10 +4,10 @@ use belljar_core::bounds;
 use belljar_engine::life::{Build, Stage};
 use belljar_engine::ports::Spawner as _;
 use belljar_engine::queue::{Listed, Record};
-use belljar_plan::{OutputKind, Receipt, StepRecord};
+use belljar_plan::{ImageRecord, OutputKind, Receipt, StepRecord};
 use belljar_wire::{
-    Artifact, ArtifactKind, BuildRecord, BuildState, BuildSummary, Evidence, Problem, Reason,
-    StepEnding, StepReport, v1,
+    Artifact, ArtifactKind, BuildRecord, BuildState, BuildSummary, Evidence, ImageArtifact,
+    Problem, Reason, StepEnding, StepReport, v1,
 };
 use prost::Message as _;
 use tonic::Status;
@@ -19,6 +19,14 @@ use crate::peers::SpawnerClient;
 #[derive(Clone, Debug)]
 pub(crate) struct View(Arc<SpawnerClient>);
 
+/// What the receipt of an attempt tells that it left.
+#[derive(Default)]
+struct Left {
+    artifacts: Vec<Artifact>,
+    steps: Vec<StepReport>,
+    image: Option<ImageArtifact>,
+}
+
 impl View {
     /// Artifacts and steps are read from the receipts that `spawner` knows the place of.
     pub(crate) fn new(spawner: Arc<SpawnerClient>) -> Self {
@@ -27,8 +35,8 @@ impl View {
 
     /// The message about one build.
     pub(crate) async fn build(&self, record: &Record) -> Result<v1::Build, Status> {
-        let (artifacts, steps) = self.left(record).await?;
-        let message = v1::Build::from(&told(record, artifacts, steps));
+        let left = self.left(record).await?;
+        let message = v1::Build::from(&told(record, left));
         // Some room is left for what wraps it.
         if message.encoded_len() > bounds::GRPC_MESSAGE_BYTES - 1024 {
             let text = "the build has more artifacts than fit one message; its receipt lists them";
@@ -38,13 +46,13 @@ impl View {
     }
 
     /// What the receipt of a build that has ended tells of it.
-    async fn left(&self, record: &Record) -> Result<(Vec<Artifact>, Vec<StepReport>), Status> {
+    async fn left(&self, record: &Record) -> Result<Left, Status> {
         let build = &record.build;
         let (Some(outcome), Some(evidence)) = (build.outcome(), &build.evidence) else {
-            return Ok((Vec::new(), Vec::new()));
+            return Ok(Left::default());
         };
         if evidence.receipt.is_none() {
-            return Ok((Vec::new(), Vec::new()));
+            return Ok(Left::default());
         }
         let what = "the receipt of a build could not be read";
         let bytes = self
@@ -59,8 +67,12 @@ impl View {
         let receipt = Receipt::from_canonical(&bytes).map_err(|e| internal(what, &e))?;
         let steps = receipt.steps.iter().map(step).collect();
         if !outcome.is_success() {
-            return Ok((Vec::new(), steps));
+            return Ok(Left {
+                steps,
+                ..Left::default()
+            });
         }
+        let image = receipt.image_output.as_ref().map(image);
         let mut artifacts: Vec<Artifact> = receipt
             .outputs
             .into_iter()
@@ -76,7 +88,11 @@ impl View {
             })
             .collect();
         artifacts.sort_by(|one, other| one.path.cmp(&other.path));
-        Ok((artifacts, steps))
+        Ok(Left {
+            artifacts,
+            steps,
+            image,
+        })
     }
 }
 
@@ -122,7 +138,20 @@ pub(super) fn attempt(build: &Build) -> u32 {
         .map_or(0, belljar_core::AttemptId::number)
 }
 
-fn told(record: &Record, artifacts: Vec<Artifact>, steps: Vec<StepReport>) -> BuildRecord {
+fn image(image: &ImageRecord) -> ImageArtifact {
+    let layers = image.layers.iter();
+    ImageArtifact {
+        manifest: image.manifest,
+        config: image.config,
+        index: image.index,
+        layers: layers
+            .map(|layer| (layer.object, layer.media_type))
+            .collect(),
+        base: image.base.map(|base| (base.manifest, base.config)),
+    }
+}
+
+fn told(record: &Record, left: Left) -> BuildRecord {
     let (build, submission) = (&record.build, &record.submission);
     BuildRecord {
         id: build.id.clone(),
@@ -132,14 +161,15 @@ fn told(record: &Record, artifacts: Vec<Artifact>, steps: Vec<StepReport>) -> Bu
         sequence: build.sequence,
         attempt: attempt(build),
         outcome: build.outcome().cloned(),
-        artifacts,
+        artifacts: left.artifacts,
         evidence: evidence(build),
         created: submission.accepted,
         started: build.started,
         ended: build.ended,
         submitter: submission.submitter.clone(),
-        steps,
+        steps: left.steps,
         project: submission.project.clone(),
+        image: left.image,
     }
 }
 

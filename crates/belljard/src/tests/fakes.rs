@@ -481,6 +481,7 @@ fn receipt(attempt: &AttemptId, spec: Digest, plan: &Plan, outcome: Outcome) -> 
             object: ObjectId::of(&log(attempt)),
             truncated: false,
         }),
+        image_output: None,
         clean_room: CleanRoom::default(),
         started: Timestamp::from_millis(1),
         finished: Timestamp::from_millis(2),

@@ -1,5 +1,6 @@
 //! Who may do what with which project, and what one project sees of another: nothing.
 
+use belljar_core::{Fact, Platform};
 use belljar_engine::ownership::Ownership;
 use belljar_tree::{DirectoryNode, FileNode};
 
@@ -455,6 +456,61 @@ async fn a_build_gets_no_tree_that_is_not_its_projects_down_to_the_last_file() {
     let noise = app.put("", b"\xff noise").await.unwrap();
     let status = app.submit_to("", "s", noise).await.unwrap_err();
     assert_eq!(field(&status), "spec.source");
+}
+
+#[tokio::test]
+async fn what_an_image_is_laid_on_is_its_projects_with_all_its_layers() {
+    let stage = Stage::new().await;
+    let (web, app) = (stage.caller("web").await, stage.caller("app").await);
+    let root = app.put("", &tree()).await.unwrap();
+    let parts = [&b"a manifest"[..], b"a configuration", b"a layer"];
+    let [manifest, config, layer] = parts.map(ObjectId::of);
+    let mut record = fakes::record(&Recipe::Tar { archive: manifest });
+    record.recipe = Recipe::Oci {
+        index: manifest,
+        platform: Platform::LinuxAmd64,
+    };
+    record.tree = root;
+    let plain = record.canonical().unwrap();
+    record.facts = vec![Fact::OciImage {
+        manifest,
+        config,
+        layers: vec![layer],
+    }];
+    let submit = async |name: &str, record: &[u8]| {
+        let derivation = Some(app.put("", record).await.unwrap().into());
+        let mut spec = spec(root);
+        spec.image_output = Some(v1::ImageOutput {
+            base: Some(v1::image_output::Base::Image(v1::Input {
+                tree: Some(root.into()),
+                derivation,
+            })),
+            ..Default::default()
+        });
+        let request = v1::SubmitBuildRequest {
+            request_id: name.to_owned(),
+            spec: Some(spec),
+            project: String::new(),
+        };
+        app.builds().submit_build(request).await
+    };
+    let status = submit("none", &plain).await.unwrap_err();
+    assert_eq!(field(&status), "spec.image_output.base.derivation");
+    let record = record.canonical().unwrap();
+    // Another project has all of it, and each part is refused as one that is missing.
+    for part in parts {
+        web.put("", part).await.unwrap();
+    }
+    for part in parts {
+        let status = submit("based", &record).await.unwrap_err();
+        let problem = Problem::from_status(&status);
+        assert_eq!(problem.reason, Reason::InputMissing, "{status:?}");
+        let due = ObjectId::of(part);
+        let subject = format!("blobs/{}/{}", due.digest.to_hex(), due.size);
+        assert_eq!(problem.unmet[0].subject, subject);
+        app.put("", part).await.unwrap();
+    }
+    submit("based", &record).await.unwrap();
 }
 
 #[tokio::test]

@@ -42,6 +42,7 @@ pub(super) fn spec(script: &str) -> BuildSpec {
         source: ObjectId::of(b""),
         inputs: Inputs::default(),
         fetches: Default::default(),
+        image_output: None,
         working_directory: None,
         run: Steps::new(vec![Script::new(script).unwrap()]).unwrap(),
         env: BTreeMap::new(),
