@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "belljar/v1/build.proto",
     "belljar/v1/build_service.proto",
+    "belljar/v1/image_service.proto",
     "belljar/v1/input_service.proto",
     "belljar/v1/evidence_service.proto",
     "belljar/v1/store_service.proto",

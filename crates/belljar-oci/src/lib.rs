@@ -7,9 +7,11 @@ mod base;
 mod documents;
 mod layer;
 mod read;
+mod referrer;
 mod tar;
 
 pub use base::{Base, named};
 pub use documents::{Documents, LAYOUT, MANIFEST, Made, index, manifest};
 pub use layer::{Layer, Node, Part};
 pub use read::LayerReader;
+pub use referrer::{ARTIFACT_TYPE, EMPTY, fallback_tag, referrer, with_referrer};

@@ -17,5 +17,5 @@ pub use decision::{Admitted, Class, Decision, NO_FETCHES, Reason, decide};
 pub use fetch::{FetchRules, HostPattern, Network};
 pub use identity::{Identity, SpiffeId, Subject};
 pub use policy::{Policy, PolicyError};
-pub use registry::{Registries, RegistryRule, RepositoryPattern};
+pub use registry::{Registries, RegistryRule, RepositoryPattern, Way};
 pub use rights::{Right, Rights};

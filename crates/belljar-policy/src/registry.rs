@@ -7,7 +7,18 @@ use belljar_core::{Invalid, ProjectId, Repository, bounds};
 pub struct RegistryRule {
     host: String,
     repositories: Vec<RepositoryPattern>,
+    /// Those that may be pushed to, too.
+    push: Vec<RepositoryPattern>,
     projects: Option<Vec<ProjectId>>,
+}
+
+/// What is done with a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Images come from there.
+    Pull,
+    /// Images go there.
+    Push,
 }
 
 /// Repositories of a registry.
@@ -68,8 +79,22 @@ impl RegistryRule {
         Ok(Self {
             host: host.to_owned(),
             repositories,
+            push: Vec::new(),
             projects,
         })
+    }
+
+    /// The same, where images may be pushed to these repositories, whether or not they may be pulled from there.
+    ///
+    /// # Errors
+    /// When there are too many.
+    pub fn with_push(self, push: Vec<RepositoryPattern>) -> Result<Self, Invalid> {
+        if push.len() > bounds::FETCH_RULES {
+            let (length, most) = (push.len(), bounds::FETCH_RULES);
+            let why = format!("{length} entries; {most} are allowed");
+            return Err(Invalid::field("push", why));
+        }
+        Ok(Self { push, ..self })
     }
 
     /// The host, as references name it.
@@ -77,26 +102,34 @@ impl RegistryRule {
         &self.host
     }
 
-    fn allows(&self, project: &ProjectId, repository: &Repository) -> Result<(), String> {
-        let name = repository.name();
-        if !self
-            .repositories
-            .iter()
-            .any(|pattern| pattern.matches(name))
-        {
+    fn allows(&self, project: &ProjectId, repository: &Repository, way: Way) -> Result<(), String> {
+        let (host, name) = (&self.host, repository.name());
+        let (patterns, setting) = match way {
+            Way::Pull => (&self.repositories, "repositories"),
+            Way::Push => (&self.push, "push"),
+        };
+        let verb = way.in_words();
+        if !patterns.iter().any(|pattern| pattern.matches(name)) {
             return Err(format!(
-                "the operator does not allow to pull `{name}` from `{}`: it is not among `repositories` of its [[fetch.registry]] in belljard.toml",
-                self.host
+                "the operator does not allow to {verb} `{host}`, as for `{name}`: it is not among `{setting}` of its [[fetch.registry]] in belljard.toml"
             ));
         }
         let allowed = self.projects.as_ref();
         if allowed.is_some_and(|projects| !projects.contains(project)) {
             return Err(format!(
-                "the operator does not allow the project `{project}` to pull from `{}`: it is not among `projects` of its [[fetch.registry]] in belljard.toml",
-                self.host
+                "the operator does not allow the project `{project}` to {verb} `{host}`: it is not among `projects` of its [[fetch.registry]] in belljard.toml"
             ));
         }
         Ok(())
+    }
+}
+
+impl Way {
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::Pull => "pull from",
+            Self::Push => "push to",
+        }
     }
 }
 
@@ -161,19 +194,25 @@ impl<T> Registries<T> {
         Ok(Registries(mapped.collect::<Result<_, E>>()?))
     }
 
-    /// What is known of the registry of this repository, if the project may pull from there.
+    /// What is known of the registry of this repository, if the project may go this way.
     ///
     /// # Errors
     /// Says what is not allowed, and by which setting it would be.
-    pub fn decide(&self, project: &ProjectId, repository: &Repository) -> Result<&T, String> {
+    pub fn decide(
+        &self,
+        project: &ProjectId,
+        repository: &Repository,
+        way: Way,
+    ) -> Result<&T, String> {
         let host = repository.registry();
         let found = self.0.iter().find(|(rule, _)| rule.host == host);
         let (rule, known) = found.ok_or_else(|| {
             format!(
-                "the operator does not allow to pull from `{host}`: no [[fetch.registry]] in belljard.toml (embedded: [[registry]] in fetch.toml of the state directory) has it as `host`"
+                "the operator does not allow to {} `{host}`: no [[fetch.registry]] in belljard.toml (embedded: [[registry]] in fetch.toml of the state directory) has it as `host`",
+                way.in_words()
             )
         })?;
-        rule.allows(project, repository)?;
+        rule.allows(project, repository, way)?;
         Ok(known)
     }
 }
@@ -236,7 +275,7 @@ mod tests {
             ("x.r.example/c", "web", Err("does not allow to pull from")),
         ] {
             let project = ProjectId::new(project).unwrap();
-            let found = all.decide(&project, &repository.parse().unwrap());
+            let found = all.decide(&project, &repository.parse().unwrap(), Way::Pull);
             match due {
                 Ok(known) => assert_eq!(found, Ok(known), "{repository}"),
                 Err(due) => assert!(found.unwrap_err().contains(due), "{repository}"),
@@ -245,8 +284,52 @@ mod tests {
         let none = Registries::<u8>::default();
         let project = ProjectId::new("web").unwrap();
         assert!(
-            none.decide(&project, &"r.example/c".parse().unwrap())
+            none.decide(&project, &"r.example/c".parse().unwrap(), Way::Pull)
                 .is_err()
+        );
+    }
+
+    #[test]
+    fn nothing_is_pushed_but_to_where_it_may_be() {
+        let push = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+        let with = rule("r.example", &["c"], Some(&["web"]));
+        let with = with.with_push(push(&["out/*"])).unwrap();
+        let all = Registries::new(vec![(with, 1), (rule("s.example", &["*"], None), 2)]).unwrap();
+        for (repository, project, due) in [
+            ("r.example/out/app", "web", None),
+            ("r.example/out/app", "other", Some("`projects`")),
+            ("r.example/c", "web", Some("`push`")),
+            ("r.example/out", "web", Some("`push`")),
+            ("s.example/c", "web", Some("`push`")),
+            (
+                "t.example/c",
+                "web",
+                Some("does not allow to push to `t.example`"),
+            ),
+        ] {
+            let (project, repository) = (
+                ProjectId::new(project).unwrap(),
+                repository.parse().unwrap(),
+            );
+            match (all.decide(&project, &repository, Way::Push), due) {
+                (Ok(known), None) => assert_eq!(*known, 1),
+                (Err(why), Some(due)) => assert!(why.contains(due), "{repository}: {why}"),
+                (found, due) => panic!("{repository}: {found:?}, {due:?}"),
+            }
+        }
+        // And to push is not to pull.
+        let (web, out) = (
+            ProjectId::new("web").unwrap(),
+            "r.example/out/app".parse().unwrap(),
+        );
+        assert!(all.decide(&web, &out, Way::Pull).is_err());
+        let many = vec![RepositoryPattern::Any; bounds::FETCH_RULES + 1];
+        assert_eq!(
+            rule("r.example", &["*"], None)
+                .with_push(many)
+                .unwrap_err()
+                .field,
+            "push"
         );
     }
 

@@ -1,10 +1,11 @@
 use belljar_core::oci::LayerType;
 use belljar_core::{
-    BaseImage, ImageConfig, ImageFields, ImageOutput, Invalid, ObjectId, Platform, RelPath,
+    BaseImage, BuildId, ImageConfig, ImageFields, ImageOutput, ImageReference, Invalid, ObjectId,
+    Platform, RelPath,
 };
 
-use crate::numbers::required;
-use crate::v1;
+use crate::numbers::{required, signed, unsigned};
+use crate::{build_name, parse_build_name, v1};
 use v1::image_output::Base;
 
 /// An image that became of outputs, as the API tells of it.
@@ -20,6 +21,28 @@ pub struct ImageArtifact {
     pub layers: Vec<(ObjectId, LayerType)>,
     /// Manifest and configuration of what it lies on, if it does on anything.
     pub base: Option<(ObjectId, ObjectId)>,
+}
+
+/// An image that shall be pushed: the parsed form of `belljar.v1.PushImageRequest`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImagePush {
+    /// The build whose image it is.
+    pub build: BuildId,
+    /// Where to.
+    pub reference: ImageReference,
+}
+
+/// An image that was pushed: the parsed form of `belljar.v1.PushImageResponse`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PushedImage {
+    /// Its manifest.
+    pub image: ObjectId,
+    /// The manifest of the artifact with its provenance.
+    pub attestation: ObjectId,
+    /// Whether the registry itself lists that as referring to the image.
+    pub listed_by_registry: bool,
+    /// Bytes that were sent.
+    pub pushed_bytes: u64,
 }
 
 impl ImageArtifact {
@@ -154,6 +177,57 @@ impl TryFrom<v1::Image> for ImageArtifact {
                     object("base_config", image.base_config)?,
                 )),
             },
+        })
+    }
+}
+
+impl TryFrom<v1::PushImageRequest> for ImagePush {
+    type Error = Invalid;
+
+    fn try_from(request: v1::PushImageRequest) -> Result<Self, Invalid> {
+        let v1::PushImageRequest { name, reference } = request;
+        Ok(Self {
+            build: parse_build_name(&name)?,
+            reference: reference
+                .parse()
+                .map_err(|e: Invalid| e.within("reference"))?,
+        })
+    }
+}
+
+impl From<&ImagePush> for v1::PushImageRequest {
+    fn from(push: &ImagePush) -> Self {
+        Self {
+            name: build_name(&push.build),
+            reference: push.reference.to_string(),
+        }
+    }
+}
+
+impl From<&PushedImage> for v1::PushImageResponse {
+    fn from(pushed: &PushedImage) -> Self {
+        Self {
+            image: Some(pushed.image.into()),
+            attestation: Some(pushed.attestation.into()),
+            listed_by_registry: pushed.listed_by_registry,
+            pushed_bytes: signed(pushed.pushed_bytes),
+        }
+    }
+}
+
+impl TryFrom<v1::PushImageResponse> for PushedImage {
+    type Error = Invalid;
+
+    fn try_from(response: v1::PushImageResponse) -> Result<Self, Invalid> {
+        let object = |field: &str, digest| {
+            let object = ObjectId::try_from(required(field, digest)?);
+            object.map_err(|e: Invalid| e.within(field))
+        };
+        Ok(Self {
+            image: object("image", response.image)?,
+            attestation: object("attestation", response.attestation)?,
+            listed_by_registry: response.listed_by_registry,
+            pushed_bytes: unsigned("pushed_bytes", response.pushed_bytes)?,
         })
     }
 }

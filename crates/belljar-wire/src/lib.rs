@@ -26,7 +26,7 @@ mod tests;
 pub use derive::{DerivedTree, ImagePull, PulledImage};
 pub use evidence::{BuildEvidence, evidence_name, parse_evidence_name};
 pub use filter::{Condition, Filter, Order};
-pub use image_output::ImageArtifact;
+pub use image_output::{ImageArtifact, ImagePush, PushedImage};
 pub use limits::with_defaults;
 pub use numbers::{ProtoTime, proto_time};
 pub use problem::{Problem, Reason, Unmet};

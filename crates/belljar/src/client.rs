@@ -1,5 +1,6 @@
 //! The connection to a daemon: gRPC over a unix socket, or over mutual TLS.
 
+mod images;
 mod inputs;
 mod store;
 
@@ -14,6 +15,7 @@ use bazel_remote_apis::google::bytestream::byte_stream_client::ByteStreamClient;
 use belljar_core::{BuildId, BuildSpec, Invalid, ObjectId, ProjectId, RequestId, bounds};
 use belljar_wire::v1::build_service_client::BuildServiceClient;
 use belljar_wire::v1::evidence_service_client::EvidenceServiceClient;
+use belljar_wire::v1::image_service_client::ImageServiceClient;
 use belljar_wire::v1::input_service_client::InputServiceClient;
 use belljar_wire::v1::store_service_client::StoreServiceClient;
 use belljar_wire::{
@@ -36,6 +38,7 @@ const CALL: Duration = Duration::from_secs(60);
 pub(crate) struct Client {
     builds: BuildServiceClient<Channel>,
     inputs: InputServiceClient<Channel>,
+    images: ImageServiceClient<Channel>,
     evidence: EvidenceServiceClient<Channel>,
     store: StoreServiceClient<Channel>,
     /// REAPI's batch calls on blobs.
@@ -141,6 +144,7 @@ impl Client {
             builds: BuildServiceClient::new(channel.clone())
                 .max_decoding_message_size(bounds::BUILD_MESSAGE_BYTES),
             inputs: InputServiceClient::new(channel.clone()),
+            images: ImageServiceClient::new(channel.clone()),
             evidence: EvidenceServiceClient::new(channel.clone()),
             store: StoreServiceClient::new(channel.clone()),
             blobs: ContentAddressableStorageClient::new(channel.clone()),

@@ -63,6 +63,7 @@ fn main() -> ExitCode {
         Command::Image { command } => match command {
             Image::Import(import) => image::import(import, &mut terminal),
             Image::Pull(pull) => image::pull(pull, &mut terminal),
+            Image::Push(push) => image::push(push, &mut terminal),
             Image::List(list) => image::list(list),
             Image::BuildDebian(build) => image::build_debian(build, &mut terminal),
         },

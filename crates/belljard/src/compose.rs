@@ -27,10 +27,10 @@ use belljar_engine::ownership::{Ownership, OwnershipError, RebuildError, rebuild
 use belljar_engine::queue::{OpenError, Queue, QueueError};
 use belljar_engine::{Engine, Settings, engine};
 use belljar_plan::ConfinedStep;
-use belljar_policy::Registries;
 use belljar_sys::systemd::Manager;
 use belljar_wire::v1::build_service_server::BuildServiceServer;
 use belljar_wire::v1::evidence_service_server::EvidenceServiceServer;
+use belljar_wire::v1::image_service_server::ImageServiceServer;
 use belljar_wire::v1::input_service_server::InputServiceServer;
 use belljar_wire::v1::store_service_server::StoreServiceServer;
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,7 +39,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 
-use crate::config::{Config, RegistrySettings};
+use crate::config::Config;
 use crate::confinement::Own;
 use crate::fetch::pull::Puller;
 use crate::fetch::{self, Fetching, Open, System};
@@ -49,7 +49,7 @@ use crate::places::Places;
 use crate::remote::{self, Certificates, Door, Remote, TlsError};
 use crate::rules::Rules;
 use crate::services::{
-    Blobs, Builds, ByteStreams, Counted, EvidenceRecords, Gate, Host, Objects, Processes,
+    Blobs, Builds, ByteStreams, Counted, EvidenceRecords, Gate, Host, Objects, Processes, Pusher,
     Reception, ServerCapabilities, TreeMaker, View, health,
 };
 use crate::stored::Stored;
@@ -239,15 +239,20 @@ fn fetching(
     ))
 }
 
-/// Who has trees made, also of what these registries have.
-fn trees(
+/// Who has trees made, also of what these registries have, and who pushes images there.
+fn registries(
+    config: &Config,
     stored: &Stored,
     store: &StoreClient,
-    registries: &Registries<RegistrySettings>,
-) -> Result<InputServiceServer<TreeMaker>, RunError> {
-    let puller = Puller::new(registries, store.clone()).map_err(RunError::Registries)?;
-    let maker = TreeMaker::new(stored.vault.clone(), store.clone(), puller);
-    Ok(InputServiceServer::new(maker))
+    (engine, view): (&Engine, &View),
+) -> Result<(InputServiceServer<TreeMaker>, ImageServiceServer<Pusher>), RunError> {
+    let puller = Puller::new(&config.registries, store.clone());
+    let puller = Arc::new(puller.map_err(RunError::Registries)?);
+    let vault = || stored.vault.clone();
+    let pusher = Pusher::new(engine.clone(), vault(), view.clone(), puller.clone());
+    let pusher = ImageServiceServer::new(pusher);
+    let maker = InputServiceServer::new(TreeMaker::new(vault(), store.clone(), puller));
+    Ok((maker, pusher))
 }
 
 /// Gives what earlier builds left to their projects, if nothing is known of that.
@@ -308,17 +313,19 @@ async fn services(
         source: peers.objects,
         trails: peers.trails,
     });
+    let view = View::new(peers.spawner.clone());
+    let (inputs, images) = registries(&config, &stored, &peers.store, (&engine, &view))?;
     let builds = BuildServiceServer::new(Builds {
         engine,
         rules: entrance.rules,
         vault: stored.vault.clone(),
         store: peers.store.clone(),
         trees: stored.trees.clone(),
-        host: Host::new(peers.spawner.clone()),
+        host: Host::new(peers.spawner),
         processes: Processes::new(entrance.confined, peers.store.clone(), peers.signer.clone()),
         signer: peers.signer,
         logs: peers.logs,
-        view: View::new(peers.spawner),
+        view,
         watchers: Places::new(bounds::WATCHERS, bounds::WATCHERS_PER_PRINCIPAL),
         slots: config.slots,
         defaults: config.defaults,
@@ -326,7 +333,6 @@ async fn services(
         door: entrance.door,
         certificates: entrance.certificates,
     });
-    let inputs = trees(&stored, &peers.store, &config.registries)?;
     let keeper = StoreServiceServer::new(stored.keeper(peers.store.clone(), config.store));
     let objects = Objects::new(stored.vault, peers.store);
     let blobs = ContentAddressableStorageServer::new(Blobs::new(objects.clone()));
@@ -339,6 +345,7 @@ async fn services(
         .add_service(gated.behind(builds.max_decoding_message_size(most)))
         .add_service(gated.behind(evidence.max_decoding_message_size(most)))
         .add_service(gated.behind(inputs.max_decoding_message_size(most)))
+        .add_service(gated.behind(images.max_decoding_message_size(most)))
         .add_service(gated.behind(keeper.max_decoding_message_size(most)))
         .add_service(gated.behind(blobs.max_decoding_message_size(most)))
         .add_service(gated.behind(streams.max_decoding_message_size(most)))

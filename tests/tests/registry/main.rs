@@ -4,13 +4,18 @@
 //! * [`refused`]: images and registries that are not what they should be.
 //! * [`convinced`]: credentials, and who gets them.
 //! * [`based`]: images that become of outputs, laid on one that was pulled.
+//! * [`pushed`]: images that became of builds, and their provenance, back to a registry.
 
 // Test code may stop at the first surprise, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod based;
 mod convinced;
+#[path = "../api/page.rs"]
+#[allow(dead_code)]
+mod page;
 mod pulled;
+mod pushed;
 mod refused;
 mod server;
 

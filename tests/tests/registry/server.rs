@@ -46,6 +46,20 @@ struct State {
     answers: BTreeMap<String, Answer>,
     asked: Vec<Asked>,
     guard: Option<Guard>,
+    /// Whether images may be pushed.
+    takes: Option<Takes>,
+    /// What begins so is answered so: method and path.
+    trouble: Option<(String, Answer)>,
+    uploads: usize,
+}
+
+/// How a registry takes what is pushed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// It lists itself what refers to an image, and says so.
+    AndLists,
+    /// As of before there was that.
+    Plainly,
 }
 
 /// What a path is answered with.
@@ -63,6 +77,7 @@ pub(super) struct Answer {
 /// One question.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
+    pub(super) method: String,
     pub(super) path: String,
     pub(super) authorization: Option<String>,
 }
@@ -88,6 +103,11 @@ impl Authority {
 
     pub(super) fn pem(&self) -> &str {
         &self.pem
+    }
+
+    /// The public key of a pair that nothing was signed with.
+    pub(super) fn public_pem(&self) -> String {
+        self.issuer.key().public_key_pem()
     }
 
     /// Starts a registry that has nothing.
@@ -169,6 +189,35 @@ impl Registry {
 
     pub(super) fn guard(&self, guard: Option<Guard>) {
         self.0.state.lock().unwrap().guard = guard;
+    }
+
+    /// Takes what is pushed from now on.
+    pub(super) fn takes(&self, takes: Takes) {
+        self.0.state.lock().unwrap().takes = Some(takes);
+    }
+
+    /// Answers what begins so (`PUT /v2/team/c/manifests`) like this from now on.
+    pub(super) fn trouble(&self, trouble: Option<(&str, Answer)>) {
+        let trouble = trouble.map(|(start, answer)| (start.to_owned(), answer));
+        self.0.state.lock().unwrap().trouble = trouble;
+    }
+
+    /// What a path is answered with.
+    pub(super) fn content(&self, path: &str) -> Option<Vec<u8>> {
+        let state = self.0.state.lock().unwrap();
+        state.answers.get(path).map(|answer| answer.body.clone())
+    }
+
+    /// Paths that are answered.
+    pub(super) fn has(&self) -> Vec<String> {
+        self.0
+            .state
+            .lock()
+            .unwrap()
+            .answers
+            .keys()
+            .cloned()
+            .collect()
     }
 
     /// Everything that was asked since the last time.
@@ -253,13 +302,26 @@ impl Registry {
             }
         }
         let request = String::from_utf8(request).unwrap();
-        let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
-        let authorization = request.lines().find_map(|line| {
-            let (name, value) = line.split_once(": ")?;
-            name.eq_ignore_ascii_case("authorization")
-                .then(|| value.to_owned())
-        });
-        let answer = self.decide(&path, authorization);
+        let mut words = request.split(' ').map(str::to_owned);
+        let (method, path) = (words.next().unwrap(), words.next().unwrap_or_default());
+        let header = |wanted: &str| {
+            request.lines().find_map(|line| {
+                let (name, value) = line.split_once(": ")?;
+                name.eq_ignore_ascii_case(wanted).then(|| value.to_owned())
+            })
+        };
+        let length = header("content-length").map_or(0, |length| length.parse().unwrap());
+        let mut content = vec![0; length];
+        if stream.read_exact(&mut content).is_err() {
+            return;
+        }
+        let question = Question {
+            method: &method,
+            path: &path,
+            media_type: header("content-type").unwrap_or_default(),
+            content,
+        };
+        let answer = self.decide(question, header("authorization"));
         let mut head = format!("HTTP/1.1 {}\r\nconnection: close\r\n", answer.status);
         let named = |header: &String| header.starts_with("content-length");
         if !answer.headers.iter().any(named) {
@@ -271,16 +333,20 @@ impl Registry {
         let most = answer.cut.unwrap_or(answer.body.len());
         // The other end may have heard enough.
         let _ = stream.write_all(format!("{head}\r\n").as_bytes());
-        let _ = stream.write_all(&answer.body[..most]);
+        if method != "HEAD" {
+            let _ = stream.write_all(&answer.body[..most]);
+        }
         if answer.cut.is_none() {
             stream.conn.send_close_notify();
         }
         let _ = stream.flush();
     }
 
-    fn decide(&self, path: &str, authorization: Option<String>) -> Answer {
+    fn decide(&self, question: Question<'_>, authorization: Option<String>) -> Answer {
         let mut state = self.0.state.lock().unwrap();
+        let path = question.path;
         state.asked.push(Asked {
+            method: question.method.to_owned(),
             path: path.to_owned(),
             authorization: authorization.clone(),
         });
@@ -303,6 +369,14 @@ impl Registry {
             answer.headers.push(format!("www-authenticate: {wants}"));
             return answer;
         }
+        if let Some((start, answer)) = &state.trouble
+            && format!("{} {path}", question.method).starts_with(start.as_str())
+        {
+            return answer.clone();
+        }
+        if let (Some(takes), "POST" | "PUT") = (state.takes, question.method) {
+            return state.take(&question, takes);
+        }
         let found = state.answers.get(bare).cloned();
         let found = found.unwrap_or_else(|| Answer::status("404 Not Found"));
         let basic = |password| format!("Basic {}", STANDARD.encode(password));
@@ -310,6 +384,79 @@ impl Registry {
             Some(due) if authorization.as_ref() != Some(&due) => Answer::status("401 Unauthorized"),
             _ => found,
         }
+    }
+}
+
+/// What was asked.
+struct Question<'a> {
+    method: &'a str,
+    path: &'a str,
+    media_type: String,
+    content: Vec<u8>,
+}
+
+impl State {
+    /// Takes what is pushed, if it is what it should be (distribution-spec v1.1, "push").
+    fn take(&mut self, question: &Question<'_>, takes: Takes) -> Answer {
+        let (bare, query) = question.path.split_once('?').unwrap_or((question.path, ""));
+        let refused = |code: &str| {
+            let error = json!({"errors": [{"code": code, "message": "not so"}]});
+            let mut answer = Answer::of(error.to_string().as_bytes(), "application/json");
+            answer.status = "400 Bad Request";
+            answer
+        };
+        if let (Some(start), "POST") = (bare.strip_suffix("/blobs/uploads/"), question.method) {
+            self.uploads += 1;
+            let mut answer = Answer::status("202 Accepted");
+            let location = format!("{start}/blobs/uploads/{}?state=a%2Fb", self.uploads);
+            answer.headers.push(format!("location: {location}"));
+            return answer;
+        }
+        let digest = Digest::of(&question.content);
+        let mut created = Answer::status("201 Created");
+        created
+            .headers
+            .push(format!("docker-content-digest: {digest}"));
+        if let Some((start, _)) = bare.split_once("/blobs/uploads/") {
+            if query != format!("state=a%2Fb&digest={digest}") {
+                return refused("DIGEST_INVALID");
+            }
+            let answer = Answer::of(&question.content, "application/octet-stream");
+            self.answers
+                .insert(format!("{start}/blobs/{digest}"), answer);
+            return created;
+        }
+        let Some((start, name)) = bare.split_once("/manifests/") else {
+            return refused("UNSUPPORTED");
+        };
+        let Ok(manifest) = serde_json::from_slice::<Value>(&question.content) else {
+            return refused("MANIFEST_INVALID");
+        };
+        let layers = manifest["layers"].as_array().into_iter().flatten();
+        for blob in layers.chain(manifest.get("config")) {
+            let blob = blob["digest"].as_str().unwrap_or_default();
+            if !self.answers.contains_key(&format!("{start}/blobs/{blob}")) {
+                return refused("MANIFEST_BLOB_UNKNOWN");
+            }
+        }
+        if name.starts_with("sha256:") && name != digest.to_string() {
+            return refused("DIGEST_INVALID");
+        }
+        for name in [name, digest.to_string().as_str()] {
+            let mut answer = Answer::of(&question.content, &question.media_type);
+            answer
+                .headers
+                .push(format!("docker-content-digest: {digest}"));
+            self.answers
+                .insert(format!("{start}/manifests/{name}"), answer);
+        }
+        let subject = manifest
+            .get("subject")
+            .and_then(|subject| subject["digest"].as_str());
+        if let (Some(subject), Takes::AndLists) = (subject, takes) {
+            created.headers.push(format!("oci-subject: {subject}"));
+        }
+        created
     }
 }
 

@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use super::Ask;
 
 /// `builds/ID`, or the id alone.
-fn build(text: &str) -> Result<BuildId, Invalid> {
+pub(super) fn build(text: &str) -> Result<BuildId, Invalid> {
     BuildId::new(text.strip_prefix("builds/").unwrap_or(text))
 }
 

@@ -1,9 +1,11 @@
 use std::path::PathBuf;
 
+use belljar_core::BuildId;
 use belljar_manifest::lock;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Ask;
+use super::builds::build;
 
 /// `belljar image`
 #[derive(Debug, Subcommand)]
@@ -12,6 +14,8 @@ pub(crate) enum Image {
     Import(Import),
     /// Have the daemon pull a root file system from a registry, and name it
     Pull(Pull),
+    /// Have the daemon push the image that became of a build to a registry, with its provenance
+    Push(Push),
     /// Tell which images a lock names
     List(ImageList),
     /// Make a root file system of Debian packages by mmdebstrap, and import it
@@ -55,6 +59,20 @@ pub(crate) struct Pull {
     /// Where it goes.
     #[command(flatten)]
     pub(crate) to: ImportTo,
+}
+
+/// `belljar image push`
+#[derive(Debug, Args)]
+pub(crate) struct Push {
+    /// The build, builds/ID or ID
+    #[arg(value_name = "BUILD", value_parser = build)]
+    pub(crate) build: BuildId,
+    /// Where to: HOST/REPOSITORY with :TAG or @sha256:DIGEST, or both
+    #[arg(value_name = "REFERENCE")]
+    pub(crate) reference: String,
+    /// Whom to ask, and how the answer is told.
+    #[command(flatten)]
+    pub(crate) ask: Ask,
 }
 
 /// `belljar image list`

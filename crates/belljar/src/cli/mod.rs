@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use builds::{
     Audit, AuditShow, Cancel, Completions, Fetch, List, Logs, Man, Show, Submit, Watch,
 };
-pub(crate) use image::{BuildDebian, Image, ImageList, Import, ImportTo, Pull, Variant};
+pub(crate) use image::{BuildDebian, Image, ImageList, Import, ImportTo, Pull, Push, Variant};
 pub(crate) use store::{Gc, Pin, Store, Unpin};
 
 use crate::{embedded, exit};
@@ -88,6 +88,7 @@ impl Command {
             Self::Image { command } => match command {
                 Image::Import(import) => &import.to.ask,
                 Image::Pull(pull) => &pull.to.ask,
+                Image::Push(push) => &push.ask,
                 Image::List(list) => return list.json,
                 Image::BuildDebian(build) => &build.to.ask,
             },

@@ -1,8 +1,9 @@
-//! `belljar image`: root file systems by digest, under names in a `belljar.lock`.
+//! `belljar image`: root file systems by digest, under names in a `belljar.lock`; and images that became of builds.
 
 mod debian;
 mod files;
 mod pull;
+mod push;
 mod report;
 mod send;
 
@@ -26,6 +27,7 @@ use crate::{exit, manifest};
 use files::Parcel;
 
 pub(crate) use pull::pull;
+pub(crate) use push::push;
 pub(crate) use report::{Images, Imported};
 
 /// What a build of this program can run.

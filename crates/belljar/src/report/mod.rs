@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `run` | `belljar.run/v1` | [`Run`]; also the file `build.json` |
 //! | `image import`, `image build-debian` | `belljar.image/v1` | [`crate::image::Imported`] |
+//! | `image push` | `belljar.push/v1` | [`Pushed`] |
 //! | `image list` | `belljar.images/v1` | [`crate::image::Images`] |
 //! | `fetch` | `belljar.fetch/v1` | [`Run`] without `source`; also the file `build.json` |
 //! | `submit` | `belljar.submit/v1` | [`Submitted`] |
@@ -47,6 +48,7 @@ use crate::steps;
 use crate::target::Target;
 
 use image::ImageReport;
+pub(crate) use image::Pushed;
 
 /// A build that has ended, however it did.
 #[derive(Debug, Serialize)]

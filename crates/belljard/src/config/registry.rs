@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::fetch::{PROBED, each};
 
-/// `[[fetch.registry]]`: a registry that images may be pulled from, over https.
+/// `[[fetch.registry]]`: a registry that images may be pulled from and pushed to, over https.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Registry {
@@ -17,7 +17,10 @@ pub(super) struct Registry {
     /// Its repositories: names without the host, `name/*` for all below one, or `*`.
     #[serde(default = "all")]
     repositories: Vec<String>,
-    /// Projects that may pull; all of them if it is left out.
+    /// Those that images of builds may be pushed to, named likewise; none if it is left out.
+    #[serde(default)]
+    push: Vec<String>,
+    /// Projects that may pull and push; all of them if it is left out.
     projects: Option<Vec<String>>,
     /// The host that gives tokens for it, if that is another one; with a port if it is not 443.
     tokens: Option<String>,
@@ -26,7 +29,7 @@ pub(super) struct Registry {
     #[serde(default)]
     redirects: Vec<String>,
     /// A file with user and password, `user:password` in one line, closed to others; or a credential of the service
-    /// manager's, `$CREDENTIALS_DIRECTORY/NAME`. It is read for each pull.
+    /// manager's, `$CREDENTIALS_DIRECTORY/NAME`. It is read for each pull and push.
     credentials: Option<PathBuf>,
 }
 
@@ -60,6 +63,7 @@ impl Registry {
         });
         let repositories = each("repositories", &self.repositories)?;
         let rule = RegistryRule::new(&self.host, repositories, projects.transpose()?)?;
+        let rule = rule.with_push(each("push", &self.push)?)?;
         let mut hosts: Vec<HostPattern> = each("redirects", &self.redirects)?;
         for place in [Some(&endpoint), tokens.as_ref()].into_iter().flatten() {
             hosts.push(HostPattern::Host(place.host().to_owned()));

@@ -1,6 +1,6 @@
 use super::*;
 use belljar_core::{FetchUrl, ProjectId};
-use belljar_policy::{Right, Rights};
+use belljar_policy::{Right, Rights, Way};
 use proptest::prelude::*;
 
 #[path = "../../../../fuzz/changes.rs"]
@@ -290,7 +290,10 @@ fn registries_are_asked_as_they_are_named_and_by_whom() {
     let web = ProjectId::new("web").unwrap();
     let known = |repository: &str| {
         let repository = repository.parse().unwrap();
-        config.registries.decide(&web, &repository).cloned()
+        config
+            .registries
+            .decide(&web, &repository, Way::Pull)
+            .cloned()
     };
     let docker = known("docker.io/library/debian").unwrap();
     assert_eq!(docker.places.endpoint.host(), "registry-1.docker.io");

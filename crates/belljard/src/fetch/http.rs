@@ -7,39 +7,113 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use belljar_core::{FetchUrl, Scheme, bounds};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::body::{Bytes, Incoming};
+use belljar_cas::{BlobSource, VerifyingRead};
+use belljar_core::{FetchUrl, ObjectId, Scheme, bounds};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue,
-    USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST,
+    HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::Trouble;
 use crate::tasks::{self, Task};
 
 /// How long the other end may let wait.
 pub(super) const PATIENCE: Duration = Duration::from_secs(bounds::FETCH_IDLE_SECONDS);
+/// Bytes of content in a second that a server takes at least.
+const PACE: u64 = bounds::PACE_BYTES / bounds::PACE_SECONDS;
 /// Most headers of an answer.
 const HEADERS: usize = 100;
 
 /// What is said beside the URL.
 pub(super) struct Wish<'a> {
+    pub(super) method: Method,
     /// Media types that are understood.
     pub(super) accept: &'a str,
     /// For this one server, whoever it sends to.
     pub(super) authorization: Option<HeaderValue>,
+    pub(super) content: Content<'a>,
+}
+
+/// What is sent.
+#[derive(Clone)]
+pub(super) enum Content<'a> {
+    /// Nothing; the method has no content.
+    None,
+    /// These bytes, of this media type.
+    Bytes(&'a [u8], &'a str),
+    /// An object of the store.
+    Object(ObjectId, Arc<dyn BlobSource>),
+}
+
+type Sent = UnsyncBoxBody<Bytes, io::Error>;
+
+impl Content<'_> {
+    /// It as the body of a request, with its length and media type.
+    fn body(&self) -> (Sent, Option<(u64, &str)>) {
+        let whole = |bytes: &[u8]| {
+            let body = Full::new(Bytes::copy_from_slice(bytes));
+            body.map_err(|never| match never {}).boxed_unsync()
+        };
+        match self {
+            Self::None => (whole(b""), None),
+            Self::Bytes(bytes, media_type) => {
+                (whole(bytes), Some((bytes.len() as u64, *media_type)))
+            }
+            Self::Object(object, source) => {
+                let length = Some((object.size, "application/octet-stream"));
+                (poured(*object, Arc::clone(source)), length)
+            }
+        }
+    }
+}
+
+/// The content of an object, verified while it is read: what is damaged is not sent to its end.
+fn poured(object: ObjectId, source: Arc<dyn BlobSource>) -> Sent {
+    let (sender, receiver) = mpsc::channel(bounds::WAITING_PIECES);
+    let reading = spawn_blocking(move || {
+        let told = |error: io::Error| {
+            let _ = sender.blocking_send(Err(error));
+        };
+        let content = match source.read(object) {
+            Ok(content) => content,
+            Err(error) => return told(io::Error::other(error)),
+        };
+        let mut content = VerifyingRead::new(content, object);
+        let mut buffer = vec![0; bounds::READ_CHUNK_BYTES];
+        loop {
+            match content.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(read) => {
+                    let piece = Bytes::copy_from_slice(&buffer[..read]);
+                    // Whoever was to send it is gone.
+                    if sender.blocking_send(Ok(Frame::data(piece))).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => return told(error),
+            }
+        }
+    });
+    // It ends when nobody takes what it reads.
+    drop(reading);
+    StreamBody::new(ReceiverStream::new(receiver)).boxed_unsync()
 }
 
 /// What the other end answers.
@@ -91,8 +165,10 @@ pub(super) async fn ask(
     tls: &TlsConnector,
 ) -> Result<Answer, Trouble> {
     let wish = Wish {
+        method: Method::GET,
         accept: "*/*",
         authorization: None,
+        content: Content::None,
     };
     ask_for(url, address, tls, &wish).await
 }
@@ -144,20 +220,30 @@ async fn converse(
             tracing::debug!(%error, "a connection of a fetch broke");
         }
     });
-    let request = Request::get(url.target())
+    let (body, sent) = wish.content.body();
+    let mut request = Request::builder()
+        .method(&wish.method)
+        .uri(url.target())
         .header(HOST, url.authority())
         .header(USER_AGENT, concat!("belljar/", env!("CARGO_PKG_VERSION")))
         .header(ACCEPT, wish.accept)
         .header(ACCEPT_ENCODING, "identity")
-        .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new());
+        .header(CONNECTION, "close");
+    if let Some((length, media_type)) = sent {
+        request = request
+            .header(CONTENT_LENGTH, length)
+            .header(CONTENT_TYPE, media_type);
+    }
+    let request = request.body(body);
     let mut request =
         request.map_err(|e| Trouble::refused(format!("nobody can be asked that: {e}")))?;
     if let Some(authorization) = &wish.authorization {
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, authorization.clone());
     }
-    let answer = timeout(PATIENCE, sender.send_request(request)).await;
+    // Who sends much waits as long as that takes; whoever wants it sent has a bound of his own for all of it.
+    let patience = PATIENCE + Duration::from_secs(sent.map_or(0, |(length, _)| length / PACE));
+    let answer = timeout(patience, sender.send_request(request)).await;
     let answer = answer
         .map_err(|_| silent("for an answer"))?
         .map_err(broken)?;

@@ -1,9 +1,10 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use belljar_cas::ReadError;
 use belljar_core::{ImageReference, Input, ObjectId, Recipe, bounds};
 use belljar_plan::store::{Answer, Consent, Failure};
-use belljar_policy::{Identity, Right};
+use belljar_policy::{Identity, Right, Way};
 use belljar_wire::{DerivedTree, ImagePull, Problem, PulledImage, Reason, v1};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -27,13 +28,13 @@ const PULL: Duration = Duration::from_secs(bounds::PULL_SECONDS);
 pub(crate) struct TreeMaker {
     vault: Vault,
     store: StoreClient,
-    puller: Puller,
+    puller: Arc<Puller>,
     places: Places<Identity>,
     pulls: Places<Identity>,
 }
 
 impl TreeMaker {
-    pub(crate) fn new(vault: Vault, store: StoreClient, puller: Puller) -> Self {
+    pub(crate) fn new(vault: Vault, store: StoreClient, puller: Arc<Puller>) -> Self {
         Self {
             vault,
             store,
@@ -140,7 +141,7 @@ impl TreeMaker {
             platform,
         } = pull;
         let repository = reference.repository();
-        let conversation = self.puller.converse(share.project(), repository);
+        let conversation = self.puller.converse(share.project(), repository, Way::Pull);
         let conversation = conversation.map_err(|why| {
             let why = format!("{reference}: {why}");
             Problem::denied([why.as_str()])

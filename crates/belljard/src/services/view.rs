@@ -45,6 +45,11 @@ impl View {
         Ok(message)
     }
 
+    /// The image that a build has left, if it has left one.
+    pub(super) async fn image(&self, record: &Record) -> Result<Option<ImageArtifact>, Status> {
+        Ok(self.left(record).await?.image)
+    }
+
     /// What the receipt of a build that has ended tells of it.
     async fn left(&self, record: &Record) -> Result<Left, Status> {
         let build = &record.build;

@@ -4,6 +4,8 @@ use belljar_core::{Fact, Platform};
 use belljar_engine::ownership::Ownership;
 use belljar_tree::{DirectoryNode, FileNode};
 
+use v1::image_service_client::ImageServiceClient;
+
 use super::tls::Served;
 use super::*;
 
@@ -115,6 +117,15 @@ impl Somebody {
             reason: String::new(),
         };
         self.builds().cancel_build(request).await.map(drop)
+    }
+
+    async fn push(&self, name: &str) -> Result<(), Status> {
+        let request = v1::PushImageRequest {
+            name: name.to_owned(),
+            reference: "r.example/out/app:1".to_owned(),
+        };
+        let mut images = ImageServiceClient::new(self.channel.clone());
+        images.push_image(request).await.map(drop)
     }
 
     async fn watch_named(&self, name: &str) -> Result<(), Status> {
@@ -267,6 +278,13 @@ async fn each_right_opens_its_own_calls() {
             ],
             "{who}"
         );
+        // Who may push hears that there is no image.
+        let pushed = if submit == ok {
+            Code::InvalidArgument
+        } else {
+            no
+        };
+        assert_eq!(code(caller.push(&name).await), pushed, "{who}");
         let either = if submit == ok || read == ok { ok } else { no };
         assert_eq!(code(caller.missing("", root).await), either, "{who}");
         assert_eq!(caller.listed().await.is_empty(), read == no, "{who}");
@@ -296,6 +314,7 @@ async fn another_projects_build_is_not_there() {
     for (theirs, nobodys) in [
         (app.get(&name).await, app.get(never).await),
         (app.cancel(&name).await, app.cancel(never).await),
+        (app.push(&name).await, app.push(never).await),
         (app.watch_named(&name).await, app.watch_named(never).await),
         (app.log(&name).await, app.log(never).await),
         (app.evidence(&name).await, app.evidence(never).await),
@@ -353,7 +372,7 @@ async fn another_projects_build_is_not_there() {
         .refusals
         .iter()
         .find(|one| one.reason == "OTHER_PROJECT");
-    assert_eq!(other.unwrap().count, 9);
+    assert_eq!(other.unwrap().count, 10);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! How a registry wants to be convinced (RFC 9110, section 11.6.1; distribution's token authentication).
 
 use belljar_core::{FetchUrl, Repository, Scheme};
+use belljar_policy::Way;
 
 use super::Trouble;
 
@@ -14,11 +15,12 @@ pub(super) enum Challenge {
 }
 
 impl Challenge {
-    /// What the headers `WWW-Authenticate` ask for, to pull from this repository. What is asked for beside that is left
+    /// What the headers `WWW-Authenticate` ask for, to go this way with this repository. What is asked for beside that is left
     /// out: the token is good for nothing else.
     pub(super) fn read<'a>(
         headers: impl Iterator<Item = &'a str>,
         repository: &Repository,
+        way: Way,
     ) -> Result<Self, Trouble> {
         let mut basic = false;
         for header in headers {
@@ -32,7 +34,7 @@ impl Challenge {
                     };
                     let realm = named("realm").unwrap_or_default();
                     let service = named("service");
-                    return place(&realm, service.as_deref(), repository).map(Self::Token);
+                    return place(&realm, service.as_deref(), (repository, way)).map(Self::Token);
                 }
                 basic |= challenge.scheme.eq_ignore_ascii_case("basic");
             }
@@ -49,14 +51,23 @@ impl Challenge {
 }
 
 /// Where to ask for a token, and what for.
-fn place(realm: &str, service: Option<&str>, repository: &Repository) -> Result<FetchUrl, Trouble> {
+fn place(
+    realm: &str,
+    service: Option<&str>,
+    (repository, way): (&Repository, Way),
+) -> Result<FetchUrl, Trouble> {
     let wrong = |e| Trouble::refused(format!("it sends for a token to where nobody goes: {e}"));
     let mut text = realm.to_owned();
     text.push(if text.contains('?') { '&' } else { '?' });
     if let Some(service) = service {
         text.push_str(&format!("service={}&", encoded(service)));
     }
-    let scope = format!("repository:{}:pull", repository.name());
+    let may = match way {
+        Way::Pull => "pull",
+        // What is there already is not pushed again.
+        Way::Push => "pull,push",
+    };
+    let scope = format!("repository:{}:{may}", repository.name());
     text.push_str(&format!("scope={}", encoded(&scope)));
     let url = FetchUrl::new(&text).map_err(wrong)?;
     match url.scheme() {
@@ -89,7 +100,7 @@ mod tests {
 
     fn read(headers: &[&str]) -> Result<Challenge, Trouble> {
         let repository = "r.example/team/c".parse().unwrap();
-        Challenge::read(headers.iter().copied(), &repository)
+        Challenge::read(headers.iter().copied(), &repository, Way::Pull)
     }
 
     #[test]
@@ -141,6 +152,15 @@ mod tests {
             let why = read(headers).unwrap_err().why;
             assert!(why.contains(due), "{headers:?}: {why}");
         }
+    }
+
+    #[test]
+    fn who_pushes_asks_for_no_more_than_that() {
+        let repository = "r.example/team/c".parse().unwrap();
+        let header = "Bearer realm=\"https://auth.example/t\",scope=\"registry:catalog:*\"";
+        let read = Challenge::read([header].into_iter(), &repository, Way::Push);
+        let due = "https://auth.example/t?scope=repository%3Ateam%2Fc%3Apull%2Cpush";
+        assert_eq!(read, Ok(Challenge::Token(FetchUrl::new(due).unwrap())));
     }
 
     proptest! {

@@ -2,11 +2,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use belljar_core::{Digest, FetchUrl, ObjectId, ProjectId, Repository, bounds};
-use hyper::StatusCode;
+use belljar_policy::Way;
 use hyper::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION,
     WWW_AUTHENTICATE,
 };
+use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -17,24 +18,26 @@ use super::document::{self, Document, Wanted, excerpt};
 use super::{Resolve, Trouble, place};
 use crate::config::{FetchSettings, RegistrySettings};
 use crate::fetch::download::{Download, is_redirect};
-use crate::fetch::http::{self, Answer, Wish};
+use crate::fetch::http::{self, Answer, Content, Wish};
 use crate::peers::StoreClient;
 
 /// What a registry says that a document's digest is (distribution-spec).
-const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+pub(super) const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// What is said to a registry about one repository, one thing after the other.
 pub(crate) struct Conversation<'a> {
-    registry: &'a RegistrySettings,
+    pub(super) registry: &'a RegistrySettings,
     tls: &'a TlsConnector,
     resolver: &'a dyn Resolve,
     store: &'a StoreClient,
     project: &'a ProjectId,
-    repository: &'a Repository,
+    pub(super) repository: &'a Repository,
+    /// What is done with the repository.
+    way: Way,
     /// What has convinced it.
-    authorization: Option<HeaderValue>,
-    /// Bytes of content that came, and those of documents among them.
-    came: u64,
+    pub(super) authorization: Option<HeaderValue>,
+    /// Bytes of content that came, or were sent, and those of documents that came.
+    pub(super) came: u64,
     documents: u64,
 }
 
@@ -51,7 +54,7 @@ impl<'a> Conversation<'a> {
         tls: &'a TlsConnector,
         resolver: &'a dyn Resolve,
         store: &'a StoreClient,
-        (project, repository): (&'a ProjectId, &'a Repository),
+        (project, repository, way): (&'a ProjectId, &'a Repository, Way),
     ) -> Self {
         Self {
             registry,
@@ -60,13 +63,14 @@ impl<'a> Conversation<'a> {
             store,
             project,
             repository,
+            way,
             authorization: None,
             came: 0,
             documents: 0,
         }
     }
 
-    /// Bytes of content that came until now.
+    /// Bytes of content that came, or were sent, until now.
     pub(crate) fn came(&self) -> u64 {
         self.came
     }
@@ -151,10 +155,8 @@ impl<'a> Conversation<'a> {
     }
 
     /// Asks the registry for something of the repository, and convinces it if it wants that.
-    async fn get(&mut self, what: &str, accept: &str) -> Result<Answer, Trouble> {
-        let (endpoint, name) = (&self.registry.places.endpoint, self.repository.name());
-        let url = FetchUrl::new(&format!("{endpoint}v2/{name}/{what}"));
-        let url = url.map_err(|e| Trouble::refused(e.to_string()))?;
+    pub(super) async fn get(&mut self, what: &str, accept: &str) -> Result<Answer, Trouble> {
+        let url = self.place(what)?;
         let answer = self.follow(&url, accept).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             return there(answer);
@@ -167,6 +169,13 @@ impl<'a> Conversation<'a> {
         }
     }
 
+    /// Where the registry has something of the repository.
+    pub(super) fn place(&self, what: &str) -> Result<FetchUrl, Trouble> {
+        let (endpoint, name) = (&self.registry.places.endpoint, self.repository.name());
+        let url = FetchUrl::new(&format!("{endpoint}v2/{name}/{what}"));
+        url.map_err(|e| Trouble::refused(e.to_string()))
+    }
+
     /// Asks, and goes where it is sent. What convinces the registry is shown to nobody else, and to itself no more once it
     /// has sent elsewhere: who is there can send back, and would say what it is asked for.
     async fn follow(&self, url: &FetchUrl, accept: &str) -> Result<Answer, Trouble> {
@@ -174,8 +183,10 @@ impl<'a> Conversation<'a> {
         for _ in 0..=self.network().redirects {
             let authorization = self.authorization.clone().filter(|_| own);
             let wish = Wish {
+                method: Method::GET,
                 accept,
                 authorization,
+                content: Content::None,
             };
             let answer = self.ask(&at, &wish).await?;
             if answer.status == StatusCode::UNAUTHORIZED && !own {
@@ -223,7 +234,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// Asks at an address that was looked at.
-    async fn ask(&self, url: &FetchUrl, wish: &Wish<'_>) -> Result<Answer, Trouble> {
+    pub(super) async fn ask(&self, url: &FetchUrl, wish: &Wish<'_>) -> Result<Answer, Trouble> {
         let looked_at = Download {
             project: self.project,
             settings: self.network(),
@@ -243,12 +254,12 @@ impl<'a> Conversation<'a> {
     }
 
     /// What convinces a registry that has given this answer.
-    async fn convince(&self, answer: &Answer) -> Result<HeaderValue, Trouble> {
+    pub(super) async fn convince(&self, answer: &Answer) -> Result<HeaderValue, Trouble> {
         let password = match &self.registry.places.credentials {
             Some(file) => Some(basic(file).await?),
             None => None,
         };
-        match Challenge::read(answer.all(WWW_AUTHENTICATE), self.repository)? {
+        match Challenge::read(answer.all(WWW_AUTHENTICATE), self.repository, self.way)? {
             Challenge::Basic => {
                 password.ok_or_else(|| self.not_convinced("it wants user and password"))
             }
@@ -271,8 +282,10 @@ impl<'a> Conversation<'a> {
             )));
         }
         let wish = Wish {
+            method: Method::GET,
             accept: "application/json",
             authorization,
+            content: Content::None,
         };
         let mut answer = self.ask(url, &wish).await?;
         match answer.status.as_u16() {
@@ -302,7 +315,7 @@ impl<'a> Conversation<'a> {
         header.ok_or_else(none)
     }
 
-    fn not_convinced(&self, what: &str) -> Trouble {
+    pub(super) fn not_convinced(&self, what: &str) -> Trouble {
         Trouble::refused(match &self.registry.places.credentials {
             Some(_) => format!(
                 "{what}, and the operator's `credentials` of its [[fetch.registry]] in belljard.toml are not good for this repository"
@@ -313,11 +326,11 @@ impl<'a> Conversation<'a> {
         })
     }
 
-    fn network(&self) -> &'a FetchSettings {
+    pub(super) fn network(&self) -> &'a FetchSettings {
         &self.registry.network
     }
 
-    fn late(&self) -> Trouble {
+    pub(super) fn late(&self) -> Trouble {
         let seconds = self.network().seconds;
         Trouble::passing(format!(
             "it took longer than the {seconds} s that one URL may"
@@ -353,7 +366,7 @@ fn length(answer: &Answer) -> Option<u64> {
 }
 
 /// All that comes, if it is not too much.
-async fn take(answer: &mut Answer, most: u64) -> Result<Vec<u8>, Trouble> {
+pub(super) async fn take(answer: &mut Answer, most: u64) -> Result<Vec<u8>, Trouble> {
     let too_much =
         || Trouble::refused(format!("more comes than the {most} bytes that it may have"));
     if length(answer).is_some_and(|length| length > most) {

@@ -1,4 +1,5 @@
-//! What registries are asked for (OCI distribution-spec v1.1): an image by its tag or digest, and the content that it names.
+//! What registries are asked for (OCI distribution-spec v1.1): an image by its tag or digest, and the content that it names;
+//! and what they are given: images that became of builds, and their provenance.
 //! By this process alone, over https, only where the operator says so, and by the rules for fetches: each name is resolved
 //! here, each address is looked at before it is connected to, also after a redirect. Credentials are told to the registry
 //! itself, and to the one host that the operator has named beside it.
@@ -9,11 +10,12 @@ mod credentials;
 mod document;
 mod kept;
 mod place;
+mod push;
 
 use std::io;
 
 use belljar_core::{ProjectId, Repository};
-use belljar_policy::Registries;
+use belljar_policy::{Registries, Way};
 use tokio_rustls::TlsConnector;
 
 use super::{Resolve, System};
@@ -51,7 +53,7 @@ impl Puller {
         })
     }
 
-    /// A conversation about one repository, if this project may pull from it.
+    /// A conversation about one repository, if this project may pull from it, or push to it.
     ///
     /// # Errors
     /// Says what is not allowed.
@@ -59,15 +61,16 @@ impl Puller {
         &'a self,
         project: &'a ProjectId,
         repository: &'a Repository,
+        way: Way,
     ) -> Result<Conversation<'a>, String> {
-        let (settings, tls) = self.registries.decide(project, repository)?;
+        let (settings, tls) = self.registries.decide(project, repository, way)?;
         let resolver = &*self.resolver;
         Ok(Conversation::new(
             settings,
             tls,
             resolver,
             &self.store,
-            (project, repository),
+            (project, repository, way),
         ))
     }
 }

@@ -1,0 +1,394 @@
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use belljar_core::Digest;
+use belljar_tests::{Part, Project, Run};
+use serde_json::{Value, json};
+
+use crate::server::{Answer, Authority, Guard, Registry, Takes};
+use crate::{Puller, credentials, page};
+
+/// A registry that takes what is pushed to `out/*`, and a build that has left an image.
+fn built(authority: &Authority, takes: Takes, lines: &str) -> (Registry, Puller, Run) {
+    let registry = authority.registry();
+    registry.takes(takes);
+    let lines = format!("push = [\"out/*\"]\n{lines}");
+    let mut puller = Puller::new(authority, &registry, &lines, "");
+    let script = "mkdir -p root; echo hello > root/hello";
+    let project = Project::of(
+        &[script],
+        &["root"],
+        "[output.oci]\nbase = \"scratch\"\nroot = \"root\"",
+    );
+    let run = puller.instance.run(&project);
+    run.assert_succeeded();
+    (registry, puller, run)
+}
+
+impl Puller {
+    /// `belljar image push --json`.
+    fn push(&mut self, run: &Run, reference: &str) -> belljar_tests::Told {
+        let build = run.json["build"].as_str().unwrap().to_owned();
+        self.instance
+            .tell("image push", &["--json", &build, reference])
+    }
+}
+
+fn why(told: belljar_tests::Told, code: i32) -> String {
+    let said = told.assert_code(code).json("belljar.error/v1");
+    said["error"].as_str().unwrap().to_owned()
+}
+
+fn at(registry: &Registry, path: &str) -> Value {
+    let content = registry.content(path);
+    let content = content.unwrap_or_else(|| panic!("{path}: {:?}", registry.has()));
+    serde_json::from_slice(&content).unwrap()
+}
+
+/// How often a method was used, of what was asked since the last time.
+fn count(registry: &Registry, method: &str) -> usize {
+    registry
+        .asked()
+        .iter()
+        .filter(|one| one.method == method)
+        .count()
+}
+
+#[test]
+fn an_image_and_its_provenance_are_pushed_and_once_only() {
+    let authority = Authority::new();
+    for takes in [Takes::AndLists, Takes::Plainly] {
+        let (registry, mut puller, run) = built(&authority, takes, "");
+        let reference = format!("{}/out/app:1", registry.host());
+        let pushed = puller
+            .push(&run, &reference)
+            .assert_code(0)
+            .json("belljar.push/v1");
+        page::Shapes::read().check(&pushed);
+        assert_eq!(pushed["image"], run.json["image"]["manifest"]);
+        assert_eq!(pushed["listed_by_registry"], takes == Takes::AndLists);
+        let digest = pushed["image"]["digest"].as_str().unwrap();
+        let manifest = at(&registry, &format!("/v2/out/app/manifests/{digest}"));
+        assert_eq!(at(&registry, "/v2/out/app/manifests/1"), manifest);
+        // The tag came last: who finds the image by it finds what refers to it.
+        let asked = registry.asked();
+        assert_eq!(asked.last().unwrap().path, "/v2/out/app/manifests/1");
+
+        // What refers to it is the bundle, to the byte, as cosign looks for it.
+        let attestation = pushed["attestation"]["digest"].as_str().unwrap();
+        let referrer = at(&registry, &format!("/v2/out/app/manifests/{attestation}"));
+        assert_eq!(referrer["subject"]["digest"], digest);
+        assert_eq!(
+            referrer["artifactType"],
+            "application/vnd.dev.sigstore.bundle.v0.3+json"
+        );
+        let bundle = referrer["layers"][0]["digest"].as_str().unwrap();
+        let bundle = registry
+            .content(&format!("/v2/out/app/blobs/{bundle}"))
+            .unwrap();
+        assert_eq!(bundle, run.file("image.oci.sigstore.json"));
+        let tag = format!("/v2/out/app/manifests/{}", digest.replace(':', "-"));
+        match takes {
+            Takes::AndLists => assert!(registry.content(&tag).is_none()),
+            Takes::Plainly => {
+                let list = at(&registry, &tag);
+                assert_eq!(list["manifests"][0]["digest"], attestation);
+                assert_eq!(list["manifests"].as_array().unwrap().len(), 1);
+            }
+        }
+
+        // Once more: the same comes of it, and no content is sent.
+        let again = puller
+            .push(&run, &reference)
+            .assert_code(0)
+            .json("belljar.push/v1");
+        assert_eq!(
+            (&again["image"], &again["attestation"]),
+            (&pushed["image"], &pushed["attestation"])
+        );
+        assert_eq!(count(&registry, "POST"), 0);
+        // Each is on record.
+        let audit = puller.instance.said(Part::Belljard);
+        assert_eq!(audit.matches("an image was pushed").count(), 2, "{audit}");
+    }
+}
+
+/// cosign, which nobody here wrote, finds the provenance beside the image and verifies it. It comes from a suite that moves:
+/// where there is none that is said, as by the suite `evidence`.
+#[test]
+fn cosign_finds_the_provenance_beside_the_image() {
+    let told = std::env::var("BELLJAR_TEST_COSIGN");
+    let told = told.expect("BELLJAR_TEST_COSIGN; `cargo xtask test` provides it");
+    if let Some(why) = told.strip_prefix("absent: ") {
+        eprintln!("cosign is not asked: {why}");
+        return;
+    }
+    let authority = Authority::new();
+    let (registry, mut puller, run) = built(&authority, Takes::Plainly, "");
+    registry.answer("/v2/", Answer::of(b"{}", "application/json"));
+    let reference = format!("{}/out/app:1", registry.host());
+    puller.push(&run, &reference).assert_code(0);
+    let other = puller.instance.run(&Project::of(
+        &["mkdir root; echo other > root/hello"],
+        &["root"],
+        "[output.oci]\nbase = \"scratch\"\nroot = \"root\"",
+    ));
+    let home = tempfile::tempdir().unwrap();
+    let (ca, foreign) = (home.path().join("ca.pem"), home.path().join("foreign.pub"));
+    fs::write(&ca, authority.pem()).unwrap();
+    let key = Authority::new();
+    let own = run.output().join("builder.pub");
+    let verify = |key: &Path| {
+        let output = Command::new(&told)
+            .args(["verify-attestation", "--type", "slsaprovenance1"])
+            .arg("--insecure-ignore-tlog=true")
+            .arg("--key")
+            .arg(key)
+            .arg(&reference)
+            .env("HOME", home.path())
+            .env("SSL_CERT_FILE", &ca)
+            .output();
+        output.unwrap()
+    };
+    let good = verify(&own);
+    assert!(good.status.success(), "{good:?}");
+    let said = String::from_utf8(good.stdout).unwrap();
+    let statement: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!(statement["payloadType"], "application/vnd.in-toto+json");
+    fs::write(&foreign, key.public_pem()).unwrap();
+    assert!(!verify(&foreign).status.success(), "another key");
+    // The tag is moved to another image, which nobody has attested there.
+    let digest = other.json["image"]["manifest"]["digest"].as_str().unwrap();
+    puller
+        .push(&other, &format!("{}/out/other:1", registry.host()))
+        .assert_code(0);
+    let manifest = registry
+        .content(&format!("/v2/out/other/manifests/{digest}"))
+        .unwrap();
+    for name in ["1", digest] {
+        let answer = Answer::of(&manifest, crate::server::MANIFEST);
+        registry.answer(&format!("/v2/out/app/manifests/{name}"), answer);
+    }
+    assert!(!verify(&own).status.success(), "another image");
+}
+
+#[test]
+fn what_was_pushed_is_pulled_and_run_on() {
+    let authority = Authority::new();
+    let registry = authority.registry();
+    registry.takes(Takes::AndLists);
+    let mut puller = Puller::new(&authority, &registry, "push = [\"out/*\"]", "");
+    // An image with a shell, out of a build.
+    let root = belljar_tests::TreeOf::root_file_system();
+    for (path, content, program) in root.files() {
+        match program {
+            true => puller
+                .dir
+                .write_executable(&format!("root/{path}"), content),
+            false => puller.dir.write(&format!("root/{path}"), content),
+        };
+    }
+    let text = "image = \"host\"\nrun = [\"echo made > root/release\"]\noutputs = [\"root\"]\n[output.oci]\nbase = \"scratch\"\nroot = \"root\"\n";
+    puller.dir.write("belljar.toml", text);
+    let run = puller.instance.run(&puller.dir);
+    run.assert_succeeded();
+    let reference = format!("{}/out/app:1", registry.host());
+    puller.push(&run, &reference).assert_code(0);
+    let pulled = crate::image(puller.pull(&[&reference, "--name", "own"]));
+    assert_eq!(pulled["source"]["object"], run.json["image"]["manifest"]);
+    let on = "image = \"own\"\nrun = [\"cat /release > out\"]\noutputs = [\"out\"]\n";
+    fs::remove_dir_all(puller.dir.path().join("root")).unwrap();
+    puller.dir.write("belljar.toml", on);
+    let run = puller.instance.run(&puller.dir);
+    run.assert_succeeded();
+    assert_eq!(run.file("out"), b"made\n");
+    assert_eq!(
+        run.statement("out")["predicate"]["buildDefinition"]["internalParameters"]["hermetic"],
+        true
+    );
+}
+
+#[test]
+fn nothing_is_pushed_but_what_was_built_to_where_the_operator_allows() {
+    let authority = Authority::new();
+    let (registry, mut puller, run) = built(&authority, Takes::AndLists, "");
+    let host = registry.host();
+    let other = Digest::of(b"another image");
+    let plain = puller.instance.run(&Project::script("echo x > out"));
+    let failed = puller.instance.run(&Project::of(
+        &["exit 3"],
+        &["out"],
+        "[output.oci]\nbase = \"scratch\"",
+    ));
+    registry.asked();
+    for (run, reference, code, due) in [
+        (&run, format!("{host}/team/c:1"), 7, "is not among `push`"),
+        (
+            &run,
+            "r.example/out/app:1".to_owned(),
+            7,
+            "does not allow to push to `r.example`",
+        ),
+        (
+            &run,
+            "out/app:1".to_owned(),
+            2,
+            "does not begin with the host",
+        ),
+        (
+            &run,
+            format!("{host}/out/app:1@{other}"),
+            2,
+            "the image of the build is sha256:",
+        ),
+        (&plain, format!("{host}/out/app:1"), 2, "has left no image"),
+        (&failed, format!("{host}/out/app:1"), 2, "has left no image"),
+    ] {
+        let why = why(puller.push(run, &reference), code);
+        assert!(why.contains(due), "{reference}: {why}");
+    }
+    let told = puller.instance.tell(
+        "image push",
+        &[
+            "--json",
+            "01jd8q6z8r4x7j2m5t9v0w3y6b",
+            &format!("{host}/out/app:1"),
+        ],
+    );
+    assert!(why(told, 2).contains("01jd8q6z8r4x7j2m5t9v0w3y6b"));
+    assert!(registry.asked().is_empty(), "nobody was asked");
+}
+
+#[test]
+fn a_push_that_broke_off_is_gone_on_with_and_leaves_no_tag() {
+    let authority = Authority::new();
+    let (registry, mut puller, run) = built(&authority, Takes::AndLists, "");
+    let reference = format!("{}/out/app:1", registry.host());
+    let denied = json!({"errors": [{"code": "DENIED", "message": "quota\u{1b}[2J"}]}).to_string();
+    let mut full = Answer::of(denied.as_bytes(), "application/json");
+    full.status = "403 Forbidden";
+    for (start, answer, code, due) in [
+        (
+            "POST /v2/out/app/blobs",
+            Answer::status("503 Service Unavailable"),
+            8,
+            "status 503",
+        ),
+        ("PUT /v2/out/app/manifests/sha256", full, 2, "DENIED, quota"),
+        (
+            "PUT /v2/out/app/manifests/1",
+            Answer::status("400 Bad Request"),
+            2,
+            "status 400",
+        ),
+        (
+            "HEAD /v2/out/app/blobs",
+            Answer::status("500 Internal Server Error"),
+            8,
+            "status 500",
+        ),
+    ] {
+        registry.trouble(Some((start, answer)));
+        let why = why(puller.push(&run, &reference), code);
+        assert!(
+            why.contains(due) && !why.contains('\u{1b}'),
+            "{start}: {why}"
+        );
+        assert!(
+            registry.content("/v2/out/app/manifests/1").is_none(),
+            "{start}"
+        );
+    }
+    // A registry that wants content to be sent elsewhere, where the operator's credentials would go, or to what is another's.
+    for (location, due) in [
+        (
+            "https://elsewhere.example/upload",
+            "to be sent to `elsewhere.example`",
+        ),
+        (
+            "/v2/secret/private/blobs/uploads/1",
+            "none of the repository `out/other`",
+        ),
+        (
+            "/v2/out/other/blobs/uploads/../../../../secret/blobs/uploads/1",
+            "none of the repository",
+        ),
+    ] {
+        let mut elsewhere = Answer::status("202 Accepted");
+        elsewhere.headers.push(format!("location: {location}"));
+        registry.trouble(Some(("POST /v2/out/other/blobs", elsewhere)));
+        let why = why(
+            puller.push(&run, &format!("{}/out/other:1", registry.host())),
+            2,
+        );
+        assert!(why.contains(due), "{location}: {why}");
+    }
+    registry.trouble(None);
+    registry.asked();
+    puller.push(&run, &reference).assert_code(0);
+    assert_eq!(
+        count(&registry, "POST"),
+        0,
+        "what had come was not sent again"
+    );
+    assert!(registry.content("/v2/out/app/manifests/1").is_some());
+    // One that keeps content elsewhere says so where it has it: nobody goes there, and nothing is sent.
+    let mut kept = Answer::status("307 Temporary Redirect");
+    kept.headers
+        .push("location: https://elsewhere.example/blob".to_owned());
+    registry.trouble(Some(("HEAD /v2/out/app/blobs", kept)));
+    registry.asked();
+    puller.push(&run, &reference).assert_code(0);
+    assert_eq!(count(&registry, "POST"), 0);
+}
+
+#[test]
+fn the_operators_credentials_are_used_and_for_pushing_asked_for() {
+    let authority = Authority::new();
+    let (_dir, file) = credentials("pusher:hunter2");
+    let (registry, mut puller, run) = built(
+        &authority,
+        Takes::AndLists,
+        &format!("credentials = {file:?}"),
+    );
+    let reference = format!("{}/out/app:1", registry.host());
+    registry.guard(Some(Guard::Basic("pusher:hunter2")));
+    puller.push(&run, &reference).assert_code(0);
+    let realm = format!("https://{}/token", registry.host());
+    registry.guard(Some(Guard::Token {
+        realm,
+        token: "a-token",
+    }));
+    let mut answer = Answer::of(b"{\"token\":\"a-token\"}", "application/json");
+    answer.wants = Some("pusher:hunter2");
+    registry.answer("/token", answer);
+    registry.asked();
+    let again = format!("{}/out/more:1", registry.host());
+    puller.push(&run, &again).assert_code(0);
+    let asked = registry.asked();
+    let token = asked
+        .iter()
+        .find(|one| one.path.starts_with("/token"))
+        .unwrap();
+    assert!(
+        token
+            .path
+            .ends_with("scope=repository%3Aout%2Fmore%3Apull%2Cpush"),
+        "{token:?}"
+    );
+    registry.guard(Some(Guard::Basic("pusher:other")));
+    let why = why(
+        puller.push(&run, &format!("{}/out/third:1", registry.host())),
+        2,
+    );
+    assert!(
+        why.contains("`credentials`") && !why.contains("hunter2"),
+        "{why}"
+    );
+    let audit = puller.instance.said(Part::Belljard);
+    assert!(
+        audit.contains("an image was not pushed") && !audit.contains("hunter2"),
+        "{audit}"
+    );
+}
