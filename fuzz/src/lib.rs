@@ -7,9 +7,10 @@ mod project;
 
 use belljar_attest::Bundle;
 use belljar_core::{
-    BuildSpec, Derivation, Digest, FetchUrl, ImageReference, InputName, OutputPattern, RelPath,
-    Scheme,
+    BuildSpec, Derivation, Digest, FetchUrl, ImageConfig, ImageReference, InputName, ObjectId,
+    OutputPattern, Platform, RelPath, Scheme, bounds,
 };
+use belljar_oci::{Base, Documents, LayerReader, Made, Part};
 use belljar_plan::frame::{self, Frame};
 use belljar_plan::store::StepMark;
 use belljar_plan::{Receipt, signer, spawner, store, unpack};
@@ -24,7 +25,7 @@ pub use project::{belljar_lock, manifest};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their programs and their corpora.
-pub const TARGETS: [(&str, Target); 17] = [
+pub const TARGETS: [(&str, Target); 18] = [
     ("archive", archive),
     ("belljar_lock", belljar_lock),
     ("bundle", bundle),
@@ -34,6 +35,7 @@ pub const TARGETS: [(&str, Target); 17] = [
     ("fetch_url", fetch_url),
     ("filter", filter),
     ("frame", frame),
+    ("layer", layer),
     ("manifest", manifest),
     ("names", names),
     ("npm_lock", npm_lock),
@@ -135,6 +137,46 @@ fn message<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(rest: 
             panic!("a control message is one");
         };
         assert_eq!(frame::decode::<T>(rest).as_ref(), Ok(&message));
+    }
+}
+
+/// A layer of an image that became of outputs, as `belljar verify` reads it: what is accepted has one form. Also the manifest and
+/// the configuration of a base, as the store reads them, one line each, and a list of referrers, as belljard does.
+pub fn layer(bytes: &[u8]) {
+    if let Ok((layer, mtime)) = LayerReader::new(bytes).read() {
+        let mut rest = bytes;
+        for part in layer.parts(mtime) {
+            rest = match part {
+                Part::Bytes(part) => rest.strip_prefix(&part[..]).expect("the same header"),
+                Part::Content(object) => {
+                    let size = usize::try_from(object.size).expect("it was read");
+                    assert_eq!(ObjectId::of(&rest[..size]), object);
+                    &rest[size..]
+                }
+            };
+        }
+        assert!(rest.is_empty());
+    }
+    let mut lines = bytes.splitn(2, |byte| *byte == b'\n');
+    let (manifest, config) = (lines.next().unwrap_or_default(), lines.next());
+    if let Ok(base) = Base::new(manifest, config.unwrap_or_default()) {
+        let made = Made {
+            base: Some(&base),
+            platform: Platform::LinuxAmd64,
+            config: &ImageConfig::default(),
+            layer: ObjectId::of(b"layer"),
+            epoch: 0,
+        };
+        if let Ok(documents) = Documents::new(&made) {
+            let named = belljar_oci::named(&documents.manifest, bounds::OCI_LAYERS);
+            assert_eq!(named.expect("it is one").1, documents.layers);
+        }
+    }
+    if let Ok(Some(list)) = belljar_oci::with_referrer(Some(bytes), ObjectId::of(b"one")) {
+        assert_eq!(
+            belljar_oci::with_referrer(Some(&list), ObjectId::of(b"one")),
+            Ok(None)
+        );
     }
 }
 

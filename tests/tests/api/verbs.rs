@@ -82,6 +82,7 @@ fn a_build_is_submitted_watched_shown_and_fetched() {
             "ended",
             "evidence",
             "exit_code",
+            "image",
             "outcome",
             "request_id",
             "schema",

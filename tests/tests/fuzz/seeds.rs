@@ -1,9 +1,13 @@
 //! Where changes begin: a few good values of each kind.
 
 use belljar_audit::{AuditEvent, Trail};
-use belljar_core::{ObjectId, RelPath, Timestamp};
+use belljar_core::oci::LayerType;
+use belljar_core::{ObjectId, RelPath, Sha512Digest, Timestamp};
+use belljar_oci::{Layer, Node, Part};
 use belljar_plan::store::StepMark;
-use belljar_plan::{Plan, frame, signer, spawner, store};
+use belljar_plan::{
+    ImageBase, ImageLayer, ImageRecord, Plan, Receipt, frame, signer, spawner, store,
+};
 use belljar_tree::{Directory, Leaf, SymlinkTarget, Tree, build};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -25,7 +29,8 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let text = |text: &str| text.as_bytes().to_vec();
     let record = fixture::derivation("image").canonical().unwrap();
     let specs = [fixture::spec(), spec].map(|spec| spec.canonical().unwrap());
-    let receipts = [plain, receipt].map(|receipt| receipt.canonical().unwrap());
+    let receipts =
+        [plain.clone(), receipt, imaged(plain)].map(|receipt| receipt.canonical().unwrap());
     let (tree, directories) = tree();
     vec![
         ("archive", archives()),
@@ -54,7 +59,8 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
             ],
         ),
         ("frame", frames()),
-        ("manifest", vec![text(MANIFEST), text(SMALL)]),
+        ("layer", layers()),
+        ("manifest", vec![text(MANIFEST), text(SMALL), text(IMAGE)]),
         (
             "names",
             ["a/b.c", "target/**/*.[a-z]?", "[!a]b", "cargo-1"]
@@ -119,6 +125,79 @@ const SMALL: &str = r#"image = "host"
 run = ["true"]
 outputs = ["a"]
 "#;
+
+const IMAGE: &str = r#"image = "host"
+run = ["make"]
+outputs = ["root", "log"]
+[output.oci]
+base = "rust"
+root = "root"
+entrypoint = ["/app", "-x"]
+command = ["run"]
+env = { PATH = "/bin" }
+user = "65532:65532"
+working_directory = "/srv"
+labels = { "org.example" = "one" }
+"#;
+
+/// A receipt with an image.
+fn imaged(mut receipt: Receipt) -> Receipt {
+    let object = ObjectId::of(b"{}");
+    receipt.image_output = Some(ImageRecord {
+        manifest: object,
+        sha512: Sha512Digest::of(b"{}"),
+        config: object,
+        index: object,
+        layers: vec![ImageLayer {
+            object,
+            media_type: LayerType::Tar,
+        }],
+        base: Some(ImageBase {
+            manifest: object,
+            config: object,
+        }),
+    });
+    receipt
+}
+
+/// A layer, a base's two documents, a list of referrers.
+fn layers() -> Vec<Vec<u8>> {
+    let path = |text: &str| RelPath::new(text).unwrap();
+    let file = Node::File {
+        object: ObjectId::of(b"app"),
+        executable: true,
+    };
+    let target = "../bin/app".to_owned();
+    let long = format!("d/{}", "n".repeat(120));
+    let entries = [
+        (path("bin/app"), file.clone()),
+        (path("etc/link"), Node::Symlink { target }),
+        (path(&long), file),
+    ];
+    let layer = Layer::new(entries, None).unwrap();
+    let parts = layer.parts(7).map(|part| match part {
+        Part::Bytes(bytes) => bytes,
+        Part::Content(_) => b"app".to_vec(),
+    });
+    let config = json!({
+        "config": {"Env": ["A=1"], "Labels": {"a": "b"}},
+        "history": [{"created_by": "x"}],
+        "rootfs": {"type": "layers", "diff_ids": ["sha256:00"]},
+    });
+    let config = config.to_string();
+    let object = ObjectId::of(config.as_bytes());
+    let manifest = json!({
+        "schemaVersion": 2,
+        "config": {"mediaType": belljar_core::oci::CONFIGURATION, "digest": object.digest, "size": object.size},
+        "layers": [{"mediaType": belljar_core::oci::LAYERS[1], "digest": object.digest, "size": 1}],
+    });
+    let list = belljar_oci::with_referrer(None, object).unwrap().unwrap();
+    vec![
+        parts.collect::<Vec<_>>().concat(),
+        format!("{manifest}\n{config}").into_bytes(),
+        list,
+    ]
+}
 
 const NPM: &str = r#"{"name": "app", "lockfileVersion": 3, "packages": {"": {"name": "app"}, "node_modules/one": {"version": "1.0.0", "resolved": "https://r.example/one/-/one-1.0.0.tgz", "integrity": "sha512-1SDgH6ZSPTlggy1yI6+Dbkiz8xzpHJEVAlF/AM1tHPLsf5STom9rwtjE4hKAF20FfXXNTFqEYXyJNWh1GiZedQ=="}}}"#;
 
