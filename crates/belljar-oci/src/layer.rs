@@ -52,6 +52,54 @@ impl From<&OutputKind> for Node {
     }
 }
 
+/// Entries of a layer that may not be all of it yet: never more than a layer may have.
+#[derive(Debug, Default)]
+pub(crate) struct Entries {
+    all: BTreeMap<RelPath, Node>,
+    names: usize,
+}
+
+impl Entries {
+    /// One more. What stands there already may only be a directory that is one.
+    pub(crate) fn put(&mut self, path: RelPath, node: Node) -> Result<(), Invalid> {
+        if let Some(there) = self.all.get(&path) {
+            return match (there, &node) {
+                (Node::Directory, Node::Directory) => Ok(()),
+                _ => Err(Invalid::new(format!("`{path}` stands there twice"))),
+            };
+        }
+        let target = match &node {
+            Node::Symlink { target } => target.len(),
+            Node::Directory | Node::File { .. } => 0,
+        };
+        self.names = self.names.saturating_add(path.as_str().len() + target);
+        if self.all.len() >= bounds::LAYER_ENTRIES {
+            return Err(Invalid::new(format!(
+                "more than {} entries are in it, the directories between outputs with them",
+                bounds::LAYER_ENTRIES
+            )));
+        }
+        if self.names > bounds::LAYER_NAMES_BYTES {
+            return Err(Invalid::new(format!(
+                "the paths and link targets in it, with those of the directories between outputs, are longer than {} bytes",
+                bounds::LAYER_NAMES_BYTES
+            )));
+        }
+        self.all.insert(path, node);
+        Ok(())
+    }
+
+    /// The path that comes last.
+    pub(crate) fn last(&self) -> Option<&RelPath> {
+        self.all.last_key_value().map(|(path, _)| path)
+    }
+
+    /// All of the layer.
+    pub(crate) fn finish(self) -> Layer {
+        Layer { entries: self.all }
+    }
+}
+
 /// A part of the archive that a layer is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -78,12 +126,13 @@ impl Layer {
     /// that lie between are added, since those who unpack layers make missing ones in different ways.
     ///
     /// # Errors
-    /// When a name means something else in a layer, nothing is in it, or it is larger than [`bounds::BLOB_BYTES`].
+    /// When a name means something else in a layer, nothing is in it, it is larger than [`bounds::BLOB_BYTES`], or more is in it
+    /// than [`bounds::LAYER_ENTRIES`] and [`bounds::LAYER_NAMES_BYTES`] allow.
     pub fn new(
         outputs: impl IntoIterator<Item = (RelPath, Node)>,
         root: Option<&RelPath>,
     ) -> Result<Self, Invalid> {
-        let mut entries = BTreeMap::new();
+        let mut entries = Entries::default();
         for (output, node) in outputs {
             let path = match root {
                 None => output.clone(),
@@ -105,13 +154,14 @@ impl Layer {
                      something of the base"
                 )));
             }
+            let in_layer = |e: Invalid| Invalid::new(format!("the image's layer: {}", e.reason));
             for above in path.prefixes().filter(|above| *above != path.as_str()) {
-                let above = RelPath::new(above)?;
-                entries.entry(above).or_insert(Node::Directory);
+                let put = entries.put(RelPath::new(above)?, Node::Directory);
+                put.map_err(in_layer)?;
             }
-            entries.insert(path, node);
+            entries.put(path, node).map_err(in_layer)?;
         }
-        let layer = Self { entries };
+        let layer = entries.finish();
         if layer.entries.is_empty() {
             let root = root.map_or("", RelPath::as_str);
             return Err(Invalid::new(format!(
@@ -171,10 +221,6 @@ impl Layer {
             Node::File { object, .. } => Some((path, *object)),
             Node::Directory | Node::Symlink { .. } => None,
         })
-    }
-
-    pub(crate) fn from_entries(entries: BTreeMap<RelPath, Node>) -> Self {
-        Self { entries }
     }
 }
 

@@ -14,4 +14,4 @@ pub use base::{Base, named};
 pub use documents::{Documents, LAYOUT, MANIFEST, Made, index, manifest};
 pub use layer::{Layer, Node, Part};
 pub use read::LayerReader;
-pub use referrer::{ARTIFACT_TYPE, EMPTY, fallback_tag, referrer, with_referrer};
+pub use referrer::{ARTIFACT_TYPE, EMPTY, fallback_tag, is_about_another, referrer, with_referrer};

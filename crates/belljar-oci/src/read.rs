@@ -1,19 +1,17 @@
-use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use belljar_core::{Hasher, Invalid, ObjectId, RelPath, bounds};
 
-use crate::layer::{self, Layer, Node};
+use crate::layer::{self, Entries, Layer, Node};
 use crate::tar::{self, BLOCK};
 
 /// Reads a layer that [`Layer::parts`] made, and none that is written in any other way: what it reads has one form only.
 #[derive(Debug)]
 pub struct LayerReader<R> {
     content: R,
-    entries: BTreeMap<RelPath, Node>,
+    entries: Entries,
     /// The time of everything in it, once it is known.
     mtime: Option<u64>,
-    names: usize,
 }
 
 impl<R: Read> LayerReader<R> {
@@ -21,17 +19,16 @@ impl<R: Read> LayerReader<R> {
     pub fn new(content: R) -> Self {
         Self {
             content,
-            entries: BTreeMap::new(),
+            entries: Entries::default(),
             mtime: None,
-            names: 0,
         }
     }
 
     /// All of the layer, and the time of everything in it.
     ///
     /// # Errors
-    /// `InvalidData` when it is written otherwise, has more than [`bounds::TREE_ENTRIES`] entries or
-    /// [`bounds::TREE_NAMES_BYTES`] of names; else whatever reading gives.
+    /// `InvalidData` when it is written otherwise, has more than [`bounds::LAYER_ENTRIES`] entries or
+    /// [`bounds::LAYER_NAMES_BYTES`] of names; else whatever reading gives.
     pub fn read(mut self) -> io::Result<(Layer, u64)> {
         while self.entry()? {}
         let mut rest = [0; 1];
@@ -39,7 +36,7 @@ impl<R: Read> LayerReader<R> {
             return Err(wrong("goes on behind its end"));
         }
         let mtime = self.mtime.unwrap_or(0);
-        Ok((Layer::from_entries(self.entries), mtime))
+        Ok((self.entries.finish(), mtime))
     }
 
     /// Reads one entry; false at the end.
@@ -73,7 +70,7 @@ impl<R: Read> LayerReader<R> {
         let kind = block[156];
         let executable = tar::number(block, 100, 8).map_err(invalid)? & 0o111 != 0;
         let path = RelPath::new(name.strip_suffix('/').unwrap_or(name)).map_err(invalid)?;
-        self.admit(&path, name.len() + target.len(), mtime)?;
+        self.admit(&path, mtime)?;
         let mut node = match kind {
             tar::DIRECTORY => Node::Directory,
             tar::SYMLINK => Node::Symlink {
@@ -97,21 +94,16 @@ impl<R: Read> LayerReader<R> {
         if let Node::File { object, .. } = &mut node {
             *object = self.content(size)?;
         }
-        self.entries.insert(path, node);
+        self.entries.put(path, node).map_err(invalid)?;
         Ok(true)
     }
 
-    fn admit(&mut self, path: &RelPath, names: usize, mtime: u64) -> io::Result<()> {
-        self.names = self.names.saturating_add(names);
-        let many = self.entries.len() >= bounds::TREE_ENTRIES;
-        if many || self.names as u64 > bounds::TREE_NAMES_BYTES {
-            return Err(wrong("has more entries than a layer may have"));
-        }
+    fn admit(&mut self, path: &RelPath, mtime: u64) -> io::Result<()> {
         if *self.mtime.get_or_insert(mtime) != mtime {
             return Err(wrong("has entries of different times"));
         }
-        match self.entries.last_key_value() {
-            Some((last, _)) if last >= path => Err(wrong("is not sorted, or has a name twice")),
+        match self.entries.last() {
+            Some(last) if last >= path => Err(wrong("is not sorted, or has a name twice")),
             _ => Ok(()),
         }
     }

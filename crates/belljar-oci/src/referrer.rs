@@ -41,6 +41,13 @@ pub fn fallback_tag(subject: Digest) -> String {
     format!("sha256-{}", subject.to_hex())
 }
 
+/// Whether a tag is one of those, or one that cosign derives from them: an image under it would take the place of what others
+/// say of another image.
+pub fn is_about_another(tag: &str) -> bool {
+    let hex = tag.strip_prefix("sha256-").and_then(|rest| rest.get(..64));
+    hex.is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// The list of referrers under that tag, with one more; `before` is what stands there, if anything does. None if it names that
 /// one already.
 ///
@@ -74,6 +81,23 @@ pub fn with_referrer(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tags_that_are_about_another_image_are_known() {
+        let tag = fallback_tag(Digest::of(b"an image"));
+        for about in [&tag, &format!("{tag}.sig"), &format!("{tag}.att")] {
+            assert!(is_about_another(about), "{about}");
+        }
+        for own in [
+            "1",
+            "sha256-",
+            "sha256-1",
+            &tag[..70],
+            &tag.replace('-', "_"),
+        ] {
+            assert!(!is_about_another(own), "{own}");
+        }
+    }
 
     #[test]
     fn a_list_of_referrers_grows_and_names_each_once() {

@@ -230,6 +230,11 @@ impl Layout<'_> {
     fn blob(&self, object: ObjectId) -> Result<Blob, Unread> {
         let path = self.place(object.digest);
         let file = regular::open(&path, OFlags::empty()).map_err(|e| self.unread(object, e))?;
+        // Nobody reads a sparse one for hours that is too large anyway.
+        let size = file.metadata().map_err(|e| self.unread(object, e))?.len();
+        if size != object.size || size > bounds::BLOB_BYTES {
+            return Err(other(object.digest).into());
+        }
         Ok(Blob {
             file,
             object,

@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -233,10 +234,27 @@ fn verify_computes_the_image_again_and_sees_each_change() {
             assert!(code == 9 && why.starts_with(due), "{name:?}: {said}");
         }
     }
+    // What says another size than is due is not read at all: it would take a day.
+    let (manifest, _) = documents(&run);
+    let name = manifest["layers"][0]["digest"].as_str().unwrap();
+    let name = name.replace("sha256:", "");
+    let to = copy.path().join("image.oci");
+    let copied = Command::new("cp").arg("-aT").arg(&layout).arg(&to).status();
+    assert!(copied.unwrap().success());
+    let sparse = fs::File::options()
+        .write(true)
+        .open(to.join("blobs/sha256").join(name));
+    sparse.unwrap().set_len(1 << 42).unwrap();
+    let (code, said) = verified(&to, &run);
+    let why = said["error"].as_str().unwrap_or_default();
+    assert!(
+        code == 9 && why.contains("not what its name says"),
+        "{said}"
+    );
 }
 
 /// What a build leaves as `root`, and what the refusal has to say.
-const REFUSED: [(&str, &str, &[&str]); 5] = [
+const REFUSED: [(&str, &str, &[&str]); 9] = [
     (
         "mkdir root; touch root/.wh.passwd",
         "root",
@@ -251,6 +269,27 @@ const REFUSED: [(&str, &str, &[&str]); 5] = [
         "mkdir -p root/.wh.x; touch root/.wh.x/y",
         "root",
         &["`root/.wh.x`"],
+    ),
+    // What no output may be is in no layer either.
+    (
+        "mkdir root; echo x > root/x; chmod 4755 root/x",
+        "root",
+        &["`root/x`", "set-user-id"],
+    ),
+    (
+        "mkdir root; ln -s ../belljar.toml root/x",
+        "root",
+        &["`root/x`", "leaves"],
+    ),
+    (
+        "mkdir root; ln -s /etc/shadow root/x",
+        "root",
+        &["`root/x`", "absolute"],
+    ),
+    (
+        "mkdir root; mkfifo root/x",
+        "root",
+        &["`root/x`", "named pipe"],
     ),
     ("echo > root", "root", &["`root`", "is no directory"]),
     ("mkdir root; touch other", "root", &["`root`", "is empty"]),
@@ -302,6 +341,62 @@ fn outputs_of_all_sorts_are_as_many_in_the_layer_and_bounded() {
     let over = script.replace("997", "999");
     let run = instance.run(&Project::of(&[&over], &["root"], &more));
     run.assert_limit_exceeded("output_entries", 1000);
+}
+
+/// Names that readers of archives might take for something else, and files that are one.
+#[test]
+fn names_and_links_that_are_meant_to_trick_readers_of_archives_are_what_they_are() {
+    let mut instance = Instance::new();
+    let long = "n".repeat(120);
+    let names = [
+        "././@PaxHeader".trim_start_matches("./").to_owned(),
+        "GNUSparseFile.0".to_owned(),
+        "a=b 30 path=..".to_owned(),
+        "-C".to_owned(),
+        "..x".to_owned(),
+        "x\\..\\y".to_owned(),
+        "x.wh.y".to_owned(),
+        format!("{long} 20 linkpath=x"),
+        format!("{long}ü"),
+    ];
+    let quoted = names.iter().map(|name| format!("echo x > './{name}'"));
+    let quoted: Vec<String> = quoted.collect();
+    let script = format!(
+        "mkdir root; cd root; {}; echo one > one; ln one two",
+        quoted.join("; ")
+    );
+    let lines = image("base = \"scratch\"\nroot = \"root\"");
+    let run = instance.run(&Project::of(&[&script], &["root"], &lines));
+    run.assert_succeeded();
+    run.assert_verified("image.oci");
+    let (manifest, _) = documents(&run);
+    let layer = blob(&run, &manifest["layers"][0]);
+    let mut archive = tar::Archive::new(&layer[..]);
+    let mut found = Vec::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        assert_eq!(entry.header().entry_type(), tar::EntryType::Regular);
+        let name = String::from_utf8(entry.path_bytes().into_owned()).unwrap();
+        let mut content = String::new();
+        entry.read_to_string(&mut content).unwrap();
+        found.push((name, content));
+    }
+    let mut due: Vec<_> = names.map(|name| (name, "x\n".to_owned())).into();
+    due.extend(["one", "two"].map(|name| (name.to_owned(), "one\n".to_owned())));
+    due.sort();
+    assert_eq!(found, due);
+}
+
+#[test]
+fn few_outputs_far_down_make_no_layer_without_bounds() {
+    let mut instance = Instance::new();
+    let script = "d=d; for n in $(seq 6); do d=$d/$d; done; for n in $(seq 700); do mkdir -p $n/$d; : > $n/$d/x; done";
+    let lines = image("base = \"scratch\"");
+    let run = instance.run(&Project::of(&[script], &["**/x"], &lines));
+    assert_eq!(run.exit_code, 5, "{run}");
+    let why = run.outcome()["why"].as_str().unwrap();
+    assert!(why.contains("more than 40000 entries"), "{why}");
+    run.assert_no_provenance();
 }
 
 #[test]

@@ -13,6 +13,7 @@ fn pulled(authority: &Authority) -> (crate::server::Registry, Puller, Value) {
         ("etc/passwd", &b"root"[..], false),
     ]);
     let upper = layer([("srv/release", &b"one\n"[..], false)]);
+    let upper = crate::with_link(&upper, "bin", "usr/bin");
     let base = registry.base(&[lower, upper]);
     registry.manifest(&base, MANIFEST, Some("base"));
     let mut puller = Puller::new(authority, &registry, "", "");
@@ -113,6 +114,10 @@ fn what_would_take_something_of_the_base_away_is_refused_by_name() {
     let authority = Authority::new();
     let (registry, mut puller, _) = pulled(&authority);
     for (script, due) in [
+        (
+            "mkdir -p root/bin; echo > root/bin/app",
+            ["`bin`", "where the base has a symbolic link to `usr/bin`"],
+        ),
         (
             "mkdir -p root/etc; echo > root/etc/passwd; rm -r root/etc; echo > root/etc",
             ["`etc`", "where the base has a directory"],

@@ -20,7 +20,7 @@ mod refused;
 mod server;
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
@@ -119,4 +119,21 @@ fn layer<'a>(entries: impl IntoIterator<Item = Entry<'a>>) -> Vec<u8> {
         builder.append_data(&mut header, path, content).unwrap();
     }
     builder.into_inner().unwrap().finish().unwrap()
+}
+
+/// A layer with a symbolic link more.
+fn with_link(layer: &[u8], path: &str, target: &str) -> Vec<u8> {
+    let mut content = Vec::new();
+    let mut decoder = flate2::read::GzDecoder::new(layer);
+    decoder.read_to_end(&mut content).unwrap();
+    // Without the two blocks that end it.
+    content.truncate(content.len() - 1024);
+    let mut builder = tar::Builder::new(content);
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    builder.append_link(&mut header, path, target).unwrap();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&builder.into_inner().unwrap()).unwrap();
+    encoder.finish().unwrap()
 }

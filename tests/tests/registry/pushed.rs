@@ -238,6 +238,12 @@ fn nothing_is_pushed_but_what_was_built_to_where_the_operator_allows() {
         ),
         (
             &run,
+            format!("{host}/out/app:sha256-{}", other.to_hex()),
+            2,
+            "choose another one",
+        ),
+        (
+            &run,
             format!("{host}/out/app:1@{other}"),
             2,
             "the image of the build is sha256:",
@@ -300,30 +306,6 @@ fn a_push_that_broke_off_is_gone_on_with_and_leaves_no_tag() {
             "{start}"
         );
     }
-    // A registry that wants content to be sent elsewhere, where the operator's credentials would go, or to what is another's.
-    for (location, due) in [
-        (
-            "https://elsewhere.example/upload",
-            "to be sent to `elsewhere.example`",
-        ),
-        (
-            "/v2/secret/private/blobs/uploads/1",
-            "none of the repository `out/other`",
-        ),
-        (
-            "/v2/out/other/blobs/uploads/../../../../secret/blobs/uploads/1",
-            "none of the repository",
-        ),
-    ] {
-        let mut elsewhere = Answer::status("202 Accepted");
-        elsewhere.headers.push(format!("location: {location}"));
-        registry.trouble(Some(("POST /v2/out/other/blobs", elsewhere)));
-        let why = why(
-            puller.push(&run, &format!("{}/out/other:1", registry.host())),
-            2,
-        );
-        assert!(why.contains(due), "{location}: {why}");
-    }
     registry.trouble(None);
     registry.asked();
     puller.push(&run, &reference).assert_code(0);
@@ -341,6 +323,84 @@ fn a_push_that_broke_off_is_gone_on_with_and_leaves_no_tag() {
     registry.asked();
     puller.push(&run, &reference).assert_code(0);
     assert_eq!(count(&registry, "POST"), 0);
+}
+
+#[test]
+fn nothing_goes_to_where_a_registry_sends_and_it_keeps_what_it_was_given() {
+    let authority = Authority::new();
+    let (registry, mut puller, run) = built(&authority, Takes::AndLists, "");
+    // A registry that wants content to be sent elsewhere, where the operator's credentials would go, or to what is another's.
+    let host = registry.host();
+    let (other, plain) = (authority.registry(), format!("http://{host}/upload"));
+    let port = format!("https://{}/upload", other.host());
+    let bare = format!("//{}/upload", other.host());
+    let user = format!("https://{host}@elsewhere.example/upload");
+    for (location, due) in [
+        (
+            "https://elsewhere.example/upload",
+            "to be sent to `elsewhere.example`",
+        ),
+        (&port, "to be sent to `localhost:"),
+        (&bare, "to be sent to `localhost:"),
+        (&plain, "it sends from https to http"),
+        (&user, "where nothing is"),
+        (
+            "/v2/secret/private/blobs/uploads/1",
+            "none of the repository `out/other`",
+        ),
+        (
+            "/v2/out/other/blobs/uploads/../../../../secret/blobs/uploads/1",
+            "none of the repository",
+        ),
+    ] {
+        let mut elsewhere = Answer::status("202 Accepted");
+        elsewhere.headers.push(format!("location: {location}"));
+        registry.trouble(Some(("POST /v2/out/other/blobs", elsewhere)));
+        let why = why(puller.push(&run, &format!("{host}/out/other:1")), 2);
+        assert!(why.contains(due), "{location}: {why}");
+    }
+    // One that sends elsewhere with what is pushed: nobody goes there.
+    for start in [
+        "POST /v2/out/other/blobs",
+        "PUT /v2/out/other/blobs",
+        "PUT /v2/out/other/manifests",
+    ] {
+        registry.trouble(Some((start, Answer::redirect(&port))));
+        let why = why(puller.push(&run, &format!("{host}/out/other:1")), 2);
+        assert!(why.contains("status 307"), "{start}: {why}");
+    }
+    assert!(other.asked().is_empty());
+    // One that says that it keeps something else than it was given.
+    let mut lying = Answer::status("201 Created");
+    let else_ = Digest::of(b"something else");
+    lying
+        .headers
+        .push(format!("docker-content-digest: {else_}"));
+    registry.trouble(Some(("PUT /v2/out/other/manifests", lying)));
+    let told = why(puller.push(&run, &format!("{host}/out/other:1")), 2);
+    assert!(told.contains("the registry keeps sha256:"), "{told}");
+    assert!(registry.content("/v2/out/other/manifests/1").is_none());
+}
+
+#[test]
+fn what_is_no_list_of_referrers_is_not_replaced() {
+    let authority = Authority::new();
+    let (registry, mut puller, run) = built(&authority, Takes::Plainly, "");
+    let reference = format!("{}/out/app:1", registry.host());
+    let digest = run.json["image"]["manifest"]["digest"].as_str().unwrap();
+    let tag = format!("/v2/out/app/manifests/{}", digest.replace(':', "-"));
+    let large = vec![b' '; (4 << 20) + 1];
+    for (there, due) in [
+        (&b"nonsense"[..], "is no list of referrers"),
+        (b"{\"manifests\":7}", "is no list of referrers"),
+        (&large, "more comes than"),
+    ] {
+        registry.answer(&tag, Answer::of(there, crate::server::INDEX));
+        let why = why(puller.push(&run, &reference), 2);
+        assert!(why.contains(due), "{why}");
+        assert_eq!(registry.content(&tag).unwrap(), there);
+        assert!(registry.content("/v2/out/app/manifests/1").is_none());
+    }
 }
 
 #[test]
@@ -377,6 +437,19 @@ fn the_operators_credentials_are_used_and_for_pushing_asked_for() {
             .ends_with("scope=repository%3Aout%2Fmore%3Apull%2Cpush"),
         "{token:?}"
     );
+    // A token of somewhere else would have the credentials go there.
+    let elsewhere = authority.registry();
+    let realm = format!("https://{}/token", elsewhere.host());
+    registry.guard(Some(Guard::Token {
+        realm,
+        token: "b-token",
+    }));
+    let told = why(
+        puller.push(&run, &format!("{}/out/third:1", registry.host())),
+        2,
+    );
+    assert!(told.contains("it sends for a token to"), "{told}");
+    assert!(elsewhere.asked().is_empty());
     registry.guard(Some(Guard::Basic("pusher:other")));
     let why = why(
         puller.push(&run, &format!("{}/out/third:1", registry.host())),

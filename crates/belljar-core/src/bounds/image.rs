@@ -1,5 +1,7 @@
 //! Images of root file systems, those that builds make, and the registries that they are pulled from and pushed to.
 
+use super::OUTPUT_NAMES_BYTES;
+
 /// Most entries at the top of a tree that is a root file system: each is a Landlock rule.
 pub const IMAGE_TOP_ENTRIES: usize = 128;
 /// Most root file systems in the list of those that the spawner admits.
@@ -22,6 +24,11 @@ pub const TAG_BYTES: usize = 128;
 pub const IMAGE_LIST: usize = 256;
 /// Longest argument or label of an image, in bytes.
 pub const IMAGE_TEXT_BYTES: usize = 4096;
+/// Most entries of the layer that becomes of outputs, with the directories between them: four times as many as there may be
+/// outputs.
+pub const LAYER_ENTRIES: usize = 40_000;
+/// Longest all paths and link targets of such a layer may be together, in bytes.
+pub const LAYER_NAMES_BYTES: usize = 4 * OUTPUT_NAMES_BYTES;
 /// Most images that are being pulled at once, and most that are being pushed.
 pub const PULLS: usize = 4;
 /// Most of them for one principal.

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 
 use proptest::prelude::*;
@@ -149,6 +149,50 @@ fn a_root_is_what_is_in_it() {
     };
     let refused = Layer::new([(path("a"), large)], None).unwrap_err();
     assert!(refused.reason.contains("one object may have"), "{refused}");
+}
+
+#[test]
+fn what_lies_between_outputs_is_bounded_too() {
+    // So few outputs that nothing else is against them, each far down in directories of its own.
+    let deep = |number: usize, name: &str| {
+        path(&format!("{number:03}/{}x", format!("{name}/").repeat(120)))
+    };
+    for (outputs, name, due) in [
+        (400, "d".to_owned(), "40000 entries"),
+        (60, "d".repeat(30), "8388608 bytes"),
+    ] {
+        let all = |count| (0..count).map(|number| (deep(number, &name), file(b"", false)));
+        let refused = Layer::new(all(outputs), None).unwrap_err();
+        assert!(refused.reason.contains(due), "{refused}");
+        let fits = Layer::new(all(outputs / 4), None).unwrap();
+        assert_eq!(fits.iter().len(), outputs / 4 * 122);
+        let bytes = archive(&fits, &BTreeSet::from([Vec::new()]), 7);
+        assert_eq!(LayerReader::new(&bytes[..]).read().unwrap().0, fits);
+    }
+    let mut bytes: Vec<u8> = (0..=bounds::LAYER_ENTRIES)
+        .flat_map(|number| layer::head(&path(&format!("{number:05}")), &Node::Directory, 7))
+        .collect();
+    bytes.extend([0; 2 * BLOCK]);
+    let refused = LayerReader::new(&bytes[..]).read().unwrap_err();
+    assert!(refused.to_string().contains("40000 entries"), "{refused}");
+}
+
+#[test]
+fn nothing_stands_below_what_is_no_directory() {
+    let link = Node::Symlink {
+        target: "b".to_owned(),
+    };
+    for there in [link, file(b"", false)] {
+        let mut outputs = [(path("a"), there), (path("a/x"), file(b"", false))];
+        for _ in 0..2 {
+            let refused = Layer::new(outputs.clone(), None).unwrap_err();
+            assert!(
+                refused.reason.contains("`a` stands there twice"),
+                "{refused}"
+            );
+            outputs.reverse();
+        }
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use belljar_cas::{BlobSource, ReadError, VerifyingRead};
 use belljar_core::{Invalid, ObjectId, bounds};
 use belljar_engine::Engine;
+use belljar_oci::is_about_another;
 use belljar_policy::{Identity, Right, Way};
 use belljar_wire::{ImageArtifact, ImagePush, Problem, PushedImage, Reason, build_name, v1};
 use tokio::task::spawn_blocking;
@@ -71,6 +72,10 @@ impl Pusher {
             .is_some_and(|digest| digest != due.digest)
         {
             let why = format!("the image of the build is {}", due.digest);
+            return Err(Problem::invalid(Invalid::field("reference", why)).into());
+        }
+        if push.reference.tag().is_some_and(is_about_another) {
+            let why = "a tag that begins so is where registries and cosign look for what is said of the image with this digest; choose another one";
             return Err(Problem::invalid(Invalid::field("reference", why)).into());
         }
         let share = self.vault.of(caller, record.submission.project.clone());
