@@ -33,7 +33,7 @@ pub(crate) fn mismatches(spec: &BuildSpec, receipt: &Receipt) -> Vec<String> {
         BaseImage::Scratch(platform) => {
             unless(
                 below.is_empty() && image.base.is_none(),
-                "an image from scratch lies on something",
+                "an image from scratch lies on a base, or on other layers",
             );
             let due = scratch(spec, platform, own.object);
             unless(

@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use belljar_cas::{BlobSource, Reached, VerifyingRead, objects_of_prefix};
+use belljar_cas::{BlobSource, ReachError, Reached, ReadError, VerifyingRead, objects_of_prefix};
 use belljar_core::{AttemptId, BuildId, Derivation, Digest, Image, ObjectId, Timestamp, bounds};
 use belljar_plan::Receipt;
 
@@ -56,13 +56,10 @@ impl Marked {
                 self.reached.add(record.digest)?;
             }
         }
-        let record_of_base = base.and_then(|input| input.derivation);
-        for object in record_of_base
-            .map(|object| layers(source, object))
-            .into_iter()
-            .flatten()
-        {
-            self.reached.add(object.digest)?;
+        if let Some(record) = base.and_then(|input| input.derivation) {
+            for object in layers(source, record)? {
+                self.reached.add(object.digest)?;
+            }
         }
         for tree in trees {
             self.reached.add_tree(source, tree, |_| {})?;
@@ -218,30 +215,43 @@ pub(super) async fn outputs<S: Spawner>(
 }
 
 fn receipt(source: &dyn BlobSource, object: ObjectId) -> Option<Receipt> {
-    let bytes = whole(source, object, bounds::RECEIPT_BYTES)?;
+    let bytes = whole(source, object, bounds::RECEIPT_BYTES);
+    let bytes = bytes.ok().flatten()?;
     Receipt::from_canonical(&bytes).ok()
 }
 
 /// What the image is made of that the store has made a tree of, by its record: another layer is laid on it.
-fn layers(source: &dyn BlobSource, record: ObjectId) -> Vec<ObjectId> {
-    let bytes = whole(source, record, bounds::DERIVATION_BYTES);
+fn layers(source: &dyn BlobSource, record: ObjectId) -> Result<Vec<ObjectId>, ReachError> {
+    let bytes = whole(source, record, bounds::DERIVATION_BYTES)?;
     let record = bytes.and_then(|bytes| Derivation::from_canonical(&bytes).ok());
     let image = record.as_ref().and_then(|record| record.image());
     let Some((manifest, config, layers)) = image else {
         // Nothing can be laid on it; the build ends with that.
-        return Vec::new();
+        return Ok(Vec::new());
     };
-    [&[manifest, config], layers].concat()
+    Ok([&[manifest, config], layers].concat())
 }
 
-fn whole(source: &dyn BlobSource, object: ObjectId, most: usize) -> Option<Vec<u8>> {
+/// The content of an object of at most so many bytes; none if it is larger, is not there, or is damaged.
+fn whole(
+    source: &dyn BlobSource,
+    object: ObjectId,
+    most: usize,
+) -> Result<Option<Vec<u8>>, ReadError> {
     if object.size > most as u64 {
-        return None;
+        return Ok(None);
     }
+    let reader = match source.read(object) {
+        Ok(reader) => reader,
+        Err(ReadError::Missing(_) | ReadError::Size { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let mut bytes = Vec::new();
-    let mut content = VerifyingRead::new(source.read(object).ok()?, object);
-    content.read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+    match VerifyingRead::new(reader, object).read_to_end(&mut bytes) {
+        Ok(_) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+        Err(source) => Err(ReadError::Io { object, source }),
+    }
 }
 
 /// A build that has ended.

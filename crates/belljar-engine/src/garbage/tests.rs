@@ -527,6 +527,20 @@ async fn what_an_image_is_laid_on_stays_with_the_build() {
     needs.insert(record);
     assert!(!needs.contains(&other));
     assert_eq!(world.there(), needs);
+    // While nobody can read what the base is made of, nothing goes.
+    let hex = record.digest.to_hex();
+    let objects = world.root.path().join("store/objects/sha256");
+    let place = objects.join(&hex[..2]).join(&hex[2..]);
+    std::fs::remove_file(&place).unwrap();
+    std::fs::create_dir(&place).unwrap();
+    let other = world.put(b"something else again").await;
+    a_second().await;
+    let stopped = world.sweeper.sweep(Goal::All).await.unwrap_err();
+    assert!(
+        matches!(stopped, SweepError::Reach(ReachError::Read(_))),
+        "{stopped:?}"
+    );
+    assert!(world.there().contains(&other));
 }
 
 #[tokio::test]
