@@ -11,7 +11,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::layout::{VERIFIED, mark_verified, object_path, object_place};
-use crate::stamps::Stamps;
+use crate::stamps::{Look, Stamps};
 use crate::{BlobSource, LayoutError, OBJECTS, ReadError, VerifyingRead, Writer};
 
 /// What an object turned out to be.
@@ -133,21 +133,14 @@ impl BlobSource for Reader {
     }
 
     fn are_whole(&self, objects: &[ObjectId]) -> bool {
-        // Neighbours are in one directory. It is this thread's own: on a descriptor of the whole process all
-        // threads would wait for each other's count of its users.
-        let mut directory: Option<(u8, OwnedFd)> = None;
-        objects.iter().all(|object| {
-            let prefix = object.digest.as_bytes()[0];
-            let hex = object.digest.to_hex();
-            let (parent, name) = object_place(&hex);
-            if directory.as_ref().is_none_or(|(of, _)| *of != prefix) {
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let opened = openat(&self.objects, parent, flags, Mode::empty());
-                directory = opened.ok().map(|opened| (prefix, opened));
-            }
-            let is_known = directory
-                .as_ref()
-                .is_some_and(|(_, directory)| self.looks_verified(directory, name, *object));
+        let looks = self.looks(objects);
+        let looked: Vec<Look> = looks.iter().flatten().copied().collect();
+        let mut known = match &self.stamps {
+            Some(stamps) => stamps.fit(&looked).into_iter(),
+            None => Vec::new().into_iter(),
+        };
+        objects.iter().zip(looks).all(|(object, look)| {
+            let is_known = look.is_some() && known.next() == Some(true);
             is_known || matches!(self.rehash(*object), Ok(true))
         })
     }
@@ -186,11 +179,28 @@ impl Reader {
         let Some(stamps) = &self.stamps else {
             return false;
         };
-        statat(directory, path, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|status| {
-            u64::try_from(status.st_size) == Ok(object.size)
-                && is_marked(&status)
-                && stamps.fits(object.digest, &status)
-        })
+        looked(directory, path, object).is_some_and(|status| stamps.fits(object.digest, &status))
+    }
+
+    /// What each of these looks like, of those that may be what they are named by.
+    fn looks(&self, objects: &[ObjectId]) -> Vec<Option<Look>> {
+        // Neighbours are in one directory. It is this thread's own: on a descriptor of the whole process all
+        // threads would wait for each other's count of its users.
+        let mut directory: Option<(u8, OwnedFd)> = None;
+        let look = |object: &ObjectId| {
+            let prefix = object.digest.as_bytes()[0];
+            let hex = object.digest.to_hex();
+            let (parent, name) = object_place(&hex);
+            if directory.as_ref().is_none_or(|(of, _)| *of != prefix) {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let opened = openat(&self.objects, parent, flags, Mode::empty());
+                directory = opened.ok().map(|opened| (prefix, opened));
+            }
+            let (_, directory) = directory.as_ref()?;
+            let status = looked(directory, name, *object)?;
+            Some(Look::of(object.digest, &status))
+        };
+        objects.iter().map(look).collect()
     }
 
     #[cfg(test)]
@@ -223,6 +233,13 @@ impl Reader {
         }
         Ok(true)
     }
+}
+
+/// The status of an object that is there, has its size and bears the mark of those that were verified.
+fn looked(directory: &OwnedFd, path: &str, object: ObjectId) -> Option<Stat> {
+    let status = statat(directory, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let fits = u64::try_from(status.st_size) == Ok(object.size) && is_marked(&status);
+    fits.then_some(status)
 }
 
 /// Whether it is a file that nobody has written to since it was marked.

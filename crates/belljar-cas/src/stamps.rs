@@ -35,6 +35,28 @@ struct Known {
     broken: bool,
 }
 
+impl Known {
+    fn has(&self, look: Look) -> bool {
+        self.of.get(&look.key) == Some(&look.stamp)
+    }
+}
+
+/// What an object looks like, as it is kept: half of its digest, and half of one of its stamp.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    key: u64,
+    stamp: u64,
+}
+
+impl Look {
+    pub(crate) fn of(digest: Digest, status: &Stat) -> Self {
+        Self {
+            key: key(digest),
+            stamp: stamp(digest, status),
+        }
+    }
+}
+
 impl Stamps {
     /// Reads what earlier processes noted below the store's root.
     pub(crate) fn open(root: &OwnedFd) -> io::Result<Self> {
@@ -65,14 +87,19 @@ impl Stamps {
 
     /// Whether an object looks as it did when it was verified.
     pub(crate) fn fits(&self, digest: Digest, status: &Stat) -> bool {
-        // Hashed before the lock is taken: several threads ask at once.
-        let (key, stamp) = (key(digest), stamp(digest, status));
-        self.lock().of.get(&key) == Some(&stamp)
+        let look = Look::of(digest, status);
+        self.lock().has(look)
+    }
+
+    /// The same for each of several: threads that ask for thousands at once do not wait for each other at each.
+    pub(crate) fn fit(&self, looks: &[Look]) -> Vec<bool> {
+        let known = self.lock();
+        looks.iter().map(|look| known.has(*look)).collect()
     }
 
     /// Notes what an object looks like that was verified.
     pub(crate) fn note(&self, digest: Digest, status: &Stat) {
-        let (key, stamp) = (key(digest), stamp(digest, status));
+        let Look { key, stamp } = Look::of(digest, status);
         let mut known = self.lock();
         if known.of.len() >= bounds::STAMPS && !known.of.contains_key(&key) {
             // Whatever is forgotten is only read once more.

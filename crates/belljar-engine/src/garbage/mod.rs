@@ -159,6 +159,8 @@ impl<S: Spawner, U: Upkeep> Sweeper<S, U> {
                 break;
             }
             let began = Instant::now();
+            // What came while all was marked, or in the pause: nobody waits for that.
+            self.mark_builds(&mut marked).await?;
             let held = self.hold.alone().await;
             let since = Instant::now();
             self.remove(&mut marked, portion, before, &mut report)
