@@ -3,23 +3,20 @@
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-use belljar_core::{LimitKind, Outcome};
+use belljar_core::Outcome;
 use belljar_plan::LogRecord;
 use belljar_plan::spawner::{Answer, Message};
-use belljar_plan::store::{self, Refusal, Request};
+use belljar_plan::store::{self, Request};
 use belljar_sys::files;
 use belljar_sys::poll::{Event, Interest};
 
 use super::store::Heard;
 use super::{Attempt, ENDING_TIME, Phase, in_time};
 use crate::site::Site;
-use crate::{collector, staging};
+use crate::staging;
 
 /// Most requests to destroy one attempt that wait for their answer.
 const DESTROYERS: usize = 16;
-
-/// The largest whole number that canonical JSON (RFC 8785) does not round: a sparse file can seem larger.
-const LARGEST_NUMBER: u64 = (1 << 53) - 1;
 
 /// Which of an attempt's descriptors something has happened on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,31 +181,33 @@ impl Attempt {
     }
 
     /// The store is of no use any more: what follows does without.
-    fn store_failed(&mut self, why: &str, site: &mut Site, out: &mut Vec<Message>) {
+    pub(super) fn store_failed(&mut self, why: &str, site: &mut Site, out: &mut Vec<Message>) {
         self.store_lost = true;
+        let failed = |stage| Some(Outcome::retryable(stage, format!("the store: {why}")));
         match self.phase {
-            // It has said all that is to be said of it.
-            Phase::Unmounting(_) | Phase::Done => return,
+            Phase::Done => {}
+            // Else it has said all that is to be said of it.
+            Phase::Unmounting(_) if self.verifying => self.outcome = failed("collect"),
+            Phase::Unmounting(_) => {}
             Phase::Staging
             | Phase::Staged
             | Phase::Launching
             | Phase::Running
             | Phase::Stopping => {
                 self.kill(Outcome::retryable("run", format!("the store: {why}")), out);
-                return;
             }
-            Phase::Dying => {
-                self.cause = Some(Outcome::retryable("run", format!("the store: {why}")));
-                return;
+            Phase::Dying => self.cause = failed("run"),
+            Phase::FinishingLog | Phase::Collecting(None) => {
+                self.outcome = failed("collect");
+                self.unmount(site, out);
             }
-            _ => self.outcome = Some(Outcome::retryable("collect", format!("the store: {why}"))),
+            Phase::Verifying => {
+                self.outcome = failed("collect");
+                self.finish(site, out);
+            }
+            Phase::Ended | Phase::Collecting(Some(_)) => self.outcome = failed("collect"),
         }
-        match self.phase {
-            Phase::FinishingLog | Phase::Collecting(None) | Phase::Verifying => {
-                self.unmount(site, out)
-            }
-            _ => {}
-        }
+        self.verifying = false;
     }
 
     fn on_store(&mut self, site: &mut Site, out: &mut Vec<Message>) {
@@ -243,24 +242,10 @@ impl Attempt {
             (Phase::Collecting(None), store::Answer::CollectReady) => {
                 self.start_collector(site, out)
             }
-            (Phase::Collecting(_) | Phase::Verifying, store::Answer::Output { entry }) => {
-                self.outputs.push(entry)
-            }
-            (Phase::Collecting(_) | Phase::Verifying, store::Answer::Image(image)) => {
-                self.image_output = Some(*image);
-            }
-            (Phase::Collecting(_) | Phase::Verifying, store::Answer::CollectDone) => {
-                self.collected = true
-            }
-            (Phase::Collecting(_) | Phase::Verifying, store::Answer::OutputsRefused { why }) => {
-                self.outcome = Some(self.refusal(why));
-                if let Phase::Collecting(Some(child)) = &self.phase {
-                    let _ = child.kill();
-                }
-            }
-            (Phase::Verifying, store::Answer::Inputs { unchanged }) => {
-                self.unchanged = Some(unchanged && self.images_unchanged());
-                self.unmount(site, out);
+            (Phase::Collecting(_) | Phase::Unmounting(_) | Phase::Verifying, answer)
+                if self.verifying || matches!(self.phase, Phase::Collecting(_)) =>
+            {
+                self.on_collection(answer, site, out);
             }
             (_, store::Answer::Failed { why, .. }) => self.store_failed(&why, site, out),
             (_, other) => self.store_failed(&format!("it answered {other:?}"), site, out),
@@ -280,56 +265,7 @@ impl Attempt {
         self.ask(&request, site, out);
     }
 
-    fn start_collector(&mut self, site: &mut Site, out: &mut Vec<Message>) {
-        let Some(launched) = &self.launched else {
-            return;
-        };
-        let namespace = launched.user_namespace.as_fd();
-        match collector::start(
-            namespace,
-            &self.places.merged(),
-            self.store.connection(),
-            &self.plan.outputs,
-        ) {
-            Ok(child) => self.phase = Phase::Collecting(Some(child)),
-            Err(error) => {
-                self.outcome = Some(Outcome::retryable(
-                    "collect",
-                    format!("the collector cannot start: {error}"),
-                ));
-                self.verify(site, out);
-            }
-        }
-    }
-
-    fn refusal(&self, why: Refusal) -> Outcome {
-        let figures = self.plan.limits.get();
-        match why {
-            Refusal::Entry { why } => Outcome::OutputRejected { why },
-            Refusal::TooManyBytes { bytes } => Outcome::LimitExceeded {
-                limit: LimitKind::OutputBytes,
-                figure: figures.output_bytes,
-                used: bytes.min(LARGEST_NUMBER),
-            },
-            Refusal::TooManyEntries { entries } => Outcome::LimitExceeded {
-                limit: LimitKind::OutputEntries,
-                figure: figures.output_entries,
-                used: entries,
-            },
-        }
-    }
-
-    /// Asks whether the trees are unchanged. After a collection the request also tells the store that
-    /// nothing more will come from the collector.
-    fn verify(&mut self, site: &mut Site, out: &mut Vec<Message>) {
-        if !self.staged || self.store_lost {
-            return self.unmount(site, out);
-        }
-        self.phase = Phase::Verifying;
-        self.ask(&Request::VerifyInputs, site, out);
-    }
-
-    fn unmount(&mut self, site: &mut Site, out: &mut Vec<Message>) {
+    pub(super) fn unmount(&mut self, site: &mut Site, out: &mut Vec<Message>) {
         if let Some(launched) = &self.launched {
             self.clean_room.no_process =
                 launched.group.is_empty().unwrap_or(false) && launched.group.remove().is_ok();
@@ -358,12 +294,13 @@ impl Attempt {
         // How it ended does not matter: the store tells what it got, `/proc` what is still mounted.
         match self.phase {
             Phase::Collecting(_) => self.verify(site, out),
+            _ if self.verifying => self.phase = Phase::Verifying,
             _ => self.finish(site, out),
         }
     }
 
     /// Writes the receipt and tells of it.
-    fn finish(&mut self, site: &mut Site, out: &mut Vec<Message>) {
+    pub(super) fn finish(&mut self, site: &mut Site, out: &mut Vec<Message>) {
         self.clean_room.no_mount = staging::is_unmounted(&self.places).unwrap_or(false);
         self.clean_room.no_file = !files::exists(&self.places.base()).unwrap_or(true);
         self.clean_room.no_connection = match self.connections.take() {

@@ -3,13 +3,14 @@
 //!
 //! ```text
 //! Staging → Staged → Launching → Running → (Stopping) → Dying → Ended
-//!         → FinishingLog → Collecting → Verifying → Unmounting → Done
+//!         → FinishingLog → Collecting → Unmounting → (Verifying) → Done
 //! ```
 //! Whoever is stopped has its grace, after SIGTERM; whoever is killed has none.
 //!
 //! What fails on the way to `Ended` ends there at once; from `Ended` on every attempt goes the same way,
 //! so that each one gets its log, its clean-room check and its receipt.
 
+mod collecting;
 mod ending;
 mod mounting;
 mod receipt;
@@ -113,6 +114,8 @@ pub struct Attempt {
     image_output: Option<ImageRecord>,
     collected: bool,
     unchanged: Option<bool>,
+    /// Whether the store looks at the trees: its answer is due.
+    verifying: bool,
     /// Those of its network; none before the launch.
     connections: Option<Connections>,
     clean_room: CleanRoom,
@@ -144,8 +147,10 @@ enum Phase {
     Ended,
     FinishingLog,
     Collecting(Option<Child>),
-    Verifying,
+    /// While the store looks whether the trees are unchanged.
     Unmounting(Child),
+    /// All is taken off, and the store has not answered yet.
+    Verifying,
     Done,
 }
 

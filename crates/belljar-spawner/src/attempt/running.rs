@@ -80,6 +80,7 @@ impl Attempt {
             image_output: None,
             collected: false,
             unchanged: None,
+            verifying: false,
             connections: None,
             clean_room: CleanRoom::default(),
             receipt: None,
