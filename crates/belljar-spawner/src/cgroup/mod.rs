@@ -351,4 +351,42 @@ mod tests {
         assert!(parse_list("\n").is_err());
         assert!(parse_list("a").is_err());
     }
+
+    /// Where a throttled process does not wait for its quota to die (Linux 6.18), only the file shows it.
+    #[test]
+    fn killing_lifts_the_quota_and_failing_to_kill_does_not() {
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        for (floor, file, before, after) in [
+            (CgroupFloor::V2, "cpu.max", "10000 100000", "max"),
+            (CgroupFloor::Hybrid, "cpu.cfs_quota_us", "10000", "-1"),
+        ] {
+            let place = tempfile::tempdir().unwrap();
+            let (unified, cpu) = (place.path().join("v2"), place.path().join("v1"));
+            let (at, legacy) = match floor {
+                CgroupFloor::V2 => (&unified, Vec::new()),
+                CgroupFloor::Hybrid => (&cpu, vec![("cpu", cpu.clone())]),
+            };
+            fs::create_dir(&cpu).unwrap();
+            fs::create_dir(&unified).unwrap();
+            fs::write(at.join(file), before).unwrap();
+            let group = Group {
+                floor,
+                unified: unified.clone(),
+                legacy,
+                events: File::open("/dev/null").unwrap(),
+            };
+            // As of one that is gone.
+            fs::create_dir(unified.join("cgroup.kill")).unwrap();
+            assert!(group.kill().is_err());
+            assert_eq!(read(&at.join(file)), before, "{floor:?}");
+            fs::remove_dir(unified.join("cgroup.kill")).unwrap();
+            group.kill().unwrap();
+            assert_eq!(read(&unified.join("cgroup.kill")), "1");
+            assert_eq!(read(&at.join(file)), after, "{floor:?}");
+            // Who is dying is waited for; that the quota cannot be lifted is no reason not to.
+            fs::remove_file(at.join(file)).unwrap();
+            fs::create_dir(at.join(file)).unwrap();
+            group.kill().unwrap();
+        }
+    }
 }
