@@ -252,6 +252,45 @@ fn a_build_is_cancelled() {
     installed.assert_nothing_left();
 }
 
+/// Who is killed does not wait for the quota to die, which before Linux 6.18 they do: these processes need some
+/// seconds of CPU to do so, and a tenth of a CPU is what the build has. Each closes thousands of descriptors of a
+/// file on which others hold locks, all of which are gone through each time, and only then the one by which it holds
+/// its own.
+#[test]
+#[ignore = "needs the installed daemon: cargo xtask test-vm"]
+fn a_build_that_has_used_up_its_quota_is_cancelled_soon() {
+    let installed = Installed::here();
+    let script = "python3 -c '
+import fcntl, os, resource, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (25000, 25000))
+ready, tell = os.pipe()
+opened = lambda name: os.open(\"/tmp/\" + name, os.O_RDWR | os.O_CREAT)
+for many, one in (\"a\", \"b\"), (\"b\", \"a\"):
+    kept = [opened(many)]
+    kept += [os.dup(kept[0]) for _ in range(20000)]
+    last = opened(one)
+    for process in range(4):
+        if os.fork() == 0:
+            for n in range(400): fcntl.lockf(last, fcntl.LOCK_EX, 1, 2 * (400 * process + n))
+            os.write(tell, b\".\")
+            time.sleep(1000)
+    os.closerange(kept[0], last + 1)
+for _ in range(8): os.read(ready, 1)
+print(\"to be cancelled with its quota\", flush=True)
+time.sleep(1000)'";
+    let project = limited(script, "cpu_millis = 100\ngrace_seconds = 1");
+    let mut running = installed.begin(&project);
+    installed.wait_until_logged(&mut running, "to be cancelled with its quota");
+    let cancelled = std::time::Instant::now();
+    running.signal(Signal::INT);
+    let run = installed.finish(running);
+    let took = cancelled.elapsed();
+    assert_eq!(run.outcome()["kind"], "cancelled", "{run}");
+    println!("cancelled within {took:?}");
+    assert!(took < std::time::Duration::from_secs(60), "{took:?}");
+    installed.assert_nothing_left();
+}
+
 /// Builds in whose middle something happens to a process, each one after the other. It takes a moment to reach that:
 /// where a build was over by then, as an attempt too few tells, another one is tried that takes longer.
 fn interrupted(what: &str, happens: impl Fn(&Installed, Part)) {
