@@ -245,6 +245,11 @@ impl Instance {
         Running::begin(self.command("run"), project, arguments, self.state())
     }
 
+    /// Begins one by a command of the test's own, such as one that starts [`Self::command`] in another place.
+    pub fn begin_by(&self, command: Command, project: &Project) -> Running {
+        Running::begin(command, project, &[], self.state())
+    }
+
     /// Waits until a `belljar run` has ended.
     pub fn finish(&mut self, running: Running) -> Run {
         let run = running.wait();

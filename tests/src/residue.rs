@@ -182,7 +182,7 @@ pub(crate) fn cgroups(state: &Path, blocks: &BTreeSet<u32>) -> Vec<String> {
 }
 
 /// Whether something was changed after the state directory was made, or nobody can tell. What was not may be what a
-/// spawner has left that was killed, and that nobody sees who is in another place of the cgroup tree.
+/// spawner of somebody else has left that was killed, and that nobody has cleared away yet.
 fn is_later(path: &Path, state: &Path) -> bool {
     let changed = fs::metadata(path).and_then(|found| found.modified());
     let made = fs::metadata(state).and_then(|found| found.created());

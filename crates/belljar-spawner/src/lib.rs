@@ -131,7 +131,7 @@ fn serve(arguments: &Arguments, steps: &'static [Step]) -> io::Result<()> {
         .recursive(true)
         .mode(0o750)
         .create(&config.runtime)?;
-    let cgroups = Tree::prepare(config.cgroup_floor, &Tree::name(ids.first()));
+    let cgroups = Tree::prepare(config.cgroup_floor, &ids);
     let host = host::probe(
         config.cgroup_floor,
         &config.receipts,
@@ -187,7 +187,7 @@ fn probe(arguments: &Arguments) -> io::Result<ExitCode> {
             SLOTS,
         ),
     };
-    let cgroups = Tree::prepare(floor, &format!("belljar-probe-{}", std::process::id()));
+    let cgroups = Tree::prepare_probe(floor);
     let host = host::probe(floor, &state, slots, &cgroups);
     if let Ok(tree) = &cgroups {
         tree.clear()?;

@@ -77,7 +77,8 @@ impl Supervisor {
                 match happened {
                     Happened::Signal => {
                         tracing::info!(attempts = self.attempts.len(), "ending by signal");
-                        return self.site.cgroups.clear();
+                        self.site.cgroups.clear()?;
+                        return self.site.ids.note(&[]);
                     }
                     Happened::Connection => self.accept(),
                     Happened::Client => self.on_client(),

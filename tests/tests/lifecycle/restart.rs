@@ -1,3 +1,5 @@
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use belljar_tests::{Instance, Part, Project, wait_for};
@@ -180,4 +182,76 @@ fn everything_killed_in_mid_build_is_cleared_away_by_the_next_start() {
     let run = instance.run(&Project::script("echo fine > out"));
     run.assert_succeeded();
     assert_eq!(run.outcome(), &json!({"kind": "succeeded"}));
+}
+
+/// A v1 memory cgroup below the one of this process, to start something in. Where systemd has the cgroups there is
+/// none of v1, and it starts each spawner in a cgroup of its own anyway.
+struct Elsewhere(Option<PathBuf>);
+
+impl Elsewhere {
+    fn new() -> Self {
+        let places = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own = places.lines().find_map(|line| line.split_once(":memory:/"));
+        Self(own.map(|(_, own)| {
+            let name = format!("elsewhere-{}", std::process::id());
+            let place = Path::new("/sys/fs/cgroup/memory").join(own).join(name);
+            std::fs::create_dir(&place).unwrap();
+            place
+        }))
+    }
+
+    /// The same command, started there.
+    fn start(&self, command: Command) -> Command {
+        let Some(place) = &self.0 else { return command };
+        let mut there = Command::new("sh");
+        there
+            .args(["-c", "echo $$ > \"$0\"/cgroup.procs && exec \"$@\""])
+            .arg(place)
+            .arg(command.get_program())
+            .args(command.get_args())
+            .env_clear();
+        let set = command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?)));
+        there.envs(set);
+        there
+    }
+
+    /// Cgroups that were made there.
+    fn inside(&self) -> Vec<PathBuf> {
+        let entries = self
+            .0
+            .iter()
+            .flat_map(|place| std::fs::read_dir(place).unwrap());
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.is_dir()).collect()
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        if let Some(place) = &self.0 {
+            let _ = std::fs::remove_dir(place);
+        }
+    }
+}
+
+#[test]
+fn what_was_killed_elsewhere_in_the_cgroup_tree_is_cleared_away_by_the_next_start() {
+    let elsewhere = Elsewhere::new();
+    let mut instance = Instance::new();
+    let project = Project::script("echo begun; sleep 1000");
+    let running = instance.begin_by(elsewhere.start(instance.command("run")), &project);
+    instance.wait_until_logged("begun");
+    let made = elsewhere.inside();
+    assert_eq!(made.len(), usize::from(elsewhere.0.is_some()), "{made:?}");
+    running.signal(rustix::process::Signal::KILL);
+    drop(running);
+    wait_for("its processes end", Duration::from_secs(20), || {
+        sandboxed(&instance).is_empty().then_some(())
+    });
+    // From the own place, and for the same user ids or others.
+    let run = instance.run(&Project::script("echo fine > out"));
+    run.assert_succeeded();
+    assert_eq!(elsewhere.inside(), [] as [PathBuf; 0]);
 }

@@ -17,8 +17,9 @@ const FOLDERS: &[&str] = &[
     "tmp", "var/tmp", "run", "dev/shm", "var/lib", "var/log", "etc",
 ];
 
-/// Where spawners of one host lock their blocks of ids: empty files that stay until the machine is started
-/// anew, since removing a lock that another may be about to take would give one block to two.
+/// Where spawners of one host lock their blocks of ids: files that stay until the machine is started
+/// anew, since removing a lock that another may be about to take would give one block to two. They are empty once
+/// nothing is left of the cgroups of whoever held them.
 const LOCKS: &str = "run/belljar-ids";
 
 /// What was found, each in words that name it.

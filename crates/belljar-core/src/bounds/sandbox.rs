@@ -13,3 +13,5 @@ pub const OPEN_FILES: u64 = 100_000;
 pub const OPEN_FILES_LEAST: u64 = 4096;
 /// Most descriptors and mappings of a build that are looked at for locks and files at once, before the spawner does something else.
 pub const LOCK_DESCRIPTORS: usize = 5000;
+/// Most bytes that a spawner notes about where its cgroups lie: a path of at most 4096 bytes in each of six hierarchies.
+pub const CGROUP_NOTE_BYTES: u64 = 6 * 4097;

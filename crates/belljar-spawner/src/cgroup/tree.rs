@@ -30,28 +30,45 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Finds this process's place in each hierarchy and makes a parent directory named `name` there.
-    /// What an earlier spawner of that name has left is killed and removed.
+    /// Finds this process's place in each hierarchy and makes a parent directory there, named after its ids.
+    /// What an earlier spawner with these ids has left is killed and removed, also where that one was started.
     ///
     /// # Errors
     /// Says which hierarchy or controller is missing.
-    pub fn prepare(floor: CgroupFloor, name: &str) -> io::Result<Self> {
-        let tree = Self::find(floor, name)?;
-        if let (CgroupFloor::V2, Some(own)) = (floor, tree.unified.parent()) {
+    pub fn prepare(floor: CgroupFloor, ids: &Block) -> io::Result<Self> {
+        let tree = Self::find(floor, &Self::name(ids.first()))?;
+        clear(&left_by(ids)?)?;
+        tree.clear()?;
+        // Before anything is there.
+        ids.note(&tree.directories())?;
+        tree.make()
+    }
+
+    /// The same for a look at the host, under a name of this process's own.
+    ///
+    /// # Errors
+    /// Says which hierarchy or controller is missing.
+    pub fn prepare_probe(floor: CgroupFloor) -> io::Result<Self> {
+        let tree = Self::find(floor, &format!("{PREFIX}probe-{}", std::process::id()))?;
+        tree.clear()?;
+        tree.make()
+    }
+
+    fn make(self) -> io::Result<Self> {
+        if let (CgroupFloor::V2, Some(own)) = (self.floor, self.unified.parent()) {
             delegate(own)?;
         }
-        tree.clear()?;
-        fs::create_dir(&tree.unified)?;
-        if floor == CgroupFloor::V2 {
-            enable_controllers(&tree.unified)?;
+        fs::create_dir(&self.unified)?;
+        if self.floor == CgroupFloor::V2 {
+            enable_controllers(&self.unified)?;
         }
-        for (controller, directory) in &tree.legacy {
+        for (controller, directory) in &self.legacy {
             fs::create_dir(directory)?;
             if *controller == "cpuset" {
                 inherit_cpuset(directory)?;
             }
         }
-        Ok(tree)
+        Ok(self)
     }
 
     /// Where a tree of that name would lie.
@@ -73,19 +90,27 @@ impl Tree {
     }
 
     /// Kills and removes what spawners have left that were killed themselves, and whose ids nobody has taken
-    /// since. To be called after [`Tree::prepare`].
+    /// since: beside this tree, and where they have noted that they make cgroups. To be called after
+    /// [`Tree::prepare`].
     ///
     /// # Errors
     /// When something cannot be listed or stays busy.
     pub fn clear_abandoned(&self) -> io::Result<()> {
-        for first in self.neighbours()? {
+        let mut all = self.neighbours()?;
+        all.extend(Block::noted()?);
+        for first in all {
             // Held until its remains are gone: nobody begins to use the ids meanwhile.
-            if let Some(_ids) = Block::abandoned(first)? {
-                tracing::warn!(
-                    first_id = first,
-                    "removing what a spawner has left that was killed"
-                );
-                self.beside(&Self::name(first)).clear()?;
+            if let Some(ids) = Block::abandoned(first)? {
+                let mut places = left_by(&ids)?;
+                places.extend(self.beside(&Self::name(first)).directories());
+                if places.iter().any(|place| place.exists()) {
+                    tracing::warn!(
+                        first_id = first,
+                        "removing what a spawner has left that was killed"
+                    );
+                }
+                clear(&places)?;
+                ids.note(&[])?;
             }
         }
         Ok(())
@@ -131,25 +156,16 @@ impl Tree {
     /// # Errors
     /// When something stays busy.
     pub fn clear(&self) -> io::Result<()> {
-        for directory in
-            std::iter::once(&self.unified).chain(self.legacy.iter().map(|(_, directory)| directory))
-        {
-            if !directory.exists() {
-                continue;
-            }
-            let kill = directory.join("cgroup.kill");
-            if kill.exists() {
-                fs::write(kill, "1")?;
-            }
-            for entry in fs::read_dir(directory)? {
-                let path = entry?.path();
-                if path.is_dir() {
-                    remove(&path, KILLED)?;
-                }
-            }
-            remove(directory, KILLED)?;
-        }
-        Ok(())
+        clear(&self.directories())
+    }
+
+    /// The parent directories, first the one by which all are killed.
+    fn directories(&self) -> Vec<PathBuf> {
+        let legacy = self.legacy.iter().map(|(_, directory)| directory);
+        std::iter::once(&self.unified)
+            .chain(legacy)
+            .cloned()
+            .collect()
     }
 
     /// Makes the cgroup of one attempt with all its limits.
@@ -199,6 +215,36 @@ impl Tree {
         let found = self.legacy.iter().find(|(name, _)| *name == controller);
         found.map_or(&self.unified, |(_, directory)| directory)
     }
+}
+
+/// Where the last spawner with these ids had its cgroups, as far as it has noted it.
+fn left_by(ids: &Block) -> io::Result<Vec<PathBuf>> {
+    let mut places = ids.places()?;
+    let due = Tree::name(ids.first());
+    // What nobody makes cgroups as is none, whoever wrote it.
+    places.retain(|place| place.is_absolute() && place.ends_with(&due));
+    Ok(places)
+}
+
+/// Kills and removes everything below these directories, and them; those that are not there are fine.
+fn clear(directories: &[PathBuf]) -> io::Result<()> {
+    for directory in directories {
+        if !directory.exists() {
+            continue;
+        }
+        let kill = directory.join("cgroup.kill");
+        if kill.exists() {
+            fs::write(kill, "1")?;
+        }
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                remove(&path, KILLED)?;
+            }
+        }
+        remove(directory, KILLED)?;
+    }
+    Ok(())
 }
 
 /// The directory of this process's v2 cgroup.
