@@ -65,16 +65,21 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 }
 
 /// A reason with names in it that somebody else chose: cut to what always fits a message, without
-/// anything that moves a cursor.
+/// anything that moves a cursor, is not seen or orders text anew.
 pub(crate) fn printable(text: &str) -> String {
     let mut kept = String::new();
     for c in text.chars() {
         if kept.len() + c.len_utf8() > REASON_BYTES {
             break;
         }
-        kept.push(if c.is_control() { '\u{fffd}' } else { c });
+        kept.push(if is_seen(c) { c } else { '\u{fffd}' });
     }
     kept
+}
+
+fn is_seen(c: char) -> bool {
+    // Not at the beginning, where a mark that combines would stand alone.
+    matches!(c, '"' | '\'' | '\\') || format!("a{c}").escape_debug().count() == 2
 }
 
 impl From<Failed> for Answer {
@@ -128,5 +133,18 @@ impl From<TreeError> for Failed {
             TreeError::Image(_) | TreeError::Io { .. } => Failure::Internal,
         };
         Self::of(class, &error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_seen_is_replaced_and_the_rest_cut() {
+        let told = printable("a\n\u{1b}[2J\u{202e}\u{feff}\u{fffd}`\"'\\ e\u{301} ü\u{9b}");
+        let r = '\u{fffd}';
+        assert_eq!(told, format!("a{r}{r}[2J{r}{r}{r}`\"'\\ e\u{301} ü{r}"));
+        assert!(printable(&"ü".repeat(REASON_BYTES)).len() <= REASON_BYTES);
     }
 }

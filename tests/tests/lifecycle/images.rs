@@ -311,6 +311,11 @@ fn hostile_archives_are_refused_in_words_and_leave_nothing() {
         ),
         ("cut", cut, "is cut"),
         ("no archive", b"hello\n".repeat(200), "cannot be read"),
+        (
+            "garbage",
+            "\u{1b}]0;raw\u{7}\u{202e}".repeat(100).into_bytes(),
+            "cannot be read: a header has a malformed number or a wrong checksum",
+        ),
         ("bzip2", b"BZh91AY&SY".to_vec(), "is compressed by bzip2"),
     ];
     for (name, archive, due) in cases {
@@ -320,6 +325,7 @@ fn hostile_archives_are_refused_in_words_and_leave_nothing() {
         assert_eq!(code, 2, "{name}: {json}");
         let why = json["error"].as_str().unwrap();
         assert!(why.contains(due), "{name}: {why}");
+        assert!(!why.contains("raw") && why.len() < 1000, "{name}: {why}");
         let new: Vec<_> = workshop.kept().difference(&before).cloned().collect();
         // What was uploaded is the caller's own.
         let hex = ObjectId::of(&archive).digest.to_hex();

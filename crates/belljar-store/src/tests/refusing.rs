@@ -25,6 +25,7 @@ impl Rig {
             let left = std::fs::read_dir(self.directory.path().join(name)).unwrap();
             assert_eq!(left.count(), 0, "{name}: {why}");
         }
+        assert_readable(&why);
         why
     }
 
@@ -32,6 +33,16 @@ impl Rig {
         let archive = self.memory.put(archive);
         self.refused(Recipe::Tar { archive })
     }
+}
+
+/// A reason is for people: it shows a bounded part of what is wrong, and as characters that are seen.
+fn assert_readable(why: &str) {
+    assert!(why.len() <= 2048, "{} bytes: {why}", why.len());
+    let quoted = why
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\'', "\\'");
+    assert_eq!(why.escape_debug().to_string(), quoted);
 }
 
 fn zstd(bytes: &[u8]) -> Vec<u8> {
@@ -79,6 +90,13 @@ fn hostile_archives_are_refused_in_words() {
     let zeros = vec![0; 300 << 20];
     let bomb = Tar::new().file("zeros", &zeros).end();
     let with_tail = [&good[..], b"more"].concat();
+    // What would be a header has nothing of one, and what a terminal obeys in each of its fields.
+    let garbage = "\u{1b}]0;raw\u{7}\u{202e}".repeat(100).into_bytes();
+    let mut wrong_size = good.clone();
+    wrong_size[124..136].copy_from_slice(b"\x1b[2Jraw\xff\xff\xff\n\n");
+    let sum = wrong_size[..148].iter().chain(&wrong_size[156..512]);
+    let sum = sum.map(|byte| u32::from(*byte)).sum::<u32>() + 8 * 32;
+    wrong_size[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     let cut = |bytes: &[u8], by: usize| bytes[..bytes.len() - by].to_vec();
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         (
@@ -194,6 +212,12 @@ fn hostile_archives_are_refused_in_words() {
         ),
         ("empty", Vec::new(), "its end mark is missing"),
         ("no archive", b"#!/bin/sh\n".repeat(200), "cannot be read"),
+        ("garbage", garbage, "damaged, or no tar archive"),
+        (
+            "a size of garbage",
+            wrong_size,
+            "damaged, or no tar archive",
+        ),
         ("wrong checksum", wrong_sum, "checksum"),
         ("goes on", with_tail, "goes on after its end mark"),
         ("cut gzip", cut(&gzip(&good), 9), "is cut"),
@@ -212,6 +236,23 @@ fn hostile_archives_are_refused_in_words() {
     for (name, archive, due) in cases {
         let why = rig.refused_tar(&archive);
         assert!(why.contains(due), "{name}: {why}");
+        assert!(!why.contains("raw"), "{name}: {why}");
+    }
+}
+
+#[test]
+fn a_document_that_is_none_is_repeated_in_part_and_readably() {
+    let rig = Rig::new();
+    let long = format!("\u{1b}[2J\u{202e}{}", "x".repeat(100_000));
+    for document in [
+        json!({"manifests": long})
+            .to_string()
+            .replace("\\u001b", "\u{1b}"),
+        json!({"manifests": [{"mediaType": long, "digest": long, "size": 1}]}).to_string(),
+        json!({"manifests": [{"mediaType": "", "digest": "", "size": long}]}).to_string(),
+    ] {
+        let why = rig.refused(oci(rig.memory.put(document.as_bytes())));
+        assert!(why.starts_with("the image "), "{why}");
     }
 }
 

@@ -97,13 +97,17 @@ pub(super) fn shown(name: &[u8]) -> String {
 fn broken(error: &io::Error) -> Stop {
     let said = error.to_string();
     // The crate `tar` has no kind of error for that.
-    let cut = ["unexpected EOF", "failed to read entire block"];
+    let begins = |texts: &[&str]| texts.iter().any(|text| said.starts_with(text));
     let is_cut = error.kind() == io::ErrorKind::UnexpectedEof
-        || cut.iter().any(|text| said.starts_with(text));
+        || begins(&["unexpected EOF", "failed to read entire block"]);
     Stop::Refused(if is_cut {
         "is cut: its end is missing".to_owned()
+    } else if begins(&["numeric field", "archive header checksum"]) {
+        // It would repeat the field, and the name after it, whatever bytes they are.
+        "cannot be read: a header has a malformed number or a wrong checksum, so it is damaged, or no tar archive"
+            .to_owned()
     } else {
-        format!("cannot be read: {said}")
+        format!("cannot be read: {}", shown(said.as_bytes()))
     })
 }
 

@@ -7,7 +7,7 @@ use belljar_plan::unpack::Said;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::archive::{self, Counts, Style};
+use super::archive::{self, Counts, Style, shown};
 use super::outlet::{Outlet, Stop};
 
 #[derive(Debug, Deserialize)]
@@ -226,8 +226,10 @@ impl<'a, 'c> Finder<'a, 'c> {
             .map_err(|stop| stop.within(&format!("has an {what}, {}, which", object.digest)))?;
         serde_json::from_slice(&bytes).map_err(|e| {
             Stop::Refused(format!(
-                "has an {what}, {}, which is none: {e}",
-                object.digest
+                "has an {what}, {}, which is none: {}",
+                object.digest,
+                // It may repeat what stands there.
+                shown(e.to_string().as_bytes())
             ))
         })
     }
