@@ -152,6 +152,110 @@ fn no_program_that_a_repository_names_is_run_while_it_is_listed() {
     }
 }
 
+/// Configuration by which git runs a program at some time or other, and in what it does so.
+#[test]
+fn no_filter_hook_or_other_program_of_a_checkout_is_run() {
+    let mut instance = Instance::started();
+    let marks = tempfile::tempdir().unwrap();
+    let project = Project::script(LIST);
+    let dir = project.path();
+    project.write(".gitattributes", "*.c filter=evil diff=evil merge=evil\n");
+    project.write("tracked.c", "1");
+    git(dir, &["init", "-q"]);
+    git(dir, &["add", "."]);
+    git(dir, &["commit", "-q", "-m", "first"]);
+    project.write("tracked.c", "changed");
+    project.write("untracked.c", "2");
+    let touch = |name: &str| format!("touch {}; cat", marks.path().join(name).display());
+    for key in [
+        "filter.evil.clean",
+        "filter.evil.smudge",
+        "filter.evil.process",
+        "diff.evil.command",
+        "diff.evil.textconv",
+        "diff.external",
+        "merge.evil.driver",
+        "core.fsmonitor",
+        "core.pager",
+        "pager.ls-files",
+        "core.editor",
+        "core.askPass",
+        "core.sshCommand",
+        "core.gitProxy",
+        "core.alternateRefsCommand",
+        "credential.helper",
+        "gpg.program",
+        "sequence.editor",
+        "uploadpack.packObjectsHook",
+    ] {
+        git(dir, &["config", key, &touch(key)]);
+    }
+    git(
+        dir,
+        &["config", "alias.ls-files", &format!("!{}", touch("alias"))],
+    );
+    git(dir, &["config", "core.hooksPath", "hooks"]);
+    for hook in [
+        "post-index-change",
+        "pre-commit",
+        "post-checkout",
+        "reference-transaction",
+    ] {
+        let path = format!("hooks/{hook}");
+        project.write(&path, format!("#!/bin/sh\n{}\n", touch(hook)));
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(dir.join(path), executable).unwrap();
+    }
+    let marked = || std::fs::read_dir(marks.path()).unwrap().count();
+    let run = instance.run(&project);
+    run.assert_succeeded();
+    assert!(paths(&run.log).contains(&"untracked.c"), "{run}");
+    assert_eq!(
+        marked(),
+        0,
+        "{:?}",
+        std::fs::read_dir(marks.path()).unwrap().collect::<Vec<_>>()
+    );
+    // The control: git itself runs some of them as soon as it does more than to list.
+    let control = Command::new("git")
+        .current_dir(dir)
+        .args(["status"])
+        .output();
+    control.unwrap();
+    assert!(marked() > 0);
+}
+
+#[test]
+fn pipes_in_the_place_of_what_git_reads_are_refused_by_name() {
+    let mut instance = Instance::new();
+    for file in ["HEAD", "config", "index"] {
+        let project = Project::script(LIST);
+        project.write("tracked", "1");
+        git(project.path(), &["init", "-q"]);
+        git(project.path(), &["add", "."]);
+        let place = project.path().join(".git").join(file);
+        std::fs::remove_file(&place).unwrap();
+        tool(project.path(), "mkfifo", &[place.to_str().unwrap()]);
+        // The control: git itself would wait for ever.
+        let mut control = Command::new("git")
+            .current_dir(project.path())
+            .args(["ls-files", "--stage"])
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        assert!(control.try_wait().unwrap().is_none(), "{file}");
+        control.kill().unwrap();
+        control.wait().unwrap();
+        for command in ["run", "submit"] {
+            let path = project.path().to_str().unwrap();
+            let told = instance.tell(command, &[path, "--json"]);
+            assert_eq!(told.code, 2, "{command} {file}: {told:?}");
+            let due = format!(".git/{file} is a named pipe, and git would read it as a file");
+            assert!(told.printed.contains(&due), "{command} {file}: {told:?}");
+        }
+    }
+}
+
 #[test]
 fn a_file_that_git_tracks_and_that_is_gone_is_not_made_up() {
     let mut instance = Instance::new();

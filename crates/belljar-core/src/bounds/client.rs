@@ -9,3 +9,6 @@ pub const AUDIT_TRAIL_BYTES: usize = 16 * 1024 * 1024;
 pub const REMEMBERED_BYTES: usize = 64 << 20;
 /// Most source directories whose digests the command line remembers for one user.
 pub const REMEMBERED_TREES: usize = 64;
+/// Longest that the command line waits for `git` to list a source directory, in seconds: of a million files, from a slow
+/// disk, it takes less.
+pub const GIT_SECONDS: u64 = 120;

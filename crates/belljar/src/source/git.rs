@@ -1,9 +1,13 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use belljar_core::{RelPath, bounds};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Error, bounded, rel_path};
 
@@ -28,9 +32,16 @@ pub(super) fn is_work_tree(dir: &Path) -> Result<bool, Error> {
 
 /// What git tracks, and what is neither tracked nor ignored.
 pub(super) fn list(dir: &Path) -> Result<Vec<RelPath>, Error> {
+    list_within(dir, Duration::from_secs(bounds::GIT_SECONDS))
+}
+
+/// The same, each of git's answers within `patience`.
+pub(super) fn list_within(dir: &Path, patience: Duration) -> Result<Vec<RelPath>, Error> {
+    look(dir)?;
     let mut paths = BTreeSet::new();
     ask(
         dir,
+        patience,
         "ls-files --stage",
         &["ls-files", "-z", "--cached", "--stage"],
         |line| {
@@ -49,6 +60,7 @@ pub(super) fn list(dir: &Path) -> Result<Vec<RelPath>, Error> {
     )?;
     ask(
         dir,
+        patience,
         "ls-files --others",
         &["ls-files", "-z", "--others", "--exclude-standard"],
         |line| {
@@ -65,30 +77,94 @@ pub(super) fn list(dir: &Path) -> Result<Vec<RelPath>, Error> {
     Ok(paths.into_iter().collect())
 }
 
+/// Refuses a repository in which there is something else in the place of a file that git would open: a named pipe
+/// would have it wait for whoever writes there. What lies deeper, git is not waited for longer than for its patience.
+fn look(dir: &Path) -> Result<(), Error> {
+    let read = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Read { path, source }
+    };
+    let canonical = dir.canonicalize().map_err(read(dir))?;
+    let found = canonical
+        .ancestors()
+        .map(|ancestor| ancestor.join(".git"))
+        .find(|path| path.exists());
+    let Some(repository) = found else {
+        return Ok(());
+    };
+    regular(&repository)?;
+    for folder in [repository.clone(), repository.join("info")] {
+        // A work tree of another repository has a file there, with the place of its own directory.
+        if folder.is_dir() {
+            for entry in std::fs::read_dir(&folder).map_err(read(&folder))? {
+                regular(&entry.map_err(read(&folder))?.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether git would find a file or a directory there, or nothing.
+fn regular(path: &Path) -> Result<(), Error> {
+    // As git does: by the link, if it is one. A socket does no harm, and its monitor of files has one there.
+    let Ok(found) = path.metadata() else {
+        return Ok(());
+    };
+    let kind = found.file_type();
+    let kind = match () {
+        () if kind.is_fifo() => "a named pipe",
+        () if kind.is_char_device() || kind.is_block_device() => "a device",
+        () => return Ok(()),
+    };
+    Err(Error::GitSpecial {
+        path: path.to_owned(),
+        kind,
+    })
+}
+
 /// Runs git in `dir` and hands on what it prints, up to each NUL.
 fn ask(
     dir: &Path,
+    patience: Duration,
     what: &'static str,
     arguments: &[&str],
     take: impl FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mut child = command(dir, arguments)
-        .spawn()
-        .map_err(|source| Error::NoGit {
-            dir: dir.to_owned(),
-            source,
-        })?;
+    let no_git = |source| Error::NoGit {
+        dir: dir.to_owned(),
+        source,
+    };
+    let mut child = command(dir, arguments).spawn().map_err(no_git)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (taken, said) = std::thread::scope(|scope| {
+    let pid = Pid::from_child(&child);
+    let (done, is_done) = mpsc::channel::<()>();
+    let (taken, said, late) = std::thread::scope(|scope| {
         let listener = scope.spawn(move || stderr.map(complaint).unwrap_or_default());
+        // Nobody waits for the child before this has ended, so the id is still its own.
+        let watch = scope.spawn(move || {
+            let late = is_done.recv_timeout(patience) == Err(RecvTimeoutError::Timeout);
+            if late {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            late
+        });
         let taken = stdout.map_or(Ok(()), |stdout| lines(dir, stdout, take));
         if taken.is_err() {
             // It would wait for ever for somebody to read the rest. That it has ended already is fine.
-            let _ = child.kill();
+            let _ = kill_process(pid, Signal::KILL);
         }
-        (taken, listener.join().unwrap_or_default())
+        let said = listener.join().unwrap_or_default();
+        drop(done);
+        (taken, said, watch.join().unwrap_or_default())
     });
-    let ended = wait(&mut child, dir)?;
+    let ended = child.wait().map_err(no_git)?.success();
+    if late {
+        return Err(Error::GitSlow {
+            what,
+            dir: dir.to_owned(),
+            seconds: patience.as_secs(),
+        });
+    }
     taken?;
     if !ended {
         return Err(Error::Git {
@@ -105,6 +181,8 @@ fn command(dir: &Path, arguments: &[&str]) -> Command {
     command
         // A repository's own configuration can name programs to run. Listing would run this one.
         .args(["-c", "core.fsmonitor=false"])
+        // And these, should it write its index.
+        .args(["-c", "core.hooksPath=/dev/null"])
         .args(arguments)
         .current_dir(dir)
         .env("LC_ALL", "C")
@@ -153,14 +231,6 @@ fn lines(
             Some(_) => return Ok(()),
         }
     }
-}
-
-fn wait(child: &mut Child, dir: &Path) -> Result<bool, Error> {
-    let status = child.wait().map_err(|source| Error::NoGit {
-        dir: dir.to_owned(),
-        source,
-    })?;
-    Ok(status.success())
 }
 
 /// The beginning of what a program says on standard error, after everything was read.

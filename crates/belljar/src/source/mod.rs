@@ -4,6 +4,7 @@
 //! lists it, since nothing else knows the exact meaning of a user's own ignore rules. Elsewhere:
 //! everything but [`IGNORED`]. In both cases never the `--output` directory.
 
+mod error;
 mod fingerprint;
 mod git;
 mod hash;
@@ -14,10 +15,12 @@ mod tests;
 mod walk;
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use belljar_core::{Invalid, ObjectId, RelPath, bounds};
+use belljar_core::{ObjectId, RelPath, bounds};
 use belljar_tree::{Leaf, SymlinkTarget};
+
+pub(crate) use error::Error;
 
 use fingerprint::Fingerprint;
 use remembered::Remembered;
@@ -87,111 +90,6 @@ pub(crate) struct Selection<'a> {
     pub(crate) ask_git: bool,
     /// Where digests are remembered, if they are.
     pub(crate) memory: Option<Memory<'a>>,
-}
-
-/// Why a source tree cannot be taken.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// Something could not be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// What.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A name or a target that a tree cannot hold.
-    #[error("the source `{path}` cannot be taken: {why}")]
-    Name {
-        /// The path, readable.
-        path: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Neither file nor directory nor link.
-    #[error(
-        "the source `{path}` is {kind}; only files, directories and symbolic links can be taken"
-    )]
-    Special {
-        /// The path.
-        path: RelPath,
-        /// What it is.
-        kind: &'static str,
-    },
-    /// A git submodule, or another repository inside this one.
-    #[error("the source `{path}` is {what}, which is not supported yet")]
-    Repository {
-        /// The path.
-        path: RelPath,
-        /// Which of the two.
-        what: &'static str,
-    },
-    /// A file was written to while it was read, or between its hashing and its upload.
-    #[error("the source `{0}` changed while it was read")]
-    Changed(RelPath),
-    /// A bound was reached.
-    #[error("the source tree is too large: {0}")]
-    TooLarge(String),
-    /// git could not be run.
-    #[error("`git` cannot be run, and {} lies in a git work tree", dir.display())]
-    NoGit {
-        /// The source directory.
-        dir: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// git failed.
-    #[error("`git {what}` failed in {}: {said}", dir.display())]
-    Git {
-        /// What was asked.
-        what: &'static str,
-        /// The source directory.
-        dir: PathBuf,
-        /// The beginning of what it said.
-        said: String,
-    },
-    /// git leaves everything out.
-    #[error("git ignores everything in {}", .0.display())]
-    AllIgnored(PathBuf),
-    /// The paths do not make a tree.
-    #[error("the source tree cannot be taken: {0}")]
-    Tree(Invalid),
-}
-
-impl Error {
-    /// What to do about it.
-    pub(crate) fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Changed(_) => Some("let editors and other builds come to rest, and run again"),
-            Self::NoGit { .. } => Some("install git, or take every file by --no-git"),
-            Self::Git { said, .. } if said.contains("dubious ownership") => Some(
-                "the work tree belongs to another user than yours; git trusts it after \
-                 `git config --global --add safe.directory DIR`. Or take every file by --no-git",
-            ),
-            Self::AllIgnored(_) => Some(
-                "take every file by --no-git, or move the directory to where git does not ignore it",
-            ),
-            Self::Git { .. } => {
-                Some("mend what git complains about, or take every file by --no-git")
-            }
-            Self::Repository { .. } => {
-                Some("copy its files into the source tree, or take every file by --no-git")
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether the sources as such are at fault, and not the reading of them.
-    pub(crate) fn is_usage(&self) -> bool {
-        !matches!(self, Self::Read { .. } | Self::Changed(_))
-    }
-
-    fn name(path: &[u8], why: impl ToString) -> Self {
-        Self::Name {
-            path: String::from_utf8_lossy(path).escape_debug().to_string(),
-            why: why.to_string(),
-        }
-    }
 }
 
 impl Sources {

@@ -284,3 +284,62 @@ fn hashes_are_those_of_the_contents_whatever_the_order() {
         assert_eq!(file.object, ObjectId::of(file.path.as_str().as_bytes()));
     }
 }
+
+fn pipe(dir: &Path, path: &str) {
+    let status = Command::new("mkfifo").arg(dir.join(path)).status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn git_is_not_asked_where_a_pipe_would_hold_it_up() {
+    for file in ["HEAD", "config", "index", "info/exclude", "packed-refs"] {
+        let dir = repository();
+        write(dir.path(), &["a"]);
+        git(dir.path(), &["add", "a"]);
+        let place = format!(".git/{file}");
+        let _ = std::fs::remove_file(dir.path().join(&place));
+        pipe(dir.path(), &place);
+        let refused = collect(dir.path()).unwrap_err();
+        let text = refused.to_string();
+        let due = format!("/{place} is a named pipe, and git would read it as a file");
+        assert!(text.ends_with(&due), "{text}");
+        assert!(refused.hint().unwrap().contains("--no-git"));
+        assert!(refused.is_usage());
+    }
+    // Also where the repository's own directory is one, and by a link.
+    let dir = tempfile::tempdir().unwrap();
+    pipe(dir.path(), "p");
+    symlink("p", dir.path().join(".git")).unwrap();
+    let text = collect(dir.path()).unwrap_err().to_string();
+    assert!(
+        text.ends_with("/.git is a named pipe, and git would read it as a file"),
+        "{text}"
+    );
+    // A socket is there where git watches files.
+    let dir = repository();
+    write(dir.path(), &["a"]);
+    let socket = dir.path().join(".git/fsmonitor--daemon.ipc");
+    let _socket = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    assert_eq!(paths(&collect(dir.path()).unwrap()), ["a"]);
+}
+
+#[test]
+fn git_is_waited_for_no_longer_than_its_time() {
+    for (what, place) in [
+        ("ls-files --others", "sub/.gitignore"),
+        ("ls-files --stage", "included"),
+    ] {
+        let dir = repository();
+        write(dir.path(), &["sub/a"]);
+        pipe(dir.path(), place);
+        if place == "included" {
+            let config = "[include]\n\tpath = ../included\n";
+            std::fs::write(dir.path().join(".git/config"), config).unwrap();
+        }
+        let refused = git::list_within(dir.path(), std::time::Duration::from_secs(2)).unwrap_err();
+        let text = refused.to_string();
+        let due = format!("`git {what}` was not done after 2 seconds in ");
+        assert!(text.starts_with(&due), "{text}");
+        assert!(refused.hint().unwrap().contains("find -type p"));
+    }
+}
