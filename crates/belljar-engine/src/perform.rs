@@ -38,9 +38,17 @@ pub(crate) mod patience {
     pub(super) const ATTEST: Duration = Duration::from_secs(60);
     /// Putting a few small objects into the store.
     pub(super) const PUBLISH: Duration = Duration::from_secs(300);
+    /// How many tries there could have been in that time.
+    pub(super) const PUBLISH_TRIES: u32 = 60;
+    const _: () = assert!(PUBLISH.as_secs() == 60 * crate::life::LONGEST_PAUSE.as_secs());
 
     /// Between two attempts. The engine's own tests let attempts fail by the hundred.
     const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
+
+    /// Before evidence is published again, which the engine's own tests see fail until there are no more tries.
+    pub(super) fn before_publishing(pause: Duration) -> Duration {
+        if cfg!(test) { pause / 1000 } else { pause }
+    }
 
     /// Before an attempt begins. The slot is kept meanwhile: whatever ended the last attempt, such as a store
     /// that is being restarted, would else use up the attempts of every build that waits.
@@ -209,18 +217,19 @@ pub(crate) async fn publish<S: Spawner, T: Store, G: Signer, C: Clock>(
     written: Written,
     delay: Duration,
 ) -> Progress {
-    sleep(delay).await;
+    sleep(patience::before_publishing(delay)).await;
     let evidence = evidence(&shared, &submission, attempt, &publication, written);
     match timeout(patience::PUBLISH, evidence).await {
         Ok(Ok(evidence)) => Progress::Published {
             evidence: Box::new(evidence),
         },
-        Ok(Err(Trouble(why))) => Progress::PublishFailed { why },
+        Ok(Err(Trouble(why))) => Progress::PublishFailed { why, tries: 1 },
         Err(_) => Progress::PublishFailed {
             why: format!(
                 "the store has not taken the evidence in {} s",
                 patience::PUBLISH.as_secs()
             ),
+            tries: patience::PUBLISH_TRIES,
         },
     }
 }

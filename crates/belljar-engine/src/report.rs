@@ -76,7 +76,7 @@ pub(crate) fn trouble(what: &Progress) {
         Progress::AttestRefused { retryable, reasons } => {
             tracing::warn!(retryable, ?reasons, "not attested")
         }
-        Progress::PublishFailed { why } => tracing::warn!(why, "not published"),
+        Progress::PublishFailed { why, .. } => tracing::warn!(why, "not published"),
         _ => {}
     }
 }

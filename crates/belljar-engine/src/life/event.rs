@@ -93,6 +93,8 @@ pub enum Progress {
     PublishFailed {
         /// Why.
         why: String,
+        /// For how many tries it counts: one that was waited for in vain counts as many as there would have been.
+        tries: u32,
     },
     /// Nothing of it is left.
     Destroyed,

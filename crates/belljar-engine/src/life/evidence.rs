@@ -48,6 +48,7 @@ impl Turn {
         turn.publish(attempt, publication, 0)
     }
 
+    /// After so many tries. The slot is kept meanwhile, so they have an end whatever it is that fails.
     pub(super) fn not_published(
         self,
         attempt: AttemptId,
@@ -55,7 +56,6 @@ impl Turn {
         tries: u32,
         why: String,
     ) -> Self {
-        let tries = tries + 1;
         if tries < bounds::EVIDENCE_TRIES {
             return self.publish(attempt, publication, tries);
         }
@@ -91,10 +91,13 @@ impl Turn {
     }
 }
 
-/// A tenth of a second, doubled each time, at most five seconds.
+/// The longest pause between two tries.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A tenth of a second, doubled each time, at most [`LONGEST_PAUSE`].
 fn backoff(tries: u32) -> Duration {
     match tries {
         0 => Duration::ZERO,
-        _ => Duration::from_millis(100 << (tries - 1).min(6)).min(Duration::from_secs(5)),
+        _ => Duration::from_millis(100 << (tries - 1).min(6)).min(LONGEST_PAUSE),
     }
 }

@@ -27,6 +27,7 @@ use belljar_plan::LogRecord;
 use serde::{Deserialize, Serialize};
 
 pub use event::{Effect, Event, Fact, FetchReport, Fetched, Progress};
+pub(crate) use evidence::LONGEST_PAUSE;
 pub use step::step;
 
 /// One build: where it stands and what is known of it.

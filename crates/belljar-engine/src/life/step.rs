@@ -195,9 +195,10 @@ impl Turn {
                 let outcome = publication.outcome;
                 turn.destroy(attempt, Next::End { outcome })
             }
-            (Stage::Publishing { publication, tries }, Progress::PublishFailed { why }) => {
-                self.not_published(attempt, publication, tries, why)
-            }
+            (
+                Stage::Publishing { publication, tries },
+                Progress::PublishFailed { why, tries: more },
+            ) => self.not_published(attempt, publication, tries.saturating_add(more), why),
             (Stage::Destroying { next }, Progress::Destroyed) => self.destroyed(attempt, next),
             _ => return None,
         })

@@ -286,6 +286,71 @@ async fn a_refusal_to_sign_is_the_end_and_is_on_record() {
     );
 }
 
+/// Whatever it is that does not take a build's evidence: it ends and says so, and its slot is the next one's.
+#[tokio::test]
+async fn evidence_that_nobody_takes_holds_a_slot_only_for_its_tries() {
+    let site = Site::new();
+    let why = "the store refuses the object".to_owned();
+    site.world.state().refuse_puts = Some(why.clone());
+    let daemon = site.start(1).await;
+    let first = daemon.submit("make", "a").await;
+    let second = daemon.submit("make", "b").await;
+    let outcome = ended(&site, &daemon, &first).await;
+    assert_eq!(outcome, Outcome::permanent("publish", why));
+    site.world.state().refuse_puts = None;
+    assert_eq!(ended(&site, &daemon, &second).await, Outcome::Succeeded);
+    assert!(site.world.state().known.is_empty());
+}
+
+/// Changes the database between two lives of the daemon, as soon as the last one has let go of it.
+async fn change_queue(site: &Site, sql: &str) {
+    let path = site.directory.path().join("queue.sqlite");
+    let changed = async {
+        while rusqlite::Connection::open(&path)
+            .and_then(|database| database.execute_batch(sql))
+            .is_err()
+        {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, changed).await.expect("the queue is free");
+}
+
+#[tokio::test]
+async fn an_index_that_cannot_be_written_holds_a_slot_only_for_its_tries() {
+    let site = Site::new();
+    let daemon = site.start(1).await;
+    let before = daemon.submit("make", "a").await;
+    assert_eq!(ended(&site, &daemon, &before).await, Outcome::Succeeded);
+    drop(daemon);
+    // As a disk does that is broken in one place; the rest of the queue is written.
+    let broken = "CREATE TRIGGER broken BEFORE INSERT ON artifacts BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END";
+    change_queue(&site, broken).await;
+    let failed = Outcome::Failed {
+        step: 0,
+        exit_code: 2,
+    };
+    let fates = vec![Fate::Ends(failed.clone())];
+    site.world.state().fates.insert("fail".to_owned(), fates);
+    let daemon = site.start(1).await;
+    let first = daemon.submit("make", "b").await;
+    let second = daemon.submit("fail", "c").await;
+    let outcome = ended(&site, &daemon, &first).await;
+    assert_eq!(outcome.kind(), "infrastructure");
+    let said = outcome.to_string();
+    assert!(
+        said.contains("its artifacts cannot be found again"),
+        "{said}"
+    );
+    // Of a failure nothing is in the index.
+    assert_eq!(ended(&site, &daemon, &second).await, failed);
+    drop(daemon);
+    change_queue(&site, "DROP TRIGGER broken").await;
+    let daemon = site.start(1).await;
+    let after = daemon.submit("make", "d").await;
+    assert_eq!(ended(&site, &daemon, &after).await, Outcome::Succeeded);
+}
+
 #[tokio::test]
 async fn cancelling_ends_what_runs_and_what_waits() {
     let site = Site::new();

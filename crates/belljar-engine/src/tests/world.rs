@@ -70,6 +70,8 @@ pub(crate) struct State {
     pub(crate) destroy_fails: u32,
     pub(crate) forge_receipts: bool,
     pub(crate) store_away: bool,
+    /// Why the store takes nothing, while it does not.
+    pub(crate) refuse_puts: Option<String>,
     /// How the next fetches end, the last first; then they succeed.
     pub(crate) fetch_fails: Vec<Outcome>,
     specs: BTreeMap<AttemptId, (Digest, Plan)>,
@@ -283,6 +285,9 @@ impl Store for Port {
         let object = ObjectId::of(&content);
         self.0
             .operation("put".to_owned(), |state| {
+                if let Some(why) = state.refuse_puts.clone() {
+                    return Err(Trouble(why));
+                }
                 state.objects.insert(object.digest, content);
                 Ok(object)
             })

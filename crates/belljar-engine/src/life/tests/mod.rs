@@ -338,10 +338,23 @@ fn evidence_that_cannot_be_published_is_no_success() {
             of(1, Progress::Attested { bundle: bundle() }),
         ],
     );
-    let in_vain = vec![
-        of(1, Progress::PublishFailed { why: "full".into() });
-        bounds::EVIDENCE_TRIES as usize
-    ];
-    let (build, _) = walk(then(then(published, in_vain), [of(1, Progress::Destroyed)]));
-    assert_eq!(build.outcome().map(Outcome::kind), Some("infrastructure"));
+    // Each at once, or each after a quarter of the time for all of them.
+    for (each, count) in [
+        (1, bounds::EVIDENCE_TRIES),
+        (bounds::EVIDENCE_TRIES / 4, 4),
+        (u32::MAX, 1),
+    ] {
+        let failed = Progress::PublishFailed {
+            why: "full".into(),
+            tries: each,
+        };
+        let before = vec![of(1, failed.clone()); count as usize - 1];
+        let (build, _) = walk(then(published.clone(), before));
+        assert_eq!(build.stage.name(), "publishing", "{each}");
+        let (build, _) = step(&build, of(1, failed), Timestamp::from_millis(3)).unwrap();
+        let (build, _) = step(&build, of(1, Progress::Destroyed), build.updated).unwrap();
+        let outcome = build.outcome().unwrap();
+        assert_eq!(outcome.kind(), "infrastructure", "{each}");
+        assert!(outcome.to_string().contains("full"), "{outcome}");
+    }
 }

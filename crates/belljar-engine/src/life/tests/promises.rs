@@ -36,7 +36,10 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Progress::Published {
             evidence: evidence(attempt(1))
         }),
-        Just(Progress::PublishFailed { why: String::new() }),
+        any::<u32>().prop_map(|tries| Progress::PublishFailed {
+            why: String::new(),
+            tries
+        }),
         Just(Progress::Destroyed),
     ];
     prop_oneof![
@@ -174,6 +177,7 @@ fn answer(effect: &Effect, outcome: Outcome, luck: u8) -> Option<Event> {
             let evidence = evidence(attempt.clone());
             let failed = Progress::PublishFailed {
                 why: "full".to_owned(),
+                tries: 1,
             };
             (
                 attempt,
