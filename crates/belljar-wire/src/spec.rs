@@ -51,7 +51,7 @@ impl TryFrom<v1::BuildSpec> for BuildSpec {
                 .map_err(|e: Invalid| e.within("limits"))?,
             network: self::network(network)?,
             source_date_epoch: match source_date_epoch {
-                Some(seconds) => unsigned("source_date_epoch", seconds)?,
+                Some(seconds) => epoch(unsigned("source_date_epoch", seconds)?)?,
                 None => Self::DEFAULT_EPOCH,
             },
         };
@@ -190,6 +190,16 @@ fn network(value: i32) -> Result<Network, Invalid> {
             "network",
             format!("{value} is not a known network mode"),
         )),
+    }
+}
+
+fn epoch(seconds: u64) -> Result<u64, Invalid> {
+    match seconds > BuildSpec::LAST_EPOCH {
+        true => Err(Invalid::field(
+            "source_date_epoch",
+            format!("{seconds} lies beyond the year 9999"),
+        )),
+        false => Ok(seconds),
     }
 }
 

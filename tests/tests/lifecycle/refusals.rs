@@ -219,6 +219,26 @@ fn every_bad_submission_is_refused_by_field_and_leaves_nothing() {
             "spec.limits.wall_seconds",
         ),
         (
+            "a time before 1970",
+            change(|spec| spec.source_date_epoch = Some(-1)),
+            "spec.source_date_epoch",
+        ),
+        (
+            "a time beyond the year 9999",
+            change(|spec| spec.source_date_epoch = Some(253_402_300_800)),
+            "spec.source_date_epoch",
+        ),
+        (
+            "a time beyond any",
+            change(|spec| spec.source_date_epoch = Some(i64::MAX)),
+            "spec.source_date_epoch",
+        ),
+        (
+            "a network that there is not",
+            change(|spec| spec.network = 4711),
+            "spec.network",
+        ),
+        (
             "a tree with names out of order",
             source(raw_directory(&client, &["b", "a"])),
             "spec.source",

@@ -241,7 +241,7 @@ fn every_limit_of_the_message_reaches_the_domain() {
 #[test]
 fn bad_fields_are_named_by_their_path() {
     let limits = |limits| move |s: &mut v1::BuildSpec| s.limits = Some(limits);
-    let cases: [(&str, Result<BuildSpec, Invalid>); 20] = [
+    let cases: [(&str, Result<BuildSpec, Invalid>); 22] = [
         ("image", parse(|s| s.image.clear())),
         ("source", parse(|s| s.source = None)),
         (
@@ -303,6 +303,16 @@ fn bad_fields_are_named_by_their_path() {
         (
             "source_date_epoch",
             parse(|s| s.source_date_epoch = Some(-1)),
+        ),
+        (
+            "source_date_epoch",
+            parse(|s| {
+                s.source_date_epoch = Some(crate::numbers::signed(BuildSpec::LAST_EPOCH + 1))
+            }),
+        ),
+        (
+            "source_date_epoch",
+            parse(|s| s.source_date_epoch = Some(i64::MAX)),
         ),
         (
             "",
@@ -404,7 +414,7 @@ prop_compose! {
         outputs in proptest::collection::btree_set("[^/\\[*\0-\u{1f}\u{7f}-\u{9f}]{1,9}|[a*]{1,2}|\\[[ab]+\\]", 1..5),
         limits in figures(),
         image_output in proptest::option::of(images()),
-        source_date_epoch in 0..1_u64 << 33,
+        source_date_epoch in 0..=BuildSpec::LAST_EPOCH,
     ) -> BuildSpec {
         let paths = outputs.into_iter().filter_map(|text| RelPath::new(text).ok());
         let named = |(name, value): (String, String)| (EnvName::new(name).unwrap(), EnvValue::new(value).unwrap());
