@@ -27,6 +27,7 @@ mod store;
 mod taker;
 mod tree;
 mod trees;
+mod unreadable;
 mod vault;
 mod view;
 mod watch;

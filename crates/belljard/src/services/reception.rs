@@ -15,6 +15,7 @@ use tonic::body::Body;
 use tonic::codegen::{Bytes, Service, StdError, http};
 use tonic::server::NamedService;
 
+use super::unreadable;
 use crate::listen::Peer;
 use crate::places::{Full, Place, Places};
 use crate::remote::{Door, Refusal};
@@ -114,6 +115,9 @@ where
                 let answered = self.service.call(request);
                 Box::pin(async move {
                     let answer = answered.await?;
+                    if let Some(status) = unreadable::told_to_the_caller(&answer) {
+                        return Ok(status.into_http());
+                    }
                     Ok(answer.map(|body| {
                         let body = Body::new(body);
                         Body::new(Outgoing {

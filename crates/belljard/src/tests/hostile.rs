@@ -415,3 +415,47 @@ async fn what_is_there_is_not_there_by_another_size() {
         assert_eq!(problem.unmet[0].subject, due, "{what}");
     }
 }
+
+/// Its first field is no text, as that of most messages is.
+const NO_TEXT: &[u8] = b"\xff\x1b[2J";
+
+#[tokio::test]
+async fn a_request_that_is_no_message_is_the_callers_fault() {
+    let stage = Stage::new().await;
+    let mut grpc = tonic::client::Grpc::new(stage.channel("web").await);
+    let codec = || tonic_prost::ProstCodec::<Vec<u8>, ()>::default();
+    for path in [
+        "/belljar.v1.BuildService/SubmitBuild",
+        "/belljar.v1.BuildService/GetBuild",
+        "/belljar.v1.BuildService/WatchBuild",
+        "/build.bazel.remote.execution.v2.ContentAddressableStorage/BatchUpdateBlobs",
+        "/google.bytestream.ByteStream/Read",
+        "/google.bytestream.ByteStream/Write",
+    ] {
+        let path = tonic::codegen::http::uri::PathAndQuery::from_static(path);
+        grpc.ready().await.unwrap();
+        let refused = if path.as_str().ends_with("Write") {
+            let pieces = tokio_stream::iter([NO_TEXT.to_vec()]);
+            let request = Request::new(pieces);
+            grpc.client_streaming(request, path.clone(), codec()).await
+        } else {
+            let request = Request::new(NO_TEXT.to_vec());
+            grpc.unary(request, path.clone(), codec()).await
+        };
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{path}: {refused:?}");
+        let problem = Problem::from_status(&refused);
+        assert_eq!(problem.reason, Reason::InvalidField, "{path}: {refused:?}");
+        let said = refused.message();
+        assert!(
+            said.starts_with("the request is no such message: "),
+            "{path}: {said}"
+        );
+        assert!(!said.contains("[2J"), "{path}: {said}");
+    }
+    // Others are served, and what they complain of stays what it is.
+    let mut builds = BuildServiceClient::new(stage.channel("web").await);
+    let name = "builds/01jd8q6z8r4x7j2m5t9v0w3y6b".to_owned();
+    let missing = builds.get_build(v1::GetBuildRequest { name }).await;
+    assert_eq!(missing.unwrap_err().code(), Code::NotFound);
+}
