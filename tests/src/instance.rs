@@ -418,7 +418,7 @@ impl Running {
     }
 
     /// Waits until it has logged `text`, which no build of this state has before.
-    pub(crate) fn wait_until_logged(&mut self, text: &str) {
+    pub fn wait_until_logged(&mut self, text: &str) {
         wait_for(&format!("{text:?} in a log"), LOGGED, || {
             if let Some(status) = self.child.try_wait().expect("waitpid") {
                 let mut said = String::new();

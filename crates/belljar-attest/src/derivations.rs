@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use belljar_core::{
     BuildSpec, Derivation, Fact, Fetch, FetchUrl, Image, Input, Inputs, ObjectId, Recipe,
-    Repository, oci,
+    Repository, UrlFetch, oci,
 };
 use belljar_plan::Receipt;
 use serde_json::{Map, Value, json};
 
 use crate::provenance::{BASE, INPUTS, ROOTFS};
+use crate::{BuilderConfig, Producers, artifacts};
 
 /// The trees that the build saw under the names of what its specification has fetched.
 pub(crate) fn fetched(spec: &BuildSpec, receipt: &Receipt) -> Inputs {
@@ -73,22 +74,36 @@ fn records(receipt: &Receipt) -> BTreeMap<ObjectId, &Derivation> {
 }
 
 /// What speaks against these being the records of the specification's trees: one is due for each tree that
-/// was made, about that tree, and no other.
-pub(crate) fn mismatches(spec: &BuildSpec, receipt: &Receipt) -> Vec<String> {
+/// was made, about that tree, and no other; and what earlier builds are said to have left, they have.
+pub(crate) fn mismatches(
+    spec: &BuildSpec,
+    receipt: &Receipt,
+    producers: &Producers,
+    builder: &BuilderConfig,
+) -> Vec<String> {
     let (made, records) = (made(spec, receipt), records(receipt));
     let mut against = Vec::new();
     for (name, input) in fetched(spec, receipt).iter() {
         let record = input.derivation.and_then(|record| records.get(&record));
-        let content = spec
-            .fetches
-            .get(name)
-            .zip(record)
-            .and_then(|(fetch, record)| content(fetch, record));
-        if content.is_none() {
+        let fits = spec.fetches.get(name).zip(record);
+        if !fits.is_some_and(|(fetch, record)| fits_fetch(fetch, record)) {
             against.push(format!(
                 "{INPUTS}{name} was not made of what the specification has fetched"
             ));
         }
+        if let Some((Fetch::Artifact(fetch), record)) = fits
+            && !artifacts::by_due_builder(fetch, record, producers)
+        {
+            against.push(format!(
+                "{INPUTS}{name} is not by the builder that the specification demands"
+            ));
+        }
+    }
+    for (record, _, name) in &made {
+        let record = records.get(record);
+        against.extend(
+            record.and_then(|record| artifacts::objection(name, record, producers, builder)),
+        );
     }
     for (record, tree, name) in &made {
         match records.get(record) {
@@ -112,8 +127,16 @@ pub(crate) fn mismatches(spec: &BuildSpec, receipt: &Receipt) -> Vec<String> {
     against
 }
 
+/// Whether the record is about a tree that was made of what the fetch names, as the fetch says.
+fn fits_fetch(fetch: &Fetch, record: &Derivation) -> bool {
+    match fetch {
+        Fetch::Urls(fetch) => content(fetch, record).is_some(),
+        Fetch::Artifact(fetch) => artifacts::fits(fetch, record),
+    }
+}
+
 /// The content that was fetched, if the record is about a tree that was made of it as the fetch says.
-fn content(fetch: &Fetch, record: &Derivation) -> Option<ObjectId> {
+fn content(fetch: &UrlFetch, record: &Derivation) -> Option<ObjectId> {
     match &record.recipe {
         Recipe::Fetched { content, unpack } => {
             let due = content.digest == fetch.digest && *unpack == fetch.unpack;
@@ -129,7 +152,9 @@ pub(crate) fn contents(spec: &BuildSpec, receipt: &Receipt) -> Vec<Value> {
     let records = records(receipt);
     let inputs = fetched(spec, receipt);
     let all = inputs.iter().filter_map(|(name, input)| {
-        let fetch = spec.fetches.get(name)?;
+        let Fetch::Urls(fetch) = spec.fetches.get(name)? else {
+            return None;
+        };
         let content = content(fetch, records.get(&input.derivation?)?)?;
         let mut urls = fetch.urls.iter().map(FetchUrl::as_str);
         let uri = urls.next()?;
@@ -147,6 +172,21 @@ pub(crate) fn contents(spec: &BuildSpec, receipt: &Receipt) -> Vec<Value> {
             "digest": { "sha256": content.digest.to_hex() },
             "annotations": annotations,
         }))
+    });
+    all.collect()
+}
+
+/// A resolved dependency for everything that earlier builds have left and a tree was made of, with who that was.
+pub(crate) fn artifacts(
+    spec: &BuildSpec,
+    receipt: &Receipt,
+    producers: &Producers,
+    builder: &BuilderConfig,
+) -> Vec<Value> {
+    let records = records(receipt);
+    let made = made(spec, receipt).into_iter();
+    let all = made.filter_map(|(record, _, name)| {
+        artifacts::descriptor(&name, records.get(&record)?, producers, builder)
     });
     all.collect()
 }
@@ -249,6 +289,11 @@ mod tests {
     use crate::fixture;
     use belljar_core::{InputName, Mirrors, Platform, Sha512Digest, Unpack};
 
+    fn found(spec: &BuildSpec, receipt: &Receipt) -> Vec<String> {
+        let builder = BuilderConfig::new("urn:belljar:embedded").unwrap();
+        mismatches(spec, receipt, &Producers::default(), &builder)
+    }
+
     fn record() -> Derivation {
         let object = |text: &str| ObjectId::of(text.as_bytes());
         Derivation {
@@ -298,7 +343,7 @@ mod tests {
     #[test]
     fn each_package_is_a_resolved_dependency_with_what_is_known_of_it() {
         let (spec, receipt) = attested();
-        assert!(mismatches(&spec, &receipt).is_empty());
+        assert!(found(&spec, &receipt).is_empty());
         let due = json!([
             {
                 "uri": "pkg:npm/one@1.0.0",
@@ -332,7 +377,7 @@ mod tests {
         let against = |change: fn(&mut BuildSpec, &mut Receipt)| {
             let (mut spec, mut receipt) = attested();
             change(&mut spec, &mut receipt);
-            mismatches(&spec, &receipt).join("; ")
+            found(&spec, &receipt).join("; ")
         };
         let lacks = against(|_, receipt| receipt.derivations.clear());
         assert!(
@@ -381,7 +426,7 @@ mod tests {
             derivation: Some(ObjectId::of(&record.canonical().unwrap())),
         });
         receipt.derivations = vec![record];
-        assert!(mismatches(&spec, &receipt).is_empty());
+        assert!(found(&spec, &receipt).is_empty());
         let hex = image.digest.to_hex();
         let due = json!([{
             "uri": format!("pkg:oci/c@sha256%3A{hex}?repository_url=r.example%3A5000/team/c"),
@@ -404,11 +449,11 @@ mod tests {
         let unpack = Unpack::tar(1).unwrap();
         let urls = ["https://a.example/x.tgz", "https://b.example/x.tgz"];
         let urls = urls.map(|url| FetchUrl::new(url).unwrap()).into();
-        let fetch = Fetch {
+        let fetch = Fetch::Urls(UrlFetch {
             urls: Mirrors::new(urls).unwrap(),
             digest: content.digest,
             unpack: unpack.clone(),
-        };
+        });
         let name = InputName::new("x").unwrap();
         let fetches = BTreeMap::from([(name.clone(), fetch)]);
         spec.fetches = fetches.try_into().unwrap();
@@ -431,7 +476,7 @@ mod tests {
     #[test]
     fn what_was_fetched_is_a_resolved_dependency_whose_place_is_only_said() {
         let (spec, receipt) = of_fetch(|_, _| {});
-        assert!(mismatches(&spec, &receipt).is_empty());
+        assert!(found(&spec, &receipt).is_empty());
         let due = json!([{
             "uri": "https://a.example/x.tgz",
             "digest": { "sha256": ObjectId::of(b"content").digest.to_hex() },
@@ -472,7 +517,7 @@ mod tests {
         ];
         for change in changes {
             let (spec, receipt) = of_fetch(change);
-            let against = mismatches(&spec, &receipt).join("; ");
+            let against = found(&spec, &receipt).join("; ");
             assert!(against.contains("deps/x was not made of what"), "{against}");
         }
         // Nor without a record at all.
@@ -484,7 +529,7 @@ mod tests {
         };
         receipt.inputs = Inputs::new(BTreeMap::from([(name, input)])).unwrap();
         receipt.derivations.clear();
-        let against = mismatches(&spec, &receipt).join("; ");
+        let against = found(&spec, &receipt).join("; ");
         assert!(against.contains("deps/x was not made of what"), "{against}");
     }
 
@@ -496,7 +541,13 @@ mod tests {
         receipt.spec = spec.digest().unwrap();
         // The plan without it ran: what a daemon in foreign hands could have asked for.
         receipt.plan = belljar_plan::Plan::compile(&spec).digest().unwrap();
-        let against = crate::objections::check(&spec, &receipt, &fixture::asserted());
+        let builder = BuilderConfig::new("urn:belljar:embedded").unwrap();
+        let against = crate::objections::check(
+            &spec,
+            &receipt,
+            &fixture::asserted(),
+            (&Producers::default(), &builder),
+        );
         let against = against.err().unwrap().join("; ");
         assert!(against.contains("the receipt lacks a tree"), "{against}");
     }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use belljar_core::{
-    AttemptId, BuildSpec, Derivation, Digest, EnvName, EnvValue, Image, Input, InputName, Inputs,
-    Limits, Network, ObjectId, Outcome, Outputs, ProjectId, Recipe, RelPath, Script, Sha512Digest,
-    Steps, Timestamp,
+    ArtifactFetch, AttemptId, BuildSpec, Derivation, Digest, EnvName, EnvValue, Fetch, Image,
+    Input, InputName, Inputs, Limits, Network, ObjectId, Outcome, Outputs, ProjectId, Recipe,
+    RelPath, Script, Sha512Digest, Steps, Timestamp,
 };
 use belljar_plan::signer::Asserted;
 use belljar_plan::{
@@ -184,6 +184,36 @@ pub(crate) fn hermetic() -> (BuildSpec, Receipt) {
     if let Some(enforcement) = &mut receipt.enforcement {
         enforcement.mounts.push(MountReport {
             target: "/deps/cargo".into(),
+            fs: "overlay".into(),
+            options: "ro,nosuid,nodev".into(),
+        });
+    }
+    (spec, receipt)
+}
+
+/// A later run that was given what [`receipt`]'s has left, by this recipe.
+pub(crate) fn given(fetch: ArtifactFetch, recipe: Recipe) -> (BuildSpec, Receipt) {
+    let (mut spec, mut receipt) = (spec(), receipt());
+    let record = Derivation {
+        recipe,
+        ..derivation("left")
+    };
+    let name = InputName::new("x").unwrap();
+    let fetches = BTreeMap::from([(name.clone(), Fetch::Artifact(fetch))]);
+    spec.fetches = fetches.try_into().unwrap();
+    let input = Input {
+        tree: record.tree,
+        derivation: Some(ObjectId::of(&record.canonical().unwrap())),
+    };
+    receipt.attempt = "01jd8q6z8r4x7j2m5t9v0w3y6d-1".parse().unwrap();
+    receipt.inputs = Inputs::new(BTreeMap::from([(name, input)])).unwrap();
+    receipt.derivations = vec![record];
+    receipt.spec = spec.digest().unwrap();
+    let plan = Plan::with_fetched(&spec, &receipt.inputs).unwrap();
+    receipt.plan = plan.digest().unwrap();
+    if let Some(enforcement) = &mut receipt.enforcement {
+        enforcement.mounts.push(MountReport {
+            target: "/deps/x".into(),
             fs: "overlay".into(),
             options: "ro,nosuid,nodev".into(),
         });

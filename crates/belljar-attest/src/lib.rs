@@ -1,8 +1,8 @@
 //! Provenance: what a statement says, when one may be made, how it is signed, and how it is checked offline.
 //!
 //! * [`Statement::provenance`] is the one place that decides whether an attempt may be attested, a pure
-//!   function of specification, receipt and configuration. [`Statement::receipt`] says of a receipt, whatever is in
-//!   it, that it is the spawner's. Nothing else makes a [`Statement`].
+//!   function of specification, receipt, configuration, and the [`Producers`] of what the build was given.
+//!   [`Statement::receipt`] says of a receipt, whatever is in it, that it is the spawner's. Nothing else makes a [`Statement`].
 //! * [`Key::attest`] signs one, and nothing but one: there is no way to have other bytes signed.
 //! * [`verify_receipt`] does the same for a receipt.
 //! * [`verify`] takes a bundle, a public key and an artifact's digest and gives a [`Verdict`].
@@ -24,7 +24,7 @@
 //! | `internalParameters.limits`, `network`, `sourceDateEpoch`, `profile`, `attempt` | what the sandbox was given |
 //! | `internalParameters.enforcement` | what was read back from the kernel before the first step, and probed from inside |
 //! | `internalParameters.hermetic` | whether everything that the build could read is named by digest |
-//! | `resolvedDependencies` | `source`: the input tree; `rootfs`: the root file system (for the host's: its listed paths, no digest); `image base`: the manifest of what the image lies on |
+//! | `resolvedDependencies` | `source`: the input tree; `rootfs`: the root file system (for the host's: its listed paths, no digest); `deps/…`: further trees; and what these were made of, of earlier builds' artifacts with the attempt that left it; `image base`: the manifest of what the image lies on |
 //! | `builderDependencies` | the enforcing program, its configuration, the seccomp program, the Landlock ruleset |
 //! | `byproducts` | `build.log`, `receipt.json`, `plan.json`, `spec.json`, and `audit.jsonl` up to the request for attestation (asserted) |
 //!
@@ -32,6 +32,7 @@
 //! made, see [`Mode`].
 
 mod account;
+mod artifacts;
 mod builder;
 mod bundle;
 mod derivations;
@@ -49,6 +50,7 @@ mod verdict;
 mod verify;
 
 pub use account::{Account, Section};
+pub use artifacts::Producers;
 pub use builder::{BuilderConfig, Mode};
 pub use bundle::{Bundle, MEDIA_TYPE};
 pub use dsse::{PAYLOAD_TYPE, pae};
@@ -58,6 +60,6 @@ pub use receipt::ReceiptVerdict;
 pub use statement::{PREDICATE_TYPE, STATEMENT_TYPE, Statement};
 pub use verdict::Verdict;
 pub use verify::{
-    ImageCopy, VerifyError, is_about_a_receipt, verify, verify_all, verify_image, verify_receipt,
-    verify_receipt_of,
+    ImageCopy, Proven, VerifyError, is_about_a_receipt, verify, verify_all, verify_image,
+    verify_receipt, verify_receipt_of,
 };

@@ -4,7 +4,7 @@ use belljar_core::{BuildSpec, Digest, RelPath, bounds, evidence};
 use belljar_plan::signer::Asserted;
 use belljar_plan::{EnforcementReport, LogRecord, OutputKind, Plan, Receipt, RootFsRecord};
 
-use crate::{derivations, image};
+use crate::{BuilderConfig, Producers, derivations, image};
 
 /// What a statement needs beside its arguments, once nothing speaks against it.
 pub(crate) struct Attestable<'a> {
@@ -51,6 +51,7 @@ pub(crate) fn check<'a>(
     spec: &BuildSpec,
     receipt: &'a Receipt,
     asserted: &Asserted,
+    (producers, builder): (&Producers, &BuilderConfig),
 ) -> Result<Attestable<'a>, Vec<String>> {
     let mut against = Objections::default();
     let plan = Plan::with_fetched(spec, &derivations::fetched(spec, receipt));
@@ -64,7 +65,7 @@ pub(crate) fn check<'a>(
     }
     ending(&plan, receipt, &mut against);
     outputs(&plan, receipt, &mut against);
-    for reason in derivations::mismatches(spec, receipt) {
+    for reason in derivations::mismatches(spec, receipt, producers, builder) {
         against.add(reason);
     }
     for reason in image::mismatches(spec, receipt) {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::derivations;
 use crate::objections::{self, Attestable};
 use crate::statement::{PREDICATE_TYPE, STATEMENT_TYPE};
-use crate::{BuilderConfig, Mode, Statement};
+use crate::{BuilderConfig, Mode, Producers, Statement};
 
 /// Names of byproducts that verification looks for.
 pub(crate) const RECEIPT: &str = "receipt.json";
@@ -24,7 +24,8 @@ pub(crate) const INPUTS: &str = "deps/";
 impl Statement {
     /// The SLSA provenance v1 of one attempt, if it may be attested: a pure function, and the one place that
     /// decides. The specification is compiled again, and its digest and its plan's must be the receipt's;
-    /// the receipt must show a success, fully enforced, whose outputs are the declared ones.
+    /// the receipt must show a success, fully enforced, whose outputs are the declared ones. What it was given of earlier
+    /// builds these must have left, by what is proven of them in `producers` (see [`Producers::due`]).
     ///
     /// # Errors
     /// Every reason against it, one sentence each; never none.
@@ -32,9 +33,10 @@ impl Statement {
         spec: &BuildSpec,
         receipt: &Receipt,
         asserted: &Asserted,
+        producers: &Producers,
         builder: &BuilderConfig,
     ) -> Result<Self, Vec<String>> {
-        let facts = objections::check(spec, receipt, asserted)?;
+        let facts = objections::check(spec, receipt, asserted, (producers, builder))?;
         let mode = Mode::of(&receipt.rootfs, facts.enforcement);
         let statement = json!({
             "_type": STATEMENT_TYPE,
@@ -45,7 +47,7 @@ impl Statement {
                     "buildType": builder.build_type(),
                     "externalParameters": spec,
                     "internalParameters": internal_parameters(spec, receipt, asserted, &facts),
-                    "resolvedDependencies": dependencies(spec, receipt, builder),
+                    "resolvedDependencies": dependencies(spec, receipt, producers, builder),
                 },
                 "runDetails": {
                     "builder": {
@@ -142,7 +144,12 @@ fn internal_parameters(
 }
 
 /// Everything that the build could read: complete, unless the root file system is the host's.
-fn dependencies(spec: &BuildSpec, receipt: &Receipt, builder: &BuilderConfig) -> Vec<Value> {
+fn dependencies(
+    spec: &BuildSpec,
+    receipt: &Receipt,
+    producers: &Producers,
+    builder: &BuilderConfig,
+) -> Vec<Value> {
     let mut all = vec![
         tree(SOURCE, receipt.input.tree, None),
         rootfs(receipt, builder),
@@ -155,6 +162,7 @@ fn dependencies(spec: &BuildSpec, receipt: &Receipt, builder: &BuilderConfig) ->
     all.extend(derivations::images(spec, receipt));
     all.extend(derivations::packages(spec, receipt));
     all.extend(derivations::contents(spec, receipt));
+    all.extend(derivations::artifacts(spec, receipt, producers, builder));
     all
 }
 

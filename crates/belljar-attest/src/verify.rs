@@ -12,6 +12,7 @@ use crate::{BuilderConfig, Mode, Verdict};
 use signed::{due, head, signed, unreadable};
 
 pub use image::{ImageCopy, verify_image};
+pub use producer::Proven;
 pub use receipt::{is_about_a_receipt, verify_receipt, verify_receipt_of};
 
 /// Why a bundle does not vouch for an artifact.
@@ -383,6 +384,7 @@ fn digest_of(descriptors: &[Descriptor], name: &str) -> Result<(Digest, u64), In
 }
 
 mod image;
+mod producer;
 mod receipt;
 mod signed;
 #[cfg(test)]

@@ -31,7 +31,8 @@ pub enum AuditEvent {
         /// Which.
         attempt: AttemptId,
     },
-    /// Something that the specification declares by digest was looked for: in the store, else at its URLs.
+    /// Something that the specification declares by digest was looked for: in the store, else at its URLs; or among what
+    /// earlier builds have left.
     Fetched {
         /// For which attempt.
         attempt: AttemptId,
@@ -139,6 +140,19 @@ pub enum Found {
     Fetched {
         /// It.
         content: ObjectId,
+        /// What was made of it.
+        tree: Option<ObjectId>,
+    },
+    /// An earlier build had left it.
+    Left {
+        /// The attempt that did.
+        by: AttemptId,
+        /// To which project it belongs.
+        project: ProjectId,
+        /// `builder.id` by its provenance.
+        builder: String,
+        /// SHA-256 of the bundle file with that.
+        provenance: Digest,
         /// What was made of it.
         tree: Option<ObjectId>,
     },
@@ -255,8 +269,16 @@ impl AuditEvent {
             | Self::Finished { outcome } => {
                 cut_outcome(outcome);
             }
-            Self::Fetched { refused, tries, .. } => {
+            Self::Fetched {
+                found,
+                refused,
+                tries,
+                ..
+            } => {
                 refused.iter_mut().for_each(cut);
+                if let Found::Left { builder, .. } = found {
+                    cut(builder);
+                }
                 // URLs have a bound of their own: with all of them in two forms the entry has its bound.
                 tries.truncate(bounds::FETCH_MIRRORS);
                 tries

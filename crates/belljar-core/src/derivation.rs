@@ -4,11 +4,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Invalid, ObjectId, Repository, Sha512Digest, Unpack, bounds, canonical_json};
+use crate::{
+    Invalid, ObjectId, Producer, RelPath, Repository, Sha512Digest, Unpack, bounds, canonical_json,
+};
 
 /// How the store shall make a tree out of objects that it has. The same recipe gives the same tree and
 /// the same record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Recipe {
     /// What a tar archive holds (POSIX ustar and pax, GNU), plain or compressed by gzip, zstd or xz.
@@ -22,6 +24,24 @@ pub enum Recipe {
         content: ObjectId,
         /// What is made of it.
         unpack: Unpack,
+    },
+    /// What is made of a file that an earlier build has left.
+    Artifact {
+        /// Who has left it. Only belljard says so; the signer looks at it.
+        producer: Producer,
+        /// It.
+        content: ObjectId,
+        /// What is made of it.
+        unpack: Unpack,
+    },
+    /// A directory that an earlier build has left.
+    OutputDirectory {
+        /// Who has left it. Only belljard says so; the signer looks at it.
+        producer: Producer,
+        /// The receipt of that attempt.
+        receipt: ObjectId,
+        /// Which of its directories.
+        output: RelPath,
     },
     /// The root file system of an OCI image (OCI image-spec v1): its layers, one over the other.
     Oci {

@@ -3,18 +3,51 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, FetchUrl, InputName, Inputs, Invalid, RelPath, bounds};
+use crate::{
+    ArtifactFetch, ArtifactForm, BuildId, BuilderId, Digest, FetchUrl, InputName, Inputs, Invalid,
+    RelPath, bounds,
+};
 
-/// Something that belljard fetches before a build begins: the build sees what has this digest, or nothing.
+/// Something that belljard brings before a build begins: the build sees what has its digest, or nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fetch {
+#[serde(try_from = "Written", into = "Written")]
+pub enum Fetch {
+    /// From elsewhere.
+    Urls(UrlFetch),
+    /// What an earlier build has left.
+    Artifact(ArtifactFetch),
+}
+
+/// Something that comes from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UrlFetch {
     /// Where it can be had: mirrors, tried in this order.
     pub urls: Mirrors,
     /// SHA-256 of what comes, as it comes.
     pub digest: Digest,
     /// What is made of it.
     pub unpack: Unpack,
+}
+
+/// A fetch as it is encoded.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    urls: Option<Mirrors>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unpack: Option<Unpack>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    artifact: Option<Digest>,
+    /// True for a directory, or absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    directory: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    build: Option<BuildId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    builder: Option<BuilderId>,
 }
 
 /// One to [`bounds::FETCH_MIRRORS`] URLs, none twice.
@@ -80,6 +113,115 @@ impl Mirrors {
     /// The URLs, in the order in which they are tried.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &FetchUrl> {
         self.0.iter()
+    }
+}
+
+impl Fetch {
+    /// The digest that it must have.
+    pub fn digest(&self) -> Digest {
+        match self {
+            Self::Urls(fetch) => fetch.digest,
+            Self::Artifact(fetch) => fetch.artifact,
+        }
+    }
+
+    /// What is made of it, if it is a file.
+    pub fn unpack(&self) -> Option<&Unpack> {
+        match self {
+            Self::Urls(fetch) => Some(&fetch.unpack),
+            Self::Artifact(fetch) => match &fetch.form {
+                ArtifactForm::File(unpack) => Some(unpack),
+                ArtifactForm::Directory => None,
+            },
+        }
+    }
+}
+
+impl TryFrom<Written> for Fetch {
+    type Error = Invalid;
+
+    fn try_from(written: Written) -> Result<Self, Invalid> {
+        let Written {
+            urls,
+            digest,
+            unpack,
+            artifact,
+            directory,
+            build,
+            builder,
+        } = written;
+        let due = |field: &str| Invalid::field(field, "missing");
+        let foreign = |field: &str| Invalid::field(field, "belongs to the other sort of fetch");
+        let Some(artifact) = artifact else {
+            let others = [
+                ("directory", directory.is_some()),
+                ("build", build.is_some()),
+                ("builder", builder.is_some()),
+            ];
+            if let Some((field, _)) = others.into_iter().find(|(_, given)| *given) {
+                return Err(foreign(field));
+            }
+            return Ok(Self::Urls(UrlFetch {
+                urls: urls.ok_or_else(|| due("urls"))?,
+                digest: digest.ok_or_else(|| due("digest"))?,
+                unpack: unpack.ok_or_else(|| due("unpack"))?,
+            }));
+        };
+        for (field, given) in [("urls", urls.is_some()), ("digest", digest.is_some())] {
+            if given {
+                return Err(foreign(field));
+            }
+        }
+        let form = match (unpack, directory) {
+            (Some(unpack), None) => ArtifactForm::File(unpack),
+            (None, Some(true)) => ArtifactForm::Directory,
+            _ => {
+                let why = "either this is due, or `directory` as `true`";
+                return Err(Invalid::field("unpack", why));
+            }
+        };
+        Ok(Self::Artifact(ArtifactFetch {
+            artifact,
+            form,
+            build,
+            builder,
+        }))
+    }
+}
+
+impl From<Fetch> for Written {
+    fn from(fetch: Fetch) -> Self {
+        match fetch {
+            Fetch::Urls(UrlFetch {
+                urls,
+                digest,
+                unpack,
+            }) => Self {
+                urls: Some(urls),
+                digest: Some(digest),
+                unpack: Some(unpack),
+                ..Self::default()
+            },
+            Fetch::Artifact(ArtifactFetch {
+                artifact,
+                form,
+                build,
+                builder,
+            }) => {
+                let (unpack, directory) = match form {
+                    ArtifactForm::File(unpack) => (Some(unpack), None),
+                    ArtifactForm::Directory => (None, Some(true)),
+                };
+                Self {
+                    unpack,
+                    artifact: Some(artifact),
+                    directory,
+                    build,
+                    builder,
+                    ..Self::default()
+                }
+            }
+        }
     }
 }
 
@@ -167,8 +309,10 @@ impl Fetches {
             )));
         }
         for (name, fetch) in &fetches {
-            let checked = fetch.unpack.clone().checked();
-            checked.map_err(|e| e.within("unpack").within(name))?;
+            let checked = fetch.unpack().cloned().map(Unpack::checked);
+            checked
+                .transpose()
+                .map_err(|e| e.within("unpack").within(name))?;
         }
         Ok(Self(fetches))
     }
@@ -271,5 +415,46 @@ mod tests {
         assert!(serde_json::from_str::<Fetches>(text).is_err());
         let good = text.replace("a/b", "ab");
         assert!(serde_json::from_str::<Fetches>(&good).is_ok());
+    }
+
+    #[test]
+    fn the_two_sorts_of_fetches_do_not_mix() {
+        let digest = Digest::of(b"");
+        let file = r#""unpack":{"executable":false,"kind":"file","name":"a"}"#;
+        let artifact = format!(r#""artifact":"{digest}""#);
+        let urls = format!(r#""urls":["https://a/"],"digest":"{digest}""#);
+        let build = r#""build":"01m80ts0f9k8jr4yh4r7abv98y""#;
+        let read = |fields: &[&str]| {
+            let text = format!("{{{}}}", fields.join(","));
+            serde_json::from_str::<Fetch>(&text).map(|fetch| {
+                // In one encoding, which is read back.
+                let again = serde_json::to_string(&fetch).unwrap();
+                assert_eq!(serde_json::from_str::<Fetch>(&again).unwrap(), fetch);
+                assert_eq!(again.len(), text.len());
+            })
+        };
+        for good in [
+            &[&*urls, file][..],
+            &[&artifact, file],
+            &[&artifact, r#""directory":true"#],
+            &[&artifact, file, build, r#""builder":"urn:x""#],
+        ] {
+            assert!(read(good).is_ok(), "{good:?}");
+        }
+        for (bad, due) in [
+            (&[&*urls][..], "unpack"),
+            (&[file], "urls"),
+            (&[&urls, file, build], "build"),
+            (&[&urls, file, r#""directory":true"#], "directory"),
+            (&[&urls, file, r#""builder":"x""#], "builder"),
+            (&[&artifact], "unpack"),
+            (&[&artifact, file, r#""directory":true"#], "unpack"),
+            (&[&artifact, r#""directory":false"#], "unpack"),
+            (&[&artifact, file, &urls], "urls"),
+            (&[&artifact, file, r#""network":"host""#], "network"),
+        ] {
+            let refused = read(bad).unwrap_err().to_string();
+            assert!(refused.contains(due), "{bad:?}: {refused}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! Pure: nothing in here does I/O or reads a clock or the environment. Whoever has one of these
 //! values may rely on its documented shape without looking again.
 
+mod artifact;
 pub mod bounds;
 mod canonical;
 mod derivation;
@@ -25,11 +26,12 @@ mod project;
 mod spec;
 mod time;
 
+pub use artifact::{ArtifactFetch, ArtifactForm, BuilderId, Producer};
 pub use canonical::{CanonicalError, canonical_json};
 pub use derivation::{Derivation, Dropped, Fact, Platform, Recipe};
 pub use digest::{Digest, Hasher, ObjectId, Sha512Digest, Sha512Hasher};
 pub use environment::{EnvName, EnvValue};
-pub use fetch::{Fetch, Fetches, Mirrors, Unpack};
+pub use fetch::{Fetch, Fetches, Mirrors, Unpack, UrlFetch};
 pub use fetch_url::{FetchUrl, Scheme};
 pub use id::{AttemptId, BuildId, InputName, RequestId};
 pub use image_output::{BaseImage, ImageConfig, ImageFields, ImageOutput};

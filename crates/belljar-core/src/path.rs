@@ -97,6 +97,12 @@ impl RelPath {
             .strip_prefix(&ancestor.0)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
+
+    /// What of this path lies below `ancestor`; none if it does not.
+    pub fn below(&self, ancestor: &Self) -> Option<Self> {
+        let rest = self.0.strip_prefix(&ancestor.0)?.strip_prefix('/')?;
+        Some(Self(rest.to_owned()))
+    }
 }
 
 impl fmt::Display for RelPath {
@@ -132,6 +138,19 @@ mod tests {
         };
         assert_eq!(prefixes("ab"), ["ab"]);
         assert_eq!(prefixes("a/bc/d"), ["a", "a/bc", "a/bc/d"]);
+    }
+
+    #[test]
+    fn below_is_by_whole_components() {
+        let below = |path: &str, ancestor: &str| {
+            let path = RelPath::new(path).unwrap();
+            let below = path.below(&RelPath::new(ancestor).unwrap());
+            below.map(String::from)
+        };
+        assert_eq!(below("a/b/c", "a").as_deref(), Some("b/c"));
+        assert_eq!(below("a/b", "a/b"), None);
+        assert_eq!(below("ab/c", "a"), None);
+        assert_eq!(below("b/a/c", "a"), None);
     }
 
     #[test]

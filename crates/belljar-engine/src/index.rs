@@ -5,8 +5,9 @@ use std::sync::Arc;
 use belljar_core::Digest;
 use belljar_plan::Receipt;
 
+use crate::outputs::left;
 use crate::ports::{Clock, Signer, Spawner, Store};
-use crate::queue::Listed;
+use crate::queue::{Left, Listed};
 use crate::report::log;
 use crate::work::Shared;
 
@@ -24,14 +25,14 @@ pub(crate) async fn catch_up<S: Spawner, T: Store, G: Signer, C: Clock>(
         };
         after = listed.position;
         let id = &listed.build.id;
-        let digests = match artifacts(&shared.ports.spawner, &listed).await {
-            Ok(digests) => digests,
+        let left = match artifacts(&shared.ports.spawner, &listed).await {
+            Ok(left) => left,
             Err(why) => {
                 tracing::warn!(build.id = %id, why, "its artifacts cannot be noted");
                 continue;
             }
         };
-        match shared.queue.index(id, digests).await {
+        match shared.queue.index(id, left).await {
             Ok(()) => count += 1,
             Err(error) => return log("artifacts of earlier builds cannot be noted", &error),
         }
@@ -41,7 +42,7 @@ pub(crate) async fn catch_up<S: Spawner, T: Store, G: Signer, C: Clock>(
     }
 }
 
-async fn artifacts<S: Spawner>(spawner: &S, listed: &Listed) -> Result<Vec<Digest>, String> {
+async fn artifacts<S: Spawner>(spawner: &S, listed: &Listed) -> Result<Left, String> {
     let evidence = listed.build.evidence.as_ref();
     let published = evidence.and_then(|evidence| Some((&evidence.attempt, evidence.receipt?)));
     let (attempt, receipt) = published.ok_or("it has no receipt")?;
@@ -50,5 +51,5 @@ async fn artifacts<S: Spawner>(spawner: &S, listed: &Listed) -> Result<Vec<Diges
         return Err("the receipt file is not the one that was published".to_owned());
     }
     let receipt = Receipt::from_canonical(&bytes).map_err(|e| e.to_string())?;
-    Ok(receipt.artifacts())
+    Ok(left(&receipt))
 }

@@ -13,6 +13,7 @@ mod engine;
 pub mod garbage;
 mod index;
 pub mod life;
+mod outputs;
 pub mod ownership;
 mod perform;
 pub mod ports;
@@ -26,3 +27,4 @@ mod writer;
 
 pub use driver::{Driver, Settings, engine};
 pub use engine::{CancelError, Engine, Follow};
+pub use outputs::directories;

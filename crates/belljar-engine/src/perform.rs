@@ -10,9 +10,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::driver::RETRY;
 use crate::life::{Collected, Evidence, Progress, Publication};
+use crate::outputs::left;
 use crate::ownership;
 use crate::ports::{Clock, Refusal, Signer, Spawner, SpawnerError, Store, Taken, Trouble};
-use crate::queue::Submission;
+use crate::queue::{Left, Submission};
 use crate::report::chain;
 use crate::work::Shared;
 
@@ -271,11 +272,12 @@ async fn evidence<S: Spawner, T: Store, G: Signer, C: Clock>(
     let plan = store.put(plan.canonical().map_err(invalid)?).await?;
     let audit_trail = store.put(trail).await?;
     let (mut receipt, mut receipt_bundle) = (None, None);
-    let (mut log, mut artifacts) = (None, Vec::new());
+    let (mut log, mut artifacts, mut found_by) = (None, Vec::new(), Left::default());
     if let Some(digest) = publication.receipt {
         let bytes = spawner.receipt(&attempt).await?;
         let read = checked(&bytes, digest, &attempt, submission)?;
         artifacts = read.artifacts();
+        found_by = left(&read);
         log = read.log;
         if let Some(log) = &log {
             store.keep_log(&attempt, log.object).await?;
@@ -289,7 +291,7 @@ async fn evidence<S: Spawner, T: Store, G: Signer, C: Clock>(
         let bytes = as_named(signer.bundle(&attempt).await?, signed.object)?;
         store.put(bytes).await?;
         bundle = Some(signed.clone());
-        let indexed = shared.queue.index(attempt.build(), artifacts.clone()).await;
+        let indexed = shared.queue.index(attempt.build(), found_by).await;
         indexed.map_err(|e| Trouble(format!("its artifacts cannot be found again: {e}")))?;
     }
     let evidence = Evidence {

@@ -13,6 +13,7 @@ pub struct Access {
     projects: BTreeSet<ProjectId>,
     exact: HashMap<Identity, BTreeMap<ProjectId, Rights>>,
     patterns: Vec<(Below, ProjectId, Rights)>,
+    lenders: BTreeMap<ProjectId, BTreeSet<ProjectId>>,
 }
 
 /// What one principal may do, by project: never an empty set.
@@ -54,6 +55,25 @@ pub enum AccessError {
         project: ProjectId,
         /// The principal or pattern.
         principal: String,
+    },
+    /// What a project is said to lend to itself.
+    #[error("project `{0}`: it has its own artifacts anyway; remove it from the list")]
+    LendsItself(ProjectId),
+    /// Nobody knows who lends.
+    #[error("project `{project}`: there is no project `{lender}` whose artifacts it could use")]
+    NoLender {
+        /// The project.
+        project: ProjectId,
+        /// The other one.
+        lender: ProjectId,
+    },
+    /// A project is named twice.
+    #[error("project `{project}`: `{lender}` is named twice")]
+    LenderTwice {
+        /// The project.
+        project: ProjectId,
+        /// The other one.
+        lender: ProjectId,
     },
     /// Too many of them.
     #[error("{0}")]
@@ -118,6 +138,42 @@ impl Access {
             }
         }
         Ok(())
+    }
+
+    /// Builds of `project` may use what builds of these others have left.
+    ///
+    /// # Errors
+    /// When one of them is not known, is the project itself or named twice, or there are too many.
+    pub fn lend(
+        &mut self,
+        project: &ProjectId,
+        lenders: impl IntoIterator<Item = ProjectId>,
+    ) -> Result<(), AccessError> {
+        let mut set = BTreeSet::new();
+        for lender in lenders {
+            let project = project.clone();
+            if lender == project {
+                return Err(AccessError::LendsItself(project));
+            }
+            if !self.projects.contains(&lender) {
+                return Err(AccessError::NoLender { project, lender });
+            }
+            if !set.insert(lender.clone()) {
+                return Err(AccessError::LenderTwice { project, lender });
+            }
+            if set.len() > bounds::LENDERS {
+                let most = bounds::LENDERS;
+                let text = format!("project `{project}`: artifacts of more than {most} others");
+                return Err(AccessError::TooMany(text));
+            }
+        }
+        self.lenders.insert(project.clone(), set);
+        Ok(())
+    }
+
+    /// The other projects whose artifacts builds of `project` may use, sorted.
+    pub fn lenders(&self, project: &ProjectId) -> BTreeSet<ProjectId> {
+        self.lenders.get(project).cloned().unwrap_or_default()
     }
 
     /// What `identity` may do: everything that any entry gives which names it.
@@ -291,6 +347,25 @@ mod tests {
                 .with(&project("web"))
                 .has(Right::Read)
         );
+    }
+
+    #[test]
+    fn artifacts_are_lent_by_name_only() {
+        let mut access = Access::of_users([0]).unwrap();
+        access.add(project("base"), []).unwrap();
+        access.add(project("web"), []).unwrap();
+        access.lend(&project("web"), [project("base")]).unwrap();
+        assert_eq!(access.lenders(&project("web")), [project("base")].into());
+        for other in ["base", "default", "else"] {
+            assert!(access.lenders(&project(other)).is_empty(), "{other}");
+        }
+        let mut refused = |of: &[&str]| {
+            let of = of.iter().map(|name| project(name));
+            access.lend(&project("web"), of).unwrap_err().to_string()
+        };
+        assert!(refused(&["web"]).contains("its own artifacts anyway"));
+        assert!(refused(&["other"]).contains("there is no project `other`"));
+        assert!(refused(&["base", "base"]).contains("named twice"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use belljar_core::{BuildSpec, ProjectId};
+use belljar_core::{BuildSpec, Fetch, ProjectId};
 
 use crate::{Identity, Policy, Right};
 
@@ -114,6 +114,10 @@ pub fn decide(
 fn not_fetched(spec: &BuildSpec, policy: &Policy) -> Vec<(String, String)> {
     let mut refused = Vec::new();
     for (name, fetch) in spec.fetches.iter() {
+        // Which artifacts there are for whom is found when they are fetched.
+        let Fetch::Urls(fetch) = fetch else {
+            continue;
+        };
         for (index, url) in fetch.urls.iter().enumerate() {
             let allowed = match policy.fetches() {
                 Some(rules) => rules.allows(url),
@@ -174,7 +178,7 @@ mod tests {
     use crate::FetchRules;
     use belljar_core::{
         Digest, Fetch, FetchUrl, Image, ImageKind, Input, InputName, Inputs, LimitFigures, Limits,
-        Mirrors, Network, ObjectId, Outputs, RelPath, Script, Steps, Unpack,
+        Mirrors, Network, ObjectId, Outputs, RelPath, Script, Steps, Unpack, UrlFetch,
     };
     use proptest::prelude::*;
 
@@ -223,11 +227,11 @@ mod tests {
     fn only_what_the_operator_allows_is_fetched() {
         let with = |urls: &[&str]| {
             let urls = urls.iter().map(|url| FetchUrl::new(url).unwrap()).collect();
-            let fetch = Fetch {
+            let fetch = Fetch::Urls(UrlFetch {
                 urls: Mirrors::new(urls).unwrap(),
                 digest: Digest::of(b"x"),
                 unpack: Unpack::tar(0).unwrap(),
-            };
+            });
             let name = InputName::new("x").unwrap();
             let mut spec = spec(Limits::DEFAULT);
             spec.fetches = BTreeMap::from([(name, fetch)]).try_into().unwrap();

@@ -1,6 +1,6 @@
 use std::sync::{Mutex, PoisonError};
 
-use belljar_attest::{BuilderConfig, Bundle, Key, Statement};
+use belljar_attest::{BuilderConfig, Bundle, Key, Producers, Proven, Statement};
 use belljar_core::{AttemptId, BuildSpec, Digest, bounds};
 use belljar_plan::ConfinedStep;
 use belljar_plan::signer::{Answer, Asserted, Request};
@@ -141,14 +141,32 @@ impl Service {
         let spec = BuildSpec::from_canonical(spec.as_bytes())
             .map_err(|e| Refusal::never(e.within("spec")))?;
         let receipt = self.receipt(attempt)?;
-        let statement =
-            Statement::provenance(&spec, &receipt, asserted, &self.builder).map_err(|reasons| {
-                Refusal {
-                    retryable: false,
-                    reasons,
-                }
-            })?;
+        let producers = self.producers(&receipt)?;
+        let statement = Statement::provenance(&spec, &receipt, asserted, &producers, &self.builder);
+        let statement = statement.map_err(|reasons| Refusal {
+            retryable: false,
+            reasons,
+        })?;
         self.bundle(attempt, About::Artifacts, &statement)
+    }
+
+    /// The earlier attempts that have left something the build was given, each by the provenance that was signed here
+    /// about it: belljard only says which ones they are.
+    fn producers(&self, receipt: &Receipt) -> Result<Producers, Refusal> {
+        let mut producers = Producers::default();
+        for attempt in Producers::due(receipt) {
+            let bundle = self
+                .evidence
+                .load(&attempt, About::Artifacts)
+                .map_err(|e| Refusal::perhaps_later(e.retryable(), e))?;
+            let bundle = bundle.ok_or_else(|| {
+                Refusal::never(format!("no provenance of {attempt} was signed here"))
+            })?;
+            let proven = Proven::verify(&bundle, &self.key.public().to_pem())
+                .map_err(|e| Refusal::never(format!("the provenance of {attempt}: {e}")))?;
+            producers.add(attempt, proven);
+        }
+        Ok(producers)
     }
 
     /// The bundle of `statement`: made at the first request; afterwards the same file, as long as the statement is.

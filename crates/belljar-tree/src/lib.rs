@@ -5,6 +5,7 @@
 //!   encoding is read ([`Directory::decode`]).
 //! * [`Tree`] is a directory together with everything below it.
 //! * [`build`] makes the directories of a list of paths, bottom-up.
+//! * [`outermost`] makes of such a list the trees of its outermost directories.
 //! * [`erofs`] makes a tree into what a kernel can mount.
 //!
 //! Canonical means: names sorted by their bytes within files, directories and symbolic links, unique
@@ -16,9 +17,11 @@ mod directory;
 pub mod erofs;
 mod message;
 mod name;
+mod outermost;
 mod tree;
 
 pub use builder::{Built, Leaf, build};
 pub use directory::{Directory, DirectoryNode, FileNode, SymlinkNode};
 pub use name::{Name, SymlinkTarget};
+pub use outermost::outermost;
 pub use tree::Tree;

@@ -74,11 +74,16 @@ impl TryFrom<v1::DeriveTreeRequest> for Recipe {
 impl TryFrom<&Recipe> for v1::DeriveTreeRequest {
     type Error = Invalid;
 
-    /// Of all recipes but that of an image that was pulled: that it was only belljard can say.
+    /// Of all recipes but those of images that were pulled, and of what earlier builds have left: that they were only
+    /// belljard can say.
     fn try_from(recipe: &Recipe) -> Result<Self, Invalid> {
         let recipe = match recipe {
             Recipe::Pulled { .. } => {
                 let why = "an image of a registry is had by `PullImage`";
+                return Err(Invalid::field("recipe", why));
+            }
+            Recipe::Artifact { .. } | Recipe::OutputDirectory { .. } => {
+                let why = "what an earlier build has left is had by a build's `fetches`";
                 return Err(Invalid::field("recipe", why));
             }
             Recipe::Tar { archive } => Wire::Tar(Tar {

@@ -1,9 +1,14 @@
 use std::collections::BTreeMap;
 
-use belljar_core::{Digest, Fetch, FetchUrl, Fetches, InputName, Invalid, Mirrors, Unpack};
+use belljar_core::{
+    ArtifactFetch, ArtifactForm, BuilderId, Digest, Fetch, FetchUrl, Fetches, InputName, Invalid,
+    Mirrors, Unpack, UrlFetch,
+};
 
 use crate::numbers::{required, small, unsigned};
+use crate::record::{build_name, parse_build_name};
 use crate::v1;
+use v1::fetch::EarlierBuild;
 use v1::unpack::{File, Kind, Tar, Zip};
 
 pub(crate) fn fetches(fetches: BTreeMap<String, v1::Fetch>) -> Result<Fetches, Invalid> {
@@ -31,28 +36,91 @@ impl TryFrom<v1::Fetch> for Fetch {
             urls,
             sha256,
             unpack,
+            earlier_build,
         } = fetch;
+        let digest = Digest::from_hex(&sha256).map_err(|e| e.within("sha256"))?;
+        let unpack = unpack
+            .map(Unpack::try_from)
+            .transpose()
+            .map_err(|e| e.within("unpack"))?;
+        if let Some(earlier) = earlier_build {
+            if !urls.is_empty() {
+                let why = "there are none of what an earlier build has left; leave out one of both";
+                return Err(Invalid::field("urls", why));
+            }
+            return artifact(digest, unpack, earlier).map(Self::Artifact);
+        }
         let urls = urls
             .iter()
             .enumerate()
             .map(|(index, url)| FetchUrl::new(url).map_err(|e| e.within(format!("[{index}]"))));
         let urls: Result<_, Invalid> = urls.collect();
-        Ok(Self {
+        Ok(Self::Urls(UrlFetch {
             urls: urls.and_then(Mirrors::new).map_err(|e| e.within("urls"))?,
-            digest: Digest::from_hex(&sha256).map_err(|e| e.within("sha256"))?,
-            unpack: required("unpack", unpack)?
-                .try_into()
-                .map_err(|e: Invalid| e.within("unpack"))?,
-        })
+            digest,
+            unpack: required("unpack", unpack)?,
+        }))
     }
+}
+
+fn artifact(
+    artifact: Digest,
+    unpack: Option<Unpack>,
+    earlier: EarlierBuild,
+) -> Result<ArtifactFetch, Invalid> {
+    let EarlierBuild {
+        directory,
+        build,
+        builder,
+    } = earlier;
+    let within =
+        |field: &str, e: Invalid| Invalid::field(format!("earlier_build.{field}"), e.reason);
+    let form = match (directory, unpack) {
+        (false, unpack) => ArtifactForm::File(required("unpack", unpack)?),
+        (true, None) => ArtifactForm::Directory,
+        (true, Some(_)) => {
+            let why = "a directory is not unpacked; leave this out";
+            return Err(Invalid::field("unpack", why));
+        }
+    };
+    let build = match build.as_str() {
+        "" => None,
+        name => Some(parse_build_name(name).map_err(|e| within("build", e))?),
+    };
+    let builder = match builder.as_str() {
+        "" => None,
+        id => Some(BuilderId::new(id).map_err(|e| within("builder", e))?),
+    };
+    Ok(ArtifactFetch {
+        artifact,
+        form,
+        build,
+        builder,
+    })
 }
 
 impl From<&Fetch> for v1::Fetch {
     fn from(fetch: &Fetch) -> Self {
+        let (urls, earlier_build) = match fetch {
+            Fetch::Urls(fetch) => (fetch.urls.iter().map(FetchUrl::to_string).collect(), None),
+            Fetch::Artifact(fetch) => {
+                let earlier = EarlierBuild {
+                    directory: fetch.form == ArtifactForm::Directory,
+                    build: fetch.build.as_ref().map(build_name).unwrap_or_default(),
+                    builder: fetch
+                        .builder
+                        .as_ref()
+                        .map(BuilderId::to_string)
+                        .unwrap_or_default(),
+                };
+                (Vec::new(), Some(earlier))
+            }
+        };
         Self {
-            urls: fetch.urls.iter().map(FetchUrl::to_string).collect(),
-            sha256: fetch.digest.to_hex(),
-            unpack: Some((&fetch.unpack).into()),
+            urls,
+            sha256: fetch.digest().to_hex(),
+            unpack: fetch.unpack().map(Into::into),
+            earlier_build,
         }
     }
 }

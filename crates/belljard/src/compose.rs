@@ -42,7 +42,7 @@ use tonic::transport::server::Router;
 use crate::config::Config;
 use crate::confinement::Own;
 use crate::fetch::pull::Puller;
-use crate::fetch::{self, Fetching, Open, System};
+use crate::fetch::{self, Earlier, Fetching, Open, System};
 use crate::listen::listen;
 use crate::peers::{Peers, SpawnerClient, StoreClient, Trails};
 use crate::places::Places;
@@ -147,7 +147,8 @@ pub(crate) async fn serve(
     let peers = Peers::reach(&config, trails)?;
     take_over(&queue, &ownership, &peers.spawner).await?;
     let hold = Hold::default();
-    let fetching = fetching(&config, &peers, &ownership, hold.clone())?;
+    let rules = Rules::new(config.file.clone(), config.policy.clone());
+    let fetching = fetching(&config, &peers, (&queue, &rules), &ownership, hold.clone())?;
     let ports = peers.ports(Arc::new(fetching));
     let slots = config.slots;
     let kept = queue.clone();
@@ -157,9 +158,7 @@ pub(crate) async fn serve(
         // Nobody waits any more while the daemon ends.
         let _ = stopped.send(driver.run().await);
     });
-    let socket = config.socket.clone();
-    let door = Door::default();
-    let rules = Rules::new(config.file.clone(), config.policy.clone());
+    let (socket, door) = (config.socket.clone(), Door::default());
     let (remote, _following) = open_door(certificates.as_ref(), &door, &rules).await?;
     let _ruling = rules.follow().map_err(RunError::Signals)?;
     let entrance = Entrance {
@@ -210,10 +209,11 @@ fn tell(mut manager: Manager, engine: Engine) -> io::Result<Option<Task>> {
     }))
 }
 
-/// Who fetches; only where the configuration says from where.
+/// Who fetches, over a network only where the configuration says from where; and what earlier builds have left.
 fn fetching(
     config: &Config,
     peers: &Peers,
+    (queue, rules): (&Queue, &Rules),
     ownership: &Ownership,
     hold: Hold,
 ) -> Result<Fetching, RunError> {
@@ -230,8 +230,15 @@ fn fetching(
             resolver: Box::new(System::new()),
         })
     });
+    let earlier = Earlier {
+        queue: queue.clone(),
+        rules: rules.clone(),
+        signer: peers.signer.clone(),
+        objects: peers.objects.clone(),
+    };
     Ok(Fetching::new(
         open.transpose()?,
+        earlier,
         peers.store.clone(),
         ownership.clone(),
         config.store_root.clone(),

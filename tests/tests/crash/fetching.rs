@@ -6,7 +6,10 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
-use belljar_core::{Digest, Fetch, FetchUrl, Fetches, InputName, Mirrors, Script, Steps, Unpack};
+use belljar_core::{
+    ArtifactFetch, ArtifactForm, Digest, Fetch, FetchUrl, Fetches, InputName, Mirrors, Script,
+    Steps, Unpack, UrlFetch,
+};
 use belljar_tests::trace::{Event, Kill, When};
 use belljar_tests::{Instance, Part};
 
@@ -81,11 +84,11 @@ fn order(site: &mut Site, port: u16) -> Order {
     let mut order = site.order();
     let path = format!("/{}", order.output.trim());
     let url = FetchUrl::new(&format!("http://127.0.0.1:{port}{path}")).unwrap();
-    let fetch = Fetch {
+    let fetch = Fetch::Urls(UrlFetch {
         urls: Mirrors::new(vec![url]).unwrap(),
         digest: Digest::of(content(&path).as_bytes()),
         unpack: Unpack::file("file", false).unwrap(),
-    };
+    });
     let name = InputName::new("x").unwrap();
     order.spec.fetches = Fetches::new([(name, fetch)].into()).unwrap();
     let steps = ["grep -q fetched /deps/x/file", "cp in out", "echo said"];
@@ -121,6 +124,62 @@ fn belljard_dies_while_something_is_fetched() {
 #[test]
 fn the_store_dies_while_something_is_fetched() {
     dies(Part::Store);
+}
+
+/// What of [`FETCH`] there is also where nothing comes over a network.
+const LEFT: &[(Part, &str)] = &[
+    (Part::Belljard, "queue fetching: sync"),
+    (Part::Belljard, "answer given: send"),
+    (Part::Belljard, "ownership: write"),
+    (Part::Belljard, "ownership: sync"),
+    (Part::Belljard, "store, derive: send"),
+    (Part::Belljard, "trail fetched: write"),
+    (Part::Belljard, "trail fetched: sync"),
+    (Part::Store, "answer derivation_wants: send"),
+    (Part::Store, "answer content: send"),
+    (Part::Store, "mark of a record: create"),
+    (Part::Store, "derivations: sync"),
+    (Part::Store, "answer derived: send"),
+    (Part::Store, "image: link"),
+];
+
+/// A build that is given what another one has left just before.
+fn given(site: &mut Site) -> Order {
+    let first = site.order();
+    let (first, _) = site.run(&[], vec![first]);
+    let mut order = site.order();
+    let fetch = Fetch::Artifact(ArtifactFetch {
+        artifact: Digest::of(first[0].output.as_bytes()),
+        form: ArtifactForm::File(Unpack::file("file", false).unwrap()),
+        build: None,
+        builder: None,
+    });
+    let name = InputName::new("x").unwrap();
+    order.spec.fetches = Fetches::new([(name, fetch)].into()).unwrap();
+    let steps = ["test -s /deps/x/file", "cp in out", "echo said"];
+    let steps = steps.map(|step| Script::new(step).unwrap());
+    order.spec.run = Steps::new(steps.into()).unwrap();
+    order
+}
+
+#[test]
+fn belljard_or_the_store_dies_while_a_build_is_given_what_another_one_left() {
+    let parts = [Part::Belljard, Part::Store];
+    let mut site = Site::traced_as(&parts, false, |_| {});
+    for (part, name) in LEFT {
+        for when in [When::Before, When::After] {
+            let kill = Kill {
+                name: (*name).to_owned(),
+                occurrence: 1,
+                when,
+            };
+            let order = given(&mut site);
+            let (orders, died) = site.run(&[(*part, kill.clone())], vec![order]);
+            assert!(died, "{part:?} has not died: {kill:?}");
+            let attempts = orders[0].ended.as_ref().unwrap().attempt;
+            assert!(attempts <= 2, "{kill:?}: {attempts} attempts");
+        }
+    }
 }
 
 /// Names of what a process did from `first` to `last`, and not before.

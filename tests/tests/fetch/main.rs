@@ -1,6 +1,7 @@
 //! What builds have fetched by its digest, through the front door, from a server that the test starts.
 //!
 //! * [`brought`]: what comes, and what is said of it.
+//! * [`earlier`]: what earlier builds have left, with their provenance.
 //! * [`refused`]: what servers, callers and redirects do not get.
 //! * [`life`]: two at once, what is cancelled, and what is killed in the middle.
 
@@ -8,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod brought;
+mod earlier;
 mod life;
 mod refused;
 mod server;
@@ -17,7 +19,9 @@ mod zip_file;
 use std::fs;
 use std::io::Write as _;
 
-use belljar_core::{BuildSpec, Digest, Fetch, FetchUrl, Fetches, InputName, Mirrors, Unpack};
+use belljar_core::{
+    BuildSpec, Digest, Fetch, FetchUrl, Fetches, InputName, Mirrors, Unpack, UrlFetch,
+};
 use belljar_tests::{Client, Instance};
 use belljar_wire::{BuildRecord, BuildState};
 use server::Server;
@@ -42,11 +46,11 @@ fn start(instance: &mut Instance, port: u16, more: &str) {
 
 fn fetch(urls: &[String], content: &[u8], unpack: Unpack) -> Fetch {
     let urls = urls.iter().map(|url| FetchUrl::new(url).unwrap());
-    Fetch {
+    Fetch::Urls(UrlFetch {
         urls: Mirrors::new(urls.collect()).unwrap(),
         digest: Digest::of(content),
         unpack,
-    }
+    })
 }
 
 /// One file.

@@ -2,7 +2,10 @@
 
 use belljar_audit::{AuditEvent, Trail};
 use belljar_core::oci::LayerType;
-use belljar_core::{ObjectId, RelPath, Sha512Digest, Timestamp};
+use belljar_core::{
+    ArtifactFetch, ArtifactForm, BuildSpec, BuilderId, Digest, ObjectId, Producer, Recipe, RelPath,
+    Sha512Digest, Timestamp,
+};
 use belljar_oci::{Layer, Node, Part};
 use belljar_plan::store::StepMark;
 use belljar_plan::{
@@ -27,17 +30,19 @@ mod zip_file;
 pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let ((spec, receipt), plain) = (fixture::hermetic(), fixture::receipt());
     let text = |text: &str| text.as_bytes().to_vec();
+    let (with_artifact, given) = given();
+    let left = given.derivations[0].canonical().unwrap();
     let record = fixture::derivation("image").canonical().unwrap();
-    let specs = [fixture::spec(), spec].map(|spec| spec.canonical().unwrap());
-    let receipts =
-        [plain.clone(), receipt, imaged(plain)].map(|receipt| receipt.canonical().unwrap());
+    let specs = [fixture::spec(), spec, with_artifact].map(|spec| spec.canonical().unwrap());
+    let receipts = [plain.clone(), receipt, imaged(plain), given]
+        .map(|receipt| receipt.canonical().unwrap());
     let (tree, directories) = tree();
     vec![
         ("archive", archives()),
         ("belljar_lock", vec![text(LOCK), text("version = 1")]),
         ("bundle", vec![bundle()]),
         ("cargo_lock", vec![text(CARGO)]),
-        ("derivation", vec![record]),
+        ("derivation", vec![record, left]),
         ("directory", directories),
         (
             "fetch_url",
@@ -116,6 +121,12 @@ strip_components = 1
 urls = ["https://a.example/tool", "http://b.example/tool"]
 integrity = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
 executable = true
+
+[fetch.seed]
+artifact = "sha256:9a93b2b7dfdac77ceba5a558a580e74667dd6fede4585b91eefb60f03b72df23"
+directory = true
+build = "builds/01m80ts0f9k8jr4yh4r7abv98y"
+builder = "https://builds.example.org/builders/hermetic/v1"
 
 [limits]
 wall_seconds = 600
@@ -200,6 +211,25 @@ fn layers() -> Vec<Vec<u8>> {
 }
 
 const NPM: &str = r#"{"name": "app", "lockfileVersion": 3, "packages": {"": {"name": "app"}, "node_modules/one": {"version": "1.0.0", "resolved": "https://r.example/one/-/one-1.0.0.tgz", "integrity": "sha512-1SDgH6ZSPTlggy1yI6+Dbkiz8xzpHJEVAlF/AM1tHPLsf5STom9rwtjE4hKAF20FfXXNTFqEYXyJNWh1GiZedQ=="}}}"#;
+
+/// A build that was given a directory that another one has left.
+fn given() -> (BuildSpec, Receipt) {
+    let fetch = ArtifactFetch {
+        artifact: Digest::of(b"left"),
+        form: ArtifactForm::Directory,
+        build: Some(fixture::attempt().build().clone()),
+        builder: BuilderId::new("urn:belljar:embedded/builders/dev/v1").ok(),
+    };
+    let recipe = Recipe::OutputDirectory {
+        producer: Producer {
+            attempt: fixture::attempt(),
+            provenance: Digest::of(b"bundle"),
+        },
+        receipt: ObjectId::of(b"receipt"),
+        output: RelPath::new("share").unwrap(),
+    };
+    fixture::given(fetch, recipe)
+}
 
 /// A bundle whose signature nobody has made: reading is not verifying.
 fn bundle() -> Vec<u8> {

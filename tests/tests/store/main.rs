@@ -2,6 +2,7 @@
 //!
 //! * [`keeping`]: builds are given up by count, age and bytes, pinned ones stay; what goes first.
 //! * [`busy`]: garbage is collected while builds run.
+//! * [`given`]: what a build was given of another.
 //! * [`full`]: a disk that is full, and one that is nearly.
 //! * [`damage`]: an object that has rotted.
 
@@ -12,6 +13,7 @@
 mod busy;
 mod damage;
 mod full;
+mod given;
 mod keeping;
 
 use std::fs;

@@ -70,6 +70,7 @@ pub(crate) const ARROWS: &[(&str, Allowed)] = &[
             "belljar-core",
             "belljar-plan",
             "belljar-policy",
+            "belljar-tree",
             "belljar-cas",
             "belljar-attest",
             "belljar-audit",

@@ -6,14 +6,20 @@ use serde_json::Value;
 use crate::fixture::{
     asserted, derivation, directory, file, hermetic, path, receipt, spec, symlink,
 };
-use crate::{BuilderConfig, Statement};
+use crate::{BuilderConfig, Producers, Statement};
 
 fn builder() -> BuilderConfig {
     BuilderConfig::new("https://builds.acme.example").unwrap()
 }
 
 fn attest(receipt: &Receipt) -> Result<Statement, Vec<String>> {
-    Statement::provenance(&spec(), receipt, &asserted(), &builder())
+    Statement::provenance(
+        &spec(),
+        receipt,
+        &asserted(),
+        &Producers::default(),
+        &builder(),
+    )
 }
 
 fn json(statement: &Statement) -> Value {
@@ -32,7 +38,13 @@ fn one_attempt_one_statement() {
     let other = BuilderConfig::new("urn:belljar:embedded").unwrap();
     assert_ne!(
         attest(&receipt()),
-        Statement::provenance(&spec(), &receipt(), &asserted(), &other)
+        Statement::provenance(
+            &spec(),
+            &receipt(),
+            &asserted(),
+            &Producers::default(),
+            &other
+        )
     );
 }
 
@@ -61,7 +73,16 @@ fn what_belljard_asserts_is_nowhere_but_under_that_label() {
     other.audit_entries = 9;
     let (one, two) = (
         json(&attest(&receipt()).unwrap()),
-        json(&Statement::provenance(&spec(), &receipt(), &other, &builder()).unwrap()),
+        json(
+            &Statement::provenance(
+                &spec(),
+                &receipt(),
+                &other,
+                &Producers::default(),
+                &builder(),
+            )
+            .unwrap(),
+        ),
     );
     let without = |mut statement: Value| {
         let internal = &mut statement["predicate"]["buildDefinition"]["internalParameters"];
@@ -102,7 +123,13 @@ fn a_lowered_floor_is_another_builder() {
 fn a_run_on_trees_is_hermetic_and_names_each_by_digest() {
     let (spec, mut receipt) = hermetic();
     let attest = |receipt: &Receipt| {
-        let statement = Statement::provenance(&spec, receipt, &asserted(), &builder());
+        let statement = Statement::provenance(
+            &spec,
+            receipt,
+            &asserted(),
+            &Producers::default(),
+            &builder(),
+        );
         json(&statement.unwrap())["predicate"].clone()
     };
     let definition = &attest(&receipt)["buildDefinition"];
@@ -160,7 +187,14 @@ fn other_trees_than_the_specification_names_are_never_attested() {
     for (change, expected) in rows {
         let (spec, mut receipt) = hermetic();
         change(&mut receipt);
-        let reasons = Statement::provenance(&spec, &receipt, &asserted(), &builder()).unwrap_err();
+        let reasons = Statement::provenance(
+            &spec,
+            &receipt,
+            &asserted(),
+            &Producers::default(),
+            &builder(),
+        )
+        .unwrap_err();
         assert!(
             reasons.iter().any(|reason| reason.contains(expected)),
             "{expected}: {reasons:?}"
@@ -413,7 +447,14 @@ fn texts_of_belljard_are_looked_at() {
         asserted.submitter = submitter.to_owned();
         asserted.audit_entries = entries;
         assert!(
-            Statement::provenance(&spec(), &receipt(), &asserted, &builder()).is_err(),
+            Statement::provenance(
+                &spec(),
+                &receipt(),
+                &asserted,
+                &Producers::default(),
+                &builder()
+            )
+            .is_err(),
             "{submitter:?} {entries}"
         );
     }
@@ -462,7 +503,7 @@ proptest! {
             _ => other.outputs = belljar_core::Outputs::new([path("app"), path("share"), path(&extra)].into()).unwrap(),
         }
         prop_assume!(other != spec());
-        prop_assert!(Statement::provenance(&other, &receipt(), &asserted(), &builder()).is_err());
+        prop_assert!(Statement::provenance(&other, &receipt(), &asserted(), &Producers::default(), &builder()).is_err());
     }
 }
 

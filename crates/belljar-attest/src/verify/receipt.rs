@@ -121,7 +121,7 @@ fn verdict(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Key, Statement, fixture, verify};
+    use crate::{Key, Producers, Statement, fixture, verify};
     use belljar_core::Outcome;
 
     fn builder() -> BuilderConfig {
@@ -178,8 +178,14 @@ mod tests {
         assert_eq!(class(&good, &other, &due), "wrong_key");
         // Neither of the two kinds of statements is taken for the other.
         let spec = fixture::spec();
-        let provenance =
-            Statement::provenance(&spec, &receipt, &fixture::asserted(), &builder()).unwrap();
+        let provenance = Statement::provenance(
+            &spec,
+            &receipt,
+            &fixture::asserted(),
+            &Producers::default(),
+            &builder(),
+        )
+        .unwrap();
         let provenance = key.attest(&provenance).unwrap().to_json().unwrap();
         assert!(!is_about_a_receipt(&provenance));
         assert_eq!(class(&provenance, &pem, &due), "not_a_receipt");
@@ -199,8 +205,13 @@ mod tests {
     fn provenance_and_receipt_go_together_or_not_at_all() {
         let (key, receipt) = (key(), fixture::receipt());
         let pem = key.public().to_pem();
-        let statement =
-            Statement::provenance(&fixture::spec(), &receipt, &fixture::asserted(), &builder());
+        let statement = Statement::provenance(
+            &fixture::spec(),
+            &receipt,
+            &fixture::asserted(),
+            &Producers::default(),
+            &builder(),
+        );
         let provenance = key.attest(&statement.unwrap()).unwrap().to_json().unwrap();
         let verdict = verify(&provenance, &pem, &Digest::of(fixture::ARTIFACT)).unwrap();
         let good = bundle(&key, &receipt, &builder());

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{VerifyError, verify, verify_all};
 use crate::fixture::{ARTIFACT, asserted, derivation, hermetic, receipt, spec};
-use crate::{BuilderConfig, Bundle, Key, Statement};
+use crate::{BuilderConfig, Bundle, Key, Producers, Statement};
 
 /// A key and the bundle that it signed; made once, since a key takes a while.
 static SIGNED: LazyLock<(Key, String, Vec<u8>)> = LazyLock::new(|| {
@@ -20,7 +20,14 @@ static SIGNED: LazyLock<(Key, String, Vec<u8>)> = LazyLock::new(|| {
 
 fn statement() -> Statement {
     let builder = BuilderConfig::new("urn:belljar:embedded").unwrap();
-    Statement::provenance(&spec(), &receipt(), &asserted(), &builder).unwrap()
+    Statement::provenance(
+        &spec(),
+        &receipt(),
+        &asserted(),
+        &Producers::default(),
+        &builder,
+    )
+    .unwrap()
 }
 
 fn artifact() -> Digest {
@@ -68,7 +75,14 @@ fn a_good_bundle_says_what_was_built() {
 fn a_hermetic_bundle_names_every_tree_in_words() {
     let (spec, receipt) = hermetic();
     let builder = BuilderConfig::new("urn:belljar:embedded").unwrap();
-    let statement = Statement::provenance(&spec, &receipt, &asserted(), &builder).unwrap();
+    let statement = Statement::provenance(
+        &spec,
+        &receipt,
+        &asserted(),
+        &Producers::default(),
+        &builder,
+    )
+    .unwrap();
     let sign = |payload: Vec<u8>| SIGNED.0.sign(payload).unwrap().to_json().unwrap();
     let verified = |bundle: &[u8]| verify(bundle, &SIGNED.1, &artifact());
     let verdict = verified(&sign(statement.payload().to_vec())).unwrap();

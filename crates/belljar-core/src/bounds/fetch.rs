@@ -1,4 +1,4 @@
-//! What belljard fetches for builds: URLs, hosts, certificates.
+//! What belljard brings for builds: URLs, hosts, certificates, and what earlier builds have left.
 
 use super::BLOB_BYTES;
 
@@ -40,3 +40,9 @@ pub const FETCH_HEADER_BYTES: usize = 64 * 1024;
 pub const FETCH_RULES: usize = 1000;
 /// Largest file of certificates of authorities, in bytes: what distributions ship has a few hundred thousand.
 pub const CA_BYTES: usize = 4 * 1024 * 1024;
+/// Longest `builder.id` that a specification names, in bytes: some more than the signer's own may have.
+pub const BUILDER_ID_BYTES: usize = 640;
+/// Most builds that left an artifact which are looked at for provenance that holds, of each project.
+pub const PRODUCERS: usize = 16;
+/// Most projects whose artifacts one project may use beside its own.
+pub const LENDERS: usize = 32;

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::life::Stage;
 use crate::ports::{Gone, Room, SpawnerError, Taken};
-use crate::queue::{Pin, Submitted, Target};
+use crate::queue::{Left, Pin, Submitted, Target};
 
 struct NoSpawner;
 
@@ -188,7 +188,10 @@ impl World {
             outcome: Outcome::Succeeded,
         };
         let queue = &self.sweeper.queue;
-        queue.index(&build.id, vec![artifact.digest]).await.unwrap();
+        queue
+            .index(&build.id, Left::of_files(vec![artifact.digest]))
+            .await
+            .unwrap();
         queue.advance(record.build.sequence, &build).await.unwrap();
     }
 
@@ -444,6 +447,43 @@ async fn what_was_told_to_be_there_stays_for_a_lease() {
     let report = world.sweeper.sweep(Goal::All).await.unwrap();
     assert_eq!((report.unneeded, report.objects), (0, 0));
     assert!(world.there().contains(&object));
+}
+
+/// What is left of a tree without its root would be taken for all of it.
+#[tokio::test]
+async fn the_tree_of_a_directory_that_a_build_left_goes_whole_or_not_at_all() {
+    let mut world = World::new(keeping(None, 0));
+    let (source, needs) = world.tree(1).await;
+    let record = world.submit(source).await;
+    // The directory's files are artifacts; somebody was given its tree, and needs it no more.
+    let file = world.put(b"seed").await;
+    let leaf = belljar_tree::Leaf::File {
+        object: file,
+        executable: false,
+    };
+    let made = belljar_tree::build([(RelPath::new("deep/seed").unwrap(), leaf)]).unwrap();
+    for (_, bytes) in &made.directories {
+        world.put(bytes).await;
+    }
+    let ownership = &world.sweeper.ownership;
+    let granted = ownership.grant_tree(&world.project, made.root.digest);
+    granted.await.unwrap();
+    world.end(&record, file).await;
+    let left = Left {
+        files: vec![file.digest],
+        directories: vec![made.root.digest],
+    };
+    let queue = &world.sweeper.queue;
+    queue.index(&record.build.id, left).await.unwrap();
+    a_second().await;
+    world.sweeper.sweep(Goal::All).await.unwrap();
+    let due: BTreeSet<ObjectId> = needs.into_iter().chain([file]).collect();
+    assert_eq!(world.there(), due);
+    assert!(
+        !ownership
+            .owns_tree(&world.project, made.root.digest)
+            .unwrap()
+    );
 }
 
 #[tokio::test]

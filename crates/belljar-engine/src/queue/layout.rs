@@ -9,10 +9,10 @@ use crate::writer::without_temporary_files;
 /// `BJAR`, in the header of every queue (sqlite.org, "application_id").
 const APPLICATION_ID: i32 = 0x424a_4152;
 /// The layout that [`STEPS`] lead to.
-pub(super) const LAYOUT: i32 = 4;
+pub(super) const LAYOUT: i32 = 5;
 
 /// What makes layout n + 1 out of layout n; the first makes layout 1 out of nothing.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     "
     CREATE TABLE builds (
         position         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -100,6 +100,11 @@ const STEPS: [&str; 4] = [
     CREATE TABLE evidence (
         digest BLOB PRIMARY KEY
     ) STRICT, WITHOUT ROWID;
+    ",
+    // Directories that builds left are artifacts, too: all have to be noted anew. What is in one is kept as files are.
+    "
+    ALTER TABLE artifacts ADD COLUMN directory INTEGER NOT NULL DEFAULT 0;
+    UPDATE builds SET indexed = 0 WHERE outcome = 'succeeded';
     ",
 ];
 

@@ -4,8 +4,8 @@ use belljar_core::{BuildId, Digest, ProjectId, RequestId, Timestamp, bounds};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension as _, Row, params, params_from_iter};
 
-use super::QueueError;
 use super::database::{Database, database, integer};
+use super::{Left, QueueError};
 use crate::life::{Build, Stage};
 
 /// Which builds, and which part of the list of them. The newest come first.
@@ -269,17 +269,21 @@ impl Database {
     }
 
     /// Notes the digests of a build's artifacts. May be done again.
-    pub(super) fn index(&mut self, id: &BuildId, digests: &[Digest]) -> Result<(), QueueError> {
+    pub(super) fn index(&mut self, id: &BuildId, left: &Left) -> Result<(), QueueError> {
         let position: i64 = self
             .connection
             .prepare_cached("UPDATE builds SET indexed = 1 WHERE id = ?1 RETURNING position")
             .and_then(|mut statement| statement.query_row(params![id.as_str()], |row| row.get(0)))
             .map_err(database)?;
-        let sql = "INSERT OR IGNORE INTO artifacts (digest, position) VALUES (?1, ?2)";
+        let sql =
+            "INSERT OR IGNORE INTO artifacts (digest, position, directory) VALUES (?1, ?2, ?3)";
         let mut statement = self.connection.prepare_cached(sql).map_err(database)?;
-        for digest in digests {
+        // What is also a file's content is kept as that.
+        let files = left.files.iter().map(|digest| (digest, false));
+        let directories = left.directories.iter().map(|digest| (digest, true));
+        for (digest, directory) in files.chain(directories) {
             statement
-                .execute(params![digest.as_bytes(), position])
+                .execute(params![digest.as_bytes(), position, directory])
                 .map_err(database)?;
         }
         Ok(())

@@ -4,6 +4,7 @@
 mod database;
 mod layout;
 mod list;
+mod producers;
 mod retention;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,25 @@ use crate::writer::{self, Undone};
 
 pub use database::OpenError;
 pub use list::{Condition, Listed, Page, Query};
+pub use producers::Wanted;
 pub use retention::{Pin, PinError, Target};
+
+/// What a build left, by the digests under which it is found again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Of regular files: these objects are kept as long as the build is.
+    pub files: Vec<Digest>,
+    /// Of the trees of directories, by their roots.
+    pub directories: Vec<Digest>,
+}
+
+#[cfg(test)]
+impl Left {
+    pub(crate) fn of_files(files: Vec<Digest>) -> Self {
+        let directories = Vec::new();
+        Self { files, directories }
+    }
+}
 
 /// A handle on the queue. When the last one is gone, the database is closed.
 #[derive(Clone, Debug)]
@@ -214,14 +233,14 @@ impl Queue {
         self.0.call(move |database| database.list(&query)).await
     }
 
-    /// Notes that these are the digests of a build's artifacts. May be done again.
+    /// Notes by which digests a build's artifacts are found. May be done again.
     ///
     /// # Errors
     /// See [`QueueError`].
-    pub async fn index(&self, id: &BuildId, digests: Vec<Digest>) -> Result<(), QueueError> {
+    pub async fn index(&self, id: &BuildId, left: Left) -> Result<(), QueueError> {
         let id = id.clone();
         self.0
-            .call(move |database| database.index(&id, &digests))
+            .call(move |database| database.index(&id, &left))
             .await
     }
 

@@ -443,17 +443,43 @@ async fn artifacts_lead_to_their_builds() {
             .unwrap();
     }
     let [one, both] = [Digest::of(b"one"), Digest::of(b"both")];
-    queue.index(&id('a'), vec![one, both, both]).await.unwrap();
-    queue.index(&id('a'), vec![one, both]).await.unwrap();
-    queue.index(&id('b'), vec![both]).await.unwrap();
-    assert!(queue.index(&id('c'), vec![both]).await.is_err());
+    queue
+        .index(&id('a'), Left::of_files(vec![one, both, both]))
+        .await
+        .unwrap();
+    queue
+        .index(&id('a'), Left::of_files(vec![one, both]))
+        .await
+        .unwrap();
+    queue
+        .index(&id('b'), Left::of_files(vec![both]))
+        .await
+        .unwrap();
+    // A directory leads to its build as well, and is kept by none.
+    let tree = Left {
+        files: vec![one],
+        directories: vec![one, Digest::of(b"tree")],
+    };
+    queue.index(&id('b'), tree).await.unwrap();
+    assert!(
+        queue
+            .index(&id('c'), Left::of_files(vec![both]))
+            .await
+            .is_err()
+    );
     reopened(queue, &path, |queue| async move {
         let found = async |digest| {
             pages(&queue, &[Condition::Artifact(digest)], 9)
                 .await
                 .concat()
         };
-        assert_eq!(found(one).await, ["a"]);
+        assert_eq!(found(one).await, ["b", "a"]);
+        assert_eq!(found(Digest::of(b"tree")).await, ["b"]);
+        let mut kept = queue.kept_objects().await.unwrap();
+        kept.sort_unstable();
+        let mut due = [one, both];
+        due.sort_unstable();
+        assert_eq!(kept, due);
         assert_eq!(found(both).await, ["b", "a"]);
         assert_eq!(found(Digest::of(b"none")).await, Vec::<String>::new());
     })
@@ -531,7 +557,10 @@ async fn a_queue_of_the_first_layout_becomes_one_of_the_last() {
     let due = queue.unindexed(0).await.unwrap().unwrap();
     assert_eq!((due.build.id, due.position), (id('a'), 1));
     assert_eq!(queue.unindexed(1).await.unwrap(), None);
-    queue.index(&id('a'), vec![Digest::of(b"x")]).await.unwrap();
+    queue
+        .index(&id('a'), Left::of_files(vec![Digest::of(b"x")]))
+        .await
+        .unwrap();
     assert_eq!(queue.unindexed(0).await.unwrap(), None);
     // A request of before the change is known after it.
     let known = RequestId::new(id('c').as_str()).unwrap();
@@ -549,7 +578,90 @@ async fn a_queue_of_the_first_layout_becomes_one_of_the_last() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    assert_eq!(layout("user_version"), Ok(4));
+    assert_eq!(layout("user_version"), Ok(5));
+}
+
+#[tokio::test]
+async fn who_has_left_an_artifact_is_found_in_the_order_of_acceptance_however_many_others_have() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("q");
+    let queue = Queue::open(&path).unwrap();
+    let digest = Digest::of(b"x");
+    let left = async |queue: &Queue, last, of, digest| {
+        let (admitted, name) = (admitted_to(of, "make", 0), request(&String::from(last)));
+        let queued = queue.submit(admitted, name, id(last), at(1)).await;
+        queued.unwrap();
+        queue
+            .index(&id(last), Left::of_files(vec![digest]))
+            .await
+            .unwrap();
+        // One has failed.
+        let outcome = match last {
+            'a' => belljar_core::Outcome::TimedOut { wall_seconds: 1 },
+            _ => belljar_core::Outcome::Succeeded,
+        };
+        let record = queue.get(&id(last)).await.unwrap().unwrap();
+        let mut ended = record.build.clone();
+        ended.sequence += 1;
+        ended.stage = crate::life::Stage::Ended { outcome };
+        queue.advance(record.build.sequence, &ended).await.unwrap();
+    };
+    for (last, of) in [
+        ('a', "default"),
+        ('b', "other"),
+        ('c', "default"),
+        ('d', "default"),
+    ] {
+        left(&queue, last, of, digest).await;
+    }
+    let found = async |queue: &Queue, of: &str, digest, build: Option<char>| {
+        let wanted = Wanted {
+            project: ProjectId::new(of).unwrap(),
+            artifact: digest,
+            build: build.map(id),
+            key_id: None,
+        };
+        let found = queue.producers(&wanted);
+        let found = found.await.unwrap().into_iter();
+        found
+            .map(|record| record.build.id.as_str().chars().last().unwrap())
+            .collect::<String>()
+    };
+    assert_eq!(found(&queue, "default", digest, None).await, "cd");
+    assert_eq!(found(&queue, "other", digest, None).await, "b");
+    assert_eq!(found(&queue, "none", digest, None).await, "");
+    assert_eq!(found(&queue, "default", digest, Some('d')).await, "d");
+    for other in ['a', 'b', 'e'] {
+        assert_eq!(found(&queue, "default", digest, Some(other)).await, "");
+    }
+    // Nobody has signed about any of them.
+    let signed = Wanted {
+        project: ProjectId::default(),
+        artifact: digest,
+        build: None,
+        key_id: Some("SHA256:x".to_owned()),
+    };
+    assert_eq!(queue.producers(&signed).await.unwrap(), []);
+    assert_eq!(found(&queue, "default", Digest::of(b"y"), None).await, "");
+    // Others have left the same before, more often than is looked at once.
+    drop(queue);
+    let all = belljar_core::bounds::LIST_SCAN + 50;
+    let rows = rusqlite::Connection::open(&path).unwrap();
+    rows.execute_batch(&format!(
+        "WITH RECURSIVE n (i) AS (VALUES (5) UNION ALL SELECT i + 1 FROM n WHERE i < {all})
+         INSERT INTO builds (position, id, project, submitter, authenticated_by, request_id, spec, accepted,
+                             stage, sequence, updated, state, outcome, indexed)
+         SELECT i, printf('%026d', i), 'other', 'unix:uid=7', authenticated_by, printf('r%d', i), spec,
+                accepted, stage, sequence, updated, state, outcome, 1
+         FROM n CROSS JOIN builds WHERE builds.position = 2;
+         INSERT INTO artifacts (digest, position) SELECT x'{}', position FROM builds WHERE position > 4;",
+        Digest::of(b"y").to_hex()
+    ))
+    .unwrap();
+    drop(rows);
+    let queue = Queue::open(&path).unwrap();
+    left(&queue, 'e', "default", Digest::of(b"y")).await;
+    assert_eq!(found(&queue, "default", Digest::of(b"y"), None).await, "e");
 }
 
 #[tokio::test]
@@ -571,7 +683,7 @@ async fn builds_are_kept_until_they_are_released_and_pinned_ones_stay() {
         ended.stage = crate::life::Stage::Ended { outcome };
         queue.advance(record.build.sequence, &ended).await.unwrap();
         queue
-            .index(&id(last), vec![Digest::of(&[last as u8])])
+            .index(&id(last), Left::of_files(vec![Digest::of(&[last as u8])]))
             .await
             .unwrap();
     }

@@ -18,7 +18,7 @@ use crate::{Driver, Engine, Settings, engine};
 use belljar_core::{
     AttemptId, BuildId, BuildSpec, Digest, Fetch, FetchUrl, Fetches, Image, ImageKind, Input,
     InputName, Inputs, Limits, Mirrors, Network, ObjectId, Outcome, Outputs, ProjectId, RelPath,
-    RequestId, Script, Sha512Digest, Steps, Timestamp, Unpack,
+    RequestId, Script, Sha512Digest, Steps, Timestamp, Unpack, UrlFetch,
 };
 use belljar_plan::signer::Asserted;
 use belljar_plan::{
@@ -28,6 +28,7 @@ use belljar_plan::{
 use belljar_policy::{
     Access, Admitted, Decision, FetchRules, HostPattern, Identity, Policy, decide,
 };
+use belljar_tree::{Leaf, build};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -320,7 +321,7 @@ impl Fetcher for Port {
         fetches: Fetches,
     ) -> Pin<Box<dyn Future<Output = Fetched> + Send + '_>> {
         let tree = |fetch: &Fetch| Input {
-            tree: ObjectId::of(fetch.digest.to_hex().as_bytes()),
+            tree: ObjectId::of(fetch.digest().to_hex().as_bytes()),
             derivation: Some(ObjectId::of(b"record")),
         };
         let all = fetches.iter();
@@ -402,14 +403,20 @@ impl Clock for Port {
 
 fn receipt(attempt: &AttemptId, spec: Digest, plan: &Plan, outcome: Outcome) -> Receipt {
     let digest = Digest::of(b"");
-    let outputs = OutputEntry {
-        path: RelPath::new("app").unwrap(),
-        kind: OutputKind::File {
-            object: ObjectId::of(b"app"),
-            sha512: Sha512Digest::of(b"app"),
-            executable: true,
-        },
+    let entry = |path, kind| OutputEntry {
+        path: RelPath::new(path).unwrap(),
+        kind,
     };
+    let file = || OutputKind::File {
+        object: ObjectId::of(b"app"),
+        sha512: Sha512Digest::of(b"app"),
+        executable: true,
+    };
+    let outputs = vec![
+        entry("app", file()),
+        entry("share", OutputKind::Directory),
+        entry("share/app", file()),
+    ];
     Receipt {
         sequence: 1,
         previous: None,
@@ -437,7 +444,7 @@ fn receipt(attempt: &AttemptId, spec: Digest, plan: &Plan, outcome: Outcome) -> 
         self_probes: vec![],
         steps: vec![],
         outputs: if outcome.is_success() {
-            vec![outputs]
+            outputs
         } else {
             vec![]
         },
@@ -550,16 +557,25 @@ impl Daemon {
     }
 }
 
+/// The directory that each build leaves which succeeds.
+pub(crate) fn directory() -> ObjectId {
+    let leaf = Leaf::File {
+        object: ObjectId::of(b"app"),
+        executable: true,
+    };
+    build([(RelPath::new("app").unwrap(), leaf)]).unwrap().root
+}
+
 /// One thing, for scripts that begin with this word.
 fn fetches(script: &str) -> Fetches {
     if !script.starts_with("fetched") {
         return Fetches::default();
     }
-    let fetch = Fetch {
+    let fetch = Fetch::Urls(UrlFetch {
         urls: Mirrors::new(vec![FetchUrl::new("https://a.example/x").unwrap()]).unwrap(),
         digest: Digest::of(b"x"),
         unpack: Unpack::tar(0).unwrap(),
-    };
+    });
     Fetches::new([(InputName::new("x").unwrap(), fetch)].into()).unwrap()
 }
 

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use belljar_core::{Digest, Fetch, FetchUrl, Fetches, InputName, Invalid, Mirrors, Unpack, bounds};
+use belljar_core::{
+    Digest, Fetch, FetchUrl, Fetches, InputName, Invalid, Mirrors, Unpack, UrlFetch, bounds,
+};
 use belljar_lock::sri;
 use toml::de::DeTable;
 
+use super::artifact::artifact;
 use crate::LockFile;
 use crate::values::{Refusal, Value, elements, known, number, refuse, string, subtable};
 
@@ -50,6 +53,9 @@ fn fetch(field: &str, value: &Value<'_>) -> Result<Fetch, Refusal> {
         let why = "git repositories are not fetched yet; name an archive of the commit by `urls`";
         return Err((key.span().start, Invalid::field(of("git"), why)));
     }
+    if table.contains_key("artifact") {
+        return artifact(field, table, value).map(Fetch::Artifact);
+    }
     known(table, field, &FIELDS)?;
     let missing = |name: &str| refuse(value, Invalid::field(of(name), "missing; it is required"));
     let listed = table.get("urls").ok_or_else(|| missing("urls"))?;
@@ -71,20 +77,23 @@ fn fetch(field: &str, value: &Value<'_>) -> Result<Fetch, Refusal> {
             return Err(refuse(value, Invalid::field(of("integrity"), why)));
         }
     };
-    let unpack = unpack(field, table, value, &urls)?;
-    Ok(Fetch {
+    let name = urls.iter().next().and_then(FetchUrl::file_name);
+    let name = name.ok_or("missing; the first URL does not end in a name");
+    let unpack = unpack(field, table, value, name)?;
+    Ok(Fetch::Urls(UrlFetch {
         urls,
         digest,
         unpack,
-    })
+    }))
 }
 
-/// What is made of it, and nothing that belongs to the other sort.
-fn unpack(
+/// What is made of it, and nothing that belongs to the other sort. A file has the given name if it gets none here, or there
+/// is none, and why.
+pub(super) fn unpack(
     field: &str,
     table: &DeTable<'_>,
     whole: &Value<'_>,
-    urls: &Mirrors,
+    name: Result<&str, &str>,
 ) -> Result<Unpack, Refusal> {
     let of = |name: &str| format!("{field}.{name}");
     let archive = archive(&of("unpack"), table.get("unpack"))?;
@@ -118,11 +127,7 @@ fn unpack(
         let name = string(&place, value)?;
         return Unpack::file(name, executable).map_err(|e| refuse(value, e.within(place)));
     }
-    let name = urls.iter().next().and_then(FetchUrl::file_name);
-    let name = name.ok_or_else(|| {
-        let why = "missing; the first URL does not end in a name";
-        refuse(whole, Invalid::field(&place, why))
-    })?;
+    let name = name.map_err(|why| refuse(whole, Invalid::field(&place, why)))?;
     Unpack::file(name, executable).map_err(|e| refuse(whole, e.within(place)))
 }
 
@@ -147,7 +152,7 @@ fn archive(field: &str, value: Option<&Value<'_>>) -> Result<Option<Archive>, Re
     Err(refuse(value, Invalid::field(field, why)))
 }
 
-fn flag(field: &str, value: Option<&Value<'_>>) -> Result<bool, Refusal> {
+pub(super) fn flag(field: &str, value: Option<&Value<'_>>) -> Result<bool, Refusal> {
     let Some(value) = value else {
         return Ok(false);
     };

@@ -17,6 +17,10 @@
 //! unpack = true                    # a tar archive; else it is one file
 //! strip_components = 1
 //!
+//! [fetch.tools]                    # what an earlier build has left, for /deps/tools
+//! artifact = "sha256:3a7bd3e2360a3d29eea436fcfb7e44c735d117c42d1c1835420b6b9942dd4f1b"
+//! directory = true                 # a directory; else file_name, or unpack
+//!
 //! [output.oci]                     # optional; the image that becomes of the outputs
 //! base = "scratch"                 # or a name in belljar.lock
 //! entrypoint = ["/app"]
@@ -25,6 +29,7 @@
 //! wall_seconds = 600
 //! ```
 
+mod artifact;
 mod fetch;
 mod output;
 mod read;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::Place;
 use crate::changes::changed;
-use belljar_core::{BaseImage, Platform, Unpack, bounds};
+use belljar_core::{ArtifactForm, BaseImage, Digest, Fetch, Platform, Unpack, bounds};
 use proptest::prelude::*;
 
 const GOOD: &str = r#"image = "host"
@@ -201,7 +201,10 @@ fn what_is_fetched_is_named_by_urls_and_digest() {
             "[fetch.a]\nurls = [\"https://a.example/x.jar?v=1\"]\n{rest}\n"
         ));
         let fetch = all.get(&InputName::new("a").unwrap()).unwrap();
-        assert_eq!((fetch.digest, &fetch.unpack), (digest, &due.unwrap()));
+        assert_eq!(
+            (fetch.digest(), fetch.unpack()),
+            (digest, Some(&due.unwrap()))
+        );
     }
     let url = "urls = [\"https://a.example/x\"]";
     for (text, due) in [
@@ -256,6 +259,91 @@ fn what_is_fetched_is_named_by_urls_and_digest() {
         let refusal = refusal(&format!("{GOOD}{text}\n"));
         assert!(refusal.contains(due), "{refusal}");
     }
+}
+
+#[test]
+fn what_an_earlier_build_has_left_is_named_by_its_digest() {
+    let read = |text: &str| {
+        let text = format!("{GOOD}[fetch.a]\nartifact = \"{}\"\n{text}\n", digest());
+        let manifest = load(text.as_bytes()).map_err(|e| e.to_string())?;
+        let spec = manifest.spec(ObjectId::of(b""), Inputs::default(), &Limits::DEFAULT);
+        let fetches = spec.unwrap().fetches;
+        match fetches.get(&InputName::new("a").unwrap()).unwrap() {
+            Fetch::Artifact(fetch) => Ok(fetch.clone()),
+            Fetch::Urls(_) => Err("from elsewhere".to_owned()),
+        }
+    };
+    let id = "01m80ts0f9k8jr4yh4r7abv98y";
+    let file = |unpack: Result<Unpack, Invalid>| ArtifactForm::File(unpack.unwrap());
+    for (rest, due) in [
+        ("file_name = \"tool\"", file(Unpack::file("tool", false))),
+        (
+            "file_name = \"tool\"\nexecutable = true",
+            file(Unpack::file("tool", true)),
+        ),
+        ("unpack = true\nstrip_components = 1", file(Unpack::tar(1))),
+        ("directory = true", ArtifactForm::Directory),
+    ] {
+        let found = read(rest).unwrap();
+        assert_eq!((found.artifact, found.form), (digest(), due));
+        assert_eq!((found.build, found.builder), (None, None));
+    }
+    let narrow = read(&format!(
+        "directory = true\nbuild = \"builds/{id}\"\nbuilder = \"urn:x/builders/dev/v1\""
+    ));
+    let narrow = narrow.unwrap();
+    assert_eq!(narrow.build.unwrap().as_str(), id);
+    assert_eq!(narrow.builder.unwrap().as_str(), "urn:x/builders/dev/v1");
+    for (rest, due) in [
+        ("", "fetch.a.file_name: missing; a file needs a name"),
+        ("executable = true", "fetch.a.file_name: missing"),
+        (
+            "directory = true\nfile_name = \"x\"",
+            "fetch.a.file_name: is for a file",
+        ),
+        (
+            "directory = true\nunpack = true",
+            "fetch.a.unpack: is for a file",
+        ),
+        ("directory = 1", "fetch.a.directory: `true` or `false`"),
+        (
+            "directory = true\nurls = []",
+            "fetch.a.urls: is for what comes from elsewhere",
+        ),
+        (
+            "directory = true\nsha256 = \"\"",
+            "fetch.a.sha256: is for what comes from elsewhere",
+        ),
+        (
+            "directory = true\nintegrity = \"\"",
+            "fetch.a.integrity: is for what comes from elsewhere",
+        ),
+        (
+            "directory = true\nbuild = \"01m\"",
+            "fetch.a.build: not the name of a build",
+        ),
+        (
+            "directory = true\nbuild = \"builds/01m\"",
+            "fetch.a.build: ",
+        ),
+        (
+            "directory = true\nbuilder = \"a b\"",
+            "fetch.a.builder: `a b` is no builder.id",
+        ),
+        (
+            "directory = true\nat = \"/opt\"",
+            "fetch.a.at: unknown field",
+        ),
+    ] {
+        let refusal = read(rest).unwrap_err();
+        assert!(refusal.contains(due), "{rest}: {refusal}");
+    }
+    let bad = refusal(&format!("{GOOD}[fetch.a]\nartifact = \"abc\"\n"));
+    assert!(bad.contains("fetch.a.artifact: "), "{bad}");
+}
+
+fn digest() -> Digest {
+    Digest::of(b"artifact")
 }
 
 #[test]

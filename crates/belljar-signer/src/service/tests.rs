@@ -376,3 +376,110 @@ fn the_public_key_lies_beside_the_evidence() {
         "no temporary file is left"
     );
 }
+
+/// A later build that was given what the first one has left.
+fn given(provenance: Digest) -> (Request, belljar_plan::Receipt) {
+    let unpack = belljar_core::Unpack::file("tool", true).unwrap();
+    let artifact = Digest::of(fixture::ARTIFACT);
+    let fetch = belljar_core::ArtifactFetch {
+        artifact,
+        form: belljar_core::ArtifactForm::File(unpack.clone()),
+        build: None,
+        builder: None,
+    };
+    let recipe = belljar_core::Recipe::Artifact {
+        producer: belljar_core::Producer {
+            attempt: fixture::attempt(),
+            provenance,
+        },
+        content: belljar_core::ObjectId::of(fixture::ARTIFACT),
+        unpack,
+    };
+    let (spec, mut given) = fixture::given(fetch, recipe);
+    given.sequence = 2;
+    given.previous = Some(Digest::of(&receipt().canonical().unwrap()));
+    given.previous_attempt = Some(fixture::attempt());
+    let request = Request::Attest {
+        attempt: given.attempt.clone(),
+        spec: String::from_utf8(spec.canonical().unwrap()).unwrap(),
+        asserted: fixture::asserted(),
+    };
+    (request, given)
+}
+
+/// Asks for a statement about such a build, of which belljard names this provenance, or that which there is.
+fn asked(sign_first: bool, provenance: Option<Digest>, key: Option<Key>) -> Answer {
+    let bench = Bench::with_receipt();
+    if sign_first {
+        bench.service().answer(&request());
+    }
+    let signed = || Digest::of(&std::fs::read(bench.bundle()).unwrap());
+    ask(&bench, provenance.unwrap_or_else(signed), key)
+}
+
+fn ask(bench: &Bench, provenance: Digest, key: Option<Key>) -> Answer {
+    let (request, receipt) = given(provenance);
+    let path = bench.path(&format!("receipts/{}.json", receipt.attempt));
+    std::fs::write(&path, receipt.canonical().unwrap()).unwrap();
+    std::fs::set_permissions(path, Permissions::from_mode(0o640)).unwrap();
+    let key = key.unwrap_or_else(|| bench.key());
+    bench.service_for(effective_uid(), key).answer(&request)
+}
+
+#[test]
+fn what_a_build_was_given_of_another_is_looked_up_in_what_was_signed_here() {
+    let other = || Some(Digest::of(b"never signed"));
+    let (retryable, why) = reasons(asked(false, other(), None));
+    let due = format!("no provenance of {} was signed here", fixture::attempt());
+    assert!(why.contains(&due) && !retryable, "{why}");
+    // Signed, but it is not what belljard says.
+    let (_, why) = reasons(asked(true, other(), None));
+    assert!(why.contains("is not of the build that is named"), "{why}");
+    // By another key than the signer's own.
+    let key = Key::from_pkcs8(&Key::generate_pkcs8().unwrap()).unwrap();
+    let (_, why) = reasons(asked(true, None, Some(key)));
+    assert!(why.contains("the bundle was signed with the key"), "{why}");
+    let answer = asked(true, None, None);
+    assert!(matches!(answer, Answer::Attested { .. }), "{answer:?}");
+}
+
+/// The bundle that was signed about the receipt of the same attempt, by the same key.
+fn of_receipt(bench: &Bench, _: &[u8]) -> Vec<u8> {
+    let attempt = fixture::attempt();
+    let name = format!("evidence/{attempt}.receipt.sigstore.json");
+    let answer = bench.service().answer(&Request::SignReceipt { attempt });
+    assert!(matches!(answer, Answer::Attested { .. }), "{answer:?}");
+    std::fs::read(bench.path(&name)).unwrap()
+}
+
+/// Another statement under the old signature.
+fn forged(_: &Bench, good: &[u8]) -> Vec<u8> {
+    let mut forged = good.to_vec();
+    let text = std::str::from_utf8(good).unwrap();
+    let at = text.find("\"payload\":\"").unwrap() + 400;
+    forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
+    forged
+}
+
+#[test]
+fn a_producers_bundle_that_was_exchanged_is_no_provenance() {
+    type Exchange = fn(&Bench, &[u8]) -> Vec<u8>;
+    let rows: [(Exchange, &str); 3] = [
+        (of_receipt, "is not Belljar's provenance"),
+        (forged, "the signature does not fit"),
+        (|_, _| b"{}".to_vec(), "the bundle is malformed"),
+    ];
+    for (exchange, due) in rows {
+        // belljard names what is there now, or what was signed.
+        for now in [true, false] {
+            let bench = Bench::with_receipt();
+            bench.service().answer(&request());
+            let good = std::fs::read(bench.bundle()).unwrap();
+            let exchanged = exchange(&bench, &good);
+            std::fs::write(bench.bundle(), &exchanged).unwrap();
+            let named = Digest::of(if now { &exchanged } else { &good });
+            let (retryable, why) = reasons(ask(&bench, named, None));
+            assert!(why.contains(due) && !retryable, "{why}");
+        }
+    }
+}

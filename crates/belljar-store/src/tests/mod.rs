@@ -8,6 +8,7 @@ mod hostile;
 mod keeping;
 mod locks;
 mod logging;
+mod outputs;
 mod putting;
 mod refusing;
 mod staging;

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::v1;
 use belljar_core::{
-    BaseImage, BuildSpec, EnvName, EnvValue, Image, ImageConfig, ImageFields, ImageOutput, Input,
-    Inputs, Invalid, LimitFigures, Limits, Network, ObjectId, Outputs, Platform, RelPath, Script,
-    Steps, bounds,
+    ArtifactFetch, ArtifactForm, BaseImage, BuildSpec, BuilderId, EnvName, EnvValue, Fetch,
+    FetchUrl, Fetches, Image, ImageConfig, ImageFields, ImageOutput, Input, InputName, Inputs,
+    Invalid, LimitFigures, Limits, Mirrors, Network, ObjectId, Outputs, Platform, RelPath, Script,
+    Steps, Unpack, UrlFetch, bounds,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -22,6 +23,15 @@ fn fetch() -> v1::Fetch {
         unpack: Some(v1::Unpack {
             kind: Some(v1::unpack::Kind::Tar(tar)),
         }),
+        earlier_build: None,
+    }
+}
+
+fn earlier() -> v1::fetch::EarlierBuild {
+    v1::fetch::EarlierBuild {
+        directory: false,
+        build: "builds/01m80ts0f9k8jr4yh4r7abv98y".to_owned(),
+        builder: "urn:x/builders/dev/v1".to_owned(),
     }
 }
 
@@ -147,12 +157,39 @@ fn every_field_of_the_message_reaches_the_domain() {
         assert_eq!(refused.unwrap_err().field, place);
     }
     type ChangeFetch = fn(&mut v1::Fetch);
-    let refused: [(&str, ChangeFetch); 7] = [
+    let refused: [(&str, ChangeFetch); 12] = [
         ("fetches.x.urls", |f| f.urls.clear()),
         ("fetches.x.urls[0]", |f| {
             f.urls[0] = "ftp://a.example/".to_owned()
         }),
         ("fetches.x.sha256", |f| f.sha256 = "AA".to_owned()),
+        ("fetches.x.urls", |f| f.earlier_build = Some(earlier())),
+        ("fetches.x.unpack", |f| {
+            f.urls.clear();
+            f.unpack = None;
+            f.earlier_build = Some(earlier());
+        }),
+        ("fetches.x.unpack", |f| {
+            f.urls.clear();
+            let directory = true;
+            f.earlier_build = Some(v1::fetch::EarlierBuild {
+                directory,
+                ..earlier()
+            });
+        }),
+        ("fetches.x.earlier_build.build", |f| {
+            f.urls.clear();
+            let build = "01m".to_owned();
+            f.earlier_build = Some(v1::fetch::EarlierBuild { build, ..earlier() });
+        }),
+        ("fetches.x.earlier_build.builder", |f| {
+            f.urls.clear();
+            let builder = "a b".to_owned();
+            f.earlier_build = Some(v1::fetch::EarlierBuild {
+                builder,
+                ..earlier()
+            });
+        }),
         ("fetches.x.unpack", |f| f.unpack = None),
         ("fetches.x.unpack.kind", |f| {
             f.unpack = Some(v1::Unpack { kind: None })
@@ -379,6 +416,43 @@ fn figures() -> impl Strategy<Value = Limits> {
     })
 }
 
+fn unpacks() -> impl Strategy<Value = Unpack> {
+    prop_oneof![
+        ("[a-z]{1,5}", any::<bool>()).prop_map(|(name, run)| Unpack::file(&name, run).unwrap()),
+        (0..129_u32).prop_map(|strip| Unpack::tar(strip).unwrap()),
+        (0..129_u32).prop_map(|strip| Unpack::zip(strip).unwrap()),
+    ]
+}
+
+/// Of either sort.
+fn fetches() -> impl Strategy<Value = Fetch> {
+    let digest = || any::<u64>().prop_map(|seed| ObjectId::of(&seed.to_be_bytes()).digest);
+    let urls = (digest(), unpacks()).prop_map(|(digest, unpack)| {
+        let url = FetchUrl::new("https://a.example/x").unwrap();
+        Fetch::Urls(UrlFetch {
+            urls: Mirrors::new(vec![url]).unwrap(),
+            digest,
+            unpack,
+        })
+    });
+    let form = prop_oneof![
+        unpacks().prop_map(ArtifactForm::File),
+        Just(ArtifactForm::Directory),
+    ];
+    let build = proptest::option::of("[0-7][0-9a-hjkmnp-tv-z]{25}");
+    let builder = proptest::option::of("[!-~]{1,30}");
+    let artifacts =
+        (digest(), form, build, builder).prop_map(|(artifact, form, build, builder)| {
+            Fetch::Artifact(ArtifactFetch {
+                artifact,
+                form,
+                build: build.map(|id| id.parse().unwrap()),
+                builder: builder.map(|id| BuilderId::new(id).unwrap()),
+            })
+        });
+    prop_oneof![urls, artifacts]
+}
+
 prop_compose! {
     fn images()(
         platform in prop::sample::select(vec![Platform::LinuxAmd64, Platform::LinuxArm64]),
@@ -413,16 +487,18 @@ prop_compose! {
         env in proptest::collection::btree_map("V[A-Za-z0-9_]{1,8}", "[^\0]{0,20}", 0..5),
         outputs in proptest::collection::btree_set("[^/\\[*\0-\u{1f}\u{7f}-\u{9f}]{1,9}|[a*]{1,2}|\\[[ab]+\\]", 1..5),
         limits in figures(),
+        fetches in proptest::collection::btree_map("[a-z]{1,4}", fetches(), 0..4),
         image_output in proptest::option::of(images()),
         source_date_epoch in 0..=BuildSpec::LAST_EPOCH,
     ) -> BuildSpec {
         let paths = outputs.into_iter().filter_map(|text| RelPath::new(text).ok());
+        let fetches = fetches.into_iter().map(|(name, fetch)| (InputName::new(name).unwrap(), fetch));
         let named = |(name, value): (String, String)| (EnvName::new(name).unwrap(), EnvValue::new(value).unwrap());
         BuildSpec {
             image: Image::Host,
             source: ObjectId::of(&content),
             inputs: Inputs::default(),
-            fetches: Default::default(),
+            fetches: Fetches::new(fetches.collect()).unwrap(),
             image_output,
             working_directory: None,
             run: Steps::new(run.into_iter().map(|text| Script::new(text).unwrap()).collect()).unwrap(),
@@ -440,7 +516,9 @@ proptest! {
     fn a_specification_survives_the_wire(spec in specs()) {
         let bytes = v1::BuildSpec::from(&spec).encode_to_vec();
         let back = BuildSpec::try_from(v1::BuildSpec::decode(bytes.as_slice()).unwrap());
-        prop_assert_eq!(back, Ok(spec));
+        prop_assert_eq!(back.as_ref(), Ok(&spec));
+        let back = BuildSpec::from_canonical(&spec.canonical().unwrap());
+        prop_assert_eq!(back.as_ref(), Ok(&spec));
     }
 
     #[test]

@@ -152,6 +152,7 @@ fn fetched(event: &AuditEvent) -> String {
             format!("{name} was there, and not fetched: {content}")
         }
         Found::Fetched { content, .. } => format!("{name} was fetched: {content}"),
+        Found::Left { by, .. } => format!("{name} was left by {by}: {digest}"),
         Found::Nothing {} => format!("{name} was not fetched: {digest}"),
     };
     for one in tries {

@@ -118,6 +118,9 @@ fn summary(ended: &Ended<'_>) -> String {
             object.digest, object.size
         ));
     }
+    for (path, tree) in report::directories(&build.artifacts) {
+        lines.push(format!("  {path}/  {}  a directory", tree.digest));
+    }
     if let Some(image) = &build.image {
         lines.push(format!("  {IMAGE}  {}  an image", image.manifest.digest));
     }

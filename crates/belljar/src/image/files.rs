@@ -31,7 +31,8 @@ impl Parcel {
     pub(crate) fn object(&self) -> ObjectId {
         match self.recipe {
             Recipe::Tar { archive } => archive,
-            Recipe::Fetched { content, .. } => content,
+            Recipe::Fetched { content, .. } | Recipe::Artifact { content, .. } => content,
+            Recipe::OutputDirectory { receipt, .. } => receipt,
             Recipe::Oci { index, .. } => index,
             Recipe::Pulled { image, .. } => image,
             Recipe::CargoLock { lock, .. } | Recipe::NpmLock { lock, .. } => lock,

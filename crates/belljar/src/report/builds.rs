@@ -7,7 +7,8 @@ use belljar_wire::{BuildRecord, BuildSummary, build_name};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{ArtifactReport, EvidenceReport, ImageReport};
+use super::artifacts::{ArtifactReport, artifacts};
+use super::{EvidenceReport, ImageReport};
 use crate::client;
 use crate::exit;
 
@@ -92,7 +93,7 @@ impl<'a> Build<'a> {
             started: build.started,
             ended: build.ended,
             spec: &build.spec,
-            artifacts: build.artifacts.iter().map(Into::into).collect(),
+            artifacts: artifacts(&build.artifacts),
             image: build.image.as_ref().map(Into::into),
             evidence: (&build.evidence).into(),
         }

@@ -25,10 +25,12 @@
 //! Digests are `sha256:` and 64 hexadecimal digits, objects `{"digest", "size"}` with the size in bytes, times
 //! RFC 3339 in UTC.
 
+mod artifacts;
 mod builds;
 mod image;
 mod store;
 
+pub(crate) use artifacts::directories;
 pub(crate) use builds::{Build, Chain, List, LogPiece, Story, Submitted};
 pub(crate) use store::{Garbage, Pinned, ScrubBegun, Store};
 
@@ -36,10 +38,10 @@ use std::path::Path;
 
 use belljar_attest::{ReceiptVerdict, Verdict};
 use belljar_core::{BuildSpec, ObjectId, Outcome, Timestamp};
-use belljar_wire::{
-    Artifact, ArtifactKind, BuildRecord, Evidence, Layer, LayerVerdict, ServerInfo, build_name,
-};
+use belljar_wire::{BuildRecord, Evidence, Layer, LayerVerdict, ServerInfo, build_name};
 use serde::Serialize;
+
+use artifacts::{ArtifactReport, artifacts};
 
 use crate::error::Error;
 use crate::exit;
@@ -99,21 +101,6 @@ struct Source<'a> {
     bytes: u64,
     /// How many of the files were read; the others look as they did when they were.
     read: usize,
-}
-
-#[derive(Debug, Serialize)]
-struct ArtifactReport<'a> {
-    path: &'a str,
-    #[serde(flatten)]
-    kind: ArtifactKindReport<'a>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum ArtifactKindReport<'a> {
-    File { object: ObjectId, executable: bool },
-    Symlink { target: &'a str },
-    Directory,
 }
 
 #[derive(Debug, Serialize)]
@@ -195,7 +182,7 @@ impl<'a> Run<'a> {
                 read: sources.read(),
             }),
             steps: steps::report(&build.spec, &build.steps),
-            artifacts: build.artifacts.iter().map(Into::into).collect(),
+            artifacts: artifacts(&build.artifacts),
             image: build.image.as_ref().map(Into::into),
             evidence: (&build.evidence).into(),
             log: ended.log,
@@ -206,22 +193,6 @@ impl<'a> Run<'a> {
                 socket: ended.target.name(),
                 embedded: floor.is_some(),
                 cgroup_floor: floor,
-            },
-        }
-    }
-}
-
-impl<'a> From<&'a Artifact> for ArtifactReport<'a> {
-    fn from(artifact: &'a Artifact) -> Self {
-        Self {
-            path: artifact.path.as_str(),
-            kind: match &artifact.kind {
-                ArtifactKind::File { object, executable } => ArtifactKindReport::File {
-                    object: *object,
-                    executable: *executable,
-                },
-                ArtifactKind::Symlink { target } => ArtifactKindReport::Symlink { target },
-                ArtifactKind::Directory => ArtifactKindReport::Directory,
             },
         }
     }

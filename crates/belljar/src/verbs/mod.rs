@@ -237,6 +237,9 @@ fn described(build: &BuildRecord) -> Result<String, Error> {
         let said = format!("{path}  {}  {} bytes", object.digest, object.size);
         rows.push(("artifact", said));
     }
+    for (path, tree) in report::directories(&build.artifacts) {
+        rows.push(("artifact", format!("{path}/  {}  a directory", tree.digest)));
+    }
     let evidence = &build.evidence;
     let objects = [
         ("bundle", evidence.bundle),

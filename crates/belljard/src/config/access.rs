@@ -14,6 +14,9 @@ pub(super) struct Project {
     /// Whoever is not named may do nothing with it.
     #[serde(default)]
     member: Vec<Member>,
+    /// Other projects: builds of this one may use what builds of these have left. Nobody sees anything else by this.
+    #[serde(default)]
+    artifacts_of: Vec<String>,
 }
 
 /// `[[project.member]]`
@@ -53,7 +56,25 @@ pub(super) fn access(allowed_uids: &[u32], projects: &[Project]) -> Result<Acces
         let added = access.add(ProjectId::default(), local);
         added.map_err(|e| Invalid::field("allowed_uids", e.to_string()))?;
     }
+    // At last, when all of them are known.
+    for (index, project) in (0_usize..).zip(projects) {
+        lend(&mut access, project)
+            .map_err(|e| e.within(format!("project[{index}].artifacts_of")))?;
+    }
     Ok(access)
+}
+
+fn lend(access: &mut Access, project: &Project) -> Result<(), Invalid> {
+    let name = ProjectId::new(project.name.as_str())?;
+    let lenders = (0_usize..)
+        .zip(&project.artifacts_of)
+        .map(|(index, lender)| {
+            let lender = ProjectId::new(lender.as_str());
+            lender.map_err(|e| e.within(format!("[{index}]")))
+        });
+    let lenders = lenders.collect::<Result<Vec<_>, _>>()?;
+    let lent = access.lend(&name, lenders);
+    lent.map_err(|e| Invalid::new(e.to_string()))
 }
 
 fn members(project: &Project) -> Result<Vec<(Principals, Rights)>, Invalid> {

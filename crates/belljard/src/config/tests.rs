@@ -145,6 +145,44 @@ fn mistakes_in_projects_and_tls_name_their_field() {
 }
 
 #[test]
+fn artifacts_are_those_of_the_own_project_unless_others_are_named() {
+    let with = |of: &str| {
+        let text = TLS.replacen("\"web\"", &format!("\"web\"\nartifacts_of = {of}"), 1);
+        parse(&format!("{GOOD}{text}"))
+    };
+    let lenders = |config: &Config, of: &str| {
+        let of = ProjectId::new(of).unwrap();
+        let lenders = config.policy.access().lenders(&of).into_iter();
+        lenders.map(String::from).collect::<Vec<_>>()
+    };
+    let plain = parse(&format!("{GOOD}{TLS}")).unwrap();
+    assert!(lenders(&plain, "web").is_empty());
+    // A project that comes later in the file may be named, too.
+    let lent = with("[\"default\"]").unwrap();
+    assert_eq!(lenders(&lent, "web"), ["default"]);
+    assert!(lenders(&lent, "default").is_empty());
+    for (of, due) in [
+        ("[\"A\"]", "project[0].artifacts_of[0]: "),
+        (
+            "[\"web\"]",
+            "project[0].artifacts_of: project `web`: it has its own artifacts anyway",
+        ),
+        (
+            "[\"none\"]",
+            "project[0].artifacts_of: project `web`: there is no project `none`",
+        ),
+        (
+            "[\"default\", \"default\"]",
+            "project[0].artifacts_of: project `web`: `default` is named twice",
+        ),
+        ("true", "artifacts_of"),
+    ] {
+        let error = with(of).unwrap_err();
+        assert!(error.contains(due), "{of}: {error}");
+    }
+}
+
+#[test]
 fn what_the_store_keeps_has_limits_that_make_sense() {
     let config = parse(GOOD).unwrap().store;
     assert_eq!((config.high_percent, config.low_percent), (85, 70));

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use belljar_audit::FetchTry;
-use belljar_core::{Digest, Fetch, FetchUrl, ObjectId, ProjectId, bounds};
+use belljar_core::{Digest, FetchUrl, ObjectId, ProjectId, UrlFetch, bounds};
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, LOCATION};
@@ -29,7 +29,7 @@ pub(super) struct Download<'a> {
 
 impl Download<'_> {
     /// Tries the mirrors in their order, until one gives what has the digest. What is tried is told in `tries`.
-    pub(super) async fn bring(&self, fetch: &Fetch, tries: &Tries) -> Result<ObjectId, Trouble> {
+    pub(super) async fn bring(&self, fetch: &UrlFetch, tries: &Tries) -> Result<ObjectId, Trouble> {
         let mut troubles: Vec<(String, Trouble)> = Vec::new();
         for url in fetch.urls.iter() {
             let mut told = FetchTry {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use belljar_audit::FetchTry;
-use belljar_core::{Fetch, ObjectId, ProjectId};
+use belljar_core::{ObjectId, ProjectId, UrlFetch};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -18,7 +18,7 @@ pub(super) struct Flights {
 }
 
 /// By digest and URLs: who names others must see what is there.
-pub(super) type Key = (ProjectId, Fetch);
+pub(super) type Key = (ProjectId, UrlFetch);
 
 /// What is tried, as it is tried.
 #[derive(Clone, Default)]

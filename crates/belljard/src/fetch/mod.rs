@@ -2,6 +2,7 @@
 //! only where the operator says so. What does not have the digest never gets a name in the store.
 
 mod download;
+mod earlier;
 mod flight;
 mod http;
 pub(crate) mod pull;
@@ -11,7 +12,7 @@ mod tests;
 mod trees;
 mod trouble;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -20,7 +21,8 @@ use std::time::Duration;
 
 use belljar_audit::{FetchTry, Found};
 use belljar_core::{
-    Digest, Fetch, Fetches, Input, InputName, Inputs, ObjectId, Outcome, ProjectId, Unpack, bounds,
+    Digest, Fetch, Fetches, Input, InputName, Inputs, ObjectId, Outcome, ProjectId, Recipe,
+    UrlFetch, bounds,
 };
 use belljar_engine::garbage::Hold;
 use belljar_engine::life::{FetchReport, Fetched};
@@ -39,12 +41,14 @@ use download::Download;
 use flight::{Brought, Flights, Tries};
 use trouble::{STAGE, Trouble};
 
+pub(crate) use earlier::Earlier;
 pub(crate) use http::connector;
 pub(crate) use resolve::{Resolve, System, files};
 
 /// Fetches, and has trees made of what came.
 pub(crate) struct Fetching {
     open: Option<Arc<Open>>,
+    earlier: Earlier,
     store: StoreClient,
     ownership: Ownership,
     /// Where the store's objects are.
@@ -59,7 +63,7 @@ pub(crate) struct Fetching {
 }
 
 /// What a tree was made of, and for whom.
-type Made = (ProjectId, ObjectId, Unpack);
+type Made = (ProjectId, Recipe);
 
 /// When all fetches of an attempt have to be over.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +102,7 @@ impl Fetcher for Fetching {
 impl Fetching {
     pub(crate) fn new(
         open: Option<Open>,
+        earlier: Earlier,
         store: StoreClient,
         ownership: Ownership,
         root: PathBuf,
@@ -105,6 +110,7 @@ impl Fetching {
     ) -> Self {
         Self {
             open: open.map(Arc::new),
+            earlier,
             store,
             ownership,
             root,
@@ -123,7 +129,7 @@ impl Fetching {
         let deadline = self.deadline();
         for (name, fetch) in fetches.iter() {
             let (report, made) = self.one(&project, name, fetch, deadline).await;
-            let Fetch { digest, .. } = fetch;
+            let digest = fetch.digest();
             let (found, refused) = (&report.found, &report.refused);
             tracing::info!(%project, %name, %digest, ?found, refused, "fetched");
             reports.push(report);
@@ -154,10 +160,41 @@ impl Fetching {
         deadline: Deadline,
     ) -> (FetchReport, Result<Input, Trouble>) {
         let mut tries = Vec::new();
-        let content = self.content(project, fetch, deadline, &mut tries).await;
+        let (found, made) = match fetch {
+            Fetch::Urls(fetch) => self.downloaded(project, fetch, deadline, &mut tries).await,
+            Fetch::Artifact(fetch) => {
+                let looking = timeout_at(deadline.at, self.artifact(project, fetch));
+                let late = |_| (Found::Nothing {}, Err(deadline.late()));
+                looking.await.unwrap_or_else(late)
+            }
+        };
+        let report = FetchReport {
+            name: name.clone(),
+            digest: fetch.digest(),
+            found,
+            refused: made.as_ref().err().map(|trouble| trouble.why.clone()),
+            tries,
+        };
+        (report, made)
+    }
+
+    /// What comes from elsewhere, and the tree that is made of it.
+    async fn downloaded(
+        &self,
+        project: &ProjectId,
+        fetch: &UrlFetch,
+        deadline: Deadline,
+        tries: &mut Vec<FetchTry>,
+    ) -> (Found, Result<Input, Trouble>) {
+        let content = self.content(project, fetch, deadline, tries).await;
         let made = match &content {
             Ok((content, _)) => {
-                let making = self.tree(project, *content, &fetch.unpack);
+                let recipe = Recipe::Fetched {
+                    content: *content,
+                    unpack: fetch.unpack.clone(),
+                };
+                let objects = BTreeSet::from([*content]);
+                let making = self.tree(project, recipe, &objects);
                 let made = timeout_at(deadline.at, making).await;
                 made.unwrap_or_else(|_| Err(deadline.late()))
             }
@@ -169,14 +206,7 @@ impl Fetching {
             Ok((content, false)) => Found::Fetched { content, tree },
             Err(_) => Found::Nothing {},
         };
-        let report = FetchReport {
-            name: name.clone(),
-            digest: fetch.digest,
-            found,
-            refused: made.as_ref().err().map(|trouble| trouble.why.clone()),
-            tries,
-        };
-        (report, made)
+        (found, made)
     }
 
     /// The content, and whether the project had it before. What others have is fetched all the same: else the time would
@@ -184,14 +214,15 @@ impl Fetching {
     async fn content(
         &self,
         project: &ProjectId,
-        fetch: &Fetch,
+        fetch: &UrlFetch,
         deadline: Deadline,
         tries: &mut Vec<FetchTry>,
     ) -> Result<(ObjectId, bool), Trouble> {
         let Some(open) = self.open.clone() else {
             return Err(Trouble::refused(NO_FETCHES));
         };
-        if let Some(object) = self.present(project, fetch.digest).await? {
+        let there = self.there(project, vec![fetch.digest]).await?;
+        if let Some(object) = there.and_then(|objects| objects.first().copied()) {
             return Ok((object, true));
         }
         let work = |tried: Tries| {
@@ -226,25 +257,29 @@ impl Fetching {
         Ok((object, false))
     }
 
-    /// The object of this digest, if the project has it and it is there.
-    async fn present(
+    /// The objects of these digests, if the project has all of them and they are there.
+    async fn there(
         &self,
         project: &ProjectId,
-        digest: Digest,
-    ) -> Result<Option<ObjectId>, Trouble> {
+        digests: Vec<Digest>,
+    ) -> Result<Option<Vec<ObjectId>>, Trouble> {
         let _held = self.hold.take().await;
         let (ownership, root, of) = (self.ownership.clone(), self.root.clone(), project.clone());
+        let asked = digests.clone();
         let looking = spawn_blocking(move || {
-            if ownership.owns(&of, &[digest])? != [true] {
+            if !ownership.owns(&of, &asked)?.iter().all(|owned| *owned) {
                 return Ok(None);
             }
-            let path = belljar_cas::path_of(&root, digest);
-            let size = std::fs::symlink_metadata(path).map(|status| status.len());
-            Ok::<_, OwnershipError>(size.ok().map(|size| ObjectId { digest, size }))
+            let object = |digest: Digest| {
+                let path = belljar_cas::path_of(&root, digest);
+                let size = std::fs::symlink_metadata(path).map(|status| status.len());
+                size.ok().map(|size| ObjectId { digest, size })
+            };
+            Ok::<_, OwnershipError>(asked.into_iter().map(object).collect::<Option<Vec<_>>>())
         });
         let found = looked(looking.await)??;
         if found.is_some() {
-            let told = self.ownership.touch(project, vec![digest], self.noted);
+            let told = self.ownership.touch(project, digests, self.noted);
             told.await?;
         }
         Ok(found)

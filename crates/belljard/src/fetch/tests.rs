@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use belljar_core::{FetchUrl, Mirrors};
+use belljar_core::{FetchUrl, Mirrors, Unpack};
 use belljar_policy::FetchRules;
 use tokio::sync::Notify;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -64,8 +64,8 @@ fn tls() -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-fn fetch(url: &str) -> Fetch {
-    Fetch {
+fn fetch(url: &str) -> UrlFetch {
+    UrlFetch {
         urls: Mirrors::new(vec![FetchUrl::new(url).unwrap()]).unwrap(),
         digest: Digest::of(b"x"),
         unpack: Unpack::tar(0).unwrap(),

@@ -1,8 +1,8 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-use belljar_core::{Digest, Input, ObjectId, ProjectId, Recipe, Unpack, bounds};
+use belljar_core::{Digest, Input, ObjectId, ProjectId, Recipe, bounds};
 use belljar_engine::ownership::OwnershipError;
 use belljar_plan::store::{Answer, Consent};
 use tokio::task::spawn_blocking;
@@ -15,14 +15,14 @@ use crate::peers::{Derivation, PutError};
 const BUSY_PAUSE: Duration = Duration::from_secs(5);
 
 impl Fetching {
-    /// The tree that is made of content. It is made once, as long as it is there.
+    /// The tree that is made by a recipe of these objects. It is made once, as long as it is there.
     pub(super) async fn tree(
         &self,
         project: &ProjectId,
-        content: ObjectId,
-        unpack: &Unpack,
+        recipe: Recipe,
+        objects: &BTreeSet<ObjectId>,
     ) -> Result<Input, Trouble> {
-        let key = (project.clone(), content, unpack.clone());
+        let key = (project.clone(), recipe.clone());
         if let Some(input) = self.made(project, &key).await? {
             return Ok(input);
         }
@@ -33,14 +33,10 @@ impl Fetching {
         if let Some(input) = self.made(project, &key).await? {
             return Ok(input);
         }
-        let recipe = Recipe::Fetched {
-            content,
-            unpack: unpack.clone(),
-        };
-        let input = self.derive(content, recipe).await?;
+        let input = self.derive(objects, recipe).await?;
         let record = input.derivation.map(|record| record.digest);
-        let objects = record.into_iter().chain([input.tree.digest]).collect();
-        self.ownership.grant(project, objects).await?;
+        let made = record.into_iter().chain([input.tree.digest]).collect();
+        self.ownership.grant(project, made).await?;
         let granted = self.ownership.grant_tree(project, input.tree.digest);
         granted.await?;
         let mut made = self.lock();
@@ -82,9 +78,9 @@ impl Fetching {
     }
 
     /// Has the store make it, however long others keep it from that: who waits says when it was long enough.
-    async fn derive(&self, content: ObjectId, recipe: Recipe) -> Result<Input, Trouble> {
+    async fn derive(&self, objects: &BTreeSet<ObjectId>, recipe: Recipe) -> Result<Input, Trouble> {
         loop {
-            match self.derive_once(content, recipe.clone()).await {
+            match self.derive_once(objects, recipe.clone()).await {
                 Ok(Answer::Derived {
                     tree, derivation, ..
                 }) => {
@@ -109,13 +105,17 @@ impl Fetching {
         }
     }
 
-    async fn derive_once(&self, content: ObjectId, recipe: Recipe) -> Result<Answer, PutError> {
+    async fn derive_once(
+        &self,
+        objects: &BTreeSet<ObjectId>,
+        recipe: Recipe,
+    ) -> Result<Answer, PutError> {
         let mut deriving = self.store.derive(recipe).await?;
         loop {
             match deriving.hear().await? {
                 Derivation::Done(answer) => return Ok(answer),
                 Derivation::Wants(object, more) => {
-                    let consent = match object == content {
+                    let consent = match objects.contains(&object) {
                         true => Consent::Given {},
                         false => Consent::Withheld {},
                     };

@@ -10,7 +10,7 @@ mod store;
 mod upkeep;
 
 pub(crate) use files::{LogFile, Logs, Trails};
-pub(crate) use signer::SignerClient;
+pub(crate) use signer::{PublicKey, SignerClient};
 pub(crate) use spawner::SpawnerClient;
 pub(crate) use store::{Derivation, Put, PutError, StoreClient};
 

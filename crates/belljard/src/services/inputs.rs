@@ -216,7 +216,8 @@ impl TreeMaker {
 fn named_by(recipe: &Recipe) -> Vec<ObjectId> {
     match recipe {
         Recipe::Tar { archive } => vec![*archive],
-        Recipe::Fetched { content, .. } => vec![*content],
+        Recipe::Fetched { content, .. } | Recipe::Artifact { content, .. } => vec![*content],
+        Recipe::OutputDirectory { receipt, .. } => vec![*receipt],
         Recipe::Oci { index, .. } => vec![*index],
         Recipe::Pulled { image, .. } => vec![*image],
         Recipe::CargoLock { lock, packages } | Recipe::NpmLock { lock, packages } => {

@@ -2,6 +2,7 @@
 //! spawner, store and signer every lie that there is. Each row of [`ROWS`] is one, with who refuses it and by
 //! which words; the refusal must also stand in the record of who refused. SECURITY.md has the same rows.
 
+mod artifacts;
 mod chain;
 mod disk;
 mod images;
@@ -52,6 +53,7 @@ const GROUPS: &[(&str, &[Row])] = &[
     ("root file systems", images::ROWS),
     ("the store", store::ROWS),
     ("statements", signer::STATEMENTS),
+    ("what earlier builds have left", artifacts::ROWS),
     ("frames to the signer", signer::FRAMES),
     ("the chain of receipts", chain::ROWS),
     ("files and processes", disk::ROWS),
@@ -154,6 +156,7 @@ groups! {
     root_file_systems_that_nobody_has_listed: "root file systems",
     lies_to_the_store: "the store",
     lies_that_are_to_be_signed: "statements",
+    artifacts_that_nobody_has_left: "what earlier builds have left",
     frames_that_lie_to_the_signer: "frames to the signer",
     receipts_that_somebody_else_has_changed: "the chain of receipts",
     lies_by_files_and_processes: "files and processes",

@@ -7,6 +7,7 @@ mod archive;
 mod fetched;
 mod oci;
 mod outlet;
+mod outputs;
 mod packages;
 mod stream;
 mod zip;
@@ -86,8 +87,16 @@ fn unpack(outlet: &Outlet<'_>, recipe: Recipe) -> Result<(), Stop> {
             archive::unpack(outlet, content, archive.size, style, &mut dropped)
                 .map_err(|stop| stop.within("the archive"))?;
         }
-        Recipe::Fetched { content, unpack } => {
+        Recipe::Fetched { content, unpack }
+        | Recipe::Artifact {
+            content, unpack, ..
+        } => {
             fetched::unpack(outlet, content, unpack, &mut dropped)?;
+        }
+        Recipe::OutputDirectory {
+            receipt, output, ..
+        } => {
+            outputs::unpack(outlet, receipt, &output).map_err(|stop| stop.within("the receipt"))?
         }
         Recipe::Oci { index, platform } => {
             oci::unpack(outlet, index, platform, &mut dropped)
