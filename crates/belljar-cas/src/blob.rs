@@ -1,7 +1,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use belljar_core::{ObjectId, bounds};
+use belljar_core::{BlobName, ObjectId, bounds};
 
 use crate::{ReadError, VerifyingRead, WriteError};
 
@@ -46,12 +46,13 @@ pub trait BlobSource: Send + Sync {
 /// Where objects are written to.
 pub trait BlobSink: Send + Sync {
     /// Begins an object. With `expected`, exactly that content must come; without, whatever comes is
-    /// kept. What is dropped unfinished leaves nothing behind.
+    /// kept. By whatever function it is expected, it is kept as an object is. What is dropped unfinished leaves
+    /// nothing behind.
     ///
     /// # Errors
     /// [`WriteError::TooLarge`] when more is expected than may be kept, [`WriteError::Full`],
     /// [`WriteError::Io`].
-    fn begin(&self, expected: Option<ObjectId>) -> Result<Box<dyn PendingBlob>, WriteError>;
+    fn begin(&self, expected: Option<BlobName>) -> Result<Box<dyn PendingBlob>, WriteError>;
 
     /// An empty batch for [`PendingBlob::finish_into`].
     ///

@@ -1,7 +1,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use belljar_core::{Invalid, ObjectId, bounds};
+use belljar_core::{BlobName, Invalid, ObjectId, bounds};
 
 /// Why an object could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -34,15 +34,15 @@ pub enum WriteError {
     #[error("the content is {found}, not {expected} as announced")]
     Mismatch {
         /// What was announced.
-        expected: ObjectId,
-        /// What came.
-        found: ObjectId,
+        expected: BlobName,
+        /// What came, by the same function.
+        found: BlobName,
     },
     /// More came than was expected.
     #[error("more content came than the {} bytes announced", .expected.size)]
     TooLong {
         /// What was announced.
-        expected: ObjectId,
+        expected: BlobName,
     },
     /// It is larger than any object may be.
     #[error(

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use belljar_core::{ObjectId, bounds};
+use belljar_core::{BlobName, ObjectId, bounds};
 
 use crate::{Batch, BlobSink, PendingBlob, Space, WriteError};
 
@@ -75,7 +75,7 @@ impl<S> Headroom<S> {
 }
 
 impl<S: BlobSink> BlobSink for Headroom<S> {
-    fn begin(&self, expected: Option<ObjectId>) -> Result<Box<dyn PendingBlob>, WriteError> {
+    fn begin(&self, expected: Option<BlobName>) -> Result<Box<dyn PendingBlob>, WriteError> {
         self.room.has(expected.map_or(0, |object| object.size))?;
         let inner = self.inner.begin(expected)?;
         Ok(match expected {
@@ -123,7 +123,7 @@ mod tests {
         let memory = Memory::new(1 << 20);
         let put = |reserve, content: &[u8]| {
             let sink = Headroom::new(memory.clone(), root.path(), reserve);
-            let mut blob = sink.begin(Some(ObjectId::of(content)))?;
+            let mut blob = sink.begin(Some(ObjectId::of(content).into()))?;
             blob.write(content)?;
             blob.finish()
         };

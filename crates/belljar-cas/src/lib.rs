@@ -3,7 +3,8 @@
 //!
 //! Reading and writing are apart: [`Reader`] is for whoever belongs to the store's group, [`Writer`] only
 //! for the process that owns the objects. Both stand behind small traits ([`BlobSource`], [`BlobSink`])
-//! with one behavioural test suite over all implementations; [`Memory`] is the one without a disk.
+//! with one behavioural test suite over all implementations; [`Memory`] is the one without a disk. Objects are named by
+//! their SHA-256; what was announced by BLAKE3 is verified by both, and lies under the first.
 //!
 //! | below the store's root | what | mode |
 //! |---|---|---|
@@ -17,6 +18,7 @@
 
 mod blob;
 mod custody;
+mod expected;
 mod failure;
 mod headroom;
 mod images;

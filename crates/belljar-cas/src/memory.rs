@@ -2,9 +2,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use belljar_core::{Digest, ObjectId, bounds};
+use belljar_core::{BlobName, Digest, ObjectId, bounds};
 
 use crate::blob::Sealed;
+use crate::expected::Expecting;
 use crate::{Batch, BlobSink, BlobSource, PendingBlob, ReadError, WriteError};
 
 /// Objects in memory, for tests of whatever stands on the two traits. Handles share the objects.
@@ -16,7 +17,7 @@ pub struct Memory {
 
 struct PendingBytes {
     memory: Memory,
-    expected: Option<ObjectId>,
+    expected: Option<BlobName>,
     bytes: Vec<u8>,
 }
 
@@ -86,7 +87,7 @@ impl BlobSource for Memory {
 }
 
 impl BlobSink for Memory {
-    fn begin(&self, expected: Option<ObjectId>) -> Result<Box<dyn PendingBlob>, WriteError> {
+    fn begin(&self, expected: Option<BlobName>) -> Result<Box<dyn PendingBlob>, WriteError> {
         if expected.is_some_and(|object| object.size > bounds::BLOB_BYTES) {
             return Err(WriteError::TooLarge);
         }
@@ -152,10 +153,8 @@ impl PendingBlob for PendingBytes {
 
 impl PendingBytes {
     fn verified(self) -> Result<(ObjectId, Vec<u8>), WriteError> {
-        let found = ObjectId::of(&self.bytes);
-        match self.expected {
-            Some(expected) if expected != found => Err(WriteError::Mismatch { expected, found }),
-            _ => Ok((found, self.bytes)),
-        }
+        let mut content = Expecting::new(self.expected);
+        content.update(&self.bytes);
+        Ok((content.finish(self.bytes.len() as u64)?, self.bytes))
     }
 }

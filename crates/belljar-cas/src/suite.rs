@@ -4,7 +4,7 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use belljar_core::{Digest, ObjectId, bounds};
+use belljar_core::{Blake3Digest, BlobDigest, BlobName, Digest, ObjectId, bounds};
 
 use crate::layout::object_path;
 use crate::{
@@ -15,6 +15,14 @@ use crate::{
 fn put(
     sink: &dyn BlobSink,
     expected: Option<ObjectId>,
+    pieces: &[&[u8]],
+) -> Result<ObjectId, WriteError> {
+    put_as(sink, expected.map(BlobName::from), pieces)
+}
+
+fn put_as(
+    sink: &dyn BlobSink,
+    expected: Option<BlobName>,
     pieces: &[&[u8]],
 ) -> Result<ObjectId, WriteError> {
     let mut pending = sink.begin(expected)?;
@@ -58,7 +66,10 @@ fn what_is_not_as_announced_is_refused_and_not_kept(source: &dyn BlobSource, sin
     for other in [&b"expecteD"[..], b"expect", b""] {
         match put(sink, Some(object), &[other]) {
             Err(WriteError::Mismatch { expected, found }) => {
-                assert_eq!((expected, found), (object, ObjectId::of(other)));
+                assert_eq!(
+                    (expected, found),
+                    (object.into(), ObjectId::of(other).into())
+                );
             }
             result => panic!("{result:?}"),
         }
@@ -142,7 +153,7 @@ fn a_batch_takes_only_what_is_as_announced_and_leaves_nothing(
     sink: &dyn BlobSink,
 ) {
     let mut batch = sink.batch().unwrap();
-    let mut pending = sink.begin(Some(ObjectId::of(b"expected"))).unwrap();
+    let mut pending = sink.begin(Some(ObjectId::of(b"expected").into())).unwrap();
     pending.write(b"expecteD").unwrap();
     let result = pending.finish_into(&mut batch);
     assert!(matches!(result, Err(WriteError::Mismatch { .. })));
@@ -151,6 +162,98 @@ fn a_batch_takes_only_what_is_as_announced_and_leaves_nothing(
     let dropped = pending.finish_into(&mut batch).unwrap();
     drop(batch);
     assert!(!source.contains(dropped).unwrap());
+}
+
+/// By BLAKE3.
+fn blake3(content: &[u8]) -> BlobName {
+    BlobName {
+        digest: BlobDigest::Blake3(Blake3Digest::from_bytes(blake3::hash(content).into())),
+        size: content.len() as u64,
+    }
+}
+
+fn what_is_announced_by_blake3_is_kept_once_under_its_own_name(
+    source: &dyn BlobSource,
+    sink: &dyn BlobSink,
+) {
+    for pieces in [
+        &[&b"one"[..], b"", b"two"][..],
+        &[b""],
+        // Some chunks of BLAKE3's, and a part of one.
+        &[&[7; 100_000], &[8; 100_001]],
+    ] {
+        let whole = pieces.concat();
+        let object = ObjectId::of(&whole);
+        let name = blake3(&whole);
+        assert_eq!(put_as(sink, Some(name), pieces).unwrap(), object);
+        assert_eq!(put(sink, Some(object), pieces).unwrap(), object);
+        assert_eq!(put_as(sink, Some(name), pieces).unwrap(), object, "again");
+        assert_eq!(get(source, object).unwrap(), whole);
+        assert!(source.verify(object).unwrap());
+    }
+}
+
+fn what_is_not_as_announced_by_blake3_is_refused_and_not_kept(
+    source: &dyn BlobSource,
+    sink: &dyn BlobSink,
+) {
+    let name = blake3(b"expected");
+    for other in [&b"expecteD"[..], b"expect", b""] {
+        match put_as(sink, Some(name), &[other]) {
+            Err(WriteError::Mismatch { expected, found }) => {
+                assert_eq!((expected, found), (name, blake3(other)));
+            }
+            result => panic!("{result:?}"),
+        }
+        assert!(other.is_empty() || !source.contains(ObjectId::of(other)).unwrap());
+    }
+    let long = put_as(sink, Some(name), &[b"expected", b"!"]);
+    assert!(matches!(long, Err(WriteError::TooLong { .. })), "{long:?}");
+    // The same digits are another name by another function, both ways.
+    let object = ObjectId::of(b"expected");
+    let crossed = [
+        (
+            BlobDigest::Blake3(Blake3Digest::from_bytes(*object.digest.as_bytes())),
+            b"expected",
+        ),
+        (
+            BlobDigest::Sha256(Digest::from_hex(&name.digest.to_hex()).unwrap()),
+            b"expected",
+        ),
+    ];
+    for (digest, content) in crossed {
+        let crossed = BlobName { digest, size: 8 };
+        let refused = put_as(sink, Some(crossed), &[content]);
+        assert!(
+            matches!(refused, Err(WriteError::Mismatch { .. })),
+            "{refused:?}"
+        );
+    }
+    assert!(!source.contains(object).unwrap());
+}
+
+fn a_batch_takes_both(source: &dyn BlobSource, sink: &dyn BlobSink) {
+    let mut batch = sink.batch().unwrap();
+    for (name, content) in [
+        (blake3(b"one"), &b"one"[..]),
+        (ObjectId::of(b"two").into(), b"two"),
+        (ObjectId::of(b"one").into(), b"one"),
+        (blake3(b"two"), b"two"),
+    ] {
+        let mut pending = sink.begin(Some(name)).unwrap();
+        pending.write(content).unwrap();
+        let found = pending.finish_into(&mut batch).unwrap();
+        assert_eq!(found, ObjectId::of(content));
+    }
+    let mut pending = sink.begin(Some(blake3(b"expected"))).unwrap();
+    pending.write(b"expecteD").unwrap();
+    let result = pending.finish_into(&mut batch);
+    assert!(matches!(result, Err(WriteError::Mismatch { .. })));
+    sink.keep(batch).unwrap();
+    for content in [b"one", b"two"] {
+        assert_eq!(get(source, ObjectId::of(content)).unwrap(), content);
+    }
+    assert!(!source.contains(ObjectId::of(b"expecteD")).unwrap());
 }
 
 type Case = fn(&dyn BlobSource, &dyn BlobSink);
@@ -182,6 +285,15 @@ const SUITE: &[(&str, Case)] = &[
         "a_batch_takes_only_what_is_as_announced_and_leaves_nothing",
         a_batch_takes_only_what_is_as_announced_and_leaves_nothing,
     ),
+    (
+        "what_is_announced_by_blake3_is_kept_once_under_its_own_name",
+        what_is_announced_by_blake3_is_kept_once_under_its_own_name,
+    ),
+    (
+        "what_is_not_as_announced_by_blake3_is_refused_and_not_kept",
+        what_is_not_as_announced_by_blake3_is_refused_and_not_kept,
+    ),
+    ("a_batch_takes_both", a_batch_takes_both),
 ];
 
 #[test]
@@ -220,6 +332,37 @@ fn a_batch_is_kept_where_it_was_made() {
         let mut batch = made.batch().unwrap();
         made.begin(None).unwrap().finish_into(&mut batch).unwrap();
         assert!(matches!(kept.keep(batch), Err(WriteError::Io { .. })));
+    }
+}
+
+#[test]
+fn blake3_is_what_its_specification_has() {
+    assert_eq!(blake3(b"").digest, BlobDigest::Blake3(Blake3Digest::EMPTY));
+    // Of its test vectors (BLAKE3-team/BLAKE3, test_vectors.json): lengths around one chunk of 1,024 bytes, and many.
+    for (length, due) in [
+        (
+            1,
+            "2d3adedff11b61f14c886e35afa036736dcd87a74d27b5c1510225d0f592e213",
+        ),
+        (
+            1023,
+            "10108970eeda3eb932baac1428c7a2163b0e924c9a9e25b35bba72b28f70bd11",
+        ),
+        (
+            1024,
+            "42214739f095a406f3fc83deb889744ac00df831c10daa55189b5d121c855af7",
+        ),
+        (
+            1025,
+            "d00278ae47eb27b34faecf67b4fe263f82d5412916c1ffd97c8cb7fb814b8444",
+        ),
+        (
+            102_400,
+            "bc3e3d41a1146b069abffad3c0d44860cf664390afce4d9661f7902e7943e085",
+        ),
+    ] {
+        let content: Vec<u8> = (0..251).cycle().take(length).collect();
+        assert_eq!(blake3(&content).digest.to_hex(), due, "{length}");
     }
 }
 
@@ -346,7 +489,7 @@ fn an_object_of_other_content_is_mended_by_the_next_upload() {
     // The same in a batch.
     damage(&file_of(root.path(), object), b"whoLe");
     let mut batch = writer.batch().unwrap();
-    let mut pending = writer.begin(Some(object)).unwrap();
+    let mut pending = writer.begin(Some(object.into())).unwrap();
     pending.write(b"whole").unwrap();
     pending.finish_into(&mut batch).unwrap();
     writer.keep(batch).unwrap();

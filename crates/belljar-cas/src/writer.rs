@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use belljar_core::{Digest, Hasher, ObjectId, bounds};
+use belljar_core::{BlobName, Digest, ObjectId, bounds};
 use rustix::fs::{
     Advice, AtFlags, CWD, FlockOperation, Mode, OFlags, Stat, fadvise, fchmod, flock, fsync,
     linkat, openat, renameat, statat, syncfs, unlinkat,
@@ -15,6 +15,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::blob::Sealed;
+use crate::expected::Expecting;
 use crate::failure::is_full;
 use crate::layout::{self, object_path};
 use crate::memory::foreign;
@@ -56,8 +57,8 @@ pub(crate) struct Directories {
 struct PendingFile {
     directories: Arc<Directories>,
     file: File,
-    expected: Option<ObjectId>,
-    hasher: Hasher,
+    expected: Option<BlobName>,
+    content: Expecting,
     written: u64,
     /// Up to where the disk was told to begin.
     begun: u64,
@@ -101,7 +102,7 @@ impl Writer {
             next: AtomicU64::new(0),
         }));
         let empty = writer
-            .begin(Some(ObjectId::of(b"")))
+            .begin(Some(ObjectId::of(b"").into()))
             .and_then(PendingBlob::finish);
         empty.map_err(|source| LayoutError::FirstWrite {
             path: root.to_owned(),
@@ -116,7 +117,7 @@ impl Writer {
 }
 
 impl BlobSink for Writer {
-    fn begin(&self, expected: Option<ObjectId>) -> Result<Box<dyn PendingBlob>, WriteError> {
+    fn begin(&self, expected: Option<BlobName>) -> Result<Box<dyn PendingBlob>, WriteError> {
         if expected.is_some_and(|object| object.size > bounds::BLOB_BYTES) {
             return Err(WriteError::TooLarge);
         }
@@ -127,7 +128,7 @@ impl BlobSink for Writer {
             directories: Arc::clone(&self.0),
             file: File::from(file),
             expected,
-            hasher: Hasher::new(),
+            content: Expecting::new(expected),
             written: 0,
             begun: 0,
         }))
@@ -172,7 +173,7 @@ impl PendingBlob for PendingFile {
         self.file
             .write_all(piece)
             .map_err(|e| failed("writing", e))?;
-        self.hasher.update(piece);
+        self.content.update(piece);
         self.written = written;
         if let Some(length) = NonZeroU64::new(written - self.begun)
             && length.get() >= AHEAD_BYTES
@@ -207,13 +208,7 @@ impl PendingBlob for PendingFile {
 impl PendingFile {
     /// The file, verified, as nobody will write to it again.
     fn sealed(self) -> Result<(ObjectId, File), WriteError> {
-        let found = ObjectId {
-            digest: self.hasher.finish(),
-            size: self.written,
-        };
-        if let Some(expected) = self.expected.filter(|expected| *expected != found) {
-            return Err(WriteError::Mismatch { expected, found });
-        }
+        let found = self.content.finish(self.written)?;
         fchmod(&self.file, Mode::from_raw_mode(OBJECT_MODE))
             .map_err(|e| failed("setting the mode", e.into()))?;
         layout::mark_verified(&self.file).map_err(|e| failed("setting the time", e))?;

@@ -205,7 +205,7 @@ impl From<Sha512Digest> for String {
     }
 }
 
-fn decode_hex<const N: usize>(hex: &str) -> Result<[u8; N], Invalid> {
+pub(crate) fn decode_hex<const N: usize>(hex: &str) -> Result<[u8; N], Invalid> {
     let mut bytes = [0; N];
     match base16ct::lower::decode(hex, &mut bytes) {
         Ok(decoded) if decoded.len() == N => Ok(bytes),
@@ -218,7 +218,7 @@ fn decode_hex<const N: usize>(hex: &str) -> Result<[u8; N], Invalid> {
 }
 
 /// The beginning of a refused text, safe to print.
-fn excerpt(text: &str) -> String {
+pub(crate) fn excerpt(text: &str) -> String {
     text.chars()
         .take(80)
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })

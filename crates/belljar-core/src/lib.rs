@@ -5,6 +5,7 @@
 //! values may rely on its documented shape without looking again.
 
 mod artifact;
+mod blob_name;
 pub mod bounds;
 mod canonical;
 mod derivation;
@@ -27,6 +28,7 @@ mod spec;
 mod time;
 
 pub use artifact::{ArtifactFetch, ArtifactForm, BuilderId, Producer};
+pub use blob_name::{Blake3Digest, BlobDigest, BlobName};
 pub use canonical::{CanonicalError, canonical_json};
 pub use derivation::{Derivation, Dropped, Fact, Platform, Recipe};
 pub use digest::{Digest, Hasher, ObjectId, Sha512Digest, Sha512Hasher};

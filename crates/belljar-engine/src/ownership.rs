@@ -1,5 +1,6 @@
 //! Which project may use which object of the store: those that it has sent, those that its builds left,
-//! and trees that were made for it. Without an entry an object is, for a project, not there.
+//! and trees that were made for it. Without an entry an object is, for a project, not there. And what a project has named
+//! by BLAKE3 as it sent it, is for this project, and for no other, also to be found by that.
 //!
 //! One SQLite database with one thread that writes; whoever asks reads by a connection of its own. Entries
 //! are added as objects come, and go, for all projects at once, before the objects do. What is lost with the file is
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use belljar_core::{Digest, ProjectId};
+use belljar_core::{Blake3Digest, Digest, ProjectId};
 
 use crate::writer::{Handle, Undone, start};
 use database::{Reader, Writer};
@@ -100,6 +101,25 @@ impl Ownership {
         let (project, now) = (project.clone(), now());
         self.writer
             .call(move |database| database.grant(&project, &objects, now))
+            .await
+    }
+
+    /// Gives objects to a project that has sent them by their BLAKE3, as [`Ownership::grant`] does: from then on it finds
+    /// them by that, too. Both digests of each were verified on the same content.
+    ///
+    /// # Errors
+    /// As [`Ownership::grant`].
+    pub async fn grant_named(
+        &self,
+        project: &ProjectId,
+        objects: Vec<(Blake3Digest, Digest)>,
+    ) -> Result<(), OwnershipError> {
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let (project, now) = (project.clone(), now());
+        self.writer
+            .call(move |database| database.grant_named(&project, &objects, now))
             .await
     }
 
@@ -201,6 +221,21 @@ impl Ownership {
         objects: &[Digest],
     ) -> Result<Vec<bool>, OwnershipError> {
         self.reader().owns(project, objects)
+    }
+
+    /// For each of these, the object that the project has sent by it and has. Blocks on the disk.
+    ///
+    /// # Errors
+    /// See [`OwnershipError`].
+    pub fn by_blake3(
+        &self,
+        project: &ProjectId,
+        digests: &[Blake3Digest],
+    ) -> Result<Vec<Option<Digest>>, OwnershipError> {
+        if digests.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.reader().by_blake3(project, digests)
     }
 
     /// Whether the project has the whole tree with this root. Blocks on the disk.

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use belljar_core::{AttemptId, Digest, Dropped, Invalid, ObjectId, Outputs, Recipe};
+use belljar_core::{AttemptId, BlobName, Digest, Dropped, Invalid, ObjectId, Outputs, Recipe};
 use serde::{Deserialize, Serialize};
 
 use crate::{ConfinedStep, ImageRecord, OutputEntry};
@@ -17,7 +17,7 @@ use crate::{ConfinedStep, ImageRecord, OutputEntry};
 mod parts;
 
 pub use parts::{
-    Collected, Consent, Failure, ImageOrder, Refusal, RefusedBlob, Scrub, Sender, Whole,
+    Collected, Consent, Failure, ImageOrder, NamedBlob, Refusal, RefusedBlob, Scrub, Sender, Whole,
 };
 
 /// A tree that an attempt needs, as something to mount.
@@ -57,10 +57,10 @@ pub enum Request {
     /// Keep many small blobs, at most [`belljar_core::bounds::DIGESTS_PER_FRAME`] with at most
     /// [`belljar_core::bounds::BATCH_BYTES`] together. Their contents follow at once in data frames, one
     /// after the other without gaps; one answer comes after the last byte: `Kept`, when all are durable
-    /// that it does not name.
+    /// that it does not name as refused.
     PutMany {
         /// What the contents must turn out to be.
-        objects: Vec<ObjectId>,
+        blobs: Vec<BlobName>,
     },
     /// Keep content of which only the digest is known before, at most `most_bytes` of it. Answered at once by `Receiving`,
     /// or by `Failed`. Then data frames follow, and after the last a [`Whole`]; then `Received` when it is durable, or
@@ -72,7 +72,7 @@ pub enum Request {
         most_bytes: u64,
     },
     /// Begin an upload that may be interrupted, or go on with one. Answered at once by `Upload`. If that
-    /// is open, data frames follow with what is missing of `object`, and after the last `Stored` or
+    /// is open, data frames follow with what is missing of `blob`, and after the last `Received` or
     /// `Failed`. What came before the connection closes is kept for a while, without being an object.
     Upload {
         /// Names the upload; whoever knows it may go on.
@@ -80,7 +80,7 @@ pub enum Request {
         /// Whose it is, as far as belljard knows.
         sender: Sender,
         /// What the content must turn out to be.
-        object: ObjectId,
+        blob: BlobName,
         /// Where to go on. 0 begins anew.
         offset: u64,
     },
@@ -89,7 +89,7 @@ pub enum Request {
         /// Which upload.
         key: Digest,
         /// Of what.
-        object: ObjectId,
+        blob: BlobName,
     },
     /// Make a tree out of objects that are in the store. Before the store looks for any of them it asks by
     /// `DerivationWants`, and is told [`Consent`]. Answered, at the latest after
@@ -183,14 +183,16 @@ pub enum Request {
 pub enum Answer {
     /// To `Put`: durable.
     Stored,
-    /// To `PutMany`: all but these are durable.
+    /// To `PutMany`: all but the refused ones are durable.
     Kept {
         /// Those that are not in the store, in the order in which that was found.
         refused: Vec<RefusedBlob>,
+        /// The others, as far as they were not named as objects are, in that order.
+        named: Vec<NamedBlob>,
     },
     /// To `Receive`: send.
     Receiving {},
-    /// To `Receive`, at its end: durable.
+    /// To `Receive` and `Upload`, at the end: durable.
     Received {
         /// What came.
         object: ObjectId,
@@ -357,7 +359,7 @@ impl Answer {
             Self::DerivationLacks { object } => Some(format!("{object} is not in the store")),
             Self::DerivationsBusy {} => Some("too many trees are being made".to_owned()),
             Self::OutputsRefused { why } => Some(format!("the outputs: {why:?}")),
-            Self::Kept { refused } if !refused.is_empty() => {
+            Self::Kept { refused, .. } if !refused.is_empty() => {
                 Some(format!("{} of the blobs were not kept", refused.len()))
             }
             _ => None,

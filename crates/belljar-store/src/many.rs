@@ -1,6 +1,6 @@
 use belljar_cas::{Batch, BlobSink, PendingBlob};
-use belljar_core::{ObjectId, bounds};
-use belljar_plan::store::{Answer, Failure, RefusedBlob};
+use belljar_core::{BlobDigest, BlobName, ObjectId, bounds};
+use belljar_plan::store::{Answer, Failure, NamedBlob, RefusedBlob};
 
 use crate::channel::{Broken, Channel};
 use crate::failed::Failed;
@@ -10,10 +10,10 @@ use crate::failed::Failed;
 pub(crate) fn put_many(
     channel: &mut Channel,
     sink: &dyn BlobSink,
-    objects: Vec<ObjectId>,
+    blobs: Vec<BlobName>,
 ) -> Result<(), Broken> {
-    let mut left = checked(&objects)?;
-    let mut taking = Taking::new(sink, objects)?;
+    let mut left = checked(&blobs)?;
+    let mut taking = Taking::new(sink, blobs)?;
     while left > 0 {
         let piece = channel.piece()?;
         left = left.checked_sub(piece.len() as u64).ok_or_else(|| {
@@ -24,21 +24,21 @@ pub(crate) fn put_many(
         })?;
         taking.take(piece)?;
     }
-    let refused = taking.finish()?;
-    channel.answer(&Answer::Kept { refused })
+    let (refused, named) = taking.finish()?;
+    channel.answer(&Answer::Kept { refused, named })
 }
 
 /// How many bytes will come.
-fn checked(objects: &[ObjectId]) -> Result<u64, Broken> {
+fn checked(blobs: &[BlobName]) -> Result<u64, Broken> {
     let refused = |why: String| Err(Broken::Refused(Failed::refused(why)));
-    if objects.len() > bounds::DIGESTS_PER_FRAME {
+    if blobs.len() > bounds::DIGESTS_PER_FRAME {
         return refused(format!(
             "{} blobs at once; {} are allowed",
-            objects.len(),
+            blobs.len(),
             bounds::DIGESTS_PER_FRAME
         ));
     }
-    let sizes = objects.iter().map(|object| object.size);
+    let sizes = blobs.iter().map(|blob| blob.size);
     let total = sizes.fold(0_u64, u64::saturating_add);
     if total > bounds::BATCH_BYTES as u64 {
         return refused(format!(
@@ -52,29 +52,31 @@ fn checked(objects: &[ObjectId]) -> Result<u64, Broken> {
 /// Blobs as they arrive, one after the other.
 struct Taking<'a> {
     sink: &'a dyn BlobSink,
-    objects: Vec<ObjectId>,
+    blobs: Vec<BlobName>,
     /// The one that is arriving.
     current: usize,
     pending: Option<Result<Box<dyn PendingBlob>, Failed>>,
     /// Bytes of it that have not come.
     left: u64,
     batch: Batch,
-    /// Those in the batch.
-    waiting: Vec<usize>,
+    /// Those in the batch, and what they are as objects.
+    waiting: Vec<(usize, ObjectId)>,
     refused: Vec<RefusedBlob>,
+    named: Vec<NamedBlob>,
 }
 
 impl<'a> Taking<'a> {
-    fn new(sink: &'a dyn BlobSink, objects: Vec<ObjectId>) -> Result<Self, Broken> {
+    fn new(sink: &'a dyn BlobSink, blobs: Vec<BlobName>) -> Result<Self, Broken> {
         let mut this = Self {
             sink,
-            objects,
+            blobs,
             current: 0,
             pending: None,
             left: 0,
             batch: batch(sink)?,
             waiting: Vec::new(),
             refused: Vec::new(),
+            named: Vec::new(),
         };
         this.begin();
         this.pass_complete()?;
@@ -82,9 +84,9 @@ impl<'a> Taking<'a> {
     }
 
     fn begin(&mut self) {
-        self.pending = self.objects.get(self.current).map(|object| {
-            self.left = object.size;
-            self.sink.begin(Some(*object)).map_err(Failed::from)
+        self.pending = self.blobs.get(self.current).map(|blob| {
+            self.left = blob.size;
+            self.sink.begin(Some(*blob)).map_err(Failed::from)
         });
     }
 
@@ -114,7 +116,7 @@ impl<'a> Taking<'a> {
                 finished.map_err(Failed::from)
             });
             match finished {
-                Ok(_) => self.waiting.push(self.current),
+                Ok(object) => self.waiting.push((self.current, object)),
                 Err(failed) => self.refuse(self.current, &failed),
             }
             if self.batch.is_full() {
@@ -127,7 +129,7 @@ impl<'a> Taking<'a> {
     }
 
     fn refuse(&mut self, index: usize, failed: &Failed) {
-        tracing::debug!(object = %self.objects[index], why = failed.why, "a blob was not kept");
+        tracing::debug!(blob = %self.blobs[index], why = failed.why, "a blob was not kept");
         let class = failed.class;
         self.refused.push(RefusedBlob { index, class });
     }
@@ -139,16 +141,21 @@ impl<'a> Taking<'a> {
         if let Err(error) = self.sink.keep(full) {
             let failed = Failed::from(error);
             tracing::error!(why = failed.why, "a batch of blobs was not kept");
-            for index in waiting {
+            for (index, _) in waiting {
                 self.refuse(index, &failed);
             }
+            return Ok(());
         }
+        let is_named = |index: usize| !matches!(self.blobs[index].digest, BlobDigest::Sha256(_));
+        let named = waiting.into_iter().filter(|(index, _)| is_named(*index));
+        let named = named.map(|(index, ObjectId { digest, .. })| NamedBlob { index, digest });
+        self.named.extend(named);
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Vec<RefusedBlob>, Broken> {
+    fn finish(mut self) -> Result<(Vec<RefusedBlob>, Vec<NamedBlob>), Broken> {
         self.keep()?;
-        Ok(self.refused)
+        Ok((self.refused, self.named))
     }
 }
 

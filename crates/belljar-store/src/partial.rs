@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use belljar_cas::PendingBlob;
-use belljar_core::{Digest, ObjectId, ProjectId, bounds};
+use belljar_core::{BlobName, Digest, ObjectId, ProjectId, bounds};
 use belljar_plan::store::Sender;
 
 use crate::failed::Failed;
@@ -89,15 +89,15 @@ pub(crate) struct Partials {
 
 enum Entry {
     /// Some connection has it; so much has come.
-    Active(ObjectId, Arc<AtomicU64>),
+    Active(BlobName, Arc<AtomicU64>),
     Waiting(Partial),
 }
 
 /// What came of one upload.
 struct Partial {
     sender: Sender,
-    object: ObjectId,
-    blob: Box<dyn PendingBlob>,
+    blob: BlobName,
+    content: Box<dyn PendingBlob>,
     written: u64,
     since: Instant,
 }
@@ -115,9 +115,9 @@ pub(crate) struct Open {
     partials: Arc<Partials>,
     key: Digest,
     sender: Sender,
-    object: ObjectId,
+    blob: BlobName,
     /// None when there is nothing to keep.
-    blob: Option<Box<dyn PendingBlob>>,
+    content: Option<Box<dyn PendingBlob>>,
     written: Arc<AtomicU64>,
 }
 
@@ -140,16 +140,16 @@ impl Partials {
         let mut table = self.free(asked.key, HANDOVER);
         self.expire(&mut table);
         let kept = match table.remove(&asked.key) {
-            Some(Entry::Active(object, written)) => {
-                table.insert(asked.key, Entry::Active(object, written));
+            Some(Entry::Active(blob, written)) => {
+                table.insert(asked.key, Entry::Active(blob, written));
                 return Err(Failed::busy("another connection is sending this upload"));
             }
-            Some(Entry::Waiting(partial)) if partial.object == asked.object => Some(partial),
+            Some(Entry::Waiting(partial)) if partial.blob == asked.blob => Some(partial),
             Some(Entry::Waiting(_)) | None => None,
         };
         let committed = kept.as_ref().map_or(0, |partial| partial.written);
-        let (blob, written) = match kept {
-            Some(partial) if asked.offset == committed => (partial.blob, committed),
+        let (content, written) = match kept {
+            Some(partial) if asked.offset == committed => (partial.content, committed),
             _ if asked.offset == 0 => (begin()?, 0),
             kept => {
                 if let Some(partial) = kept {
@@ -159,24 +159,24 @@ impl Partials {
             }
         };
         let written = Arc::new(AtomicU64::new(written));
-        table.insert(asked.key, Entry::Active(asked.object, Arc::clone(&written)));
+        table.insert(asked.key, Entry::Active(asked.blob, Arc::clone(&written)));
         Ok(Opening::Here(Open {
             partials: Arc::clone(self),
             key: asked.key,
             sender: asked.sender,
-            object: asked.object,
-            blob: Some(blob),
+            blob: asked.blob,
+            content: Some(content),
             written,
         }))
     }
 
     /// How much of an upload has come.
-    pub(crate) fn committed(&self, key: Digest, object: ObjectId) -> u64 {
+    pub(crate) fn committed(&self, key: Digest, blob: BlobName) -> u64 {
         let mut table = self.free(key, LOOK);
         self.expire(&mut table);
         match table.get(&key) {
-            Some(Entry::Active(of, written)) if *of == object => written.load(Ordering::Acquire),
-            Some(Entry::Waiting(partial)) if partial.object == object => partial.written,
+            Some(Entry::Active(of, written)) if *of == blob => written.load(Ordering::Acquire),
+            Some(Entry::Waiting(partial)) if partial.blob == blob => partial.written,
             _ => 0,
         }
     }
@@ -286,9 +286,9 @@ impl Open {
     /// Takes the next piece. After an error nothing is kept.
     pub(crate) fn write(&mut self, piece: &[u8]) -> Result<(), Failed> {
         let gone = || Failed::refused("this upload is over");
-        let blob = self.blob.as_mut().ok_or_else(gone)?;
-        if let Err(error) = blob.write(piece) {
-            self.blob = None;
+        let content = self.content.as_mut().ok_or_else(gone)?;
+        if let Err(error) = content.write(piece) {
+            self.content = None;
             return Err(error.into());
         }
         self.written
@@ -297,25 +297,25 @@ impl Open {
     }
 
     /// Verifies all of it and makes it an object; nothing is kept of what is refused.
-    pub(crate) fn finish(mut self) -> Result<(), Failed> {
-        match self.blob.take() {
-            Some(blob) => Ok(blob.finish().map(drop)?),
+    pub(crate) fn finish(mut self) -> Result<ObjectId, Failed> {
+        match self.content.take() {
+            Some(content) => Ok(content.finish()?),
             None => Err(Failed::refused("this upload is over")),
         }
     }
 
     /// Keeps nothing.
     pub(crate) fn forget(&mut self) {
-        self.blob = None;
+        self.content = None;
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let partial = self.blob.take().map(|blob| Partial {
+        let partial = self.content.take().map(|content| Partial {
             sender: self.sender.clone(),
-            object: self.object,
-            blob,
+            blob: self.blob,
+            content,
             written: self.written(),
             since: Instant::now(),
         });

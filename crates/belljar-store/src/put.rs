@@ -22,7 +22,7 @@ pub(crate) fn put(
             ),
         }));
     }
-    let mut pending = sink.begin(Some(object)).map_err(Failed::from);
+    let mut pending = sink.begin(Some(object.into())).map_err(Failed::from);
     let mut left = object.size;
     while left > 0 {
         let piece = channel.piece()?;

@@ -186,26 +186,26 @@ impl Session {
         match request {
             // belljard's own: evidence and logs.
             Request::Put { object } => put(&mut self.channel, &*self.store.sink, object),
-            Request::PutMany { objects } => put_many(&mut self.channel, sink, objects),
+            Request::PutMany { blobs } => put_many(&mut self.channel, sink, blobs),
             Request::Receive { digest, most_bytes } => {
                 receive(&mut self.channel, sink, digest, most_bytes)
             }
             Request::Upload {
                 key,
                 sender,
-                object,
+                blob,
                 offset,
             } => {
                 let asked = AskedUpload {
                     key,
                     sender,
-                    object,
+                    blob,
                     offset,
                 };
                 upload(&mut self.channel, sink, partials, asked)
             }
-            Request::Uploaded { key, object } => self.channel.answer(&Answer::Upload {
-                committed: partials.committed(key, object),
+            Request::Uploaded { key, blob } => self.channel.answer(&Answer::Upload {
+                committed: partials.committed(key, blob),
                 open: false,
             }),
             Request::Confinement {} => self.channel.answer(&Answer::Confinement {

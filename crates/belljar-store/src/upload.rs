@@ -1,5 +1,5 @@
 use belljar_cas::BlobSink;
-use belljar_core::{Digest, ObjectId, bounds};
+use belljar_core::{BlobName, Digest, bounds};
 use belljar_plan::store::{Answer, Failure, Sender};
 
 use crate::channel::{Broken, Channel};
@@ -11,7 +11,7 @@ use crate::partial::{Opening, Partials};
 pub(crate) struct Asked {
     pub(crate) key: Digest,
     pub(crate) sender: Sender,
-    pub(crate) object: ObjectId,
+    pub(crate) blob: BlobName,
     pub(crate) offset: u64,
 }
 
@@ -23,13 +23,13 @@ pub(crate) fn upload(
     partials: &std::sync::Arc<Partials>,
     asked: Asked,
 ) -> Result<(), Broken> {
-    let object = asked.object;
-    if object.size > bounds::BLOB_BYTES {
+    let blob = asked.blob;
+    if blob.size > bounds::BLOB_BYTES {
         return channel.answer(&Answer::from(Failed::from(
             belljar_cas::WriteError::TooLarge,
         )));
     }
-    let begin = || sink.begin(Some(object)).map_err(Failed::from);
+    let begin = || sink.begin(Some(blob)).map_err(Failed::from);
     let mut open = match partials.open(asked, begin) {
         Ok(Opening::Here(open)) => open,
         Ok(Opening::Elsewhere { committed }) => {
@@ -45,7 +45,7 @@ pub(crate) fn upload(
         committed,
         open: true,
     })?;
-    let mut left = object.size.saturating_sub(committed);
+    let mut left = blob.size.saturating_sub(committed);
     while left > 0 {
         let piece = match channel.piece() {
             Ok(piece) => piece,
@@ -69,7 +69,7 @@ pub(crate) fn upload(
         left = rest;
     }
     match open.finish() {
-        Ok(()) => channel.answer(&Answer::Stored),
+        Ok(object) => channel.answer(&Answer::Received { object }),
         Err(failed) => channel.answer(&failed.into()),
     }
 }

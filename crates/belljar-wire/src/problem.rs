@@ -209,7 +209,9 @@ impl Problem {
     pub fn input_missing(field: &str, object: ObjectId) -> Self {
         let mut problem = Self::new(
             Reason::InputMissing,
-            format!("{field}: {object} is not in the store; upload it first"),
+            format!(
+                "{field}: {object} is not in the store; upload it first. A build names all that it needs by SHA-256"
+            ),
         );
         problem.unmet.push(Unmet {
             kind: "MISSING".to_owned(),

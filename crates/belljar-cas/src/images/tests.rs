@@ -69,7 +69,7 @@ impl Rig {
 }
 
 fn put(writer: &Writer, bytes: &[u8]) -> ObjectId {
-    let mut blob = writer.begin(Some(ObjectId::of(bytes))).unwrap();
+    let mut blob = writer.begin(Some(ObjectId::of(bytes).into())).unwrap();
     blob.write(bytes).unwrap();
     blob.finish().unwrap()
 }

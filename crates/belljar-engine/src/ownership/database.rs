@@ -1,8 +1,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use belljar_core::{Digest, ProjectId, bounds};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use belljar_core::{Blake3Digest, Digest, ProjectId, bounds};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Statement, params};
 
 use super::OwnershipError;
 use crate::writer::{Transactional, without_temporary_files};
@@ -10,7 +10,7 @@ use crate::writer::{Transactional, without_temporary_files};
 /// `BJOW`, in the header of every index (sqlite.org, "application_id").
 const APPLICATION_ID: i32 = 0x424a_4f57;
 /// The layout below.
-const LAYOUT: i32 = 2;
+const LAYOUT: i32 = 3;
 
 /// What makes layout 2 out of layout 1: nobody has noted when something was last used, so it was just now.
 const FROM_1: &str = "
@@ -20,8 +20,15 @@ const FROM_1: &str = "
     UPDATE trees SET used = unixepoch();
 ";
 
+/// What makes layout 3 out of layout 2: nobody has named anything by BLAKE3.
+const FROM_2: &str = "
+    ALTER TABLE objects ADD COLUMN blake3 BLOB;
+    CREATE INDEX objects_by_blake3 ON objects (project, blake3) WHERE blake3 IS NOT NULL;
+";
+
 // Digests are spread evenly: each table is one tree by project and digest, without a row id beside it. `used` is
-// when the project was last told that it has it, in seconds since 1970, give or take a part of a lease.
+// when the project was last told that it has it, in seconds since 1970, give or take a part of a lease. `blake3` is what
+// the project itself has sent it as, if it was by that: the store has verified both then.
 const TABLES: &str = "
     CREATE TABLE projects (
         number INTEGER PRIMARY KEY,
@@ -31,8 +38,10 @@ const TABLES: &str = "
         project INTEGER NOT NULL REFERENCES projects (number),
         digest  BLOB NOT NULL,
         used    INTEGER NOT NULL,
+        blake3  BLOB,
         PRIMARY KEY (project, digest)
     ) STRICT, WITHOUT ROWID;
+    CREATE INDEX objects_by_blake3 ON objects (project, blake3) WHERE blake3 IS NOT NULL;
     CREATE TABLE trees (
         project INTEGER NOT NULL REFERENCES projects (number),
         digest  BLOB NOT NULL,
@@ -86,13 +95,26 @@ impl Writer {
         objects: &[Digest],
         now: u64,
     ) -> Result<(), OwnershipError> {
-        self.insert(
-            "INSERT INTO objects (project, digest, used) VALUES (?1, ?2, ?3)
-             ON CONFLICT DO UPDATE SET used = max(used, excluded.used)",
-            project,
-            objects,
-            now,
-        )
+        let sql = "INSERT INTO objects (project, digest, used) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET used = max(used, excluded.used)";
+        self.insert(sql, project, objects, 1, |statement, number, digest| {
+            statement.execute(params![number, digest.as_bytes(), integer(now)])
+        })
+    }
+
+    pub(super) fn grant_named(
+        &mut self,
+        project: &ProjectId,
+        objects: &[(Blake3Digest, Digest)],
+        now: u64,
+    ) -> Result<(), OwnershipError> {
+        let sql = "INSERT INTO objects (project, digest, used, blake3) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET used = max(used, excluded.used), blake3 = excluded.blake3";
+        self.insert(sql, project, objects, 2, |statement, number, object| {
+            let (blake3, digest) = object;
+            let (blake3, digest) = (blake3.as_bytes(), digest.as_bytes());
+            statement.execute(params![number, digest, integer(now), blake3])
+        })
     }
 
     pub(super) fn grant_tree(
@@ -101,33 +123,33 @@ impl Writer {
         root: Digest,
         now: u64,
     ) -> Result<(), OwnershipError> {
-        self.insert(
-            "INSERT INTO trees (project, digest, used) VALUES (?1, ?2, ?3)
-             ON CONFLICT DO UPDATE SET used = max(used, excluded.used)",
-            project,
-            &[root],
-            now,
-        )
+        let sql = "INSERT INTO trees (project, digest, used) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET used = max(used, excluded.used)";
+        self.insert(sql, project, &[root], 1, |statement, number, digest| {
+            statement.execute(params![number, digest.as_bytes(), integer(now)])
+        })
     }
 
-    fn insert(
+    /// Inserts rows, of which each touches so many pages at the most.
+    fn insert<T>(
         &mut self,
         sql: &str,
         project: &ProjectId,
-        digests: &[Digest],
-        now: u64,
+        rows: &[T],
+        pages: usize,
+        execute: impl Fn(&mut Statement<'_>, i64, &T) -> rusqlite::Result<usize>,
     ) -> Result<(), OwnershipError> {
         // Several jobs share a transaction: what this one began must not stay if it fails in the middle. What would be
-        // undone then, a page for each digest at the most, is in memory.
-        for digests in digests.chunks(bounds::GRANTED_AT_ONCE) {
+        // undone then, those pages, is in memory.
+        for rows in rows.chunks(bounds::GRANTED_AT_ONCE / pages) {
             let savepoint = self.0.savepoint()?;
             savepoint
                 .prepare_cached("INSERT OR IGNORE INTO projects (id) VALUES (?1)")?
                 .execute(params![project.as_str()])?;
             if let Some(number) = number(&savepoint, project)? {
                 let mut statement = savepoint.prepare_cached(sql)?;
-                for digest in digests {
-                    statement.execute(params![number, digest.as_bytes(), integer(now)])?;
+                for row in rows {
+                    execute(&mut statement, number, row)?;
                 }
             }
             savepoint.commit()?;
@@ -189,6 +211,24 @@ impl Reader {
         Ok(self.are_there(sql, project, &[root])?.contains(&true))
     }
 
+    pub(super) fn by_blake3(
+        &self,
+        project: &ProjectId,
+        digests: &[Blake3Digest],
+    ) -> Result<Vec<Option<Digest>>, OwnershipError> {
+        let snapshot = self.0.unchecked_transaction()?;
+        let Some(number) = number(&snapshot, project)? else {
+            return Ok(vec![None; digests.len()]);
+        };
+        let sql = "SELECT digest FROM objects WHERE project = ?1 AND blake3 = ?2";
+        let mut statement = snapshot.prepare_cached(sql)?;
+        let found = digests.iter().map(|digest| {
+            let found = statement.query_row(params![number, digest.as_bytes()], |row| row.get(0));
+            Ok(found.optional()?.map(Digest::from_bytes))
+        });
+        Ok(found.collect::<rusqlite::Result<_>>()?)
+    }
+
     fn are_there(
         &self,
         sql: &str,
@@ -233,11 +273,13 @@ fn prepare(connection: &Connection, new: bool, layout: i32) -> rusqlite::Result<
     connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    let steps = match (new, layout) {
-        (true, _) => TABLES,
-        (false, 1) => FROM_1,
+    let steps: &[&str] = match (new, layout) {
+        (true, _) => &[TABLES],
+        (false, 1) => &[FROM_1, FROM_2],
+        (false, 2) => &[FROM_2],
         (false, _) => return Ok(()),
     };
+    let steps = steps.concat();
     connection.execute_batch(&format!(
         "BEGIN IMMEDIATE; {steps} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {LAYOUT}; COMMIT"
     ))

@@ -88,3 +88,114 @@ fn files_that_are_no_index_are_refused_and_named() {
         "{error}"
     );
 }
+
+/// Names that nobody has computed: the index believes who gives them.
+fn named(range: std::ops::Range<u32>) -> Vec<(Blake3Digest, Digest)> {
+    let named = digests(range).into_iter().map(|digest| {
+        let mut bytes = *digest.as_bytes();
+        bytes.reverse();
+        (Blake3Digest::from_bytes(bytes), digest)
+    });
+    named.collect()
+}
+
+#[tokio::test]
+async fn what_was_sent_by_blake3_is_found_by_it_by_who_has_sent_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("o.sqlite");
+    let (web, app) = (project("web"), project("app"));
+    let ownership = Ownership::open(&path).unwrap();
+    let all = named(0..5);
+    let names: Vec<Blake3Digest> = all.iter().map(|(name, _)| *name).collect();
+    let of = |ownership: &Ownership, project: &ProjectId| -> Vec<usize> {
+        let found = ownership.by_blake3(project, &names).unwrap();
+        for (found, (_, due)) in found.iter().zip(&all) {
+            assert!(found.is_none_or(|found| found == *due));
+        }
+        (0..5).filter(|at| found[*at].is_some()).collect()
+    };
+    assert!(of(&ownership, &web).is_empty());
+    // First by the one, then by the other; and the other way round.
+    ownership.grant(&web, digests(0..2)).await.unwrap();
+    ownership.grant_named(&web, named(1..3)).await.unwrap();
+    ownership.grant(&web, digests(2..4)).await.unwrap();
+    ownership.grant_named(&web, vec![]).await.unwrap();
+    ownership.grant_named(&app, named(4..5)).await.unwrap();
+    drop(ownership);
+    let again = Ownership::open(&path).unwrap();
+    assert_eq!((of(&again, &web), of(&again, &app)), (vec![1, 2], vec![4]));
+    assert!(of(&again, &project("none")).is_empty());
+    assert!(again.by_blake3(&web, &[]).unwrap().is_empty());
+    let has = again.owns(&web, &digests(0..5)).unwrap();
+    assert_eq!(has, [true, true, true, true, false]);
+    // It goes with the object: for good, and not while somebody uses that.
+    assert!(again.forget(digests(1..2), 0).await.unwrap().is_empty());
+    assert_eq!(of(&again, &web), [1, 2]);
+    again.forget(digests(1..2), u64::MAX).await.unwrap();
+    assert_eq!(of(&again, &web), [2]);
+    again.grant(&web, digests(1..2)).await.unwrap();
+    assert_eq!(of(&again, &web), [2], "it was not named so again");
+}
+
+#[tokio::test]
+async fn more_than_fits_one_savepoint_is_noted_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let ownership = Ownership::open(&directory.path().join("o.sqlite")).unwrap();
+    let count = u32::try_from(belljar_core::bounds::BATCH_BLOBS).unwrap();
+    let all = named(0..count);
+    ownership
+        .grant_named(&project("web"), all.clone())
+        .await
+        .unwrap();
+    let names: Vec<Blake3Digest> = all.iter().map(|(name, _)| *name).collect();
+    let found = ownership.by_blake3(&project("web"), &names).unwrap();
+    assert!(
+        found
+            .iter()
+            .zip(&all)
+            .all(|(found, (_, due))| *found == Some(*due))
+    );
+}
+
+#[tokio::test]
+async fn an_index_of_an_earlier_layout_is_taken_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let web = project("web");
+    for (layout, used) in [(1, ""), (2, ", used INTEGER NOT NULL")] {
+        let path = directory.path().join(format!("{layout}.sqlite"));
+        let old = rusqlite::Connection::open(&path).unwrap();
+        let table = |name| {
+            format!(
+                "CREATE TABLE {name} (project INTEGER NOT NULL REFERENCES projects (number), digest BLOB NOT NULL{used},
+                 PRIMARY KEY (project, digest)) STRICT, WITHOUT ROWID;"
+            )
+        };
+        old.execute_batch(&format!(
+            "CREATE TABLE projects (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE) STRICT; {} {}
+             INSERT INTO projects (id) VALUES ('web');
+             PRAGMA application_id = 0x424a4f57; PRAGMA user_version = {layout}",
+            table("objects"),
+            table("trees")
+        ))
+        .unwrap();
+        let values = if used.is_empty() {
+            "?1, ?2"
+        } else {
+            "?1, ?2, 7"
+        };
+        let object = digests(0..1)[0];
+        let sql = format!("INSERT INTO objects VALUES ({values})");
+        old.execute(&sql, rusqlite::params![1, object.as_bytes()])
+            .unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let ownership = Ownership::open(&path).unwrap();
+            assert!(!ownership.is_new());
+            assert_eq!(ownership.owns(&web, &[object]).unwrap(), [true]);
+            ownership.grant_named(&web, named(0..1)).await.unwrap();
+            let (name, _) = named(0..1)[0];
+            let found = ownership.by_blake3(&web, &[name]).unwrap();
+            assert_eq!(found, [Some(object)], "{layout}");
+        }
+    }
+}

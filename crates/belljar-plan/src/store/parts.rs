@@ -138,6 +138,16 @@ pub struct RefusedBlob {
     pub class: Failure,
 }
 
+/// One of many blobs that was kept, and not announced by the name that it has as an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedBlob {
+    /// Which, counted from 0.
+    pub index: usize,
+    /// That name.
+    pub digest: Digest,
+}
+
 /// Whose doing a failure was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

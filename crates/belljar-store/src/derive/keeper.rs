@@ -26,7 +26,7 @@ impl<'a> Keeper<'a> {
             let full = std::mem::replace(&mut self.batch, self.sink.batch()?);
             self.sink.keep(full)?;
         }
-        let mut blob = self.sink.begin(Some(object))?;
+        let mut blob = self.sink.begin(Some(object.into()))?;
         write(&mut *blob)?;
         blob.finish_into(&mut self.batch)?;
         Ok(())

@@ -1,6 +1,6 @@
 use super::*;
-use belljar_core::{Digest, ProjectId};
-use belljar_plan::store::{RefusedBlob, Sender};
+use belljar_core::{Blake3Digest, BlobDigest, BlobName, Digest, ProjectId};
+use belljar_plan::store::{NamedBlob, RefusedBlob, Sender};
 
 fn key(name: &str) -> Digest {
     Digest::of(name.as_bytes())
@@ -21,7 +21,7 @@ fn upload_of(sender: &Sender, name: &str, content: &[u8], offset: u64) -> Reques
     Request::Upload {
         key: key(name),
         sender: sender.clone(),
-        object: ObjectId::of(content),
+        blob: ObjectId::of(content).into(),
         offset,
     }
 }
@@ -29,7 +29,7 @@ fn upload_of(sender: &Sender, name: &str, content: &[u8], offset: u64) -> Reques
 fn uploaded(name: &str, content: &[u8]) -> Request {
     Request::Uploaded {
         key: key(name),
-        object: ObjectId::of(content),
+        blob: ObjectId::of(content).into(),
     }
 }
 
@@ -44,6 +44,12 @@ fn open(committed: u64) -> Answer {
     Answer::Upload {
         committed,
         open: true,
+    }
+}
+
+fn received(content: &[u8]) -> Answer {
+    Answer::Received {
+        object: ObjectId::of(content),
     }
 }
 
@@ -73,7 +79,7 @@ fn an_interrupted_upload_goes_on_where_it_stood() {
     assert_eq!(peer.reply(&upload("u", &content, 7)), at(150_000));
     assert_eq!(peer.reply(&upload("u", &content, 150_000)), open(150_000));
     peer.data(&content[150_000..]);
-    assert_eq!(peer.answer(), Answer::Stored);
+    assert_eq!(peer.answer(), received(&content));
     assert_eq!(rig.content(ObjectId::of(&content)), content);
     assert_eq!(peer.reply(&uploaded("u", &content)), at(0), "it is over");
 }
@@ -86,7 +92,7 @@ fn from_zero_an_upload_begins_anew() {
     let mut peer = rig.connect(Role::Client);
     assert_eq!(peer.reply(&upload("u", &content, 0)), open(0));
     peer.data(&content);
-    assert_eq!(peer.answer(), Answer::Stored);
+    assert_eq!(peer.answer(), received(&content));
 }
 
 #[test]
@@ -106,7 +112,7 @@ fn what_an_upload_is_refused_for_leaves_nothing_to_go_on_with() {
     assert_eq!(rig.memory.ids(), [ObjectId::of(b"")]);
     // No bytes are an upload too, and what is too large is none.
     assert_eq!(peer.reply(&upload("e", b"", 0)), open(0));
-    assert_eq!(peer.answer(), Answer::Stored);
+    assert_eq!(peer.answer(), received(b""));
     let object = ObjectId {
         size: bounds::BLOB_BYTES + 1,
         ..ObjectId::of(b"")
@@ -114,7 +120,7 @@ fn what_an_upload_is_refused_for_leaves_nothing_to_go_on_with() {
     let huge = Request::Upload {
         key: key("h"),
         sender: sender("web", "ci"),
-        object,
+        blob: object.into(),
         offset: 0,
     };
     assert_eq!(peer.fails(&huge), Failure::Content);
@@ -245,13 +251,21 @@ fn who_goes_on_waits_for_the_connection_before_to_be_gone() {
     let mut second = second;
     assert_eq!(second.answer(), open(400));
     second.data(&content[400..]);
-    assert_eq!(second.answer(), Answer::Stored);
+    assert_eq!(second.answer(), received(&content));
 }
 
 fn many(contents: &[&[u8]]) -> Request {
-    let objects = contents.iter().map(|content| ObjectId::of(content));
+    let blobs = contents.iter().map(|content| ObjectId::of(content).into());
     Request::PutMany {
-        objects: objects.collect(),
+        blobs: blobs.collect(),
+    }
+}
+
+/// All of them.
+fn all_kept() -> Answer {
+    Answer::Kept {
+        refused: vec![],
+        named: vec![],
     }
 }
 
@@ -263,12 +277,12 @@ fn many_blobs_come_without_gaps_and_are_kept_together() {
     let contents: Vec<&[u8]> = vec![b"", b"one", b"", &long, b"two", b""];
     peer.ask(&many(&contents));
     peer.data(&contents.concat());
-    assert_eq!(peer.answer(), Answer::Kept { refused: vec![] });
+    assert_eq!(peer.answer(), all_kept());
     for content in contents {
         assert_eq!(rig.content(ObjectId::of(content)), content);
     }
     for none in [vec![], vec![&b""[..]]] {
-        assert_eq!(peer.reply(&many(&none)), Answer::Kept { refused: vec![] });
+        assert_eq!(peer.reply(&many(&none)), all_kept());
     }
     // More than are made durable together.
     let names: Vec<String> = (0..2 * bounds::OBJECTS_AT_ONCE + 1)
@@ -277,7 +291,7 @@ fn many_blobs_come_without_gaps_and_are_kept_together() {
     let contents: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
     peer.ask(&many(&contents));
     peer.data(&contents.concat());
-    assert_eq!(peer.answer(), Answer::Kept { refused: vec![] });
+    assert_eq!(peer.answer(), all_kept());
     for content in contents {
         assert_eq!(rig.content(ObjectId::of(content)), content);
     }
@@ -297,6 +311,7 @@ fn one_bad_blob_of_many_costs_the_others_nothing() {
     let refused = |index, class| RefusedBlob { index, class };
     let due = Answer::Kept {
         refused: vec![refused(1, Failure::Content), refused(2, Failure::Full)],
+        named: vec![],
     };
     assert_eq!(peer.answer(), due);
     assert_eq!(rig.memory.ids().len(), 3);
@@ -311,19 +326,20 @@ fn many_blobs_have_bounds() {
     let rig = Rig::new();
     let one = ObjectId::of(b"x");
     let most = Request::PutMany {
-        objects: vec![one; bounds::DIGESTS_PER_FRAME],
+        blobs: vec![one.into(); bounds::DIGESTS_PER_FRAME],
     };
     let mut peer = rig.connect(Role::Client);
     peer.ask(&most);
     peer.data(&[b'x'; bounds::DIGESTS_PER_FRAME]);
-    assert_eq!(peer.answer(), Answer::Kept { refused: vec![] });
+    assert_eq!(peer.answer(), all_kept());
     let large = ObjectId {
         size: bounds::BATCH_BYTES as u64 + 1,
         ..one
     };
     for objects in [vec![one; bounds::DIGESTS_PER_FRAME + 1], vec![large]] {
+        let blobs = objects.into_iter().map(BlobName::from).collect();
         let mut peer = rig.connect(Role::Client);
-        assert_eq!(peer.fails(&Request::PutMany { objects }), Failure::Refused);
+        assert_eq!(peer.fails(&Request::PutMany { blobs }), Failure::Refused);
         peer.assert_ended();
     }
     // The spawner puts nothing in, in no way.
@@ -332,4 +348,118 @@ fn many_blobs_have_bounds() {
         assert_eq!(peer.fails(&request), Failure::Refused);
         peer.assert_ended();
     }
+}
+
+fn blake3(content: &[u8]) -> BlobName {
+    BlobName {
+        digest: BlobDigest::Blake3(Blake3Digest::from_bytes(blake3::hash(content).into())),
+        size: content.len() as u64,
+    }
+}
+
+fn upload_by(name: &str, blob: BlobName, offset: u64) -> Request {
+    Request::Upload {
+        key: key(name),
+        sender: sender("web", "ci"),
+        blob,
+        offset,
+    }
+}
+
+#[test]
+fn what_comes_by_blake3_is_told_by_sha256_and_stays_as_that() {
+    let rig = Rig::new();
+    let mut peer = rig.connect(Role::Client);
+    let content: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    let blob = blake3(&content);
+    assert_eq!(peer.reply(&upload_by("u", blob, 0)), open(0));
+    peer.data(&content);
+    assert_eq!(peer.answer(), received(&content));
+    assert_eq!(rig.memory.ids().len(), 2);
+    // Other content is not kept by either name, and leaves nothing to go on with.
+    assert_eq!(peer.reply(&upload_by("v", blake3(b"expected"), 0)), open(0));
+    peer.data(b"expecteD");
+    assert_eq!(peer.failure(), Failure::Content);
+    let uploaded = Request::Uploaded {
+        key: key("v"),
+        blob: blake3(b"expected"),
+    };
+    assert_eq!(peer.reply(&uploaded), at(0));
+    assert_eq!(rig.memory.ids().len(), 2);
+    // Many, by one function and by the other.
+    peer.ask(&Request::PutMany {
+        blobs: vec![
+            blake3(b"one"),
+            ObjectId::of(b"two").into(),
+            blake3(b"bad"),
+            blake3(b"three"),
+            blake3(b""),
+        ],
+    });
+    peer.data(b"onetwoBADthree");
+    let named = |index, content: &[u8]| NamedBlob {
+        index,
+        digest: Digest::of(content),
+    };
+    let due = Answer::Kept {
+        refused: vec![RefusedBlob {
+            index: 2,
+            class: Failure::Content,
+        }],
+        named: vec![named(0, b"one"), named(3, b"three"), named(4, b"")],
+    };
+    assert_eq!(peer.answer(), due);
+    for content in [&b"one"[..], b"two", b"three"] {
+        assert_eq!(rig.content(ObjectId::of(content)), content);
+    }
+}
+
+#[test]
+fn as_many_as_may_come_at_once_are_told_in_one_message() {
+    let rig = Rig::new();
+    let mut peer = rig.connect(Role::Client);
+    peer.ask(&Request::PutMany {
+        blobs: vec![blake3(b"x"); bounds::DIGESTS_PER_FRAME],
+    });
+    peer.data(&[b'x'; bounds::DIGESTS_PER_FRAME]);
+    match peer.answer() {
+        Answer::Kept { refused, named } => {
+            assert_eq!((refused.len(), named.len()), (0, bounds::DIGESTS_PER_FRAME));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_upload_goes_on_by_the_function_that_it_was_begun_by() {
+    let rig = Rig::new();
+    let content = [3; 100_000];
+    let blob = blake3(&content);
+    interrupt_by(&rig, "u", blob, &content[..60_000]);
+    let mut peer = rig.connect(Role::Client);
+    // Even where the key is the same, which belljard sees to that it is not.
+    assert_eq!(peer.reply(&upload("u", &content, 60_000)), at(0));
+    let asked = |blob| Request::Uploaded {
+        key: key("u"),
+        blob,
+    };
+    assert_eq!(peer.reply(&asked(ObjectId::of(&content).into())), at(0));
+    let digits = Digest::from_hex(&blob.digest.to_hex()).unwrap();
+    let crossed = BlobName {
+        digest: BlobDigest::Sha256(digits),
+        ..blob
+    };
+    assert_eq!(peer.reply(&asked(crossed)), at(0));
+    interrupt_by(&rig, "v", blob, &content[..60_000]);
+    assert_eq!(peer.reply(&upload_by("v", blob, 60_000)), open(60_000));
+    peer.data(&content[60_000..]);
+    assert_eq!(peer.answer(), received(&content));
+}
+
+/// Sends the beginning of an upload, and breaks off.
+fn interrupt_by(rig: &Rig, name: &str, blob: BlobName, begin: &[u8]) {
+    let mut peer = rig.connect(Role::Client);
+    assert_eq!(peer.reply(&upload_by(name, blob, 0)), open(0));
+    peer.data(begin);
+    peer.close();
 }

@@ -3,6 +3,7 @@
 mod channel;
 mod files;
 mod port;
+mod put;
 mod receiving;
 mod signer;
 mod spawner;
@@ -10,9 +11,10 @@ mod store;
 mod upkeep;
 
 pub(crate) use files::{LogFile, Logs, Trails};
+pub(crate) use put::Put;
 pub(crate) use signer::{PublicKey, SignerClient};
 pub(crate) use spawner::SpawnerClient;
-pub(crate) use store::{Derivation, Put, PutError, StoreClient};
+pub(crate) use store::{Derivation, PutError, StoreClient};
 
 use std::sync::Arc;
 use std::time::SystemTime;

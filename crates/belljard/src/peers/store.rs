@@ -2,10 +2,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use belljar_core::{Digest, ObjectId, Recipe, bounds};
+use belljar_core::{ObjectId, Recipe, bounds};
 use belljar_plan::ConfinedStep;
 use belljar_plan::frame;
-use belljar_plan::store::{Answer, Consent, Failure, RefusedBlob, Request, Sender};
+use belljar_plan::store::{Answer, Consent, Failure, Request};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -42,14 +42,6 @@ pub(super) struct Talk {
     channel: Channel,
     idle: Arc<Mutex<Vec<Channel>>>,
     _slot: OwnedSemaphorePermit,
-}
-
-/// One object on its way. Dropped before its end it leaves nothing that can be read; what came of an
-/// upload that can be gone on with stays in the store for a while.
-#[derive(Debug)]
-pub(crate) struct Put {
-    talk: Talk,
-    left: u64,
 }
 
 /// A tree that the store makes. Dropped before its end it stops at the next object that it wants.
@@ -107,6 +99,16 @@ impl StoreClient {
         }
     }
 
+    /// The places of belljard's own.
+    pub(super) fn slots(&self) -> &Arc<Semaphore> {
+        &self.slots
+    }
+
+    /// The places of clients' uploads.
+    pub(super) fn uploads(&self) -> &Arc<Semaphore> {
+        &self.uploads
+    }
+
     /// The places of what is fetched.
     pub(super) fn fetches(&self) -> &Arc<Semaphore> {
         &self.fetches
@@ -125,57 +127,6 @@ impl StoreClient {
         }
     }
 
-    /// Begins to give `object` to the store.
-    pub(super) async fn begin(&self, object: ObjectId) -> Result<Put, PutError> {
-        let talk = self.ask(&self.slots, &Request::Put { object }).await?;
-        let left = object.size;
-        Ok(Put { talk, left })
-    }
-
-    /// Goes on with an upload at `offset`, or begins it there. If it stands elsewhere, tells where.
-    pub(crate) async fn resume(
-        &self,
-        key: Digest,
-        sender: Sender,
-        object: ObjectId,
-        offset: u64,
-    ) -> Result<Result<Put, u64>, PutError> {
-        let request = Request::Upload {
-            key,
-            sender,
-            object,
-            offset,
-        };
-        let talk = self.ask(&self.uploads, &request).await?;
-        match talk.hear().await? {
-            Answer::Upload {
-                committed,
-                open: true,
-            } => {
-                let left = object.size.saturating_sub(committed);
-                Ok(Ok(Put { talk, left }))
-            }
-            Answer::Upload { committed, .. } => {
-                talk.end();
-                Ok(Err(committed))
-            }
-            answer => Err(refusal(answer)),
-        }
-    }
-
-    /// How much of an upload has come.
-    pub(crate) async fn committed(&self, key: Digest, object: ObjectId) -> Result<u64, PutError> {
-        let request = Request::Uploaded { key, object };
-        let talk = self.ask(&self.uploads, &request).await?;
-        match talk.hear().await? {
-            Answer::Upload { committed, .. } => {
-                talk.end();
-                Ok(committed)
-            }
-            answer => Err(refusal(answer)),
-        }
-    }
-
     /// Has the store make a tree.
     pub(crate) async fn derive(&self, recipe: Recipe) -> Result<Deriving, PutError> {
         let request = Request::Derive { recipe };
@@ -190,44 +141,6 @@ impl StoreClient {
         let answer = talk.hear().await?;
         talk.end();
         Ok(answer)
-    }
-
-    /// Gives content that is in memory to the store.
-    pub(super) async fn put_bytes(&self, object: ObjectId, content: &[u8]) -> Result<(), PutError> {
-        let mut put = self.begin(object).await?;
-        put.write(content).await?;
-        put.finish().await
-    }
-
-    /// Gives many small blobs to the store, which makes them durable together. Each is as long as its id
-    /// says. Tells which were refused, and whose doing it was.
-    pub(crate) async fn put_many(
-        &self,
-        blobs: &[(ObjectId, Vec<u8>)],
-    ) -> Result<Vec<RefusedBlob>, PutError> {
-        let mut refused = Vec::new();
-        let mut at = 0;
-        for portion in blobs.chunks(bounds::DIGESTS_PER_FRAME) {
-            let objects = portion.iter().map(|(object, _)| *object).collect();
-            let request = Request::PutMany { objects };
-            let talk = self.ask(&self.uploads, &request).await?;
-            let contents: Vec<&[u8]> = portion.iter().map(|(_, content)| &content[..]).collect();
-            // Bounded: a batch fits one message of gRPC.
-            for piece in contents.concat().chunks(bounds::CHUNK_BYTES) {
-                talk.send(piece).await?;
-            }
-            let found = match talk.hear().await? {
-                Answer::Kept { refused } => refused,
-                answer => return Err(refusal(answer)),
-            };
-            talk.end();
-            refused.extend(found.into_iter().map(|one| RefusedBlob {
-                index: at + one.index,
-                ..one
-            }));
-            at += portion.len();
-        }
-        Ok(refused)
     }
 
     /// Asks on a connection of its own, when there is a place for it.
@@ -311,52 +224,6 @@ impl Deriving {
     /// Says whether what it wants may be read.
     pub(crate) async fn tell(&self, consent: Consent) -> Result<(), PutError> {
         Ok(self.talk.channel.tell(&consent).await?)
-    }
-}
-
-impl Put {
-    /// Bytes that have not been sent yet.
-    pub(crate) fn left(&self) -> u64 {
-        self.left
-    }
-
-    /// Sends the next piece, of any length.
-    pub(crate) async fn write(&mut self, piece: &[u8]) -> Result<(), PutError> {
-        let Some(left) = self.left.checked_sub(piece.len() as u64) else {
-            return Err(PutError::Content(
-                "more content came than was announced".to_owned(),
-            ));
-        };
-        self.left = left;
-        for chunk in piece.chunks(bounds::CHUNK_BYTES) {
-            self.talk.send(chunk).await?;
-        }
-        Ok(())
-    }
-
-    /// Ends it so that nothing stays to be gone on with: a request in the middle of content says that
-    /// there will be no more of it.
-    pub(crate) async fn forget(self) {
-        let object = ObjectId::of(b"");
-        // When the store is gone, so is what came.
-        let _ = self.talk.channel.tell(&Request::Put { object }).await;
-    }
-
-    /// Waits until the content is verified and durable.
-    pub(crate) async fn finish(self) -> Result<(), PutError> {
-        if self.left > 0 {
-            return Err(PutError::Content(format!(
-                "{} bytes less came than were announced",
-                self.left
-            )));
-        }
-        match self.talk.hear().await? {
-            Answer::Stored => {
-                self.talk.end();
-                Ok(())
-            }
-            answer => Err(refusal(answer)),
-        }
     }
 }
 

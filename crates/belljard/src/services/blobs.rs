@@ -1,13 +1,14 @@
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use belljar_cas::ReadError;
+use belljar_core::BlobName;
 use belljar_policy::Right;
 use belljar_wire::{Problem, Reason};
 use reapi::content_addressable_storage_server::ContentAddressableStorage;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::batch::{self, digest_of, objects};
+use super::batch::{self, digest_of, names};
 use super::objects::{Objects, Shelf};
-use super::resource::instance;
+use super::resource::{Function, instance};
 use super::taker;
 use super::tree::Walk;
 use super::{Caller, internal};
@@ -23,17 +24,18 @@ impl Blobs {
         Self(objects)
     }
 
-    /// The blobs of the instance that a request names, if its caller has one of these rights to them.
+    /// The blobs of the instance that a request names, if its caller has one of these rights to them; and by which
+    /// function it names them.
     fn shelf<T>(
         &self,
         request: &Request<T>,
         about: (&str, i32),
         rights: &[Right],
-    ) -> Result<Shelf, Status> {
-        let named = instance(about.0, about.1).map_err(Problem::invalid)?;
+    ) -> Result<(Shelf, Function), Status> {
+        let (named, function) = instance(about.0, about.1).map_err(Problem::invalid)?;
         let caller = Caller::of(request)?;
         let project = caller.project("instance_name", named, rights)?;
-        Ok(self.0.of(&caller, project))
+        Ok((self.0.of(&caller, project), function))
     }
 }
 
@@ -45,8 +47,8 @@ impl ContentAddressableStorage for Blobs {
     ) -> Result<Response<reapi::FindMissingBlobsResponse>, Status> {
         let asked = request.get_ref();
         let about = (asked.instance_name.as_str(), asked.digest_function);
-        let shelf = self.shelf(&request, about, &[Right::Submit, Right::Read])?;
-        let asked = objects("blob_digests", asked.blob_digests.iter())?;
+        let (shelf, function) = self.shelf(&request, about, &[Right::Submit, Right::Read])?;
+        let asked = names("blob_digests", function, asked.blob_digests.iter())?;
         let missing = shelf.missing(asked).await?;
         Ok(Response::new(reapi::FindMissingBlobsResponse {
             missing_blob_digests: missing.into_iter().filter_map(digest_of).collect(),
@@ -59,8 +61,8 @@ impl ContentAddressableStorage for Blobs {
     ) -> Result<Response<reapi::BatchUpdateBlobsResponse>, Status> {
         let asked = request.get_ref();
         let about = (asked.instance_name.as_str(), asked.digest_function);
-        let shelf = self.shelf(&request, about, &[Right::Submit])?;
-        let responses = batch::update(&shelf, request.into_inner().requests).await?;
+        let (shelf, function) = self.shelf(&request, about, &[Right::Submit])?;
+        let responses = batch::update(&shelf, function, request.into_inner().requests).await?;
         Ok(Response::new(reapi::BatchUpdateBlobsResponse { responses }))
     }
 
@@ -70,8 +72,8 @@ impl ContentAddressableStorage for Blobs {
     ) -> Result<Response<reapi::BatchReadBlobsResponse>, Status> {
         let asked = request.get_ref();
         let about = (asked.instance_name.as_str(), asked.digest_function);
-        let shelf = self.shelf(&request, about, &[Right::Read])?;
-        let responses = batch::read(&shelf, request.into_inner()).await?;
+        let (shelf, function) = self.shelf(&request, about, &[Right::Read])?;
+        let responses = batch::read(&shelf, function, request.into_inner()).await?;
         Ok(Response::new(reapi::BatchReadBlobsResponse { responses }))
     }
 
@@ -83,12 +85,12 @@ impl ContentAddressableStorage for Blobs {
     ) -> Result<Response<Self::GetTreeStream>, Status> {
         let asked = request.get_ref();
         let about = (asked.instance_name.as_str(), asked.digest_function);
-        let shelf = self.shelf(&request, about, &[Right::Read])?;
-        let walk = Walk::parse(asked)?;
+        let (shelf, function) = self.shelf(&request, about, &[Right::Read])?;
+        let walk = Walk::parse(asked, function)?;
         let permit = shelf.download().await?;
-        let source = shelf.source();
+        let share = shelf.share();
         Ok(Response::new(taker::stream("tree", permit, move |taker| {
-            walk.tell(&*source, taker)
+            walk.tell(&share, taker)
         })))
     }
 
@@ -130,15 +132,19 @@ fn unsupported(what: &str) -> Status {
     .into()
 }
 
-/// What a failed read looks like from outside. An object of another size is, by its id, not there.
-pub(super) fn unreadable(error: ReadError) -> Status {
+/// What a failed read looks like from outside, of what the client has named so. An object of another size is, by its id,
+/// not there.
+pub(super) fn unreadable(error: ReadError, blob: impl Into<BlobName>) -> Status {
     match error {
-        ReadError::Missing(object) | ReadError::Size { object, .. } => {
-            let text = format!(
-                "{object} is not in the store: nobody gave it, or it was given up (`[store.retention]` in belljard.toml)"
-            );
-            Problem::new(Reason::NotFound, text).into()
-        }
+        ReadError::Missing(_) | ReadError::Size { .. } => absent(blob.into()),
         error @ ReadError::Io { .. } => internal("an object could not be read", &error),
     }
+}
+
+/// What the client has named so is, for it, not there.
+pub(super) fn absent(blob: BlobName) -> Status {
+    let text = format!(
+        "{blob} is not in the store: nobody gave it, or it was given up (`[store.retention]` in belljard.toml)"
+    );
+    Problem::new(Reason::NotFound, text).into()
 }

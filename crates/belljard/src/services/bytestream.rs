@@ -6,7 +6,7 @@ use bazel_remote_apis::google::bytestream::{
     WriteResponse,
 };
 use belljar_cas::VerifyingRead;
-use belljar_core::{Invalid, ObjectId};
+use belljar_core::{BlobName, Invalid};
 use belljar_policy::Right;
 use belljar_wire::Problem;
 use tonic::{Request, Response, Status, Streaming};
@@ -43,14 +43,14 @@ impl ByteStream for ByteStreams {
         let project = caller.project("resource_name", named, &[Right::Read])?;
         let shelf = self.0.of(&caller, project);
         let download = to_read(name).map_err(Problem::invalid)?;
-        let object = download.object;
-        let (skip, take) = part(&request, object, download.form)?;
+        let blob = download.blob;
+        let (skip, take) = part(&request, blob, download.form)?;
         let permit = shelf.download().await?;
         let packing = match download.form {
             Form::Identity => None,
             Form::Zstd => Some(shelf.zstd().await?),
         };
-        let content = shelf.open(object).await?;
+        let (object, content) = shelf.open(blob).await?;
         Ok(Response::new(taker::stream(
             "read",
             (permit, packing),
@@ -81,22 +81,19 @@ impl ByteStream for ByteStreams {
     ) -> Result<Response<QueryWriteStatusResponse>, Status> {
         let caller = Caller::of(&request)?;
         let name = &request.get_ref().resource_name;
-        let (object, committed) = committed(&self.0, &caller, name).await?;
+        let (blob, committed) = committed(&self.0, &caller, name).await?;
         Ok(Response::new(QueryWriteStatusResponse {
-            committed_size: length(committed.unwrap_or(object.size)),
+            committed_size: length(committed.unwrap_or(blob.size)),
             complete: committed.is_none(),
         }))
     }
 }
 
 /// How many bytes to skip and how many to take then, as `ByteStream` has it.
-fn part(request: &ReadRequest, object: ObjectId, form: Form) -> Result<(u64, u64), Problem> {
+fn part(request: &ReadRequest, blob: BlobName, form: Form) -> Result<(u64, u64), Problem> {
     let skip = u64::try_from(request.read_offset).ok();
-    let skip = skip.filter(|skip| *skip <= object.size).ok_or_else(|| {
-        let reason = format!(
-            "{}; the blob has {} bytes",
-            request.read_offset, object.size
-        );
+    let skip = skip.filter(|skip| *skip <= blob.size).ok_or_else(|| {
+        let reason = format!("{}; the blob has {} bytes", request.read_offset, blob.size);
         Problem::out_of_range(Invalid::field("read_offset", reason))
     })?;
     let limit = u64::try_from(request.read_limit)
@@ -105,7 +102,7 @@ fn part(request: &ReadRequest, object: ObjectId, form: Form) -> Result<(u64, u64
         let reason = "packed content has no limit (REAPI); read it to its end";
         return Err(Invalid::field("read_limit", reason).into());
     }
-    let left = object.size - skip;
+    let left = blob.size - skip;
     let take = if limit == 0 { left } else { left.min(limit) };
     Ok((skip, take))
 }

@@ -19,7 +19,7 @@ impl Capabilities for ServerCapabilities {
         &self,
         request: Request<reapi::GetCapabilitiesRequest>,
     ) -> Result<Response<reapi::ServerCapabilities>, Status> {
-        let named = instance(&request.get_ref().instance_name, 0).map_err(Problem::invalid)?;
+        let (named, _) = instance(&request.get_ref().instance_name, 0).map_err(Problem::invalid)?;
         if named.is_some() {
             Caller::of(&request)?.project("instance_name", named, &Right::ALL)?;
         }
@@ -31,7 +31,11 @@ impl Capabilities for ServerCapabilities {
             })
         };
         let cache = reapi::CacheCapabilities {
-            digest_functions: vec![reapi::digest_function::Value::Sha256.into()],
+            // In this order: who knows none of them by itself takes the first.
+            digest_functions: vec![
+                reapi::digest_function::Value::Sha256.into(),
+                reapi::digest_function::Value::Blake3.into(),
+            ],
             action_cache_update_capabilities: Some(reapi::ActionCacheUpdateCapabilities {
                 update_enabled: false,
             }),

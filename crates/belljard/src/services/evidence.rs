@@ -139,7 +139,7 @@ impl EvidenceRecords {
         });
         let read = read.await;
         let read = read.map_err(|e| internal("the store could not be read", &e))?;
-        read.map_err(unreadable)
+        read.map_err(|e| unreadable(e, object))
     }
 
     /// A piece of a build's trail: whole lines only, of what is there.

@@ -1,9 +1,8 @@
 use std::io::Read;
-use std::sync::Arc;
 use std::time::Duration;
 
-use belljar_cas::{BlobSource, ReadError};
-use belljar_core::{Digest, ObjectId, ProjectId, bounds};
+use belljar_cas::{BlobSource as _, ReadError};
+use belljar_core::{BlobDigest, BlobName, Digest, ObjectId, ProjectId, bounds};
 use belljar_plan::store::Sender;
 use belljar_policy::Identity;
 use belljar_wire::Problem;
@@ -11,7 +10,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tonic::Status;
 
-use super::blobs::unreadable;
+use super::blobs::{absent, unreadable};
 use super::vault::{Share, Vault};
 use super::{Caller, internal};
 use crate::peers::StoreClient;
@@ -71,35 +70,58 @@ impl Shelf {
         &self.objects.store
     }
 
-    /// Gives the project what it has sent, see [`Share::take`].
-    pub(super) async fn take(&self, objects: &[ObjectId]) -> Result<(), Status> {
-        self.share.take(objects).await
+    /// Gives the project what it has sent, by the names by which it has, see [`Share::take`].
+    pub(super) async fn take(&self, sent: &[(BlobName, ObjectId)]) -> Result<(), Status> {
+        let (mut objects, mut named) = (Vec::new(), Vec::new());
+        for (blob, object) in sent {
+            match blob.digest {
+                BlobDigest::Sha256(_) => objects.push(*object),
+                BlobDigest::Blake3(digest) => named.push((digest, object.digest)),
+            }
+        }
+        self.share.take(&objects).await?;
+        self.share.take_named(named).await
     }
 
     /// Those that are not there. The others stay for a lease, so that who asks can build on them.
-    pub(super) async fn missing(&self, asked: Vec<ObjectId>) -> Result<Vec<ObjectId>, Status> {
+    pub(super) async fn missing(&self, asked: Vec<BlobName>) -> Result<Vec<BlobName>, Status> {
         let _held = self.share.hold().await;
         let found = self.with(move |share| {
-            let there = share.has(&asked)?;
-            let all = asked.into_iter().zip(there);
-            Ok(all.partition::<Vec<_>, _>(|(_, there)| *there))
+            let meant = share.meant(&asked)?;
+            let known: Vec<ObjectId> = meant.iter().copied().flatten().collect();
+            let mut has = share.has(&known)?.into_iter();
+            let (mut there, mut missing) = (Vec::new(), Vec::new());
+            for (blob, meant) in asked.into_iter().zip(meant) {
+                match meant.filter(|_| has.next() == Some(true)) {
+                    Some(object) => there.push(object.digest),
+                    None => missing.push(blob),
+                }
+            }
+            Ok((there, missing))
         });
         let found: Result<_, ReadError> = found.await?;
         let (there, missing) = found.map_err(|e| internal("the store could not be read", &e))?;
-        let there = there.into_iter().map(|(object, _)| object.digest).collect();
         self.share.touch(there).await?;
-        Ok(missing.into_iter().map(|(object, _)| object).collect())
+        Ok(missing)
     }
 
     /// Whether it is there.
-    pub(super) async fn contains(&self, object: ObjectId) -> Result<bool, Status> {
-        Ok(self.missing(vec![object]).await?.is_empty())
+    pub(super) async fn contains(&self, blob: BlobName) -> Result<bool, Status> {
+        Ok(self.missing(vec![blob]).await?.is_empty())
     }
 
-    /// Opens an object.
-    pub(super) async fn open(&self, object: ObjectId) -> Result<Content, Status> {
-        let opened = self.with(move |source| source.read(object));
-        opened.await?.map_err(unreadable)
+    /// Opens what is named so, and tells which object that is.
+    pub(super) async fn open(&self, blob: BlobName) -> Result<(ObjectId, Content), Status> {
+        let opened = self.with(move |share| {
+            let meant = share.meant(&[blob])?.into_iter().flatten().next();
+            let read = |object| Ok((object, share.read(object)?));
+            meant.map(read).transpose()
+        });
+        match opened.await? {
+            Ok(Some(opened)) => Ok(opened),
+            Ok(None) => Err(absent(blob)),
+            Err(error) => Err(unreadable(error, blob)),
+        }
     }
 
     /// Does something with the objects, on a thread that may block.
@@ -112,9 +134,9 @@ impl Shelf {
         done.map_err(|e| internal("the store could not be read", &e))
     }
 
-    /// The objects, for a thread that may block for longer.
-    pub(super) fn source(&self) -> Arc<dyn BlobSource> {
-        Arc::new(self.share.clone())
+    /// What the project has, for a thread that may block for longer.
+    pub(super) fn share(&self) -> Share {
+        self.share.clone()
     }
 
     /// Whose uploads are, for the store.
@@ -157,8 +179,8 @@ pub(super) fn upload_key(
     caller: &Identity,
     project: &ProjectId,
     uuid: &str,
-    object: ObjectId,
+    blob: BlobName,
 ) -> Digest {
-    let hex = object.digest.to_hex();
-    Digest::of(format!("{caller}\n{project}\n{uuid}\n{hex}/{}", object.size).as_bytes())
+    let BlobName { digest, size } = blob;
+    Digest::of(format!("{caller}\n{project}\n{uuid}\n{digest}/{size}").as_bytes())
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bazel_remote_apis::google::bytestream::WriteRequest;
-use belljar_core::{Invalid, ObjectId, bounds};
+use belljar_core::{BlobName, Invalid, ObjectId, bounds};
 use belljar_policy::Right;
 use belljar_wire::Problem;
 use tokio::time::timeout;
@@ -26,45 +26,44 @@ pub(super) async fn receive(
 ) -> Result<i64, Status> {
     let (name, incoming) = Incoming::begin(messages).await?;
     let (shelf, upload) = named(objects, caller, &name)?;
-    let Upload { object, form, .. } = upload;
-    if object.size > bounds::BLOB_BYTES {
+    let Upload { blob, form, .. } = upload;
+    if blob.size > bounds::BLOB_BYTES {
         let reason = format!(
             "{} bytes; a blob may have {}",
-            object.size,
+            blob.size,
             bounds::BLOB_BYTES
         );
         return Err(Problem::invalid(Invalid::field("resource_name", reason)).into());
     }
     // REAPI: what is there already is answered at once.
-    if shelf.contains(object).await? {
+    if shelf.contains(blob).await? {
         return Ok(match form {
-            Form::Identity => length(object.size),
+            Form::Identity => length(blob.size),
             Form::Zstd => -1,
         });
     }
-    let key = upload_key(caller.identity(), shelf.project(), &upload.uuid, object);
+    let key = upload_key(caller.identity(), shelf.project(), &upload.uuid, blob);
     let permit = match form {
         Form::Identity => None,
         Form::Zstd => Some(shelf.zstd().await?),
     };
     let _turn = shelf.upload().await?;
     let (sender, offset) = (shelf.sender(), incoming.offset);
-    let put = shelf.store().resume(key, sender, object, offset).await;
+    let put = shelf.store().resume(key, sender, blob, offset).await;
     let put = put.map_err(|e| refused(&e))?.map_err(|committed| {
         let due = format!("{committed} is due, as QueryWriteStatus says, or 0 to begin again");
         wrong_offset(offset, &due)
     })?;
-    let taken = match permit {
+    let object = match permit {
         None => plain(incoming, put).await,
         Some(permit) => {
             let unpacker = Unpacker::start(put.left(), permit);
             packed(incoming, put, unpacker).await
         }
-    };
-    taken?;
+    }?;
     // Before it is answered: who has sent it all has it.
-    shelf.take(&[object]).await?;
-    Ok(length(object.size))
+    shelf.take(&[(blob, object)]).await?;
+    Ok(length(blob.size))
 }
 
 /// Whose upload a resource name is, and which.
@@ -81,7 +80,7 @@ pub(super) fn length(bytes: u64) -> i64 {
 
 /// Content as it is. The last piece waits until the client says that it is the last: only then it is the
 /// store's turn to decide.
-async fn plain(mut incoming: Incoming, mut put: Put) -> Result<(), Status> {
+async fn plain(mut incoming: Incoming, mut put: Put) -> Result<ObjectId, Status> {
     let mut last: Option<Vec<u8>> = None;
     while let Some((data, finish)) = incoming.next().await? {
         let more = last.is_some() && !data.is_empty();
@@ -103,7 +102,11 @@ async fn plain(mut incoming: Incoming, mut put: Put) -> Result<(), Status> {
 }
 
 /// Packed content. What comes out of it is written while more of it comes in.
-async fn packed(mut incoming: Incoming, mut put: Put, unpacker: Unpacker) -> Result<(), Status> {
+async fn packed(
+    mut incoming: Incoming,
+    mut put: Put,
+    unpacker: Unpacker,
+) -> Result<ObjectId, Status> {
     let Unpacker {
         packed,
         mut unpacked,
@@ -144,14 +147,14 @@ enum Refusal {
     Store(PutError),
 }
 
-/// The client has said that all has come.
-async fn end(put: Put) -> Result<(), Status> {
+/// The client has said that all has come. Gives the object that it is.
+async fn end(put: Put) -> Result<ObjectId, Status> {
     if put.left() > 0 {
         let why = format!("{} bytes less came than were announced", put.left());
         put.forget().await;
         return Err(refused(&PutError::Content(why)));
     }
-    put.finish().await.map_err(|e| refused(&e))
+    put.received().await.map_err(|e| refused(&e))
 }
 
 fn too_long() -> Status {
@@ -281,15 +284,15 @@ pub(super) async fn committed(
     objects: &Objects,
     caller: &Caller,
     name: &str,
-) -> Result<(ObjectId, Option<u64>), Status> {
+) -> Result<(BlobName, Option<u64>), Status> {
     let (shelf, upload) = named(objects, caller, name)?;
-    let object = upload.object;
-    if shelf.contains(object).await? {
-        return Ok((object, None));
+    let blob = upload.blob;
+    if shelf.contains(blob).await? {
+        return Ok((blob, None));
     }
-    let key = upload_key(caller.identity(), shelf.project(), &upload.uuid, object);
-    let committed = shelf.store().committed(key, object).await;
-    Ok((object, Some(committed.map_err(|e| refused(&e))?)))
+    let key = upload_key(caller.identity(), shelf.project(), &upload.uuid, blob);
+    let committed = shelf.store().committed(key, blob).await;
+    Ok((blob, Some(committed.map_err(|e| refused(&e))?)))
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ impl<'a, T> Outlet<'a, T> {
         if let Some(stop) = self.stop {
             return Err(stop);
         }
-        copied.map_err(|source| unreadable(ReadError::Io { object, source }))?;
+        copied.map_err(|source| unreadable(ReadError::Io { object, source }, object))?;
         if self.piece.is_empty() {
             return Ok(());
         }

@@ -2,21 +2,24 @@ use std::collections::{HashSet, VecDeque};
 use std::io::Read as _;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
-use belljar_cas::{BlobSource, ReadError, VerifyingRead};
-use belljar_core::{Invalid, ObjectId, bounds};
+use belljar_cas::{BlobSource as _, ReadError, VerifyingRead};
+use belljar_core::{BlobName, Invalid, bounds};
 use belljar_tree::Directory;
 use belljar_wire::Problem;
 use prost::Message as _;
 use tonic::Status;
 
-use super::blobs::unreadable;
-use super::resource::object;
+use super::blobs::{absent, unreadable};
+use super::resource::{Function, blob};
 use super::taker::{Stop, Taker};
+use super::vault::Share;
 
 /// What `GetTree` was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Walk {
-    root: ObjectId,
+    root: BlobName,
+    /// By which directories name those below them.
+    function: Function,
     /// Most directories in one message.
     page: usize,
     /// So many directories were told before.
@@ -24,10 +27,13 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    pub(super) fn parse(request: &reapi::GetTreeRequest) -> Result<Self, Problem> {
+    pub(super) fn parse(
+        request: &reapi::GetTreeRequest,
+        function: Function,
+    ) -> Result<Self, Problem> {
         let missing = || Invalid::field("root_digest", "missing");
         let root = request.root_digest.as_ref().ok_or_else(missing)?;
-        let root = object(root).map_err(|e| e.within("root_digest"))?;
+        let root = blob(root, function).map_err(|e| e.within("root_digest"))?;
         let page = match usize::try_from(request.page_size) {
             Ok(0) => bounds::TREE_PAGE,
             Ok(size) => size.min(bounds::TREE_PAGE),
@@ -38,19 +44,24 @@ impl Walk {
             token => position(token, root)
                 .ok_or_else(|| Invalid::field("page_token", "it is not of this tree"))?,
         };
-        Ok(Self { root, page, skip })
+        Ok(Self {
+            root,
+            function,
+            page,
+            skip,
+        })
     }
 
     /// The token of what comes after this many directories.
     fn token(&self, position: usize) -> String {
-        format!("{}:{position}", self.root.digest.to_hex())
+        format!("{}:{position}", self.root.digest)
     }
 
     /// Tells the directories level by level, each different one once, however often it stands in the tree.
     /// What is missing is left out, but for the root.
     pub(super) fn tell(
         &self,
-        source: &dyn BlobSource,
+        share: &Share,
         taker: &Taker<reapi::GetTreeResponse>,
     ) -> Result<(), Stop> {
         let mut seen = HashSet::from([self.root]);
@@ -58,13 +69,13 @@ impl Walk {
         let mut page = reapi::GetTreeResponse::default();
         let (mut position, mut bytes) = (0, 0);
         while let Some(next) = queue.pop_front() {
-            let found = read(source, next)?;
+            let found = read(share, next)?;
             let there = found.is_some();
             if !there && next == self.root {
-                return Err(unreadable(ReadError::Missing(next)).into());
+                return Err(absent(next).into());
             }
             let directory = found.unwrap_or_default();
-            for child in children(&directory, next)? {
+            for child in children(&directory, next, self.function)? {
                 if seen.insert(child) {
                     queue.push_back(child);
                 }
@@ -89,45 +100,53 @@ impl Walk {
     }
 }
 
-fn position(token: &str, root: ObjectId) -> Option<usize> {
-    let (hash, position) = token.split_once(':')?;
-    (hash == root.digest.to_hex()).then_some(())?;
+fn position(token: &str, root: BlobName) -> Option<usize> {
+    let (digest, position) = token.rsplit_once(':')?;
+    (digest == root.digest.to_string()).then_some(())?;
     position.parse().ok()
 }
 
 /// A directory, verified; none when it is missing.
-fn read(source: &dyn BlobSource, object: ObjectId) -> Result<Option<reapi::Directory>, Status> {
-    if object.size > bounds::DIRECTORY_BYTES as u64 {
-        return Err(not_one(object, "it is too large"));
+fn read(share: &Share, blob: BlobName) -> Result<Option<reapi::Directory>, Status> {
+    if blob.size > bounds::DIRECTORY_BYTES as u64 {
+        return Err(not_one(blob, "it is too large"));
     }
-    let content = match source.read(object) {
+    let failed = |error| unreadable(error, blob);
+    let meant = share.meant(&[blob]).map_err(failed)?;
+    let Some(object) = meant.into_iter().flatten().next() else {
+        return Ok(None);
+    };
+    let content = match share.read(object) {
         Ok(content) => content,
         Err(ReadError::Missing(_) | ReadError::Size { .. }) => return Ok(None),
-        Err(error) => return Err(unreadable(error)),
+        Err(error) => return Err(failed(error)),
     };
     let mut bytes = Vec::new();
     let read = VerifyingRead::new(content, object).read_to_end(&mut bytes);
-    read.map_err(|source| unreadable(ReadError::Io { object, source }))?;
-    // Other encodings than the one of a tree can become forty times as large in memory as they are here.
-    Directory::decode(&bytes).map_err(|e| not_one(object, &e.to_string()))?;
+    read.map_err(|source| failed(ReadError::Io { object, source }))?;
+    // Other encodings than the one of a tree can become forty times as large in memory as they are here. Digests by
+    // whatever function have one length.
+    Directory::decode(&bytes).map_err(|e| not_one(blob, &e.to_string()))?;
     let decoded = reapi::Directory::decode(&bytes[..]);
-    decoded
-        .map(Some)
-        .map_err(|e| not_one(object, &e.to_string()))
+    decoded.map(Some).map_err(|e| not_one(blob, &e.to_string()))
 }
 
-fn children(directory: &reapi::Directory, of: ObjectId) -> Result<Vec<ObjectId>, Status> {
+fn children(
+    directory: &reapi::Directory,
+    of: BlobName,
+    function: Function,
+) -> Result<Vec<BlobName>, Status> {
     let digests = directory
         .directories
         .iter()
         .map(|child| child.digest.clone().unwrap_or_default());
-    let children = digests.map(|digest| object(&digest));
+    let children = digests.map(|digest| blob(&digest, function));
     let children: Result<_, Invalid> = children.collect();
     children.map_err(|e| not_one(of, &e.to_string()))
 }
 
-fn not_one(object: ObjectId, why: &str) -> Status {
-    let reason = format!("{object} is no `Directory`: {why}");
+fn not_one(blob: BlobName, why: &str) -> Status {
+    let reason = format!("{blob} is no `Directory`: {why}");
     Problem::invalid(Invalid::field("root_digest", reason)).into()
 }
 
@@ -141,6 +160,8 @@ fn too_large() -> Status {
 
 #[cfg(test)]
 mod tests {
+    use belljar_core::ObjectId;
+
     use super::*;
 
     fn request(token: &str, page_size: i32) -> reapi::GetTreeRequest {
@@ -156,26 +177,29 @@ mod tests {
         }
     }
 
+    fn parse(token: &str, page_size: i32) -> Result<Walk, Problem> {
+        Walk::parse(&request(token, page_size), Function::Sha256)
+    }
+
     #[test]
     fn pages_and_their_tokens() {
-        let walk = Walk::parse(&request("", 0)).unwrap();
+        let walk = parse("", 0).unwrap();
         assert_eq!((walk.page, walk.skip), (bounds::TREE_PAGE, 0));
         let token = walk.token(17);
-        let walk = Walk::parse(&request(&token, 5)).unwrap();
+        let walk = parse(&token, 5).unwrap();
         assert_eq!((walk.page, walk.skip), (5, 17));
-        let other = format!("{}:1", ObjectId::of(b"other").digest.to_hex());
+        let other = format!("{}:1", ObjectId::of(b"other").digest);
+        let by_blake3 = Walk::parse(&request("", 0), Function::Blake3).unwrap();
         for (token, size, field) in [
             (other.as_str(), 0, "page_token"),
+            (by_blake3.token(1).as_str(), 0, "page_token"),
             ("17", 0, "page_token"),
             (":", 0, "page_token"),
             ("", -1, "page_size"),
         ] {
-            let problem = Walk::parse(&request(token, size)).unwrap_err();
+            let problem = parse(token, size).unwrap_err();
             assert_eq!(problem.fields[0].field, field, "{token}");
         }
-        assert_eq!(
-            Walk::parse(&request("", i32::MAX)).unwrap().page,
-            bounds::TREE_PAGE
-        );
+        assert_eq!(parse("", i32::MAX).unwrap().page, bounds::TREE_PAGE);
     }
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use belljar_cas::{BlobSource, ReadError};
-use belljar_core::{Digest, ObjectId, ProjectId};
+use belljar_core::{Blake3Digest, BlobDigest, BlobName, Digest, ObjectId, ProjectId};
 use belljar_engine::garbage::Hold;
 use belljar_engine::ownership::{Ownership, OwnershipError};
 use tokio::sync::OwnedRwLockReadGuard;
@@ -108,6 +108,28 @@ impl Share {
         Ok(owned)
     }
 
+    /// For each of these names the object that the project means by it; none where it has sent nothing by that name. By
+    /// SHA-256 a name is the object, whether the project has it or not. Blocks on the disk.
+    pub(super) fn meant(&self, blobs: &[BlobName]) -> Result<Vec<Option<ObjectId>>, ReadError> {
+        let by_blake3 = |blob: &BlobName| match blob.digest {
+            BlobDigest::Sha256(_) => None,
+            BlobDigest::Blake3(digest) => Some(digest),
+        };
+        let asked: Vec<Blake3Digest> = blobs.iter().filter_map(by_blake3).collect();
+        let found = self.vault.ownership.by_blake3(&self.project, &asked);
+        let found = found.map_err(|error| unknown(None, error))?;
+        let mut found = asked.into_iter().zip(found);
+        let meant = blobs.iter().map(|blob| {
+            blob.object().or_else(|| {
+                let (asked, found) = found.next()?;
+                let nothing = (asked == Blake3Digest::EMPTY).then(|| Digest::of(b""));
+                let (digest, size) = (nothing.or(found)?, blob.size);
+                Some(ObjectId { digest, size })
+            })
+        });
+        Ok(meant.collect())
+    }
+
     /// Whether the whole tree with this root was given to the project. Blocks on the disk.
     pub(super) fn owns_tree(&self, root: ObjectId) -> Result<bool, ReadError> {
         let owned = self.vault.ownership.owns_tree(&self.project, root.digest);
@@ -144,6 +166,16 @@ impl Share {
     pub(super) async fn take(&self, objects: &[ObjectId]) -> Result<(), Status> {
         let digests = objects.iter().map(|object| object.digest).collect();
         let granted = self.vault.ownership.grant(&self.project, digests).await;
+        granted.map_err(|e| internal("what came could not be noted for the project", &e))
+    }
+
+    /// The same of what it has sent by BLAKE3, by which it finds it from then on.
+    pub(super) async fn take_named(
+        &self,
+        objects: Vec<(Blake3Digest, Digest)>,
+    ) -> Result<(), Status> {
+        let granted = self.vault.ownership.grant_named(&self.project, objects);
+        let granted = granted.await;
         granted.map_err(|e| internal("what came could not be noted for the project", &e))
     }
 }

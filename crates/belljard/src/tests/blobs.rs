@@ -4,12 +4,12 @@ use reapi::compressor::Value as Compressor;
 
 use super::*;
 
-fn packed(content: &[u8]) -> Vec<u8> {
+pub(super) fn packed(content: &[u8]) -> Vec<u8> {
     use ruzstd::encoding::{CompressionLevel, compress_to_vec};
     compress_to_vec(content, CompressionLevel::Fastest)
 }
 
-fn unpacked(packed: &[u8]) -> Vec<u8> {
+pub(super) fn unpacked(packed: &[u8]) -> Vec<u8> {
     let mut content = Vec::new();
     let mut decoder = ruzstd::decoding::StreamingDecoder::new(packed).unwrap();
     std::io::Read::read_to_end(&mut decoder, &mut content).unwrap();
@@ -20,7 +20,7 @@ fn name(kind: &str, object: ObjectId) -> String {
     format!("{kind}/{}/{}", object.digest.to_hex(), object.size)
 }
 
-fn message(name: &str, offset: i64, data: &[u8], finish: bool) -> stream::WriteRequest {
+pub(super) fn message(name: &str, offset: i64, data: &[u8], finish: bool) -> stream::WriteRequest {
     stream::WriteRequest {
         resource_name: name.to_owned(),
         write_offset: offset,
@@ -30,7 +30,7 @@ fn message(name: &str, offset: i64, data: &[u8], finish: bool) -> stream::WriteR
 }
 
 impl Daemon {
-    async fn send(&self, messages: Vec<stream::WriteRequest>) -> Result<i64, Status> {
+    pub(super) async fn send(&self, messages: Vec<stream::WriteRequest>) -> Result<i64, Status> {
         let written = self.streams().write(tokio_stream::iter(messages)).await?;
         Ok(written.into_inner().committed_size)
     }

@@ -8,10 +8,11 @@ use std::thread;
 
 use belljar_cas::{BlobSink as _, Writer};
 use belljar_core::{
-    AttemptId, Derivation, Digest, Dropped, Inputs, ObjectId, Outcome, Recipe, RelPath,
+    AttemptId, BlobName, Derivation, Digest, Dropped, Inputs, ObjectId, Outcome, Recipe, RelPath,
     Sha512Digest, Timestamp, bounds,
 };
 use belljar_plan::frame::{self, Frame};
+use belljar_plan::store::NamedBlob;
 use belljar_plan::{
     Binaries, CleanRoom, ConfinedStep, HostReport, InputRecord, LayerReport, LogRecord,
     OutputEntry, OutputKind, Plan, Receipt, RootFsRecord, Usage, Verdict, signer, spawner, store,
@@ -116,9 +117,9 @@ fn store(site: &Site, connection: &Connection, writer: &Writer) {
             panic!("content without a request")
         };
         let mut many = false;
-        let (opened, objects) = match frame::decode(rest).unwrap() {
-            store::Request::Put { object } => (None, vec![object]),
-            store::Request::Upload { object, offset, .. } => (Some((0, offset == 0)), vec![object]),
+        let (opened, blobs): (_, Vec<BlobName>) = match frame::decode(rest).unwrap() {
+            store::Request::Put { object } => (None, vec![object.into()]),
+            store::Request::Upload { blob, offset, .. } => (Some((0, offset == 0)), vec![blob]),
             store::Request::Space {} => {
                 let answer = store::Answer::Space {
                     total: 1 << 40,
@@ -130,9 +131,9 @@ fn store(site: &Site, connection: &Connection, writer: &Writer) {
                 continue;
             }
             store::Request::Uploaded { .. } => (Some((0, false)), vec![]),
-            store::Request::PutMany { objects } => {
+            store::Request::PutMany { blobs } => {
                 many = true;
-                (None, objects)
+                (None, blobs)
             }
             store::Request::Derive { recipe } => {
                 let mut answer = derive(&recipe);
@@ -143,7 +144,7 @@ fn store(site: &Site, connection: &Connection, writer: &Writer) {
                 }
                 if matches!(answer, store::Answer::Derived { .. }) {
                     let record = record(&recipe).canonical().unwrap();
-                    let mut pending = writer.begin(Some(ObjectId::of(&record))).unwrap();
+                    let mut pending = writer.begin(Some(ObjectId::of(&record).into())).unwrap();
                     pending.write(&record).unwrap();
                     pending.finish().unwrap();
                 }
@@ -167,27 +168,39 @@ fn store(site: &Site, connection: &Connection, writer: &Writer) {
                 continue;
             }
         }
-        let Some(content) = gather(connection, &objects) else {
+        let Some(content) = gather(connection, &blobs) else {
             return;
         };
-        let mut refused = Vec::new();
-        let mut why = String::new();
+        let (mut refused, mut named) = (Vec::new(), Vec::new());
+        let mut received = Err(String::new());
         let mut rest = &content[..];
-        for (index, object) in objects.iter().enumerate() {
-            let (mine, more) = rest.split_at(usize::try_from(object.size).unwrap());
+        for (index, blob) in blobs.iter().enumerate() {
+            let (mine, more) = rest.split_at(usize::try_from(blob.size).unwrap());
             rest = more;
-            let mut pending = writer.begin(Some(*object)).unwrap();
+            let mut pending = writer.begin(Some(*blob)).unwrap();
             pending.write(mine).unwrap();
-            if let Err(error) = pending.finish() {
-                why = error.to_string();
-                let class = store::Failure::Content;
-                refused.push(store::RefusedBlob { index, class });
+            match pending.finish() {
+                Ok(object) => {
+                    received = Ok(object);
+                    let digest = object.digest;
+                    named.extend(
+                        blob.object()
+                            .is_none()
+                            .then_some(NamedBlob { index, digest }),
+                    );
+                }
+                Err(error) => {
+                    received = Err(error.to_string());
+                    let class = store::Failure::Content;
+                    refused.push(store::RefusedBlob { index, class });
+                }
             }
         }
-        let answer = match (many, refused.is_empty()) {
-            (true, _) => store::Answer::Kept { refused },
-            (false, true) => store::Answer::Stored,
-            (false, false) => store::Answer::Failed {
+        let answer = match (many, received) {
+            (true, _) => store::Answer::Kept { refused, named },
+            (false, Ok(object)) if opened.is_some() => store::Answer::Received { object },
+            (false, Ok(_)) => store::Answer::Stored,
+            (false, Err(why)) => store::Answer::Failed {
                 class: store::Failure::Content,
                 why,
             },
@@ -255,8 +268,8 @@ pub(super) fn record(recipe: &Recipe) -> Derivation {
 }
 
 /// All content that was announced; none when the other end has broken off.
-fn gather(connection: &Connection, objects: &[ObjectId]) -> Option<Vec<u8>> {
-    let due: u64 = objects.iter().map(|object| object.size).sum();
+fn gather(connection: &Connection, blobs: &[BlobName]) -> Option<Vec<u8>> {
+    let due: u64 = blobs.iter().map(|blob| blob.size).sum();
     let mut buffer = vec![0; bounds::FRAME_BYTES];
     let mut content = Vec::new();
     while (content.len() as u64) < due {

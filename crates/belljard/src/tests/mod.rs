@@ -1,5 +1,6 @@
 //! The whole daemon over faked peers: real sockets, real messages, real gRPC.
 
+mod blake3_names;
 mod blobs;
 mod crowds;
 mod fakes;

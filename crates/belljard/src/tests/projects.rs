@@ -435,6 +435,80 @@ async fn a_blob_is_there_for_who_has_sent_it() {
 }
 
 #[tokio::test]
+async fn what_one_has_sent_by_blake3_no_other_finds_by_it() {
+    let stage = Stage::new().await;
+    let (web, app) = (stage.caller("web").await, stage.caller("app").await);
+    let secret = vec![9; 100_000];
+    let object = ObjectId::of(&secret);
+    let hash = blake3::hash(&secret).to_hex();
+    let blob = format!("blobs/blake3/{hash}/{}", secret.len());
+    let message = |data: &[u8]| stream::WriteRequest {
+        resource_name: format!("uploads/u/{blob}"),
+        write_offset: 0,
+        finish_write: true,
+        data: data.to_vec(),
+    };
+    let written = |who: &Somebody, data: &[u8]| {
+        let (message, mut streams) = (message(data), who.streams());
+        async move { streams.write(tokio_stream::iter([message])).await }
+    };
+    let sent = written(&web, &secret).await.unwrap().into_inner();
+    assert_eq!(sent.committed_size, 100_000);
+    // Nobody has sent the other one: by no call there is a difference.
+    let nobodys = blake3::hash(b"nobody's").to_hex();
+    for hash in [hash, nobodys] {
+        let digest = reapi::Digest {
+            hash: hash.to_string(),
+            size_bytes: 100_000,
+        };
+        let function = reapi::digest_function::Value::Blake3.into();
+        let request = reapi::FindMissingBlobsRequest {
+            blob_digests: vec![digest.clone()],
+            digest_function: function,
+            ..Default::default()
+        };
+        let answer = app.blobs().find_missing_blobs(request).await.unwrap();
+        assert_eq!(answer.into_inner().missing_blob_digests, [digest.clone()]);
+        let request = reapi::BatchReadBlobsRequest {
+            digests: vec![digest.clone()],
+            digest_function: function,
+            ..Default::default()
+        };
+        let read = app.blobs().batch_read_blobs(request).await.unwrap();
+        let status = read.into_inner().responses[0].status.clone().unwrap();
+        assert_eq!(status.code, i32::from(Code::NotFound));
+        let request = reapi::GetTreeRequest {
+            root_digest: Some(digest),
+            digest_function: function,
+            ..Default::default()
+        };
+        let told = app.blobs().get_tree(request).await.unwrap();
+        let told = told.into_inner().message().await;
+        assert_eq!(told.unwrap_err().code(), Code::NotFound);
+        let blob = format!("blobs/blake3/{hash}/100000");
+        let read = app.read_named(blob.clone(), 0).await;
+        assert_eq!(code(read), Code::NotFound);
+        let status = stream::QueryWriteStatusRequest {
+            resource_name: format!("uploads/u/{blob}"),
+        };
+        let status = app.streams().query_write_status(status).await.unwrap();
+        let status = status.into_inner();
+        assert_eq!((status.committed_size, status.complete), (0, false));
+    }
+    // To have it, one must send all of it.
+    let refused = written(&app, b"").await.unwrap_err();
+    let reason = Problem::from_status(&refused).reason;
+    assert_eq!(reason, Reason::DigestMismatch);
+    assert!(app.missing("", object).await.unwrap());
+    let puts = stage.site.script.lock().unwrap().puts;
+    written(&app, &secret).await.unwrap();
+    let now = stage.site.script.lock().unwrap().puts;
+    assert!(now > puts, "it went to the store");
+    assert_eq!(app.read_named(blob, 0).await.unwrap(), secret);
+    assert!(!app.missing("", object).await.unwrap());
+}
+
+#[tokio::test]
 async fn a_build_gets_no_tree_that_is_not_its_projects_down_to_the_last_file() {
     let stage = Stage::new().await;
     let (web, app) = (stage.caller("web").await, stage.caller("app").await);
