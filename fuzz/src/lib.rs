@@ -4,6 +4,7 @@
 
 mod archive;
 mod project;
+mod resource;
 
 use belljar_attest::Bundle;
 use belljar_core::{
@@ -20,12 +21,13 @@ use serde::de::DeserializeOwned;
 
 pub use archive::archive;
 pub use project::{belljar_lock, manifest};
+pub use resource::resource;
 
 /// A function that is to withstand any bytes.
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their programs and their corpora.
-pub const TARGETS: [(&str, Target); 18] = [
+pub const TARGETS: [(&str, Target); 19] = [
     ("archive", archive),
     ("belljar_lock", belljar_lock),
     ("bundle", bundle),
@@ -40,6 +42,7 @@ pub const TARGETS: [(&str, Target); 18] = [
     ("names", names),
     ("npm_lock", npm_lock),
     ("receipt", receipt),
+    ("resource", resource),
     ("spec", spec),
     ("steps", steps),
     ("trail", trail),

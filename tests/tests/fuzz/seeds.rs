@@ -74,6 +74,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ),
         ("npm_lock", vec![text(NPM)]),
         ("receipt", receipts.into()),
+        ("resource", resources()),
         ("spec", specs.into()),
         ("steps", vec![steps()]),
         ("trail", vec![trail()]),
@@ -246,6 +247,19 @@ fn bundle() -> Vec<u8> {
     serde_json::to_vec(&bundle).unwrap()
 }
 
+fn resources() -> Vec<Vec<u8>> {
+    let hex = Digest::of(b"content").to_hex();
+    let names = [
+        format!("blobs/{hex}/7"),
+        format!("web/compressed-blobs/zstd/blake3/{hex}/7"),
+        format!("web/uploads/5c2f0d5e-0001/blobs/blake3/{hex}/7/main.c"),
+        format!("uploads/u/compressed-blobs/zstd/{hex}/18446744073709551615"),
+        format!("blake3:{hex}"),
+        hex,
+    ];
+    names.map(String::into_bytes).into()
+}
+
 fn frames() -> Vec<Vec<u8>> {
     let (spec, attempt) = (fixture::spec(), fixture::attempt());
     let stage = spawner::Request {
@@ -269,13 +283,21 @@ fn frames() -> Vec<Vec<u8>> {
         asserted: fixture::asserted(),
     };
     let put = store::Request::PutMany {
-        objects: vec![ObjectId::of(b"one"), ObjectId::of(b"other")],
+        blobs: vec![ObjectId::of(b"one").into(), ObjectId::of(b"other").into()],
+    };
+    let by_blake3 = store::Answer::Kept {
+        refused: vec![],
+        named: vec![store::NamedBlob {
+            index: 1,
+            digest: Digest::of(b"one"),
+        }],
     };
     vec![
         frame::encode(&stage).unwrap(),
         frame::encode(&kill).unwrap(),
         frame::encode(&attest).unwrap(),
         frame::encode(&put).unwrap(),
+        frame::encode(&by_blake3).unwrap(),
         frame::data(b"content").unwrap(),
     ]
 }
