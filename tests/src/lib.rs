@@ -21,6 +21,7 @@
     clippy::print_stderr
 )]
 
+mod by_blake3;
 mod client;
 mod image;
 mod installed;
@@ -40,6 +41,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+pub use by_blake3::{blake3_digest, by_blake3};
 pub use client::Client;
 pub use image::{TreeOf, overwrite};
 pub use installed::Installed;

@@ -9,10 +9,10 @@ use belljar_wire::Problem;
 use crate::raw::{PIECE, Raw, messages, named, noise};
 
 /// Long enough for everything that was sent to be taken.
-const SILENCE: Duration = Duration::from_millis(500);
+pub(crate) const SILENCE: Duration = Duration::from_millis(500);
 
 /// Every file in the store that is an object, or in the place where none may stay.
-fn files(state: &Path) -> Vec<String> {
+pub(crate) fn files(state: &Path) -> Vec<String> {
     let mut names = Vec::new();
     let mut folders = vec![state.join("store/objects"), state.join("store/tmp")];
     while let Some(folder) = folders.pop() {

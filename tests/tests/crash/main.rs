@@ -6,6 +6,7 @@
 //! * [`sweep`]: one process dies, at every point, once before and once after it.
 //! * [`fetching`]: one process dies while what a build declares by its digest is fetched.
 //! * [`garbage`]: one process dies while garbage is collected.
+//! * [`ingest`]: one process dies while a blob comes.
 //! * [`full`]: the disk is full at every write of the store.
 //! * [`campaign`]: several die, at points by chance, while several builds are under way.
 //! * [`power`]: the machine loses its power, after every call.
@@ -23,6 +24,7 @@ mod campaign;
 mod fetching;
 mod full;
 mod garbage;
+mod ingest;
 mod judge;
 mod points;
 mod power;

@@ -5,6 +5,7 @@
 //! * [`given`]: what a build was given of another.
 //! * [`full`]: a disk that is full, and one that is nearly.
 //! * [`damage`]: an object that has rotted.
+//! * [`named`]: objects that clients name by BLAKE3.
 
 // Helpers of tests may stop at the first surprise too, and say where they are; clippy's exemption is for the tests
 // themselves.
@@ -15,6 +16,7 @@ mod damage;
 mod full;
 mod given;
 mod keeping;
+mod named;
 
 use std::fs;
 use std::io::Write as _;
