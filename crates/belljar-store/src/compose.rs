@@ -74,7 +74,7 @@ impl<'a> Composer<'a> {
         });
         let documents = documents.map_err(|e| no(e.within("image_output.base")))?;
         for document in [&documents.config, &documents.manifest, &documents.index] {
-            let blob = self.sink.begin(Some(ObjectId::of(document)));
+            let blob = self.sink.begin(Some(ObjectId::of(document).into()));
             let mut blob = blob.map_err(Failed::from)?;
             blob.write(document).map_err(Failed::from)?;
             blob.finish_into(&mut batch).map_err(Failed::from)?;

@@ -15,7 +15,6 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2::capabilities_server::CapabilitiesServer;
 use bazel_remote_apis::build::bazel::remote::execution::v2::content_addressable_storage_server::ContentAddressableStorageServer;
@@ -35,31 +34,25 @@ use belljar_wire::v1::input_service_server::InputServiceServer;
 use belljar_wire::v1::store_service_server::StoreServiceServer;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Server;
 use tonic::transport::server::Router;
 
 use crate::config::Config;
 use crate::confinement::Own;
 use crate::fetch::pull::Puller;
 use crate::fetch::{self, Earlier, Fetching, Open, System};
+use crate::grpc::{Gated, described, server};
 use crate::listen::listen;
 use crate::peers::{Peers, SpawnerClient, StoreClient, Trails};
 use crate::places::Places;
 use crate::remote::{self, Certificates, Door, Remote, TlsError};
 use crate::rules::Rules;
 use crate::services::{
-    Blobs, Builds, ByteStreams, Counted, EvidenceRecords, Gate, Host, Objects, Processes, Pusher,
-    Reception, ServerCapabilities, TreeMaker, View, health,
+    Blobs, Builds, ByteStreams, EvidenceRecords, Gate, Host, Objects, Processes, Pusher, Reception,
+    ServerCapabilities, TreeMaker, View, health,
 };
 use crate::stored::Stored;
 use crate::sweeping;
 use crate::tasks::{self, Task};
-
-/// How often a connection is asked whether it is alive, and how long it has for an answer.
-const ALIVE: Duration = Duration::from_secs(30);
-/// Calls that a connection may have begun; those beyond what is served at once wait.
-const CALLS: u32 = 128;
 
 /// Why the daemon ended, or did not start.
 #[derive(Debug, thiserror::Error)]
@@ -361,36 +354,6 @@ async fn services(
         .add_service(gated.behind(reflection.max_decoding_message_size(most)))
         .add_service(gated.behind(older.max_decoding_message_size(most)));
     Ok((router, looking))
-}
-
-/// What reflection tells about.
-fn described() -> tonic_reflection::server::Builder<'static> {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(belljar_wire::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-}
-
-/// How connections are held.
-fn server() -> Server {
-    Server::builder()
-        .concurrency_limit_per_connection(bounds::CALLS_PER_CONNECTION)
-        .initial_stream_window_size(bounds::GRPC_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(bounds::GRPC_CONNECTION_WINDOW_BYTES)
-        .max_concurrent_streams(CALLS)
-        // Who does not answer a ping is gone, or holds a call open by a byte now and then.
-        .http2_keepalive_interval(Some(ALIVE))
-        .http2_keepalive_timeout(Some(ALIVE))
-        .http2_max_header_list_size(bounds::HEADER_BYTES)
-}
-
-/// Puts services behind reception and gate: none goes without.
-struct Gated(Gate, Reception);
-
-impl Gated {
-    fn behind<S>(&self, service: S) -> Counted<InterceptedService<S, Gate>> {
-        let gated = InterceptedService::new(service, self.0.clone());
-        self.1.before(gated)
-    }
 }
 
 fn make_directory(path: &Path) -> Result<(), RunError> {

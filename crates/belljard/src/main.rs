@@ -9,6 +9,7 @@ mod compose;
 mod config;
 mod confinement;
 mod fetch;
+mod grpc;
 mod latest;
 mod listen;
 mod peers;

@@ -34,8 +34,8 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let left = given.derivations[0].canonical().unwrap();
     let record = fixture::derivation("image").canonical().unwrap();
     let specs = [fixture::spec(), spec, with_artifact].map(|spec| spec.canonical().unwrap());
-    let receipts = [plain.clone(), receipt, imaged(plain), given]
-        .map(|receipt| receipt.canonical().unwrap());
+    let receipts =
+        [plain.clone(), receipt, imaged(plain), given].map(|receipt| receipt.canonical().unwrap());
     let (tree, directories) = tree();
     vec![
         ("archive", archives()),

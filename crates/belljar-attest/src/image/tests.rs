@@ -4,7 +4,7 @@ use belljar_core::{
 use belljar_plan::{ImageLayer, Plan};
 
 use super::*;
-use crate::{BuilderConfig, Statement, fixture};
+use crate::{BuilderConfig, Producers, Statement, fixture};
 
 const SCRATCH: BaseImage = BaseImage::Scratch(Platform::LinuxAmd64);
 
@@ -81,7 +81,13 @@ fn builder() -> BuilderConfig {
 }
 
 fn statement(spec: &BuildSpec, receipt: &Receipt) -> Result<serde_json::Value, String> {
-    let statement = Statement::provenance(spec, receipt, &fixture::asserted(), &builder());
+    let statement = Statement::provenance(
+        spec,
+        receipt,
+        &fixture::asserted(),
+        &Producers::default(),
+        &builder(),
+    );
     let statement = statement.map_err(|reasons| reasons.join("; "))?;
     Ok(serde_json::from_slice(statement.payload()).unwrap())
 }

@@ -8,9 +8,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::ports::Refusal;
-use crate::queue::Record;
+use crate::queue::{Condition, Query, Record};
 use belljar_audit::{AuditEvent, verify, verify_prefix};
-use belljar_core::{BuildId, Outcome};
+use belljar_core::{BuildId, Digest, Outcome};
 use tokio::time::timeout;
 use world::{Daemon, Fate, Hang, Site};
 
@@ -540,4 +540,55 @@ async fn killed_at_any_point_nothing_is_lost_and_nothing_attested_twice() {
     }
     // Two builds: fetch, stage, launch, collect, attest, five or six puts with the log, destroy.
     assert!(points >= 30, "only {points} points were tried");
+}
+
+/// The builds that left an artifact.
+async fn left(daemon: &Daemon, artifact: Digest) -> Vec<BuildId> {
+    let query = Query {
+        conditions: vec![Condition::Artifact(artifact)],
+        before: None,
+        most: 10,
+    };
+    let page = daemon.engine.list(query).await.unwrap();
+    page.builds
+        .into_iter()
+        .map(|found| found.build.id)
+        .collect()
+}
+
+#[tokio::test]
+async fn directories_that_builds_left_under_the_fourth_layout_are_found_after_the_next_start() {
+    let site = Site::new();
+    let (tree, file) = (world::directory().digest, Digest::of(b"app"));
+    let daemon = site.start(1).await;
+    let id = daemon.submit("make", "r").await;
+    assert_eq!(ended(&site, &daemon, &id).await, Outcome::Succeeded);
+    assert_eq!(left(&daemon, tree).await, std::slice::from_ref(&id));
+    assert_eq!(left(&daemon, file).await, std::slice::from_ref(&id));
+    drop(daemon);
+    // As a daemon of before would have left it.
+    let path = site.directory.path().join("queue.sqlite");
+    let of_layout_4 = "DELETE FROM artifacts WHERE directory = 1;
+                       ALTER TABLE artifacts DROP COLUMN directory; PRAGMA user_version = 4;";
+    timeout(PATIENCE, async {
+        loop {
+            let rows = rusqlite::Connection::open(&path).unwrap();
+            match rows.execute_batch(of_layout_4) {
+                Ok(()) => break,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    })
+    .await
+    .expect("the queue stayed in use");
+    let daemon = site.start(1).await;
+    timeout(PATIENCE, async {
+        while left(&daemon, tree).await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("it is never found");
+    assert_eq!(left(&daemon, tree).await, std::slice::from_ref(&id));
+    assert_eq!(left(&daemon, file).await, [id]);
 }

@@ -468,7 +468,10 @@ async fn what_one_has_sent_by_blake3_no_other_finds_by_it() {
             ..Default::default()
         };
         let answer = app.blobs().find_missing_blobs(request).await.unwrap();
-        assert_eq!(answer.into_inner().missing_blob_digests, [digest.clone()]);
+        assert_eq!(
+            answer.into_inner().missing_blob_digests,
+            std::slice::from_ref(&digest)
+        );
         let request = reapi::BatchReadBlobsRequest {
             digests: vec![digest.clone()],
             digest_function: function,

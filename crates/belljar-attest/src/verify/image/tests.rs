@@ -6,7 +6,7 @@ use belljar_plan::{OutputEntry, Plan};
 use serde_json::json;
 
 use super::*;
-use crate::{BuilderConfig, Key, Statement, fixture};
+use crate::{BuilderConfig, Key, Producers, Statement, fixture};
 
 /// An image, the bundle about it, and the key.
 struct Signed {
@@ -91,7 +91,13 @@ fn signed(on: Option<Base>, root: Option<&str>) -> Signed {
     let documents = documents.unwrap();
     receipt.image_output = Some(documents.record());
     let builder = BuilderConfig::new("urn:belljar:embedded").unwrap();
-    let statement = Statement::provenance(&spec, &receipt, &fixture::asserted(), &builder);
+    let statement = Statement::provenance(
+        &spec,
+        &receipt,
+        &fixture::asserted(),
+        &Producers::default(),
+        &builder,
+    );
     let key = Key::from_pkcs8(&Key::generate_pkcs8().unwrap()).unwrap();
     Signed {
         bundle: key.attest(&statement.unwrap()).unwrap().to_json().unwrap(),
