@@ -315,9 +315,16 @@ fn git_is_not_asked_where_a_pipe_would_hold_it_up() {
         text.ends_with("/.git is a named pipe, and git would read it as a file"),
         "{text}"
     );
-    // A socket is there where git watches files.
+    // Any other device, too: the one that gives nothing is usual.
     let dir = repository();
     write(dir.path(), &["a"]);
+    let exclude = dir.path().join(".git/info/exclude");
+    for (device, due) in [("/dev/zero", false), ("/dev/null", true)] {
+        let _ = std::fs::remove_file(&exclude);
+        symlink(device, &exclude).unwrap();
+        assert_eq!(collect(dir.path()).is_ok(), due, "{device}");
+    }
+    // A socket is there where git watches files.
     let socket = dir.path().join(".git/fsmonitor--daemon.ipc");
     let _socket = std::os::unix::net::UnixListener::bind(socket).unwrap();
     assert_eq!(paths(&collect(dir.path()).unwrap()), ["a"]);
