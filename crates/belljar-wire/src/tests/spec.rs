@@ -499,6 +499,10 @@ prop_compose! {
             source: ObjectId::of(&content),
             inputs: Inputs::default(),
             fetches: Fetches::new(fetches.collect()).unwrap(),
+            // What a layer's times can be, where there is one.
+            source_date_epoch: image_output.as_ref().map_or(source_date_epoch, |_| {
+                source_date_epoch.min(ImageOutput::LAST_EPOCH)
+            }),
             image_output,
             working_directory: None,
             run: Steps::new(run.into_iter().map(|text| Script::new(text).unwrap()).collect()).unwrap(),
@@ -506,7 +510,6 @@ prop_compose! {
             outputs: Outputs::new(paths.chain([RelPath::new("app").unwrap()]).collect()).unwrap(),
             limits,
             network: Network::None,
-            source_date_epoch,
         }
     }
 }
