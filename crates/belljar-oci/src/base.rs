@@ -37,6 +37,27 @@ impl Descriptor {
     }
 }
 
+/// Fields of a configuration that are told of an image here, by where they stand. Readers that are written in Go, as most are,
+/// take a name in letters of the other case for the same field, and of two the last one counts.
+const TOLD: [(&str, &[&str]); 3] = [
+    (
+        "",
+        &[
+            "architecture",
+            "config",
+            "created",
+            "history",
+            "os",
+            "rootfs",
+        ],
+    ),
+    (
+        "config",
+        &["Cmd", "Entrypoint", "Env", "Labels", "User", "WorkingDir"],
+    ),
+    ("rootfs", &["diff_ids", "type"]),
+];
+
 /// Most bytes of a manifest or a configuration.
 pub(crate) const MOST: u64 = bounds::OCI_DOCUMENT_BYTES;
 
@@ -79,6 +100,7 @@ impl Base {
             let why = "has a number beyond 2^53, which canonical JSON (RFC 8785) would round";
             return Err(Invalid::field("config", why));
         }
+        unambiguous(&config)?;
         let rootfs = config
             .get("rootfs")
             .and_then(|rootfs| rootfs.get("diff_ids"));
@@ -133,6 +155,35 @@ pub fn named(manifest: &[u8], most: usize) -> Result<(ObjectId, Vec<ImageLayer>)
     let layers = layers.collect::<Result<_, Invalid>>()?;
     let config = manifest.config.object().map_err(|e| e.within("config"))?;
     Ok((config, layers))
+}
+
+/// Whether each field that is told of an image has its one name, so that what is said of it is what all readers find.
+fn unambiguous(config: &Map<String, Value>) -> Result<(), Invalid> {
+    for (place, names) in TOLD {
+        let object = match place {
+            "" => Some(config),
+            place => config.get(place).and_then(Value::as_object),
+        };
+        for key in object.into_iter().flat_map(Map::keys) {
+            let alike = |name: &&&str| **name != key && folded(name) == folded(key);
+            if let Some(name) = names.iter().find(alike) {
+                let key: String = key.escape_debug().take(100).collect();
+                let why = format!(
+                    "has `{key}`, which many readers take for `{name}`: to them the image would be another one than its \
+                     specification says"
+                );
+                let place = if place.is_empty() { "" } else { "." }.to_owned() + place;
+                return Err(Invalid::field(format!("config{place}"), why));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A name without the difference between small and capital letters, as Go folds it: also of those that have a third form (U+017F,
+/// U+212A).
+fn folded(name: &str) -> String {
+    name.to_lowercase().to_uppercase()
 }
 
 /// Whether all numbers in it stay what they are in canonical JSON. It is no deeper than its reader allows.

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use belljar_core::oci::LayerType;
 use belljar_core::{
@@ -220,26 +220,23 @@ fn run(config: &mut Map<String, Value>, said: &ImageConfig) -> Result<(), Invali
     Ok(())
 }
 
-/// Sets variables: in the place of the base's, or behind them.
+/// Sets variables: in the place of the base's, or behind them. Each stands there once: of two that the base has, the second would
+/// be the one that counts to many who read them.
 fn variables(env: &mut Vec<Value>, said: &BTreeMap<String, String>) {
     let name = |value: &Value| {
         let (name, _) = value.as_str()?.split_once('=')?;
         Some(name.to_owned())
     };
-    let mut said = said.clone();
+    let mut set = BTreeSet::new();
     env.retain_mut(|value| {
-        let Some(name) = name(value) else {
+        let Some((name, own)) = name(value).and_then(|name| said.get_key_value(&name)) else {
             return true;
         };
-        if let Some(own) = said.remove(&name) {
-            *value = format!("{name}={own}").into();
-        }
-        true
+        *value = format!("{name}={own}").into();
+        set.insert(name)
     });
-    env.extend(
-        said.iter()
-            .map(|(name, value)| format!("{name}={value}").into()),
-    );
+    let more = said.iter().filter(|(name, _)| !set.contains(name));
+    env.extend(more.map(|(name, value)| format!("{name}={value}").into()));
 }
 
 /// The object of that name; a new one where there is none.

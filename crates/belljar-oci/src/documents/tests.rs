@@ -217,6 +217,80 @@ fn nothing_is_laid_on_what_is_no_image() {
     );
 }
 
+/// A base without layers, of this configuration.
+fn of(config: &Value) -> Result<Base, Invalid> {
+    let mut config = config.clone();
+    config["rootfs"]["diff_ids"] = json!([]);
+    let config = serde_json::to_vec(&config).unwrap();
+    let manifest = json!({
+        "config": descriptor(oci::CONFIGURATION, ObjectId::of(&config)),
+        "layers": [],
+    });
+    Base::new(&serde_json::to_vec(&manifest).unwrap(), &config)
+}
+
+#[test]
+fn what_is_said_of_an_image_no_base_says_otherwise_in_other_letters() {
+    for (config, due) in [
+        (
+            json!({ "config": { "entrypoint": ["/x"] } }),
+            "config.config: has `entrypoint`, which many readers take for `Entrypoint`",
+        ),
+        (
+            json!({ "config": { "USER": "root" } }),
+            "config.config: has `USER`",
+        ),
+        (
+            json!({ "config": { "User": "1", "u\u{17f}er": "root" } }),
+            "config.config: has `u\u{17f}er`",
+        ),
+        (
+            json!({ "config": { "wor\u{212a}ingDir": "/" } }),
+            "which many readers take for `WorkingDir`",
+        ),
+        (
+            json!({ "config": { "env": [] } }),
+            "config.config: has `env`",
+        ),
+        (
+            json!({ "Config": { "User": "root" } }),
+            "config: has `Config`",
+        ),
+        (
+            json!({ "rootfs": { "Diff_IDs": [] } }),
+            "config.rootfs: has `Diff_IDs`",
+        ),
+    ] {
+        let refused = of(&config).unwrap_err().to_string();
+        assert!(refused.contains(due), "{refused}");
+    }
+    // What is not told here, and names of the base's own.
+    for config in [
+        json!({ "Author": "x", "x": { "config": 1, "Config": 2 } }),
+        json!({ "config": { "Labels": { "user": "x", "User": "y" }, "healthcheck": {}, "ArgsEscaped": true } }),
+        json!({ "config": null }),
+    ] {
+        assert!(of(&config).is_ok(), "{config}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_set_stands_there_once() {
+    let env = json!(["PATH=/one", "A=1", "PATH=/two", "A=2", 7, "PATH", "=x"]);
+    let base = of(&json!({ "config": { "Env": env } })).unwrap();
+    let fields = ImageFields {
+        env: BTreeMap::from([
+            ("B".to_owned(), "3".to_owned()),
+            ("PATH".to_owned(), "/bin".to_owned()),
+        ]),
+        ..ImageFields::default()
+    };
+    let documents = made(Some(&base), &config(fields));
+    let own: Value = serde_json::from_slice(&documents.config).unwrap();
+    let due = json!(["PATH=/bin", "A=1", "A=2", 7, "PATH", "=x", "B=3"]);
+    assert_eq!(own["config"]["Env"], due);
+}
+
 proptest! {
     #[test]
     fn hostile_documents_never_panic(text in "\\PC{0,60}", bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
