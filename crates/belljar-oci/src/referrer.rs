@@ -44,7 +44,9 @@ pub fn fallback_tag(subject: Digest) -> String {
 /// Whether a tag is one of those, or one that cosign derives from them: an image under it would take the place of what others
 /// say of another image.
 pub fn is_about_another(tag: &str) -> bool {
-    let hex = tag.strip_prefix("sha256-").and_then(|rest| rest.get(..64));
+    // Of a longer digest the tag has the beginning (distribution-spec v1.1, "referrers tag schema").
+    let mut functions = ["sha256-", "sha512-"].into_iter();
+    let hex = functions.find_map(|function| tag.strip_prefix(function)?.get(..64));
     hex.is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
@@ -85,7 +87,8 @@ mod tests {
     #[test]
     fn tags_that_are_about_another_image_are_known() {
         let tag = fallback_tag(Digest::of(b"an image"));
-        for about in [&tag, &format!("{tag}.sig"), &format!("{tag}.att")] {
+        let longer = tag.replace("256", "512");
+        for about in [&tag, &format!("{tag}.sig"), &format!("{tag}.att"), &longer] {
             assert!(is_about_another(about), "{about}");
         }
         for own in [

@@ -197,7 +197,10 @@ impl Conversation<'_> {
         let manifest = referrer(subject, bundle).map_err(|e| Trouble::refused(e.to_string()))?;
         let put = self.put_manifest(&manifest, oci::MANIFEST, None).await?;
         let attestation = ObjectId::of(&manifest);
-        if put.header(SUBJECT).is_some() {
+        let listed = put
+            .header(SUBJECT)
+            .and_then(|text| text.parse::<Digest>().ok());
+        if listed == Some(subject.digest) {
             return Ok((attestation, true));
         }
         let tag = fallback_tag(subject.digest);
