@@ -57,6 +57,14 @@ fn place(
     (repository, way): (&Repository, Way),
 ) -> Result<FetchUrl, Trouble> {
     let wrong = |e| Trouble::refused(format!("it sends for a token to where nobody goes: {e}"));
+    if realm
+        .split_once('?')
+        .is_some_and(|(_, query)| names_scope(query))
+    {
+        return Err(Trouble::refused(
+            "it sends for a token to a place that says itself what the token is good for; it is asked for the one repository only",
+        ));
+    }
     let mut text = realm.to_owned();
     text.push(if text.contains('?') { '&' } else { '?' });
     if let Some(service) = service {
@@ -77,6 +85,15 @@ fn place(
             url.host()
         ))),
     }
+}
+
+/// Whether a query may name a scope, beside the one that is asked for: who gives tokens would take it for another wish. However
+/// it is written: a name that is encoded can be any.
+fn names_scope(query: &str) -> bool {
+    query.split(['&', ';']).any(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        name.contains(['%', '+']) || name.to_ascii_lowercase().starts_with("scope")
+    })
 }
 
 /// As part of a query (RFC 3986, section 2.1).
@@ -147,6 +164,18 @@ mod tests {
             (
                 &["Bearer realm=\"https://u:p@auth.example/\""],
                 "where nobody goes",
+            ),
+            (
+                &["Bearer realm=\"https://auth.example/t?a=b&scope=registry:catalog:*\""],
+                "what the token is good for",
+            ),
+            (
+                &["Bearer realm=\"https://auth.example/t?a=b;SCOPE[]=x\""],
+                "what the token is good for",
+            ),
+            (
+                &["Bearer realm=\"https://auth.example/t?s%63ope=x\""],
+                "what the token is good for",
             ),
         ] {
             let why = read(headers).unwrap_err().why;
