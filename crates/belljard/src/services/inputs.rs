@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use v1::input_service_server::InputService;
 
 use super::builds::named;
+use super::hung_up::HungUp;
 use super::pulling::{NotPulled, Pulling};
 use super::vault::Share;
 use super::{Caller, Vault, internal, refused};
@@ -76,14 +77,19 @@ impl InputService for TreeMaker {
             let why = format!("too many images are being pulled already: {full}");
             Problem::exhausted(why, Some(LATER))
         })?;
+        let ImagePull { reference, .. } = &pull;
+        let (identity, project) = (caller.identity(), share.project());
+        let hung_up = HungUp::told_by(|| {
+            let why = "who asked has hung up before the end";
+            tracing::info!(target: "audit", %identity, %project, %reference, why, "an image was not pulled");
+        });
         let pulled = timeout(PULL, self.pull(&share, &pull)).await;
+        hung_up.answered();
         let pulled = pulled.unwrap_or_else(|_| {
-            let (reference, seconds) = (&pull.reference, bounds::PULL_SECONDS);
+            let seconds = bounds::PULL_SECONDS;
             let why = format!("{reference}: it took longer than the {seconds} s that a pull may");
             Err(Problem::unavailable(why).into())
         });
-        let (identity, project) = (caller.identity(), share.project());
-        let ImagePull { reference, .. } = &pull;
         match &pulled {
             Ok(PulledImage { image, derived, .. }) => {
                 let tree = &derived.input.tree;

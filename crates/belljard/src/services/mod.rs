@@ -12,6 +12,7 @@ mod evidence;
 mod gate;
 mod health;
 mod host;
+mod hung_up;
 mod inputs;
 mod list;
 mod objects;

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 use v1::image_service_server::ImageService;
 
+use super::hung_up::HungUp;
 use super::vault::Share;
 use super::view::evidence;
 use super::{Caller, Vault, View, internal};
@@ -156,15 +157,20 @@ impl ImageService for Pusher {
             let why = format!("too many images are being pushed already: {full}");
             Problem::exhausted(why, Some(LATER))
         })?;
-        let pushed = timeout(PUSH, self.push(&load, &push)).await;
         let (reference, build) = (&push.reference, &push.build);
+        let (identity, project) = (caller.identity(), load.share.project());
+        let image = load.image.manifest.digest;
+        let hung_up = HungUp::told_by(|| {
+            let why = "who asked has hung up before the end; what the registry had been given by then it has";
+            tracing::info!(target: "audit", %identity, %project, build.id = %build, %reference, %image, why, "an image was not pushed to the end");
+        });
+        let pushed = timeout(PUSH, self.push(&load, &push)).await;
+        hung_up.answered();
         let pushed = pushed.unwrap_or_else(|_| {
             let seconds = bounds::PULL_SECONDS;
             let why = format!("{reference}: it took longer than the {seconds} s that a push may");
             Err(Problem::unavailable(why).into())
         });
-        let (identity, project) = (caller.identity(), load.share.project());
-        let image = load.image.manifest.digest;
         match &pushed {
             Ok(PushedImage { attestation, .. }) => {
                 tracing::info!(target: "audit", %identity, %project, build.id = %build, %reference, %image, %attestation, "an image was pushed");
