@@ -4,6 +4,7 @@ use std::time::Duration;
 use belljar_attest::verify;
 use belljar_core::{
     ArtifactFetch, ArtifactForm, BuilderId, Digest, Fetch, ObjectId, Outcome, RelPath, Unpack,
+    bounds,
 };
 use belljar_tests::{Client, Instance, Part, Project, wait_for};
 use belljar_tree::{Leaf, SymlinkTarget};
@@ -199,9 +200,17 @@ fn of_several_builds_the_first_is_named_or_the_one_that_is_asked_for() {
     // Another builder's is not taken for that.
     let mut other = file(TOOL, "run", true);
     other.builder = Some(BuilderId::new("urn:other/builders/hermetic/v1").unwrap());
-    let why = refusal(&client, "other", other);
+    let why = refusal(&client, "other", other.clone());
     let due = format!("it is by the builder {builder}, not by urn:other/builders/hermetic/v1");
     assert!(why.contains(&due), "{why}");
+    // Where there may be more of them than were looked at, that is said, and what helps.
+    let hint = "name another one by `build`";
+    assert!(!why.contains(hint), "{why}");
+    for number in both.len()..bounds::PRODUCERS {
+        first(&client, &format!("more-{number}"));
+    }
+    let why = refusal(&client, "others", other);
+    assert!(why.contains(&due) && why.contains(hint), "{why}");
 }
 
 #[test]
@@ -234,7 +243,7 @@ fn what_nobody_has_left_with_provenance_that_holds_is_refused_and_leaves_nothing
         artifact(Digest::of(TOOL), ArtifactForm::Directory),
     );
     assert!(
-        why.contains("its receipt does not name the directory"),
+        why.contains("its receipt does not name the directory; a file is had without"),
         "{why}"
     );
     let why = refusal(
@@ -246,7 +255,9 @@ fn what_nobody_has_left_with_provenance_that_holds_is_refused_and_leaves_nothing
         ),
     );
     assert!(
-        why.contains("its provenance does not name the file"),
+        why.contains(
+            "its provenance does not name the file; a directory is had by `directory = true`"
+        ),
         "{why}"
     );
 

@@ -78,7 +78,7 @@ impl Fetching {
         let key = self.earlier.signer.public_key().await.map_err(passing)?;
         let lenders = self.earlier.rules.policy().access().lenders(project);
         let owners = || std::iter::once(project.clone()).chain(lenders.clone());
-        let mut first: Option<Trouble> = None;
+        let (mut first, mut more): (Option<Trouble>, bool) = (None, false);
         // Builds of before the key was changed only say why there is nothing.
         for key_id in [Some(key.key_id.clone()), None] {
             for owner in owners() {
@@ -88,7 +88,9 @@ impl Fetching {
                     build: fetch.build.clone(),
                     key_id: key_id.clone(),
                 };
-                for record in self.earlier.queue.producers(&wanted).await? {
+                let records = self.earlier.queue.producers(&wanted).await?;
+                more |= records.len() == bounds::PRODUCERS;
+                for record in records {
                     match self.left_by(&owner, fetch, &record, &key).await {
                         Ok(left) => return Ok(left),
                         Err(trouble) => {
@@ -100,7 +102,7 @@ impl Fetching {
                 }
             }
             if let Some(trouble) = first {
-                return Err(trouble);
+                return Err(if more { among_others(trouble) } else { trouble });
             }
         }
         let (digest, whose) = (
@@ -168,7 +170,9 @@ impl Fetching {
         (producer, proven): (&Producer, &Proven),
     ) -> Result<(Recipe, BTreeSet<ObjectId>), Trouble> {
         if !proven.left(artifact) {
-            return Err(Trouble::refused("its provenance does not name the file"));
+            let why =
+                "its provenance does not name the file; a directory is had by `directory = true`";
+            return Err(Trouble::refused(why));
         }
         let there = self.there(owner, vec![artifact]).await?;
         let content = there.and_then(|objects| objects.first().copied());
@@ -231,7 +235,9 @@ impl Fetching {
         let roots = directories(&found).map_err(|e| refused(&e.to_string()))?;
         let mut roots = roots.into_iter();
         let root = roots.find(|(_, root)| root.digest == tree);
-        let (root, _) = root.ok_or_else(|| refused("does not name the directory"))?;
+        let (root, _) = root.ok_or_else(|| {
+            refused("does not name the directory; a file is had without `directory = true`")
+        })?;
         let files = found.outputs.iter().filter_map(|entry| match entry.kind {
             OutputKind::File { object, .. } if entry.path.starts_with(&root) => Some(object),
             _ => None,
@@ -239,6 +245,15 @@ impl Fetching {
         let objects = files.chain([receipt]).collect();
         Ok((root, objects))
     }
+}
+
+/// What is said where there may be more builds than were looked at.
+fn among_others(Trouble { sort, why }: Trouble) -> Trouble {
+    let most = bounds::PRODUCERS;
+    let why = format!(
+        "{why}; of the builds of a project that have left it, the first {most} were looked at: name another one by `build`"
+    );
+    Trouble { sort, why }
 }
 
 fn passing(ports::Trouble(why): ports::Trouble) -> Trouble {
