@@ -72,7 +72,11 @@ impl<'a> Composer<'a> {
             layer,
             epoch: self.order.epoch,
         });
-        let documents = documents.map_err(|e| no(e.within("image_output.base")))?;
+        let place = match below {
+            Some(_) => "image_output.base",
+            None => "image_output",
+        };
+        let documents = documents.map_err(|e| no(e.within(place)))?;
         for document in [&documents.config, &documents.manifest, &documents.index] {
             let blob = self.sink.begin(Some(ObjectId::of(document).into()));
             let mut blob = blob.map_err(Failed::from)?;
