@@ -1,13 +1,17 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use belljar_core::Digest;
-use belljar_tests::{Part, Project, Run};
+use belljar_tests::{Part, Project, Run, wait_for};
 use serde_json::{Value, json};
 
 use crate::server::{Answer, Authority, Guard, Registry, Takes};
 use crate::{Puller, credentials, page};
+
+/// How long somebody may take to ask, or to notice that nobody asks any more.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A registry that takes what is pushed to `out/*`, and a build that has left an image.
 fn built(authority: &Authority, takes: Takes, lines: &str) -> (Registry, Puller, Run) {
@@ -380,6 +384,84 @@ fn nothing_goes_to_where_a_registry_sends_and_it_keeps_what_it_was_given() {
     let told = why(puller.push(&run, &format!("{host}/out/other:1")), 2);
     assert!(told.contains("the registry keeps sha256:"), "{told}");
     assert!(registry.content("/v2/out/other/manifests/1").is_none());
+}
+
+#[test]
+fn a_registry_that_lists_what_refers_to_another_image_does_not_list_this_ones() {
+    let authority = Authority::new();
+    let (registry, mut puller, run) = built(&authority, Takes::Plainly, "");
+    let mut another = Answer::status("201 Created");
+    let other = Digest::of(b"another image");
+    another.headers.push(format!("oci-subject: {other}"));
+    registry.trouble(Some(("PUT /v2/out/app/manifests/sha256:", another)));
+    let pushed = puller
+        .push(&run, &format!("{}/out/app:1", registry.host()))
+        .assert_code(0)
+        .json("belljar.push/v1");
+    assert_eq!(pushed["listed_by_registry"], false);
+    let digest = pushed["image"]["digest"].as_str().unwrap();
+    let tag = format!("/v2/out/app/manifests/{}", digest.replace(':', "-"));
+    assert_eq!(
+        at(&registry, &tag)["manifests"][0]["digest"],
+        pushed["attestation"]["digest"]
+    );
+}
+
+/// Whoever hangs up ends the call, and what is at the registry by then stays there.
+#[test]
+fn who_hangs_up_in_the_middle_is_on_record_with_what_was_pushed_or_pulled() {
+    let authority = Authority::new();
+    let (registry, mut puller, run) = built(&authority, Takes::AndLists, "");
+    let reference = format!("{}/out/app:1", registry.host());
+    let build = run.json["build"].as_str().unwrap();
+    let lock = puller.lock();
+    let pull = ["--name", "x", "--lock", lock.to_str().unwrap()];
+    let tag = "/v2/out/app/manifests/1";
+    for (command, arguments, held, due) in [
+        (
+            "image push",
+            [&[build, reference.as_str()][..], &[]].concat(),
+            format!("PUT {tag}"),
+            "an image was not pushed to the end",
+        ),
+        (
+            "image pull",
+            [&[reference.as_str()][..], &pull].concat(),
+            format!("GET {tag}"),
+            "an image was not pulled",
+        ),
+    ] {
+        registry.hold(Some(&held));
+        let mut caller = puller.instance.command(command);
+        let mut caller = caller.args(&arguments).spawn().unwrap();
+        wait_for(&held, PATIENCE, || {
+            let asked = registry.asked();
+            let named = |one: &crate::server::Asked| format!("{} {}", one.method, one.path);
+            asked.iter().any(|one| named(one) == held).then_some(())
+        });
+        caller.kill().unwrap();
+        caller.wait().unwrap();
+        let line = wait_for(due, PATIENCE, || {
+            let said = puller.instance.said(Part::Belljard);
+            said.lines()
+                .find(|line| line.contains(due))
+                .map(str::to_owned)
+        });
+        assert!(
+            line.contains("audit") && line.contains(&reference) && line.contains("has hung up"),
+            "{line}"
+        );
+        registry.hold(None);
+    }
+    assert!(registry.content(tag).is_some(), "it had been pushed");
+    assert!(
+        !puller
+            .instance
+            .said(Part::Belljard)
+            .contains("an image was pushed")
+    );
+    // And it can be done once more.
+    puller.push(&run, &reference).assert_code(0);
 }
 
 #[test]

@@ -50,6 +50,8 @@ struct State {
     takes: Option<Takes>,
     /// What begins so is answered so: method and path.
     trouble: Option<(String, Answer)>,
+    /// What begins so waits for its answer.
+    held: Option<String>,
     uploads: usize,
 }
 
@@ -202,6 +204,11 @@ impl Registry {
         self.0.state.lock().unwrap().trouble = trouble;
     }
 
+    /// Keeps what begins so waiting for its answer from now on, after it was done.
+    pub(super) fn hold(&self, start: Option<&str>) {
+        self.0.state.lock().unwrap().held = start.map(str::to_owned);
+    }
+
     /// What a path is answered with.
     pub(super) fn content(&self, path: &str) -> Option<Vec<u8>> {
         let state = self.0.state.lock().unwrap();
@@ -322,6 +329,10 @@ impl Registry {
             content,
         };
         let answer = self.decide(question, header("authorization"));
+        let asked = format!("{method} {path}");
+        while self.holds(&asked) {
+            thread::sleep(Duration::from_millis(20));
+        }
         let mut head = format!("HTTP/1.1 {}\r\nconnection: close\r\n", answer.status);
         let named = |header: &String| header.starts_with("content-length");
         if !answer.headers.iter().any(named) {
@@ -340,6 +351,12 @@ impl Registry {
             stream.conn.send_close_notify();
         }
         let _ = stream.flush();
+    }
+
+    fn holds(&self, asked: &str) -> bool {
+        let state = self.0.state.lock().unwrap();
+        let held = state.held.as_ref();
+        held.is_some_and(|start| asked.starts_with(start.as_str()))
     }
 
     fn decide(&self, question: Question<'_>, authorization: Option<String>) -> Answer {
