@@ -102,6 +102,20 @@ impl RegistryRule {
         &self.host
     }
 
+    fn is_for(&self, project: &ProjectId) -> bool {
+        let projects = self.projects.as_ref();
+        projects.is_none_or(|projects| projects.contains(project))
+    }
+
+    /// Whether somebody could mean the one as well as the other.
+    fn meets(&self, other: &Self) -> bool {
+        let shared = match (&self.projects, &other.projects) {
+            (Some(projects), Some(_)) => projects.iter().any(|project| other.is_for(project)),
+            _ => true,
+        };
+        shared && self.host == other.host
+    }
+
     fn allows(&self, project: &ProjectId, repository: &Repository, way: Way) -> Result<(), String> {
         let (host, name) = (&self.host, repository.name());
         let (patterns, setting) = match way {
@@ -114,8 +128,7 @@ impl RegistryRule {
                 "the operator does not allow to {verb} `{host}`, as for `{name}`: it is not among `{setting}` of its [[fetch.registry]] in belljard.toml"
             ));
         }
-        let allowed = self.projects.as_ref();
-        if allowed.is_some_and(|projects| !projects.contains(project)) {
+        if !self.is_for(project) {
             return Err(format!(
                 "the operator does not allow the project `{project}` to {verb} `{host}`: it is not among `projects` of its [[fetch.registry]] in belljard.toml"
             ));
@@ -152,7 +165,7 @@ impl<T> Default for Registries<T> {
 }
 
 impl<T> Registries<T> {
-    /// Takes them if there are not too many, and none twice.
+    /// Takes them if there are not too many, and none twice for one project.
     ///
     /// # Errors
     /// Says which rule was broken.
@@ -163,12 +176,10 @@ impl<T> Registries<T> {
             return Err(Invalid::field("registry", why));
         }
         for (index, (rule, _)) in all.iter().enumerate() {
-            if all[..index]
-                .iter()
-                .any(|(other, _)| other.host == rule.host)
-            {
+            if all[..index].iter().any(|(other, _)| other.meets(rule)) {
                 let field = format!("registry[{index}].host");
-                return Err(Invalid::field(field, "was given already"));
+                let why = "was given already; once more it can be for other projects, if each says by `projects` for which";
+                return Err(Invalid::field(field, why));
             }
         }
         Ok(Self(all))
@@ -205,8 +216,9 @@ impl<T> Registries<T> {
         way: Way,
     ) -> Result<&T, String> {
         let host = repository.registry();
-        let found = self.0.iter().find(|(rule, _)| rule.host == host);
-        let (rule, known) = found.ok_or_else(|| {
+        let mut of_host = self.0.iter().filter(|(rule, _)| rule.host == host);
+        let own = of_host.clone().find(|(rule, _)| rule.is_for(project));
+        let (rule, known) = own.or_else(|| of_host.next()).ok_or_else(|| {
             format!(
                 "the operator does not allow to {} `{host}`: no [[fetch.registry]] in belljard.toml (embedded: [[registry]] in fetch.toml of the state directory) has it as `host`",
                 way.in_words()
@@ -331,6 +343,46 @@ mod tests {
                 .field,
             "push"
         );
+    }
+
+    #[test]
+    fn each_project_may_have_its_own_part_of_a_registry() {
+        let with = |projects: &[&str], push: &str| {
+            let rule = rule("r.example", &["*"], Some(projects));
+            rule.with_push(vec![push.parse().unwrap()]).unwrap()
+        };
+        let all = vec![
+            (with(&["web", "docs"], "web/*"), 1),
+            (with(&["app"], "app/*"), 2),
+        ];
+        let all = Registries::new(all).unwrap();
+        for (project, repository, due) in [
+            ("web", "web/x", Ok(&1)),
+            ("docs", "web/x", Ok(&1)),
+            ("app", "app/x", Ok(&2)),
+            ("web", "app/x", Err("`push`")),
+            ("app", "web/x", Err("`push`")),
+            ("else", "web/x", Err("`projects`")),
+        ] {
+            let (project, repository) = (
+                ProjectId::new(project).unwrap(),
+                format!("r.example/{repository}").parse().unwrap(),
+            );
+            match (all.decide(&project, &repository, Way::Push), due) {
+                (Err(why), Err(due)) => assert!(why.contains(due), "{repository}: {why}"),
+                (found, due) => assert_eq!(found.map_err(|_| ""), due, "{project}: {repository}"),
+            }
+        }
+        // Of two that one project could mean nobody knows which.
+        for projects in [Some(&["web", "app"][..]), None] {
+            let all = vec![
+                (with(&["app"], "app/*"), 1),
+                (rule("s.example", &["*"], None), 2),
+                (rule("r.example", &["*"], projects), 3),
+            ];
+            let refused = Registries::new(all).unwrap_err();
+            assert_eq!(refused.field, "registry[2].host");
+        }
     }
 
     #[test]
