@@ -141,7 +141,13 @@ fn base(
             Invalid::field(format!("{OCI}.platform"), why),
         ));
     }
-    let name = image_name(text).map_err(refused)?;
+    let name = image_name(text).map_err(|e| match text.contains(['/', ':']) {
+        true => refused(Invalid::new(format!(
+            "{}; an image at a registry gets one by `belljar image pull REFERENCE --name NAME`",
+            e.reason
+        ))),
+        false => refused(e),
+    })?;
     let image = lock.image(&name).map_err(refused)?;
     if let Input {
         derivation: None, ..

@@ -97,6 +97,11 @@ fn an_image_becomes_of_outputs_as_it_is_described() {
             "5:8: output.oci.base: belljar.lock has no `derivation`",
         ),
         ("base = \"host\"", "5:8: output.oci.base: `host`"),
+        (
+            "base = \"debian:trixie\"",
+            "5:8: output.oci.base: `debian:trixie` is no name of an image: 1 to 64 characters out of lower-case letters, digits, `.`, \
+             `_` and `-`, the first a letter or digit; an image at a registry gets one by `belljar image pull",
+        ),
         ("base = 1", "5:8: output.oci.base: a string is due"),
         (
             "base = \"base\"\nplatform = \"linux/arm64\"",
