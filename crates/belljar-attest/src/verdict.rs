@@ -34,6 +34,10 @@ pub struct Verdict {
     pub image: Option<VerifiedTree>,
     /// Further inputs by name.
     pub inputs: BTreeMap<String, VerifiedTree>,
+    /// Which earlier builds have left what it was given, by where that was mounted.
+    pub producers: BTreeMap<String, VerifiedProducer>,
+    /// Digest of the manifest of the image that its own lies on, if it does on any.
+    pub base: Option<Digest>,
     /// Digest of the receipt.
     pub receipt: Digest,
     /// OpenSSH fingerprint of the key that signed.
@@ -49,6 +53,24 @@ pub struct VerifiedTree {
     pub tree: Digest,
     /// Digest of the store's own record of what it made the tree from, if it made it.
     pub derivation: Option<Digest>,
+}
+
+/// An earlier build that has left what a build was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VerifiedProducer {
+    /// Its `invocationId`.
+    pub build: String,
+    /// Its `builder.id`: the sandbox of the later build does not make this one's stronger.
+    pub builder: String,
+    /// Digest of the bundle with its provenance.
+    pub provenance: Digest,
+}
+
+impl fmt::Display for VerifiedProducer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (build, builder) = (self.build.escape_debug(), self.builder.escape_debug());
+        write!(f, "left by {build}, built by {builder}")
+    }
 }
 
 impl fmt::Display for VerifiedTree {
@@ -75,6 +97,22 @@ pub struct AssertedFacts {
     pub audit_trail: Digest,
     /// How many lines.
     pub audit_entries: u64,
+}
+
+impl Verdict {
+    /// What it was given, one line for each.
+    fn given(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, input) in &self.inputs {
+            writeln!(f, "input          {}: {input}", name.escape_debug())?;
+        }
+        for (place, producer) in &self.producers {
+            writeln!(f, "earlier build  {}: {producer}", place.escape_debug())?;
+        }
+        match &self.base {
+            Some(base) => writeln!(f, "image lies on  {base}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl fmt::Display for Verdict {
@@ -107,9 +145,7 @@ impl fmt::Display for Verdict {
             Some(image) => writeln!(f, "root files     {image}")?,
             None => writeln!(f, "root files     of the host, by path")?,
         }
-        for (name, input) in &self.inputs {
-            writeln!(f, "input          {}: {input}", name.escape_debug())?;
-        }
+        self.given(f)?;
         writeln!(f, "receipt        {}", self.receipt)?;
         writeln!(f, "signed by      {}", self.key_id)?;
         let AssertedFacts {

@@ -196,6 +196,8 @@ struct Metadata {
 struct Descriptor {
     #[serde(default)]
     name: String,
+    #[serde(default)]
+    uri: String,
     digest: Option<Sha256>,
     #[serde(default)]
     annotations: Annotations,
@@ -205,8 +207,10 @@ struct Descriptor {
 struct Annotations {
     #[serde(default)]
     belljar_entries: u64,
-    #[serde(default)]
     belljar_derivation: Option<String>,
+    belljar_input: Option<String>,
+    belljar_builder: Option<String>,
+    belljar_provenance: Option<String>,
 }
 
 impl View {
@@ -285,6 +289,8 @@ impl View {
             source: digest_of(&definition.resolved_dependencies, SOURCE)?.0,
             image,
             inputs: inputs(&definition.resolved_dependencies)?,
+            producers: given::producers(&definition.resolved_dependencies)?,
+            base: given::base(&definition.resolved_dependencies)?,
             receipt: digest_of(&run.byproducts, RECEIPT)?.0,
             key_id,
             asserted: AssertedFacts {
@@ -383,6 +389,7 @@ fn digest_of(descriptors: &[Descriptor], name: &str) -> Result<(Digest, u64), In
     }
 }
 
+mod given;
 mod image;
 mod producer;
 mod receipt;

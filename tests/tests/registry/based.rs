@@ -97,6 +97,7 @@ fn one_layer_comes_over_those_of_an_image_that_was_pulled() {
     let named = |name: &str| dependencies.iter().find(|one| one["name"] == name);
     let hex = digest.as_str().unwrap().replace("sha256:", "");
     assert_eq!(named("image base").unwrap()["digest"]["sha256"], hex);
+    assert_eq!(run.json["verdict"]["base"], digest);
     assert!(
         dependencies
             .iter()

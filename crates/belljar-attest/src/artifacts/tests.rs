@@ -126,6 +126,32 @@ fn what_an_earlier_build_has_left_is_a_resolved_dependency_with_its_producer() {
     }
 }
 
+#[test]
+fn who_verifies_is_told_who_has_left_what_the_build_was_given() {
+    let key = Key::from_pkcs8(&Key::generate_pkcs8().unwrap()).unwrap();
+    let verdict = |(spec, receipt): &(BuildSpec, Receipt), producers: &Producers| {
+        let statement = Statement::provenance(spec, receipt, &asserted(), producers, &builder());
+        let bundle = key.attest(&statement.unwrap()).unwrap().to_json().unwrap();
+        crate::verify(&bundle, &key.public().to_pem(), &Digest::of(ARTIFACT)).unwrap()
+    };
+    let found = verdict(&given(fetch(), recipe()), &known());
+    let producer = &found.producers["deps/x"];
+    assert_eq!(found.producers.len(), 1);
+    assert_eq!(producer.build, builder().invocation(&fixture::attempt()));
+    assert_eq!(producer.builder, proven().builder());
+    assert_eq!(producer.provenance, Digest::of(&SIGNED.0));
+    let line = format!(
+        "earlier build  deps/x: left by {}, built by {}\n",
+        producer.build, producer.builder
+    );
+    assert!(found.to_string().contains(&line), "{found}");
+    let none = verdict(
+        &(fixture::spec(), fixture::receipt()),
+        &Producers::default(),
+    );
+    assert!(none.producers.is_empty() && none.base.is_none());
+}
+
 /// What belljard could say, each with a part of the reason.
 #[test]
 fn what_no_provenance_of_the_own_key_says_is_never_attested() {
