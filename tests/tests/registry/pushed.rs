@@ -271,6 +271,25 @@ fn nothing_is_pushed_but_what_was_built_to_where_the_operator_allows() {
 }
 
 #[test]
+fn of_an_image_that_is_gone_it_is_said_what_helps() {
+    let authority = Authority::new();
+    let (registry, mut puller, run) = built(&authority, Takes::AndLists, "");
+    let digest = run.json["image"]["manifest"]["digest"].as_str().unwrap();
+    let (start, rest) = digest.strip_prefix("sha256:").unwrap().split_at(2);
+    let objects = puller.instance.state().join("store/objects/sha256");
+    fs::remove_file(objects.join(start).join(rest)).unwrap();
+    let why = why(
+        puller.push(&run, &format!("{}/out/app:1", registry.host())),
+        2,
+    );
+    assert!(
+        why.contains("no longer kept") && why.contains(digest) && why.contains("belljar store pin"),
+        "{why}"
+    );
+    assert!(registry.asked().is_empty());
+}
+
+#[test]
 fn a_push_that_broke_off_is_gone_on_with_and_leaves_no_tag() {
     let authority = Authority::new();
     let (registry, mut puller, run) = built(&authority, Takes::AndLists, "");

@@ -94,7 +94,10 @@ impl Pusher {
         let read = reading.await.map_err(|e| internal(what, &e))?;
         let manifest = read.map_err(|error| match error {
             ReadError::Missing(object) | ReadError::Size { object, .. } => {
-                Status::from(Problem::input_missing("name", object))
+                let why = format!(
+                    "the image of the build is no longer kept: {object} is gone. Build it again, and pin the build until it is pushed (`belljar store pin`)"
+                );
+                Status::from(Problem::invalid(Invalid::field("name", why)))
             }
             error @ ReadError::Io { .. } => internal(what, &error),
         })?;
