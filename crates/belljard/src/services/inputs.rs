@@ -80,7 +80,7 @@ impl InputService for TreeMaker {
         let ImagePull { reference, .. } = &pull;
         let (identity, project) = (caller.identity(), share.project());
         let hung_up = HungUp::told_by(|| {
-            let why = "who asked has hung up before the end";
+            let why = "who asked has hung up before the end, or belljard ends";
             tracing::info!(target: "audit", %identity, %project, %reference, why, "an image was not pulled");
         });
         let pulled = timeout(PULL, self.pull(&share, &pull)).await;

@@ -164,7 +164,7 @@ impl ImageService for Pusher {
         let (identity, project) = (caller.identity(), load.share.project());
         let image = load.image.manifest.digest;
         let hung_up = HungUp::told_by(|| {
-            let why = "who asked has hung up before the end; what the registry had been given by then it has";
+            let why = "who asked has hung up before the end, or belljard ends; what the registry had been given by then it has";
             tracing::info!(target: "audit", %identity, %project, build.id = %build, %reference, %image, why, "an image was not pushed to the end");
         });
         let pushed = timeout(PUSH, self.push(&load, &push)).await;
