@@ -37,6 +37,9 @@ pub(crate) mod patience {
     pub(crate) const LIST: Duration = Duration::from_secs(10);
     /// A signature.
     pub(super) const ATTEST: Duration = Duration::from_secs(60);
+    /// How many tries there could have been in that time.
+    pub(super) const ATTEST_TRIES: u32 = 12;
+    const _: () = assert!(ATTEST.as_secs() == 12 * crate::life::LONGEST_PAUSE.as_secs());
     /// Putting a few small objects into the store.
     pub(super) const PUBLISH: Duration = Duration::from_secs(300);
     /// How many tries there could have been in that time.
@@ -178,6 +181,7 @@ pub(crate) async fn attest<S: Spawner, T: Store, G: Signer, C: Clock>(
     let refused = |retryable, reason: String| Progress::AttestRefused {
         retryable,
         reasons: vec![reason],
+        tries: if retryable { patience::ATTEST_TRIES } else { 1 },
     };
     let spec = match submission.spec.canonical().map(String::from_utf8) {
         Ok(Ok(spec)) => spec,
@@ -191,7 +195,11 @@ pub(crate) async fn attest<S: Spawner, T: Store, G: Signer, C: Clock>(
     .await
     {
         Ok(Ok(bundle)) => Progress::Attested { bundle },
-        Ok(Err(Refusal { retryable, reasons })) => Progress::AttestRefused { retryable, reasons },
+        Ok(Err(Refusal { retryable, reasons })) => Progress::AttestRefused {
+            retryable,
+            reasons,
+            tries: 1,
+        },
         Err(_) => refused(
             true,
             format!(

@@ -73,9 +73,9 @@ pub(crate) fn trouble(what: &Progress) {
             }
         }
         Progress::Failed { outcome } => tracing::warn!(%outcome, "the spawner has failed"),
-        Progress::AttestRefused { retryable, reasons } => {
-            tracing::warn!(retryable, ?reasons, "not attested")
-        }
+        Progress::AttestRefused {
+            retryable, reasons, ..
+        } => tracing::warn!(retryable, ?reasons, "not attested"),
         Progress::PublishFailed { why, .. } => tracing::warn!(why, "not published"),
         _ => {}
     }

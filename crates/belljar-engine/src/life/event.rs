@@ -83,6 +83,8 @@ pub enum Progress {
         retryable: bool,
         /// Why.
         reasons: Vec<String>,
+        /// For how many tries it counts: one that was waited for in vain counts as many as there would have been.
+        tries: u32,
     },
     /// The evidence is in the store.
     Published {

@@ -22,7 +22,8 @@ impl Turn {
         turn.publish(attempt, publication, 0)
     }
 
-    /// Never another attempt: what was asked of the signer may have been done without its answer arriving.
+    /// After so many tries. Never another attempt: what was asked of the signer may have been done without its answer
+    /// arriving. The slot is kept meanwhile, so they have an end whatever it is that fails.
     pub(super) fn not_attested(
         self,
         collected: Collected,
@@ -30,7 +31,6 @@ impl Turn {
         retryable: bool,
         reasons: Vec<String>,
     ) -> Self {
-        let tries = tries + 1;
         if retryable && tries < bounds::EVIDENCE_TRIES {
             return self.attest(collected, tries);
         }

@@ -187,8 +187,12 @@ impl Turn {
             }
             (
                 Stage::Attesting { collected, tries },
-                Progress::AttestRefused { retryable, reasons },
-            ) => self.not_attested(collected, tries, retryable, reasons),
+                Progress::AttestRefused {
+                    retryable,
+                    reasons,
+                    tries: more,
+                },
+            ) => self.not_attested(collected, tries.saturating_add(more), retryable, reasons),
             (Stage::Publishing { publication, .. }, Progress::Published { evidence }) => {
                 let mut turn = self;
                 turn.build.evidence = Some(*evidence);

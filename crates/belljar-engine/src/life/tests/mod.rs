@@ -303,29 +303,40 @@ fn the_signers_trouble_is_asked_again_its_refusal_is_not() {
         to_running(),
         [exited(Outcome::Succeeded), collected(Outcome::Succeeded)],
     );
-    let refused = |retryable| {
+    let refused = |retryable, tries| {
         of(
             1,
             Progress::AttestRefused {
                 retryable,
                 reasons: vec!["no".into()],
+                tries,
             },
         )
     };
-    let (_, effects) = walk(then(attesting.clone(), [refused(false)]));
+    let (_, effects) = walk(then(attesting.clone(), [refused(false, 1)]));
     assert!(matches!(deeds(&effects)[..], [Effect::Publish { .. }]));
 
-    let (build, effects) = walk(then(
+    let (_, effects) = walk(then(
         attesting.clone(),
-        vec![refused(true); bounds::EVIDENCE_TRIES as usize - 1],
+        vec![refused(true, 1); bounds::EVIDENCE_TRIES as usize - 1],
     ));
     assert!(
         matches!(deeds(&effects)[..], [Effect::Attest { delay, .. }] if *delay == Duration::from_secs(5))
     );
-    let (build, _) = step(&build, refused(true), Timestamp::from_millis(3)).unwrap();
-    assert!(
-        matches!(&build.stage, Stage::Publishing { publication, .. } if publication.outcome.kind() == "infrastructure")
-    );
+    // Each at once, or each after a quarter of the time for all of them.
+    for (each, count) in [
+        (1, bounds::EVIDENCE_TRIES),
+        (bounds::EVIDENCE_TRIES / 4, 4),
+        (u32::MAX, 1),
+    ] {
+        let before = vec![refused(true, each); count as usize - 1];
+        let (build, _) = walk(then(attesting.clone(), before));
+        assert_eq!(build.stage.name(), "attesting", "{each}");
+        let (build, _) = step(&build, refused(true, each), Timestamp::from_millis(3)).unwrap();
+        assert!(
+            matches!(&build.stage, Stage::Publishing { publication, .. } if publication.outcome.kind() == "infrastructure")
+        );
+    }
 }
 
 #[test]

@@ -29,9 +29,10 @@ fn any_event() -> impl Strategy<Value = Event> {
         any_outcome().prop_map(|outcome| Progress::Failed { outcome }),
         Just(Progress::SpawnerLost { why: String::new() }),
         Just(Progress::Attested { bundle: bundle() }),
-        any::<bool>().prop_map(|retryable| Progress::AttestRefused {
+        any::<(bool, u32)>().prop_map(|(retryable, tries)| Progress::AttestRefused {
             retryable,
-            reasons: vec![]
+            reasons: vec![],
+            tries
         }),
         Just(Progress::Published {
             evidence: evidence(attempt(1))
@@ -163,6 +164,7 @@ fn answer(effect: &Effect, outcome: Outcome, luck: u8) -> Option<Event> {
             let refused = |retryable| Progress::AttestRefused {
                 retryable,
                 reasons: vec!["no".to_owned()],
+                tries: 1,
             };
             (
                 &collected.attempt,
