@@ -189,8 +189,8 @@ impl Reader {
         let mut directory: Option<(u8, OwnedFd)> = None;
         let look = |object: &ObjectId| {
             let prefix = object.digest.as_bytes()[0];
-            let hex = object.digest.to_hex();
-            let (parent, name) = object_place(&hex);
+            let mut digits = [0; 64];
+            let (parent, name) = object_place(object.digest.hex_in(&mut digits));
             if directory.as_ref().is_none_or(|(of, _)| *of != prefix) {
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let opened = openat(&self.objects, parent, flags, Mode::empty());

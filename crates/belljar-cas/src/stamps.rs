@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::hash::Hasher as _;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use belljar_core::{Digest, Hasher, bounds};
+use belljar_core::{Digest, bounds};
 use rustix::fs::{Mode, OFlags, Stat, fsync, openat, renameat};
+use siphasher::sip::SipHasher13;
 
 use crate::layout::{STAMPS, TMP};
 
@@ -22,7 +24,7 @@ const PASSING: &str = "stamps";
 /// place or restores it from a backup leaves another stamp, and the object is read and hashed before it is
 /// believed again.
 ///
-/// Kept as half a digest each, in memory and in a file that only grows until it is read again. That file is
+/// Kept as 64 bits each, in memory and in a file that only grows until it is read again. That file is
 /// never made durable: what it has lost costs reading an object once more, and what it got wrong fits none.
 #[derive(Debug)]
 pub(crate) struct Stamps(Mutex<Known>);
@@ -41,7 +43,8 @@ impl Known {
     }
 }
 
-/// What an object looks like, as it is kept: half of its digest, and half of one of its stamp.
+/// What an object looks like, as it is kept: the beginning of its digest, and a hash of its stamp. That one need not
+/// withstand anybody: who can choose what an object looks like can write this file as well.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Look {
     key: u64,
@@ -128,14 +131,16 @@ impl Stamps {
 
 /// Objects whose digests begin alike share an entry, and are read again in turns.
 fn key(digest: Digest) -> u64 {
-    first(&digest)
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&digest.as_bytes()[..8]);
+    u64::from_le_bytes(bytes)
 }
 
 fn stamp(digest: Digest, status: &Stat) -> u64 {
-    let mut hasher = Hasher::new();
-    hasher.update(digest.as_bytes());
-    hasher.update(&status.st_ino.to_le_bytes());
-    hasher.update(&status.st_size.to_le_bytes());
+    let mut hasher = SipHasher13::new();
+    hasher.write(digest.as_bytes());
+    hasher.write_u64(status.st_ino);
+    hasher.write_i64(status.st_size);
     for (seconds, nanoseconds) in [
         (
             i128::from(status.st_mtime),
@@ -146,16 +151,10 @@ fn stamp(digest: Digest, status: &Stat) -> u64 {
             i128::from(status.st_ctime_nsec),
         ),
     ] {
-        hasher.update(&seconds.to_le_bytes());
-        hasher.update(&nanoseconds.to_le_bytes());
+        hasher.write_i128(seconds);
+        hasher.write_i128(nanoseconds);
     }
-    first(&hasher.finish())
-}
-
-fn first(digest: &Digest) -> u64 {
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&digest.as_bytes()[..8]);
-    u64::from_le_bytes(bytes)
+    hasher.finish()
 }
 
 fn parsed(entry: &[u8]) -> (u64, u64) {
