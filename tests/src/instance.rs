@@ -452,6 +452,12 @@ impl Running {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)
             .expect("kill");
     }
+
+    /// Kills it, so that it clears nothing up. Its state directory is free from then on.
+    pub fn kill(mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
+    }
 }
 
 impl Instance {

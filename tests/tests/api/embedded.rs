@@ -1,5 +1,4 @@
 use belljar_tests::{Instance, Project};
-use rustix::process::Signal;
 use serde_json::json;
 
 #[test]
@@ -44,8 +43,7 @@ fn looking_begins_no_build_and_watching_does() {
     let project = Project::script("echo begun; sleep 1; echo made > out");
     let running = instance.begin(&project);
     instance.wait_until_logged("begun");
-    running.signal(Signal::KILL);
-    drop(running);
+    running.kill();
     let listed = instance
         .tell("list", &["--json", "--limit", "1"])
         .assert_code(0);

@@ -41,7 +41,8 @@ for pid in children:
         .args(["-c", count])
         .output()
         .unwrap();
-    assert_eq!(String::from_utf8_lossy(&outside.stdout).trim(), "300");
+    let counted = String::from_utf8_lossy(&outside.stdout);
+    assert_eq!(counted.trim(), "300", "{outside:?}");
 
     let project = limited(
         "python3 count.py > out; bomb() { bomb | bomb & }; bomb & exec python3 -c 'import time; time.sleep(1)'",

@@ -168,8 +168,7 @@ fn everything_killed_in_mid_build_is_cleared_away_by_the_next_start() {
     let project = Project::script("echo begun; sleep 1000");
     let running = instance.begin(&project);
     instance.wait_until_logged("begun");
-    running.signal(rustix::process::Signal::KILL);
-    drop(running);
+    running.kill();
     for part in Part::ALL {
         instance.kill_part(part);
     }
@@ -245,8 +244,7 @@ fn what_was_killed_elsewhere_in_the_cgroup_tree_is_cleared_away_by_the_next_star
     instance.wait_until_logged("begun");
     let made = elsewhere.inside();
     assert_eq!(made.len(), usize::from(elsewhere.0.is_some()), "{made:?}");
-    running.signal(rustix::process::Signal::KILL);
-    drop(running);
+    running.kill();
     wait_for("its processes end", Duration::from_secs(20), || {
         sandboxed(&instance).is_empty().then_some(())
     });

@@ -262,11 +262,11 @@ for many, one in (\"a\", \"b\"), (\"b\", \"a\"):
             time.sleep(1000)
     os.closerange(kept[0], last + 1)
 for _ in range(8): os.read(ready, 1)
-print(\"to be cancelled with its quota\", flush=True)
+print(\"its quota is used up\", flush=True)
 time.sleep(1000)'";
     let project = limited(script, "cpu_millis = 200\ngrace_seconds = 1");
     let mut running = installed.begin(&project);
-    installed.wait_until_logged(&mut running, "to be cancelled with its quota");
+    installed.wait_until_logged(&mut running, "its quota is used up");
     let cancelled = std::time::Instant::now();
     running.signal(Signal::INT);
     let run = installed.finish(running);

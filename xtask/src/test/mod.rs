@@ -4,6 +4,7 @@ mod needs;
 pub(crate) mod residue;
 mod tools;
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,13 @@ impl Step {
             Self::Vm => "vm: units and limits with systemd and cgroup v2, in a virtual machine",
         }
     }
+}
+
+/// How many tests run at once for each CPU: the longest wait for processes, disks and each other more than they compute.
+const PER_CPU: usize = 2;
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// What the steps need to know.
@@ -180,6 +188,7 @@ impl Bench {
                 let mut nextest = tools::cargo_nextest(&self.target)?;
                 nextest
                     .args(["run", "--workspace", "--no-fail-fast"])
+                    .args(["--test-threads", &(PER_CPU * cpus()).to_string()])
                     .args(workspace::locked());
                 nextest
                     .env("BELLJAR_TEST_PYTHON", python)
