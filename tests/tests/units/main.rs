@@ -272,8 +272,8 @@ time.sleep(1000)'";
     let run = installed.finish(running);
     let took = cancelled.elapsed();
     assert_eq!(run.outcome()["kind"], "cancelled", "{run}");
-    println!("cancelled within {took:?}");
-    assert!(took < std::time::Duration::from_secs(60), "{took:?}");
+    // Beside much other work it was seen to take 10 s here, and 31 s where the quota stays.
+    assert!(took < std::time::Duration::from_secs(18), "{took:?}");
     let used = run.log.lines().find_map(|line| line.strip_prefix("used "));
     let used: u32 = used.unwrap_or_else(|| panic!("{run}")).parse().unwrap();
     // And what the kernel hands out ahead.
