@@ -67,6 +67,7 @@ impl<'a> Left<'a> {
             | Recipe::Fetched { .. }
             | Recipe::Oci { .. }
             | Recipe::Pulled { .. }
+            | Recipe::Git { .. }
             | Recipe::CargoLock { .. }
             | Recipe::NpmLock { .. } => None,
         }

@@ -10,7 +10,7 @@ use belljar_plan::Receipt;
 use serde_json::{Map, Value, json};
 
 use crate::provenance::{BASE, INPUTS, ROOTFS};
-use crate::{BuilderConfig, Producers, artifacts};
+use crate::{BuilderConfig, Producers, artifacts, git};
 
 /// The trees that the build saw under the names of what its specification has fetched.
 pub(crate) fn fetched(spec: &BuildSpec, receipt: &Receipt) -> Inputs {
@@ -132,6 +132,7 @@ fn fits_fetch(fetch: &Fetch, record: &Derivation) -> bool {
     match fetch {
         Fetch::Urls(fetch) => content(fetch, record).is_some(),
         Fetch::Artifact(fetch) => artifacts::fits(fetch, record),
+        Fetch::Git(fetch) => git::fits(fetch, record),
     }
 }
 
@@ -174,6 +175,20 @@ pub(crate) fn contents(spec: &BuildSpec, receipt: &Receipt) -> Vec<Value> {
         }))
     });
     all.collect()
+}
+
+/// A resolved dependency for each commit that was fetched.
+pub(crate) fn commits(spec: &BuildSpec, receipt: &Receipt) -> Vec<Value> {
+    let records = records(receipt);
+    let inputs = fetched(spec, receipt);
+    let all = inputs.iter().filter_map(|(name, input)| {
+        let Fetch::Git(fetch) = spec.fetches.get(name)? else {
+            return None;
+        };
+        let record = records.get(&input.derivation?)?;
+        Some(git::descriptors(&format!("{INPUTS}{name}"), fetch, record))
+    });
+    all.flatten().collect()
 }
 
 /// A resolved dependency for everything that earlier builds have left and a tree was made of, with who that was.

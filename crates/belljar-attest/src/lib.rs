@@ -39,6 +39,7 @@ mod derivations;
 mod dsse;
 #[cfg(test)]
 mod fixture;
+mod git;
 mod image;
 mod key;
 mod objections;

@@ -162,6 +162,7 @@ fn dependencies(
     all.extend(derivations::images(spec, receipt));
     all.extend(derivations::packages(spec, receipt));
     all.extend(derivations::contents(spec, receipt));
+    all.extend(derivations::commits(spec, receipt));
     all.extend(derivations::artifacts(spec, receipt, producers, builder));
     all
 }

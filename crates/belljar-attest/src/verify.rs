@@ -198,9 +198,16 @@ struct Descriptor {
     name: String,
     #[serde(default)]
     uri: String,
-    digest: Option<Sha256>,
+    #[serde(default)]
+    digest: Digests,
     #[serde(default)]
     annotations: Annotations,
+}
+
+/// Digests of a descriptor. A commit of a git repository has others.
+#[derive(Default, Deserialize)]
+struct Digests {
+    sha256: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -330,7 +337,9 @@ fn mode(id: &str, build_type: &str) -> Result<(String, Mode), Invalid> {
 fn rootfs(descriptors: &[Descriptor]) -> Result<Option<VerifiedTree>, Invalid> {
     let mut named = descriptors.iter().filter(|d| d.name == ROOTFS);
     match (named.next(), named.next()) {
-        (Some(descriptor), None) if descriptor.digest.is_some() => tree(descriptor).map(Some),
+        (Some(descriptor), None) if descriptor.digest.sha256.is_some() => {
+            tree(descriptor).map(Some)
+        }
         (Some(_), None) => Ok(None),
         _ => Err(Invalid::field(ROOTFS, "exactly one is due")),
     }
@@ -352,12 +361,12 @@ fn inputs(descriptors: &[Descriptor]) -> Result<BTreeMap<String, VerifiedTree>, 
 
 fn tree(descriptor: &Descriptor) -> Result<VerifiedTree, Invalid> {
     let named = |e: Invalid| e.within(&descriptor.name);
-    let digest = descriptor.digest.as_ref();
+    let digest = descriptor.digest.sha256.as_ref();
     let digest =
         digest.ok_or_else(|| Invalid::field(&descriptor.name, "a sha256 digest is due"))?;
     let derivation = descriptor.annotations.belljar_derivation.as_deref();
     Ok(VerifiedTree {
-        tree: Digest::from_hex(&digest.sha256).map_err(named)?,
+        tree: Digest::from_hex(digest).map_err(named)?,
         derivation: derivation
             .map(Digest::from_hex)
             .transpose()
@@ -373,13 +382,15 @@ fn digest_of(descriptors: &[Descriptor], name: &str) -> Result<(Digest, u64), In
     match (named.next(), named.next()) {
         (
             Some(Descriptor {
-                digest: Some(digest),
+                digest: Digests {
+                    sha256: Some(digest),
+                },
                 annotations,
                 ..
             }),
             None,
         ) => {
-            let digest = Digest::from_hex(&digest.sha256).map_err(|e| e.within(name))?;
+            let digest = Digest::from_hex(digest).map_err(|e| e.within(name))?;
             Ok((digest, annotations.belljar_entries))
         }
         _ => Err(Invalid::field(

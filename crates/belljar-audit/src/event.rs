@@ -1,4 +1,7 @@
-use belljar_core::{AttemptId, Digest, InputName, ObjectId, Outcome, ProjectId, RequestId, bounds};
+use belljar_core::{
+    AttemptId, Digest, FetchDigest, InputName, ObjectId, Outcome, ProjectId, RelPath, RequestId,
+    bounds,
+};
 use serde::{Deserialize, Serialize};
 
 /// One security-relevant thing that happened to a build.
@@ -38,8 +41,11 @@ pub enum AuditEvent {
         attempt: AttemptId,
         /// The name that it has in the specification.
         name: InputName,
-        /// The digest that it must have.
-        digest: Digest,
+        /// Which of its submodules it is; none for the thing itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        submodule: Option<RelPath>,
+        /// By what it is known.
+        digest: FetchDigest,
         /// What was found of it.
         found: Found,
         /// Why the build has not got it; none if it has.

@@ -1,6 +1,6 @@
 use belljar_core::{
-    AttemptId, BuildId, Digest, InputName, ObjectId, Outcome, ProjectId, RequestId, Timestamp,
-    bounds,
+    AttemptId, BuildId, Digest, FetchDigest, InputName, ObjectId, Outcome, ProjectId, RelPath,
+    RequestId, Timestamp, bounds,
 };
 use proptest::prelude::*;
 
@@ -314,7 +314,8 @@ fn all_mirrors_in_two_forms_with_all_that_servers_said_fit_one_entry() {
     let event = AuditEvent::Fetched {
         attempt: attempt(BUILD),
         name: InputName::new("x").unwrap(),
-        digest: Digest::of(b""),
+        submodule: Some(RelPath::new("s".repeat(255)).unwrap()),
+        digest: FetchDigest::Sha256(Digest::of(b"")),
         found: Found::Nothing {},
         refused: Some("\u{0}".repeat(20_000)),
         tries: vec![told; bounds::FETCH_MIRRORS + 1],

@@ -5,7 +5,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Invalid, ObjectId, Producer, RelPath, Repository, Sha512Digest, Unpack, bounds, canonical_json,
+    GitId, GitSubmodule, Invalid, ObjectId, Producer, RelPath, Repository, Sha512Digest, Unpack,
+    bounds, canonical_json,
 };
 
 /// How the store shall make a tree out of objects that it has. The same recipe gives the same tree and
@@ -58,6 +59,16 @@ pub enum Recipe {
         image: ObjectId,
         /// Which of its images.
         platform: Platform,
+    },
+    /// The tree of a commit of a git repository, of packs that belljard has fetched.
+    Git {
+        /// The commit.
+        commit: GitId,
+        /// A pack with it, and with everything that it names but its history (gitformat-pack(5)).
+        pack: ObjectId,
+        /// Commits that stand in its tree or in each other's, in the order in which they are put there. Where the tree names
+        /// another, an empty directory stands.
+        submodules: Vec<GitSubmodule>,
     },
     /// The packages that a `Cargo.lock` names, as a directory source with the configuration that points to
     /// it.
@@ -130,6 +141,31 @@ pub enum Fact {
         sha512: Option<Sha512Digest>,
         /// Where the lock file says that it was; nobody has looked.
         location: String,
+    },
+    /// A commit whose tree was put somewhere: all that it names has the SHA-1 by which it is named.
+    GitCommit {
+        /// Where; none for the root.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<RelPath>,
+        /// The commit.
+        commit: GitId,
+        /// Its tree.
+        tree: GitId,
+        /// The pack that it was in.
+        pack: ObjectId,
+        /// Where `.gitmodules` says that it can be had, if it is a submodule.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        url: Option<String>,
+    },
+    /// A commit that a tree names and that was not given: an empty directory stands there.
+    GitLink {
+        /// Where.
+        path: RelPath,
+        /// The commit.
+        commit: GitId,
+        /// Where `.gitmodules` says that it can be had, if it does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        url: Option<String>,
     },
     /// A package of a lock file that was not given and is not needed on every system.
     LeftOut {
@@ -212,7 +248,8 @@ impl Fact {
                 manifest, config, ..
             } => vec![*manifest, *config],
             Self::Package { archive, .. } => vec![*archive],
-            Self::LeftOut { .. } => Vec::new(),
+            Self::GitCommit { pack, .. } => vec![*pack],
+            Self::LeftOut { .. } | Self::GitLink { .. } => Vec::new(),
         }
     }
 }
@@ -229,7 +266,7 @@ impl Derivation {
                 config,
                 layers,
             } => Some((*manifest, *config, layers.as_slice())),
-            Fact::Package { .. } | Fact::LeftOut { .. } => None,
+            _ => None,
         })
     }
 }

@@ -1,10 +1,14 @@
+mod written;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use written::Written;
+
 use crate::{
-    ArtifactFetch, ArtifactForm, BuildId, BuilderId, Digest, FetchUrl, InputName, Inputs, Invalid,
+    ArtifactFetch, ArtifactForm, Digest, FetchUrl, GitFetch, GitId, InputName, Inputs, Invalid,
     RelPath, bounds,
 };
 
@@ -16,6 +20,18 @@ pub enum Fetch {
     Urls(UrlFetch),
     /// What an earlier build has left.
     Artifact(ArtifactFetch),
+    /// A commit of a git repository.
+    Git(GitFetch),
+}
+
+/// By what something that is fetched is known. Written as the digest is, or `gitCommit:` and the name of the commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum FetchDigest {
+    /// Its own digest.
+    Sha256(Digest),
+    /// The name of a commit.
+    GitCommit(GitId),
 }
 
 /// Something that comes from elsewhere.
@@ -27,27 +43,6 @@ pub struct UrlFetch {
     pub digest: Digest,
     /// What is made of it.
     pub unpack: Unpack,
-}
-
-/// A fetch as it is encoded.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    urls: Option<Mirrors>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    digest: Option<Digest>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    unpack: Option<Unpack>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    artifact: Option<Digest>,
-    /// True for a directory, or absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    directory: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    build: Option<BuildId>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    builder: Option<BuilderId>,
 }
 
 /// One to [`bounds::FETCH_MIRRORS`] URLs, none twice.
@@ -117,11 +112,12 @@ impl Mirrors {
 }
 
 impl Fetch {
-    /// The digest that it must have.
-    pub fn digest(&self) -> Digest {
+    /// By what it is known.
+    pub fn digest(&self) -> FetchDigest {
         match self {
-            Self::Urls(fetch) => fetch.digest,
-            Self::Artifact(fetch) => fetch.artifact,
+            Self::Urls(fetch) => FetchDigest::Sha256(fetch.digest),
+            Self::Artifact(fetch) => FetchDigest::Sha256(fetch.artifact),
+            Self::Git(fetch) => FetchDigest::GitCommit(fetch.commit),
         }
     }
 
@@ -133,95 +129,38 @@ impl Fetch {
                 ArtifactForm::File(unpack) => Some(unpack),
                 ArtifactForm::Directory => None,
             },
+            Self::Git(_) => None,
         }
     }
 }
 
-impl TryFrom<Written> for Fetch {
+impl FetchDigest {
+    const GIT_COMMIT: &'static str = "gitCommit:";
+}
+
+impl fmt::Display for FetchDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sha256(digest) => digest.fmt(f),
+            Self::GitCommit(commit) => write!(f, "{}{commit}", Self::GIT_COMMIT),
+        }
+    }
+}
+
+impl TryFrom<String> for FetchDigest {
     type Error = Invalid;
 
-    fn try_from(written: Written) -> Result<Self, Invalid> {
-        let Written {
-            urls,
-            digest,
-            unpack,
-            artifact,
-            directory,
-            build,
-            builder,
-        } = written;
-        let due = |field: &str| Invalid::field(field, "missing");
-        let foreign = |field: &str| Invalid::field(field, "belongs to the other sort of fetch");
-        let Some(artifact) = artifact else {
-            let others = [
-                ("directory", directory.is_some()),
-                ("build", build.is_some()),
-                ("builder", builder.is_some()),
-            ];
-            if let Some((field, _)) = others.into_iter().find(|(_, given)| *given) {
-                return Err(foreign(field));
-            }
-            return Ok(Self::Urls(UrlFetch {
-                urls: urls.ok_or_else(|| due("urls"))?,
-                digest: digest.ok_or_else(|| due("digest"))?,
-                unpack: unpack.ok_or_else(|| due("unpack"))?,
-            }));
-        };
-        for (field, given) in [("urls", urls.is_some()), ("digest", digest.is_some())] {
-            if given {
-                return Err(foreign(field));
-            }
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        match text.strip_prefix(Self::GIT_COMMIT) {
+            Some(commit) => commit.parse().map(Self::GitCommit),
+            None => text.parse().map(Self::Sha256),
         }
-        let form = match (unpack, directory) {
-            (Some(unpack), None) => ArtifactForm::File(unpack),
-            (None, Some(true)) => ArtifactForm::Directory,
-            _ => {
-                let why = "either this is due, or `directory` as `true`";
-                return Err(Invalid::field("unpack", why));
-            }
-        };
-        Ok(Self::Artifact(ArtifactFetch {
-            artifact,
-            form,
-            build,
-            builder,
-        }))
     }
 }
 
-impl From<Fetch> for Written {
-    fn from(fetch: Fetch) -> Self {
-        match fetch {
-            Fetch::Urls(UrlFetch {
-                urls,
-                digest,
-                unpack,
-            }) => Self {
-                urls: Some(urls),
-                digest: Some(digest),
-                unpack: Some(unpack),
-                ..Self::default()
-            },
-            Fetch::Artifact(ArtifactFetch {
-                artifact,
-                form,
-                build,
-                builder,
-            }) => {
-                let (unpack, directory) = match form {
-                    ArtifactForm::File(unpack) => (Some(unpack), None),
-                    ArtifactForm::Directory => (None, Some(true)),
-                };
-                Self {
-                    unpack,
-                    artifact: Some(artifact),
-                    directory,
-                    build,
-                    builder,
-                    ..Self::default()
-                }
-            }
-        }
+impl From<FetchDigest> for String {
+    fn from(digest: FetchDigest) -> Self {
+        digest.to_string()
     }
 }
 

@@ -208,7 +208,7 @@ fn scheme(text: &str) -> Result<(Scheme, &str), Invalid> {
         "http" => Ok((Scheme::Http, rest)),
         other => {
             let later = match other.starts_with("git") || other == "ssh" {
-                true => "; git repositories are not fetched yet",
+                true => "; commits of git repositories are fetched over these, too",
                 false => "",
             };
             Err(Invalid::new(format!(

@@ -14,6 +14,7 @@ pub(crate) fn audit_event(fact: Fact, submission: &Submission) -> AuditEvent {
         Fact::Fetched(attempt, report) => {
             let FetchReport {
                 name,
+                submodule,
                 digest,
                 found,
                 refused,
@@ -22,6 +23,7 @@ pub(crate) fn audit_event(fact: Fact, submission: &Submission) -> AuditEvent {
             AuditEvent::Fetched {
                 attempt,
                 name,
+                submodule,
                 digest,
                 found,
                 refused,

@@ -62,12 +62,12 @@ pub enum Request {
         /// What the contents must turn out to be.
         blobs: Vec<BlobName>,
     },
-    /// Keep content of which only the digest is known before, at most `most_bytes` of it. Answered at once by `Receiving`,
+    /// Keep content of which only the digest is known before, or not even that, at most `most_bytes` of it. Answered at once by `Receiving`,
     /// or by `Failed`. Then data frames follow, and after the last a [`Whole`]; then `Received` when it is durable, or
     /// `Failed`. When more comes than may, the connection is closed. What does not have the digest is never an object.
     Receive {
-        /// What the content must turn out to have.
-        digest: Digest,
+        /// What the content must turn out to have; none where that says nothing, as with packs of git.
+        digest: Option<Digest>,
         /// Most bytes to take.
         most_bytes: u64,
     },

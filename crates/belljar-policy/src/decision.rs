@@ -115,16 +115,19 @@ fn not_fetched(spec: &BuildSpec, policy: &Policy) -> Vec<(String, String)> {
     let mut refused = Vec::new();
     for (name, fetch) in spec.fetches.iter() {
         // Which artifacts there are for whom is found when they are fetched.
-        let Fetch::Urls(fetch) = fetch else {
-            continue;
+        let (field, urls) = match fetch {
+            Fetch::Urls(fetch) => ("urls", &fetch.urls),
+            // Where submodules are is only known when it has come: each URL is looked at then.
+            Fetch::Git(fetch) => ("git", &fetch.repositories),
+            Fetch::Artifact(_) => continue,
         };
-        for (index, url) in fetch.urls.iter().enumerate() {
+        for (index, url) in urls.iter().enumerate() {
             let allowed = match policy.fetches() {
                 Some(rules) => rules.allows(url),
                 None => Err(NO_FETCHES.to_owned()),
             };
             if let Err(why) = allowed {
-                refused.push((format!("fetches.{name}.urls[{index}]"), why));
+                refused.push((format!("fetches.{name}.{field}[{index}]"), why));
             }
         }
     }
@@ -177,8 +180,9 @@ mod tests {
     use crate::Access;
     use crate::FetchRules;
     use belljar_core::{
-        Digest, Fetch, FetchUrl, Image, ImageKind, Input, InputName, Inputs, LimitFigures, Limits,
-        Mirrors, Network, ObjectId, Outputs, RelPath, Script, Steps, Unpack, UrlFetch,
+        Digest, Fetch, FetchUrl, GitFetch, GitId, Image, ImageKind, Input, InputName, Inputs,
+        LimitFigures, Limits, Mirrors, Network, ObjectId, Outputs, RelPath, Script, Steps, Unpack,
+        UrlFetch,
     };
     use proptest::prelude::*;
 
@@ -259,6 +263,16 @@ mod tests {
         assert!(matches!(asked(good.clone(), &again), Decision::Admit(_)));
         let denied = asked(with(&["https://a.example/x", "https://b.example/x"]), &open);
         assert_eq!(fields(&denied), ["fetches.x.urls[1]"]);
+        let repository = Mirrors::new(vec![FetchUrl::new("https://b.example/x").unwrap()]);
+        let mut commit = with(&["https://a.example/x"]);
+        let fetch = Fetch::Git(GitFetch {
+            repositories: repository.unwrap(),
+            commit: GitId::from_bytes([1; 20]),
+            submodules: true,
+        });
+        let name = InputName::new("x").unwrap();
+        commit.fetches = BTreeMap::from([(name, fetch)]).try_into().unwrap();
+        assert_eq!(fields(&asked(commit, &open)), ["fetches.x.git[0]"]);
         let Decision::Deny { reasons } = asked(good, &policy(Limits::CEILING)) else {
             panic!("admitted")
         };

@@ -5,12 +5,12 @@ use belljar_plan::store::{Answer, Failure};
 use crate::channel::{Broken, Channel};
 use crate::failed::Failed;
 
-/// Takes content of which only the digest is known, and answers when it is durable. It gets a name when it has that
-/// digest; else it is gone when this returns.
+/// Takes content of which at most the digest is known, and answers when it is durable. It gets a name when it has that
+/// digest, if one is due; else it is gone when this returns.
 pub(crate) fn receive(
     channel: &mut Channel,
     sink: &dyn BlobSink,
-    digest: Digest,
+    digest: Option<Digest>,
     most: u64,
 ) -> Result<(), Broken> {
     let begun = sink
@@ -38,7 +38,7 @@ pub(crate) fn receive(
     // Neither durable nor named before it is kept.
     let sealed = pending.and_then(|blob| blob.finish_into(&mut batch).map_err(Failed::from));
     let kept = sealed.and_then(|object| {
-        if object.digest != digest {
+        if let Some(digest) = digest.filter(|digest| *digest != object.digest) {
             return Err(Failed {
                 class: Failure::Content,
                 why: format!("the content is {object}, not {digest}"),

@@ -74,12 +74,16 @@ impl TryFrom<v1::DeriveTreeRequest> for Recipe {
 impl TryFrom<&Recipe> for v1::DeriveTreeRequest {
     type Error = Invalid;
 
-    /// Of all recipes but those of images that were pulled, and of what earlier builds have left: that they were only
-    /// belljard can say.
+    /// Of all recipes but those of images that were pulled, of commits of git repositories, and of what earlier builds have
+    /// left: that they were only belljard can say.
     fn try_from(recipe: &Recipe) -> Result<Self, Invalid> {
         let recipe = match recipe {
             Recipe::Pulled { .. } => {
                 let why = "an image of a registry is had by `PullImage`";
+                return Err(Invalid::field("recipe", why));
+            }
+            Recipe::Git { .. } => {
+                let why = "a commit of a git repository is had by a build's `fetches`";
                 return Err(Invalid::field("recipe", why));
             }
             Recipe::Artifact { .. } | Recipe::OutputDirectory { .. } => {

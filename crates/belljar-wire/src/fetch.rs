@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use belljar_core::{
-    ArtifactFetch, ArtifactForm, BuilderId, Digest, Fetch, FetchUrl, Fetches, InputName, Invalid,
-    Mirrors, Unpack, UrlFetch,
+    ArtifactFetch, ArtifactForm, BuilderId, Digest, Fetch, FetchDigest, FetchUrl, Fetches,
+    GitFetch, GitId, InputName, Invalid, Mirrors, Unpack, UrlFetch,
 };
 
 use crate::numbers::{required, small, unsigned};
@@ -37,7 +37,20 @@ impl TryFrom<v1::Fetch> for Fetch {
             sha256,
             unpack,
             earlier_build,
+            git_commit,
         } = fetch;
+        if let Some(commit) = git_commit {
+            let others = [
+                ("sha256", !sha256.is_empty()),
+                ("unpack", unpack.is_some()),
+                ("earlier_build", earlier_build.is_some()),
+            ];
+            if let Some((field, _)) = others.into_iter().find(|(_, given)| *given) {
+                let why = "a commit has none; leave it out, or `git_commit`";
+                return Err(Invalid::field(field, why));
+            }
+            return git(&urls, &commit).map(Self::Git);
+        }
         let digest = Digest::from_hex(&sha256).map_err(|e| e.within("sha256"))?;
         let unpack = unpack
             .map(Unpack::try_from)
@@ -50,17 +63,30 @@ impl TryFrom<v1::Fetch> for Fetch {
             }
             return artifact(digest, unpack, earlier).map(Self::Artifact);
         }
-        let urls = urls
-            .iter()
-            .enumerate()
-            .map(|(index, url)| FetchUrl::new(url).map_err(|e| e.within(format!("[{index}]"))));
-        let urls: Result<_, Invalid> = urls.collect();
         Ok(Self::Urls(UrlFetch {
-            urls: urls.and_then(Mirrors::new).map_err(|e| e.within("urls"))?,
+            urls: mirrors(&urls)?,
             digest,
             unpack: required("unpack", unpack)?,
         }))
     }
+}
+
+fn mirrors(urls: &[String]) -> Result<Mirrors, Invalid> {
+    let urls = urls
+        .iter()
+        .enumerate()
+        .map(|(index, url)| FetchUrl::new(url).map_err(|e| e.within(format!("[{index}]"))));
+    let urls: Result<_, Invalid> = urls.collect();
+    urls.and_then(Mirrors::new).map_err(|e| e.within("urls"))
+}
+
+fn git(urls: &[String], commit: &v1::GitCommit) -> Result<GitFetch, Invalid> {
+    let id = GitId::new(&commit.commit);
+    Ok(GitFetch {
+        repositories: mirrors(urls)?,
+        commit: id.map_err(|e| Invalid::field("git_commit.commit", e.reason))?,
+        submodules: commit.submodules,
+    })
 }
 
 fn artifact(
@@ -101,8 +127,10 @@ fn artifact(
 
 impl From<&Fetch> for v1::Fetch {
     fn from(fetch: &Fetch) -> Self {
+        let told = |urls: &Mirrors| urls.iter().map(FetchUrl::to_string).collect();
         let (urls, earlier_build) = match fetch {
-            Fetch::Urls(fetch) => (fetch.urls.iter().map(FetchUrl::to_string).collect(), None),
+            Fetch::Urls(fetch) => (told(&fetch.urls), None),
+            Fetch::Git(fetch) => (told(&fetch.repositories), None),
             Fetch::Artifact(fetch) => {
                 let earlier = EarlierBuild {
                     directory: fetch.form == ArtifactForm::Directory,
@@ -118,9 +146,19 @@ impl From<&Fetch> for v1::Fetch {
         };
         Self {
             urls,
-            sha256: fetch.digest().to_hex(),
+            sha256: match fetch.digest() {
+                FetchDigest::Sha256(digest) => digest.to_hex(),
+                FetchDigest::GitCommit(_) => String::new(),
+            },
             unpack: fetch.unpack().map(Into::into),
             earlier_build,
+            git_commit: match fetch {
+                Fetch::Git(fetch) => Some(v1::GitCommit {
+                    commit: fetch.commit.to_string(),
+                    submodules: fetch.submodules,
+                }),
+                Fetch::Urls(_) | Fetch::Artifact(_) => None,
+            },
         }
     }
 }

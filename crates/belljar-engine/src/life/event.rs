@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use belljar_audit::{FetchTry, Found};
-use belljar_core::{AttemptId, Digest, InputName, Inputs, Outcome};
+use belljar_core::{AttemptId, Digest, FetchDigest, InputName, Inputs, Outcome, RelPath};
 
 use super::{Bundle, Collected, Evidence, Publication};
 
@@ -116,8 +116,10 @@ pub struct Fetched {
 pub struct FetchReport {
     /// The name that it has in the specification.
     pub name: InputName,
-    /// The digest that it must have.
-    pub digest: Digest,
+    /// Which of its submodules it is; none for the thing itself.
+    pub submodule: Option<RelPath>,
+    /// By what it is known.
+    pub digest: FetchDigest,
     /// What was found of it.
     pub found: Found,
     /// Why the build has not got it; none if it has.

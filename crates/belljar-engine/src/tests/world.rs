@@ -321,7 +321,7 @@ impl Fetcher for Port {
         fetches: Fetches,
     ) -> Pin<Box<dyn Future<Output = Fetched> + Send + '_>> {
         let tree = |fetch: &Fetch| Input {
-            tree: ObjectId::of(fetch.digest().to_hex().as_bytes()),
+            tree: ObjectId::of(fetch.digest().to_string().as_bytes()),
             derivation: Some(ObjectId::of(b"record")),
         };
         let all = fetches.iter();

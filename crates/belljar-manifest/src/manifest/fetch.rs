@@ -9,6 +9,7 @@ use belljar_lock::sri;
 use toml::de::DeTable;
 
 use super::artifact::artifact;
+use super::git::git;
 use crate::LockFile;
 use crate::values::{Refusal, Value, elements, known, number, refuse, string, subtable};
 
@@ -49,9 +50,8 @@ pub(super) fn fetches(value: &Value<'_>, deps: &[LockFile]) -> Result<Fetches, R
 fn fetch(field: &str, value: &Value<'_>) -> Result<Fetch, Refusal> {
     let table = subtable(field, value)?;
     let of = |name: &str| format!("{field}.{name}");
-    if let Some((key, _)) = table.get_key_value("git") {
-        let why = "git repositories are not fetched yet; name an archive of the commit by `urls`";
-        return Err((key.span().start, Invalid::field(of("git"), why)));
+    if table.contains_key("git") {
+        return git(field, table, value).map(Fetch::Git);
     }
     if table.contains_key("artifact") {
         return artifact(field, table, value).map(Fetch::Artifact);
@@ -59,13 +59,7 @@ fn fetch(field: &str, value: &Value<'_>) -> Result<Fetch, Refusal> {
     known(table, field, &FIELDS)?;
     let missing = |name: &str| refuse(value, Invalid::field(of(name), "missing; it is required"));
     let listed = table.get("urls").ok_or_else(|| missing("urls"))?;
-    let mut urls = Vec::new();
-    for (index, element) in elements(&of("urls"), listed)?.iter().enumerate() {
-        let place = of(&format!("urls[{index}]"));
-        let url = FetchUrl::new(string(&place, element)?);
-        urls.push(url.map_err(|e| refuse(element, e.within(&place)))?);
-    }
-    let urls = Mirrors::new(urls).map_err(|e| refuse(listed, e.within(of("urls"))))?;
+    let urls = mirrors(&of("urls"), listed)?;
     let digest = match (table.get("sha256"), table.get("integrity")) {
         (Some(value), None) => Digest::from_hex(string(&of("sha256"), value)?)
             .map_err(|e| refuse(value, e.within(of("sha256"))))?,
@@ -85,6 +79,17 @@ fn fetch(field: &str, value: &Value<'_>) -> Result<Fetch, Refusal> {
         digest,
         unpack,
     }))
+}
+
+/// A list of URLs, mirrors of one another.
+pub(super) fn mirrors(field: &str, listed: &Value<'_>) -> Result<Mirrors, Refusal> {
+    let mut urls = Vec::new();
+    for (index, element) in elements(field, listed)?.iter().enumerate() {
+        let place = format!("{field}[{index}]");
+        let url = FetchUrl::new(string(&place, element)?);
+        urls.push(url.map_err(|e| refuse(element, e.within(&place)))?);
+    }
+    Mirrors::new(urls).map_err(|e| refuse(listed, e.within(field)))
 }
 
 /// What is made of it, and nothing that belongs to the other sort. A file has the given name if it gets none here, or there

@@ -31,6 +31,7 @@
 
 mod artifact;
 mod fetch;
+mod git;
 mod output;
 mod read;
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::Place;
 use crate::changes::changed;
-use belljar_core::{ArtifactForm, BaseImage, Digest, Fetch, Platform, Unpack, bounds};
+use belljar_core::{ArtifactForm, BaseImage, Digest, Fetch, FetchDigest, Platform, Unpack, bounds};
 use proptest::prelude::*;
 
 const GOOD: &str = r#"image = "host"
@@ -208,16 +208,12 @@ fn what_is_fetched_is_named_by_urls_and_digest() {
         let fetch = all.get(&InputName::new("a").unwrap()).unwrap();
         assert_eq!(
             (fetch.digest(), fetch.unpack()),
-            (digest, Some(&due.unwrap()))
+            (FetchDigest::Sha256(digest), Some(&due.unwrap()))
         );
     }
     let url = "urls = [\"https://a.example/x\"]";
     for (text, due) in [
         ("[fetch.A]".to_owned(), "fetch: an input's name"),
-        (
-            "[fetch.a]\ngit = \"https://a.example/x.git\"".to_owned(),
-            "fetch.a.git: git repositories are not fetched yet",
-        ),
         (format!("[fetch.a]\n{hex}"), "fetch.a.urls: missing"),
         (format!("[fetch.a]\n{url}"), "fetch.a.sha256: missing"),
         (
@@ -267,6 +263,83 @@ fn what_is_fetched_is_named_by_urls_and_digest() {
 }
 
 #[test]
+fn a_commit_is_named_by_its_full_name() {
+    let read = |text: &str| {
+        let text = format!("{GOOD}[fetch.a]\n{text}\n");
+        let manifest = load(text.as_bytes()).map_err(|e| e.to_string())?;
+        let spec = manifest.spec(ObjectId::of(b""), Inputs::default(), &Limits::DEFAULT);
+        let fetches = spec.unwrap().fetches;
+        match fetches.get(&InputName::new("a").unwrap()).unwrap() {
+            Fetch::Git(fetch) => Ok(fetch.clone()),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let full = format!("commit = \"{commit}\"");
+    let one = "git = \"https://a.example/x.git\"";
+    for (text, urls, submodules) in [
+        (format!("{one}\n{full}"), 1, false),
+        (format!("{one}\n{full}\nsubmodules = false"), 1, false),
+        (
+            format!(
+                "git = [\"https://a.example/x\", \"https://b.example/x\"]\n{full}\nsubmodules = true"
+            ),
+            2,
+            true,
+        ),
+    ] {
+        let fetch = read(&text).unwrap();
+        assert_eq!(fetch.commit.to_string(), commit);
+        let found = (fetch.repositories.iter().len(), fetch.submodules);
+        assert_eq!(found, (urls, submodules));
+    }
+    let long = "a".repeat(64);
+    for (text, due) in [
+        (one.to_owned(), "fetch.a.commit: missing"),
+        (
+            format!("{one}\ncommit = \"main\""),
+            "fetch.a.commit: not the full name of a commit",
+        ),
+        (
+            format!("{one}\ncommit = \"{long}\""),
+            "with SHA-256 are not fetched",
+        ),
+        (format!("git = []\n{full}"), "fetch.a.git: no URL"),
+        (
+            format!("git = \"git@a.example:x\"\n{full}"),
+            "fetch.a.git: not an absolute URL",
+        ),
+        (
+            format!("git = \"ssh://a.example/x\"\n{full}"),
+            "fetch.a.git: `ssh` URLs are not fetched",
+        ),
+        (
+            format!("{one}\n{full}\nbranch = \"main\""),
+            "fetch.a.branch: means another commit tomorrow",
+        ),
+        (
+            format!("{one}\n{full}\nunpack = true"),
+            "fetch.a.unpack: is for archives",
+        ),
+        (
+            format!("{one}\n{full}\nsubmodules = 1"),
+            "fetch.a.submodules: `true` or `false`",
+        ),
+        (
+            format!("{one}\n{full}\nartifact = \"x\""),
+            "fetch.a.artifact: is had by its digest",
+        ),
+        (
+            format!("{one}\n{full}\ndepth = 1"),
+            "fetch.a.depth: unknown field",
+        ),
+    ] {
+        let refusal = refusal(&format!("{GOOD}[fetch.a]\n{text}\n"));
+        assert!(refusal.contains(due), "{refusal}");
+    }
+}
+
+#[test]
 fn what_an_earlier_build_has_left_is_named_by_its_digest() {
     let read = |text: &str| {
         let text = format!("{GOOD}[fetch.a]\nartifact = \"{}\"\n{text}\n", digest());
@@ -275,7 +348,7 @@ fn what_an_earlier_build_has_left_is_named_by_its_digest() {
         let fetches = spec.unwrap().fetches;
         match fetches.get(&InputName::new("a").unwrap()).unwrap() {
             Fetch::Artifact(fetch) => Ok(fetch.clone()),
-            Fetch::Urls(_) => Err("from elsewhere".to_owned()),
+            Fetch::Urls(_) | Fetch::Git(_) => Err("from elsewhere".to_owned()),
         }
     };
     let id = "01m80ts0f9k8jr4yh4r7abv98y";

@@ -4,11 +4,13 @@
 mod collecting;
 mod composing;
 mod deriving;
+mod gits;
 mod hostile;
 mod keeping;
 mod locks;
 mod logging;
 mod outputs;
+mod pack_file;
 mod putting;
 mod refusing;
 mod staging;

@@ -90,7 +90,7 @@ fn a_request_in_the_middle_of_content_ends_the_connection() {
 
 fn receive(content: &[u8], most_bytes: u64) -> Request {
     Request::Receive {
-        digest: ObjectId::of(content).digest,
+        digest: Some(ObjectId::of(content).digest),
         most_bytes,
     }
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::v1;
 use belljar_core::{
     ArtifactFetch, ArtifactForm, BaseImage, BuildSpec, BuilderId, EnvName, EnvValue, Fetch,
-    FetchUrl, Fetches, Image, ImageConfig, ImageFields, ImageOutput, Input, InputName, Inputs,
-    Invalid, LimitFigures, Limits, Mirrors, Network, ObjectId, Outputs, Platform, RelPath, Script,
-    Steps, Unpack, UrlFetch, bounds,
+    FetchUrl, Fetches, GitFetch, GitId, Image, ImageConfig, ImageFields, ImageOutput, Input,
+    InputName, Inputs, Invalid, LimitFigures, Limits, Mirrors, Network, ObjectId, Outputs,
+    Platform, RelPath, Script, Steps, Unpack, UrlFetch, bounds,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -24,6 +24,7 @@ fn fetch() -> v1::Fetch {
             kind: Some(v1::unpack::Kind::Tar(tar)),
         }),
         earlier_build: None,
+        git_commit: None,
     }
 }
 
@@ -32,6 +33,14 @@ fn earlier() -> v1::fetch::EarlierBuild {
         directory: false,
         build: "builds/01m80ts0f9k8jr4yh4r7abv98y".to_owned(),
         builder: "urn:x/builders/dev/v1".to_owned(),
+    }
+}
+
+/// The commit whose name is this, so often as it takes.
+fn commit(text: &str) -> v1::GitCommit {
+    v1::GitCommit {
+        commit: text.repeat(40 / text.len()),
+        submodules: true,
     }
 }
 
@@ -157,7 +166,7 @@ fn every_field_of_the_message_reaches_the_domain() {
         assert_eq!(refused.unwrap_err().field, place);
     }
     type ChangeFetch = fn(&mut v1::Fetch);
-    let refused: [(&str, ChangeFetch); 12] = [
+    let refused: [(&str, ChangeFetch); 17] = [
         ("fetches.x.urls", |f| f.urls.clear()),
         ("fetches.x.urls[0]", |f| {
             f.urls[0] = "ftp://a.example/".to_owned()
@@ -191,6 +200,28 @@ fn every_field_of_the_message_reaches_the_domain() {
             });
         }),
         ("fetches.x.unpack", |f| f.unpack = None),
+        ("fetches.x.sha256", |f| f.git_commit = Some(commit("a"))),
+        ("fetches.x.unpack", |f| {
+            f.sha256.clear();
+            f.git_commit = Some(commit("a"));
+        }),
+        ("fetches.x.earlier_build", |f| {
+            f.sha256.clear();
+            f.unpack = None;
+            f.earlier_build = Some(earlier());
+            f.git_commit = Some(commit("a"));
+        }),
+        ("fetches.x.git_commit.commit", |f| {
+            f.sha256.clear();
+            f.unpack = None;
+            f.git_commit = Some(commit("main"));
+        }),
+        ("fetches.x.urls", |f| {
+            *f = v1::Fetch {
+                git_commit: Some(commit("a")),
+                ..Default::default()
+            };
+        }),
         ("fetches.x.unpack.kind", |f| {
             f.unpack = Some(v1::Unpack { kind: None })
         }),
@@ -424,7 +455,7 @@ fn unpacks() -> impl Strategy<Value = Unpack> {
     ]
 }
 
-/// Of either sort.
+/// Of each sort.
 fn fetches() -> impl Strategy<Value = Fetch> {
     let digest = || any::<u64>().prop_map(|seed| ObjectId::of(&seed.to_be_bytes()).digest);
     let urls = (digest(), unpacks()).prop_map(|(digest, unpack)| {
@@ -450,7 +481,15 @@ fn fetches() -> impl Strategy<Value = Fetch> {
                 builder: builder.map(|id| BuilderId::new(id).unwrap()),
             })
         });
-    prop_oneof![urls, artifacts]
+    let commits = (any::<[u8; 20]>(), any::<bool>()).prop_map(|(commit, submodules)| {
+        let url = FetchUrl::new("https://a.example/x.git").unwrap();
+        Fetch::Git(GitFetch {
+            repositories: Mirrors::new(vec![url]).unwrap(),
+            commit: GitId::from_bytes(commit),
+            submodules,
+        })
+    });
+    prop_oneof![urls, artifacts, commits]
 }
 
 prop_compose! {

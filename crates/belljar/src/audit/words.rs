@@ -138,6 +138,7 @@ fn event(event: &AuditEvent) -> String {
 fn fetched(event: &AuditEvent) -> String {
     let AuditEvent::Fetched {
         name,
+        submodule,
         digest,
         found,
         refused,
@@ -146,6 +147,10 @@ fn fetched(event: &AuditEvent) -> String {
     } = event
     else {
         return String::new();
+    };
+    let name = match submodule {
+        Some(path) => format!("{name}, submodule `{path}`,"),
+        None => name.to_string(),
     };
     let mut said = match found {
         Found::Present { content, .. } => {

@@ -35,6 +35,7 @@ impl Parcel {
             Recipe::OutputDirectory { receipt, .. } => receipt,
             Recipe::Oci { index, .. } => index,
             Recipe::Pulled { image, .. } => image,
+            Recipe::Git { pack, .. } => pack,
             Recipe::CargoLock { lock, .. } | Recipe::NpmLock { lock, .. } => lock,
         }
     }

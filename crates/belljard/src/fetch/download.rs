@@ -4,15 +4,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use belljar_audit::FetchTry;
-use belljar_core::{Digest, FetchUrl, ObjectId, ProjectId, UrlFetch, bounds};
+use belljar_core::{Digest, FetchUrl, ObjectId, ProjectId, bounds};
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, LOCATION};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::flight::Tries;
-use super::http::{self, Answer, PATIENCE};
+use super::flight::{Tries, Wanted};
+use super::http::{self, Answer, PATIENCE, Wish};
 use super::resolve::is_own;
 use super::{Resolve, Trouble};
 use crate::config::FetchSettings;
@@ -28,10 +28,10 @@ pub(super) struct Download<'a> {
 }
 
 impl Download<'_> {
-    /// Tries the mirrors in their order, until one gives what has the digest. What is tried is told in `tries`.
-    pub(super) async fn bring(&self, fetch: &UrlFetch, tries: &Tries) -> Result<ObjectId, Trouble> {
+    /// Tries the mirrors in their order, until one gives what is wanted. What is tried is told in `tries`.
+    pub(super) async fn bring(&self, wanted: &Wanted, tries: &Tries) -> Result<ObjectId, Trouble> {
         let mut troubles: Vec<(String, Trouble)> = Vec::new();
-        for url in fetch.urls.iter() {
+        for url in wanted.urls() {
             let mut told = FetchTry {
                 url: url.to_string(),
                 ..FetchTry::default()
@@ -39,7 +39,7 @@ impl Download<'_> {
             tries.begin(&told);
             let begun = Instant::now();
             let most = Duration::from_secs(self.settings.seconds);
-            let content = timeout(most, self.follow(url, fetch.digest, &mut told)).await;
+            let content = timeout(most, self.bring_one(url, wanted, &mut told)).await;
             let content = content.unwrap_or_else(|_| {
                 let seconds = self.settings.seconds;
                 let why = format!("it took longer than the {seconds} s that one URL may");
@@ -53,23 +53,44 @@ impl Download<'_> {
                 Err(trouble) => troubles.push((url.to_string(), trouble)),
             }
         }
-        let none = || Trouble::refused("no URL is given");
-        Err(Trouble::all(troubles).unwrap_or_else(none))
+        let why = match wanted {
+            Wanted::Url(_) => Trouble::all(troubles),
+            // Who wants it knows where from.
+            Wanted::Commit(..) => troubles.pop().map(|(_, trouble)| trouble),
+        };
+        Err(why.unwrap_or_else(|| Trouble::refused("no URL is given")))
     }
 
-    async fn follow(
+    /// Takes what is wanted from one of the mirrors.
+    async fn bring_one(
         &self,
         url: &FetchUrl,
-        digest: Digest,
+        wanted: &Wanted,
         told: &mut FetchTry,
     ) -> Result<ObjectId, Trouble> {
+        match wanted {
+            Wanted::Url(fetch) => {
+                let (_, answer) = self.follow(url, &Wish::plain(), told).await?;
+                self.take(answer, fetch.digest, told).await
+            }
+            Wanted::Commit(_, commit) => self.pack(url, *commit, told).await,
+        }
+    }
+
+    /// Asks, and goes where it is sent, until there is an answer; gives where that came from.
+    pub(super) async fn follow(
+        &self,
+        url: &FetchUrl,
+        wish: &Wish<'_>,
+        told: &mut FetchTry,
+    ) -> Result<(FetchUrl, Answer), Trouble> {
         let mut at = url.clone();
         for _ in 0..=self.settings.redirects {
             self.settings.rules.allows(&at).map_err(Trouble::refused)?;
-            let answer = self.ask(&at, told).await?;
+            let answer = self.ask(&at, wish, told).await?;
             told.status = Some(answer.status.as_u16());
             match answer.status {
-                StatusCode::OK => return self.take(answer, digest, told).await,
+                StatusCode::OK => return Ok((at, plain(answer)?)),
                 status if is_redirect(status) => {
                     let location = answer.header(LOCATION).ok_or_else(|| {
                         Trouble::lasting("it sends elsewhere, and does not say where to")
@@ -89,12 +110,18 @@ impl Download<'_> {
     }
 
     /// Asks at an address that was looked at: that one is connected to, whatever the name means a moment later.
-    async fn ask(&self, url: &FetchUrl, told: &mut FetchTry) -> Result<Answer, Trouble> {
+    pub(super) async fn ask(
+        &self,
+        url: &FetchUrl,
+        wish: &Wish<'_>,
+        told: &mut FetchTry,
+    ) -> Result<Answer, Trouble> {
         let mut last = None;
         for address in self.addresses(url).await? {
             told.address = Some(address.to_string());
             told.status = None;
-            match http::ask(url, SocketAddr::new(address, url.port()), self.tls).await {
+            let address = SocketAddr::new(address, url.port());
+            match http::ask_for(url, address, self.tls, wish).await {
                 Ok(answer) => return Ok(answer),
                 Err(trouble) => last = Some(trouble),
             }
@@ -155,14 +182,6 @@ impl Download<'_> {
         digest: Digest,
         told: &mut FetchTry,
     ) -> Result<ObjectId, Trouble> {
-        if let Some(coding) = answer.header(CONTENT_ENCODING)
-            && !coding.eq_ignore_ascii_case("identity")
-        {
-            return Err(Trouble::lasting(format!(
-                "it answers in the content coding `{}`, which nobody has asked for and nothing is unpacked from",
-                coding.chars().take(64).collect::<String>().escape_debug()
-            )));
-        }
         let most = self.settings.most_bytes;
         let too_much = |length: &str| {
             Trouble::refused(format!("it has {length} bytes; {most} may be fetched"))
@@ -173,7 +192,7 @@ impl Download<'_> {
         if let Some(length) = announced.filter(|length| *length > most) {
             return Err(too_much(&length.to_string()));
         }
-        let mut receiving = self.store.receive(digest, most).await?;
+        let mut receiving = self.store.receive(Some(digest), most).await?;
         let mut pace = Pace::default();
         while let Some(piece) = pace.piece(&mut answer).await? {
             told.bytes = told.bytes.saturating_add(piece.len() as u64);
@@ -186,11 +205,34 @@ impl Download<'_> {
     }
 }
 
+impl Wanted {
+    /// Where it can be had.
+    fn urls(&self) -> Vec<&FetchUrl> {
+        match self {
+            Self::Url(fetch) => fetch.urls.iter().collect(),
+            Self::Commit(repository, _) => vec![repository],
+        }
+    }
+}
+
+/// An answer whose content is sent as it is.
+pub(super) fn plain(answer: Answer) -> Result<Answer, Trouble> {
+    if let Some(coding) = answer.header(CONTENT_ENCODING)
+        && !coding.eq_ignore_ascii_case("identity")
+    {
+        return Err(Trouble::lasting(format!(
+            "it answers in the content coding `{}`, which nobody has asked for and nothing is unpacked from",
+            coding.chars().take(64).collect::<String>().escape_debug()
+        )));
+    }
+    Ok(answer)
+}
+
 pub(super) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-fn not_there(status: StatusCode) -> Trouble {
+pub(super) fn not_there(status: StatusCode) -> Trouble {
     let why = format!("it answers with status {status}");
     match status.as_u16() {
         408 | 429 | 500..=599 => Trouble::passing(why),
@@ -215,7 +257,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// The next piece of content, from who does not dribble.
-    async fn piece(&mut self, answer: &mut Answer) -> Result<Option<Bytes>, Trouble> {
+    pub(super) async fn piece(&mut self, answer: &mut Answer) -> Result<Option<Bytes>, Trouble> {
         let begun = Instant::now();
         let piece = answer.piece().await?;
         if let Some(piece) = &piece {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use belljar_audit::FetchTry;
-use belljar_core::{ObjectId, ProjectId, UrlFetch};
+use belljar_core::{FetchUrl, GitId, ObjectId, ProjectId, UrlFetch};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -17,8 +17,17 @@ pub(super) struct Flights {
     under_way: Mutex<HashMap<Key, Weak<Flight>>>,
 }
 
-/// By digest and URLs: who names others must see what is there.
-pub(super) type Key = (ProjectId, UrlFetch);
+/// By digest or commit, and URLs: who names others must see what is there.
+pub(super) type Key = (ProjectId, Wanted);
+
+/// What is brought from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Wanted {
+    /// Content, by its digest.
+    Url(UrlFetch),
+    /// A pack with a commit, from this repository.
+    Commit(FetchUrl, GitId),
+}
 
 /// What is tried, as it is tried.
 #[derive(Clone, Default)]

@@ -49,6 +49,8 @@ pub(super) struct Wish<'a> {
     /// For this one server, whoever it sends to.
     pub(super) authorization: Option<HeaderValue>,
     pub(super) content: Content<'a>,
+    /// One more header, which the other end has to know.
+    pub(super) header: Option<(HeaderName, HeaderValue)>,
 }
 
 /// What is sent.
@@ -158,22 +160,20 @@ impl Answer {
     }
 }
 
-/// Asks for what a URL names, at this address and no other.
-pub(super) async fn ask(
-    url: &FetchUrl,
-    address: SocketAddr,
-    tls: &TlsConnector,
-) -> Result<Answer, Trouble> {
-    let wish = Wish {
-        method: Method::GET,
-        accept: "*/*",
-        authorization: None,
-        content: Content::None,
-    };
-    ask_for(url, address, tls, &wish).await
+impl Wish<'_> {
+    /// What a URL names, whatever that is.
+    pub(super) fn plain() -> Self {
+        Self {
+            method: Method::GET,
+            accept: "*/*",
+            authorization: None,
+            content: Content::None,
+            header: None,
+        }
+    }
 }
 
-/// The same, where more is said.
+/// Asks a URL at this address and no other.
 pub(super) async fn ask_for(
     url: &FetchUrl,
     address: SocketAddr,
@@ -237,10 +237,7 @@ async fn converse(
     let request = request.body(body);
     let mut request =
         request.map_err(|e| Trouble::refused(format!("nobody can be asked that: {e}")))?;
-    if let Some(authorization) = &wish.authorization {
-        let headers = request.headers_mut();
-        headers.insert(AUTHORIZATION, authorization.clone());
-    }
+    add(request.headers_mut(), wish);
     // Who sends much waits as long as that takes; whoever wants it sent has a bound of his own for all of it.
     let patience = PATIENCE + Duration::from_secs(sent.map_or(0, |(length, _)| length / PACE));
     let answer = timeout(patience, sender.send_request(request)).await;
@@ -254,6 +251,16 @@ async fn converse(
         body,
         _moving: moving,
     })
+}
+
+/// Adds what this one wish has.
+fn add(headers: &mut HeaderMap, wish: &Wish<'_>) {
+    if let Some(authorization) = &wish.authorization {
+        headers.insert(AUTHORIZATION, authorization.clone());
+    }
+    if let Some((name, value)) = &wish.header {
+        headers.insert(name, value.clone());
+    }
 }
 
 fn silent(what: &str) -> Trouble {

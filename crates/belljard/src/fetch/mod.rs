@@ -4,6 +4,7 @@
 mod download;
 mod earlier;
 mod flight;
+mod git;
 mod http;
 pub(crate) mod pull;
 mod resolve;
@@ -16,12 +17,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use belljar_audit::{FetchTry, Found};
 use belljar_core::{
-    Digest, Fetch, Fetches, Input, InputName, Inputs, ObjectId, Outcome, ProjectId, Recipe,
+    Digest, Fetch, Fetches, GitId, Input, InputName, Inputs, ObjectId, Outcome, ProjectId, Recipe,
     UrlFetch, bounds,
 };
 use belljar_engine::garbage::Hold;
@@ -38,7 +39,7 @@ use crate::peers::StoreClient;
 use crate::places::Turns;
 use crate::tasks;
 use download::Download;
-use flight::{Brought, Flights, Tries};
+use flight::{Brought, Flights, Tries, Wanted};
 use trouble::{STAGE, Trouble};
 
 pub(crate) use earlier::Earlier;
@@ -60,6 +61,8 @@ pub(crate) struct Fetching {
     places: Turns<ProjectId>,
     derivations: Turns<ProjectId>,
     known: Mutex<HashMap<Made, Input>>,
+    /// Packs that have come, of which the tree of the commit was made.
+    packs: Mutex<HashMap<(ProjectId, GitId), ObjectId>>,
 }
 
 /// What a tree was made of, and for whom.
@@ -120,6 +123,7 @@ impl Fetching {
             places: Turns::new(bounds::FETCHES, bounds::FETCHES_PER_PROJECT),
             derivations: Turns::new(bounds::DERIVATIONS, bounds::DERIVATIONS_PER_PROJECT),
             known: Mutex::default(),
+            packs: Mutex::default(),
         }
     }
 
@@ -127,12 +131,17 @@ impl Fetching {
     async fn all(&self, project: ProjectId, fetches: Fetches) -> Fetched {
         let (mut reports, mut trees) = (Vec::new(), BTreeMap::new());
         let deadline = self.deadline();
+        let mut submodules = bounds::GIT_SUBMODULES;
         for (name, fetch) in fetches.iter() {
-            let (report, made) = self.one(&project, name, fetch, deadline).await;
-            let digest = fetch.digest();
-            let (found, refused) = (&report.found, &report.refused);
-            tracing::info!(%project, %name, %digest, ?found, refused, "fetched");
-            reports.push(report);
+            let (all, made) = self
+                .one(&project, name, fetch, deadline, &mut submodules)
+                .await;
+            for report in all {
+                let (submodule, digest) = (&report.submodule, report.digest);
+                let (found, refused) = (&report.found, &report.refused);
+                tracing::info!(%project, %name, ?submodule, %digest, ?found, refused, "fetched");
+                reports.push(report);
+            }
             match made {
                 Ok(input) => trees.insert(name.clone(), input),
                 Err(trouble) => {
@@ -158,7 +167,8 @@ impl Fetching {
         name: &InputName,
         fetch: &Fetch,
         deadline: Deadline,
-    ) -> (FetchReport, Result<Input, Trouble>) {
+        submodules: &mut usize,
+    ) -> (Vec<FetchReport>, Result<Input, Trouble>) {
         let mut tries = Vec::new();
         let (found, made) = match fetch {
             Fetch::Urls(fetch) => self.downloaded(project, fetch, deadline, &mut tries).await,
@@ -167,15 +177,20 @@ impl Fetching {
                 let late = |_| (Found::Nothing {}, Err(deadline.late()));
                 looking.await.unwrap_or_else(late)
             }
+            Fetch::Git(fetch) => {
+                let of = (project, name);
+                return self.commit(of, fetch, deadline, submodules).await;
+            }
         };
         let report = FetchReport {
             name: name.clone(),
+            submodule: None,
             digest: fetch.digest(),
             found,
             refused: made.as_ref().err().map(|trouble| trouble.why.clone()),
             tries,
         };
-        (report, made)
+        (vec![report], made)
     }
 
     /// What comes from elsewhere, and the tree that is made of it.
@@ -218,15 +233,34 @@ impl Fetching {
         deadline: Deadline,
         tries: &mut Vec<FetchTry>,
     ) -> Result<(ObjectId, bool), Trouble> {
-        let Some(open) = self.open.clone() else {
+        if self.open.is_none() {
             return Err(Trouble::refused(NO_FETCHES));
-        };
+        }
         let there = self.there(project, vec![fetch.digest]).await?;
         if let Some(object) = there.and_then(|objects| objects.first().copied()) {
             return Ok((object, true));
         }
+        let wanted = Wanted::Url(fetch.clone());
+        let object = self.brought(project, wanted, deadline, tries).await?;
+        let granted = self.ownership.grant(project, vec![object.digest]).await;
+        granted?;
+        Ok((object, false))
+    }
+
+    /// What comes from elsewhere: once for all who want the same of the same places.
+    async fn brought(
+        &self,
+        project: &ProjectId,
+        wanted: Wanted,
+        deadline: Deadline,
+        tries: &mut Vec<FetchTry>,
+    ) -> Result<ObjectId, Trouble> {
+        let Some(open) = self.open.clone() else {
+            return Err(Trouble::refused(NO_FETCHES));
+        };
+        let key = (project.clone(), wanted.clone());
         let work = |tried: Tries| {
-            let (store, places, fetch) = (self.store.clone(), self.places.clone(), fetch.clone());
+            let (store, places) = (self.store.clone(), self.places.clone());
             let project = project.clone();
             async move {
                 let Ok(_place) = places.wait(project.clone()).await else {
@@ -239,10 +273,9 @@ impl Fetching {
                     resolver: &*open.resolver,
                     store: &store,
                 };
-                download.bring(&fetch, &tried).await
+                download.bring(&wanted, &tried).await
             }
         };
-        let key = (project.clone(), fetch.clone());
         let joined = self
             .flights
             .join(key, deadline.at, || deadline.late(), work);
@@ -251,10 +284,7 @@ impl Fetching {
             content,
         } = joined.await;
         *tries = told;
-        let object = content?;
-        let granted = self.ownership.grant(project, vec![object.digest]).await;
-        granted?;
-        Ok((object, false))
+        content
     }
 
     /// The objects of these digests, if the project has all of them and they are there.
@@ -284,6 +314,10 @@ impl Fetching {
         }
         Ok(found)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a look at the disk came to.

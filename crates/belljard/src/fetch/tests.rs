@@ -92,7 +92,7 @@ async fn bring(settings: &FetchSettings, resolver: &Arc<Rebinding>, url: &str) -
         store: &store,
     };
     let tries = Tries::default();
-    let content = download.bring(&fetch(url), &tries).await;
+    let content = download.bring(&Wanted::Url(fetch(url)), &tries).await;
     Brought {
         tries: tries.told(),
         content,
@@ -204,7 +204,7 @@ async fn who_joins_gets_what_the_first_one_gets_and_nobody_is_left_behind() {
     let (go, begun) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
     let join = |name: &'static str, seconds: u64| {
         let (flights, go, begun) = (flights.clone(), go.clone(), begun.clone());
-        let key = (project(name), fetch("https://a.example/x"));
+        let key = (project(name), Wanted::Url(fetch("https://a.example/x")));
         async move {
             let work = |tries: Tries| {
                 begun.fetch_add(1, Ordering::SeqCst);

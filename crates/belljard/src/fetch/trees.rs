@@ -1,5 +1,4 @@
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{MutexGuard, PoisonError};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use belljar_core::{Digest, Input, ObjectId, ProjectId, Recipe, bounds};
@@ -8,7 +7,7 @@ use belljar_plan::store::{Answer, Consent};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::{Fetching, Made, Trouble, looked};
+use super::{Fetching, Made, Trouble, lock, looked};
 use crate::peers::{Derivation, PutError};
 
 /// How long is waited before the store is asked again for a tree while it makes as many as it can.
@@ -39,7 +38,7 @@ impl Fetching {
         self.ownership.grant(project, made).await?;
         let granted = self.ownership.grant_tree(project, input.tree.digest);
         granted.await?;
-        let mut made = self.lock();
+        let mut made = lock(&self.known);
         if made.len() >= bounds::KNOWN_FETCHES {
             made.clear();
         }
@@ -49,7 +48,7 @@ impl Fetching {
 
     /// The tree, if it was made before and is still there.
     async fn made(&self, project: &ProjectId, key: &Made) -> Result<Option<Input>, Trouble> {
-        let known = self.lock().get(key).copied();
+        let known = lock(&self.known).get(key).copied();
         match known {
             Some(input) if self.is_there(project, input).await? => Ok(Some(input)),
             _ => Ok(None),
@@ -124,9 +123,5 @@ impl Fetching {
                 }
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Made, Input>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,7 +11,7 @@ impl StoreClient {
     /// Begins to give to the store what has this digest, at most so many bytes.
     pub(crate) async fn receive(
         &self,
-        digest: Digest,
+        digest: Option<Digest>,
         most_bytes: u64,
     ) -> Result<Receiving, PutError> {
         let request = Request::Receive { digest, most_bytes };

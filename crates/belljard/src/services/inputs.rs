@@ -226,6 +226,7 @@ fn named_by(recipe: &Recipe) -> Vec<ObjectId> {
         Recipe::OutputDirectory { receipt, .. } => vec![*receipt],
         Recipe::Oci { index, .. } => vec![*index],
         Recipe::Pulled { image, .. } => vec![*image],
+        Recipe::Git { pack, .. } => vec![*pack],
         Recipe::CargoLock { lock, packages } | Recipe::NpmLock { lock, packages } => {
             vec![*lock, *packages]
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use belljar_audit::Found;
-use belljar_core::{Input, InputName, bounds};
+use belljar_core::{FetchDigest, Input, InputName, bounds};
 
 const ID: &str = "01jd8q6z8r4x7j2m5t9v0w3y6b";
 
@@ -57,7 +57,8 @@ fn fetching() -> Build {
 fn report() -> FetchReport {
     FetchReport {
         name: InputName::new("x").unwrap(),
-        digest: receipt(),
+        submodule: None,
+        digest: FetchDigest::Sha256(receipt()),
         found: Found::Nothing {},
         refused: None,
         tries: Vec::new(),

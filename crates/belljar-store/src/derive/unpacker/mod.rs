@@ -5,6 +5,7 @@
 
 mod archive;
 mod fetched;
+mod git;
 mod oci;
 mod outlet;
 mod outputs;
@@ -108,6 +109,11 @@ fn unpack(outlet: &Outlet<'_>, recipe: Recipe) -> Result<(), Stop> {
             oci::unpack_named(outlet, image, platform, &mut dropped)
                 .map_err(|stop| stop.within("the image"))?;
         }
+        Recipe::Git {
+            commit,
+            pack,
+            submodules,
+        } => git::unpack(outlet, commit, pack, &submodules)?,
         Recipe::CargoLock { lock, packages } => {
             packages::of_cargo(outlet, lock, packages, &mut dropped)?;
         }

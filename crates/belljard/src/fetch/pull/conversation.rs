@@ -124,7 +124,7 @@ impl<'a> Conversation<'a> {
                 )));
             }
         }
-        let mut receiving = self.store.receive(object.digest, object.size).await?;
+        let mut receiving = self.store.receive(Some(object.digest), object.size).await?;
         receiving.write(&content).await?;
         let object = receiving.finish().await?;
         Ok((Document { object, content }, media_type))
@@ -139,7 +139,7 @@ impl<'a> Conversation<'a> {
         if let Some(length) = length(&answer).filter(|length| *length != object.size) {
             return Err(wrong(&length.to_string()));
         }
-        let mut receiving = self.store.receive(object.digest, object.size).await?;
+        let mut receiving = self.store.receive(Some(object.digest), object.size).await?;
         let mut left = object.size;
         while let Some(piece) = answer.piece().await? {
             let size = piece.len() as u64;
@@ -187,6 +187,7 @@ impl<'a> Conversation<'a> {
                 accept,
                 authorization,
                 content: Content::None,
+                header: None,
             };
             let answer = self.ask(&at, &wish).await?;
             if answer.status == StatusCode::UNAUTHORIZED && !own {
@@ -286,6 +287,7 @@ impl<'a> Conversation<'a> {
             accept: "application/json",
             authorization,
             content: Content::None,
+            header: None,
         };
         let mut answer = self.ask(url, &wish).await?;
         match answer.status.as_u16() {

@@ -105,6 +105,7 @@ impl Conversation<'_> {
             accept: "*/*",
             authorization,
             content,
+            header: None,
         };
         self.wish(url, wish).await
     }
@@ -116,6 +117,7 @@ impl Conversation<'_> {
             accept,
             authorization: None,
             content: Content::None,
+            header: None,
         };
         self.wish(url, wish).await
     }
