@@ -2,6 +2,7 @@
 //!
 //! * [`brought`]: what comes, and what is said of it.
 //! * [`earlier`]: what earlier builds have left, with their provenance.
+//! * [`git`]: commits of git repositories, from servers that are honest and others.
 //! * [`refused`]: what servers, callers and redirects do not get.
 //! * [`life`]: two at once, what is cancelled, and what is killed in the middle.
 
@@ -10,8 +11,10 @@
 
 mod brought;
 mod earlier;
+mod git;
 mod life;
 mod refused;
+mod repository;
 mod server;
 #[path = "../../../crates/belljar-store/src/tests/zip_file.rs"]
 mod zip_file;

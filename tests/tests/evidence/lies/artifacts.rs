@@ -30,7 +30,7 @@ fn honest(scene: &mut Scene) -> Producer {
 }
 
 /// Has the store make a tree, and gives it whatever it asks for.
-fn derive(scene: &Scene, recipe: &Recipe) -> Input {
+pub(super) fn derive(scene: &Scene, recipe: &Recipe) -> Input {
     let mut store = scene.connect(Part::Store);
     store.say(&json!({"kind": "derive", "recipe": recipe}));
     loop {
@@ -58,7 +58,12 @@ fn given(scene: &mut Scene, fetch: impl FnOnce(Input) -> ArtifactFetch, recipe: 
         ..spec("ls /deps/x > out")
     };
     let inputs = Inputs::new([(name, input)].into()).unwrap();
-    let plan = Plan::with_fetched(&given, &inputs).unwrap();
+    sign_for(scene, &given, &inputs)
+}
+
+/// Runs a build that is given these trees as what it has fetched; then asks for a statement, which there is none of.
+pub(super) fn sign_for(scene: &mut Scene, given: &BuildSpec, inputs: &Inputs) -> Told {
+    let plan = Plan::with_fetched(given, inputs).unwrap();
     let plan = serde_json::to_value(plan).unwrap();
     let attempt = scene.attempt();
     let staged = scene.stage(&attempt, given.digest().unwrap(), &plan);
@@ -68,7 +73,7 @@ fn given(scene: &mut Scene, fetch: impl FnOnce(Input) -> ArtifactFetch, recipe: 
     let collected = scene.collect(&attempt);
     assert_eq!(collected["outcome"]["kind"], "succeeded", "{collected}");
     scene.destroy(&attempt);
-    let told = scene.tell(Part::Signer, &attest(&attempt, &given));
+    let told = scene.tell(Part::Signer, &attest(&attempt, given));
     assert!(scene.bundle(&attempt).is_none(), "{told:?}");
     told
 }

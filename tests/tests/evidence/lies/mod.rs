@@ -5,7 +5,11 @@
 mod artifacts;
 mod chain;
 mod disk;
+mod git;
 mod images;
+#[path = "../../../../crates/belljar-store/src/tests/pack_file.rs"]
+#[allow(dead_code, reason = "the store's own tests use more of it")]
+mod pack_file;
 mod scene;
 mod signer;
 mod spawner;
@@ -54,6 +58,7 @@ const GROUPS: &[(&str, &[Row])] = &[
     ("the store", store::ROWS),
     ("statements", signer::STATEMENTS),
     ("what earlier builds have left", artifacts::ROWS),
+    ("commits of git repositories", git::ROWS),
     ("frames to the signer", signer::FRAMES),
     ("the chain of receipts", chain::ROWS),
     ("files and processes", disk::ROWS),
@@ -157,6 +162,7 @@ groups! {
     lies_to_the_store: "the store",
     lies_that_are_to_be_signed: "statements",
     artifacts_that_nobody_has_left: "what earlier builds have left",
+    commits_that_were_not_asked_for: "commits of git repositories",
     frames_that_lie_to_the_signer: "frames to the signer",
     receipts_that_somebody_else_has_changed: "the chain of receipts",
     lies_by_files_and_processes: "files and processes",
