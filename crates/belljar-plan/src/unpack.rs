@@ -46,7 +46,12 @@ pub enum Said {
         /// Whether it may be executed.
         executable: bool,
     },
-    /// The file that was begun is complete.
+    /// A commit of git; data frames with all of it follow, then `FileEnd`. Its tree comes after it.
+    Commit {
+        /// Where its tree will stand; none for the root.
+        path: Option<RelPath>,
+    },
+    /// The file or commit that was begun is complete.
     FileEnd {},
     /// A file with the content of an object that was given before.
     Given {

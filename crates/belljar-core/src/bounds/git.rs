@@ -14,6 +14,8 @@ pub const GIT_DELTA_DEPTH: u32 = 4095;
 pub const GIT_CHAIN_BYTES: u64 = 4 << 30;
 /// Most bytes that are made so for one pack, those that are made twice with them.
 pub const GIT_WORK_BYTES: u64 = 64 << 30;
+/// Largest commit, in bytes, with its message and its signatures.
+pub const GIT_COMMIT_BYTES: usize = 1 << 20;
 /// What of objects that others are made of stays in memory, in bytes.
 pub const GIT_CACHE_BYTES: usize = 64 << 20;
 /// Largest `.gitmodules`, in bytes.

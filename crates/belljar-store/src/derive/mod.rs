@@ -4,7 +4,9 @@
 mod assembly;
 mod customer;
 mod feed;
+mod heard;
 mod keeper;
+mod names;
 mod nursery;
 mod places;
 mod records;
@@ -19,7 +21,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use belljar_cas::{BlobSink, BlobSource};
-use belljar_core::{Derivation, Dropped, Fact, Invalid, ObjectId, Recipe, bounds};
+use belljar_core::{Derivation, Dropped, Fact, ObjectId, Recipe, bounds};
 use belljar_plan::frame::{self, Frame};
 use belljar_plan::store::Answer;
 use belljar_plan::unpack::{Said, Told};
@@ -30,6 +32,7 @@ use assembly::{Assembled, Assembly};
 pub(crate) use customer::Customer;
 use feed::{Fed, Feed};
 use keeper::Keeper;
+use names::Names;
 use places::Places;
 use spool::Spool;
 
@@ -37,7 +40,7 @@ use spool::Spool;
 pub(crate) use nursery::Unpacker;
 pub(crate) use nursery::{Nursery, Unpackers};
 pub(crate) use records::Records;
-use stopped::{Stopped, ended_early, foreign, not_read, too_long};
+use stopped::{Stopped, ended_early, foreign, not_read, too_long, untrue};
 #[cfg(test)]
 pub(crate) use unpacker::work;
 
@@ -101,6 +104,7 @@ impl Derivations {
             looked: Instant::now(),
             assembly: Assembly::default(),
             spool: Spool::new(&self.tmp, self.reserve)?,
+            names: Names::of(&recipe),
             feed: None,
             from: BTreeSet::new(),
             packed: 0,
@@ -156,6 +160,8 @@ struct Work<'a> {
     looked: Instant,
     assembly: Assembly,
     spool: Spool,
+    /// What git calls what came, if it is about commits.
+    names: Option<Names>,
     /// The object that is being read.
     feed: Option<Feed>,
     from: BTreeSet<ObjectId>,
@@ -263,89 +269,6 @@ impl Work<'_> {
         Ok(self.tell(&Told::Content {}, Some(pipe))?)
     }
 
-    fn piece(&mut self, piece: &[u8]) -> Result<(), Stopped> {
-        if !self.assembly.is_open() {
-            return Err(foreign(Invalid::new("content came outside a file")));
-        }
-        self.unpacked = self.unpacked.saturating_add(piece.len() as u64);
-        let most = unpacker::most_from(self.packed).min(bounds::TREE_BYTES);
-        if self.unpacked > most {
-            return Err(Stopped::Refused(format!(
-                "more than {most} bytes come out of {}: too much for a tree, or made to fill disks",
-                self.packed
-            )));
-        }
-        if self.spool.write(piece)? > bounds::BLOB_BYTES {
-            return Err(Stopped::Refused(format!(
-                "a file is larger than the {} bytes that one object may have",
-                bounds::BLOB_BYTES
-            )));
-        }
-        Ok(())
-    }
-
-    fn fact(&mut self, fact: Fact, bytes: usize) -> Result<(), Stopped> {
-        self.fact_bytes = self.fact_bytes.saturating_add(bytes);
-        if self.fact_bytes > bounds::FACT_BYTES {
-            return Err(Stopped::Refused(
-                "there is more to record than a record may hold".to_owned(),
-            ));
-        }
-        if !fact.read_from().iter().all(|one| self.from.contains(one)) {
-            return Err(foreign(Invalid::new("a fact about what was not given")));
-        }
-        self.facts.push(fact);
-        Ok(())
-    }
-
-    /// An object that was fed before is what its name says, unless the derivation fails for it.
-    fn given(&mut self, object: ObjectId) -> Result<(), Stopped> {
-        if !self.from.contains(&object) {
-            return Err(foreign(Invalid::new("a file that was not given")));
-        }
-        self.unpacked = self.unpacked.saturating_add(object.size);
-        if self.unpacked > bounds::TREE_BYTES {
-            let why = "more bytes come together than a tree may have";
-            return Err(Stopped::Refused(why.to_owned()));
-        }
-        Ok(())
-    }
-
-    fn entry(&mut self, said: Said) -> Result<(), Stopped> {
-        let done = match said {
-            Said::Layer {} => self.assembly.begin_layer(),
-            Said::Directory { path } => self.assembly.directory(path),
-            Said::File { path, executable } => {
-                self.spool.begin();
-                self.assembly.begin_file(path, executable)
-            }
-            Said::FileEnd {} => {
-                let object = self.spool.finish()?;
-                self.assembly.end_file(object)
-            }
-            Said::Given {
-                path,
-                object,
-                executable,
-            } => {
-                self.given(object)?;
-                let begun = self.assembly.begin_file(path, executable);
-                begun.and_then(|()| self.assembly.end_file(object))
-            }
-            Said::Symlink { path, target } => self.assembly.symlink(path, target),
-            Said::HardLink { path, target } => self.assembly.hard_link(path, &target),
-            Said::Whiteout { path } => self.assembly.whiteout(&path),
-            Said::Opaque { path } => self.assembly.opaque(path.as_ref()),
-            // Taken by the caller.
-            Said::Need { .. }
-            | Said::Dropped { .. }
-            | Said::Fact { .. }
-            | Said::Refused { .. }
-            | Said::End {} => Ok(()),
-        };
-        done.map_err(Stopped::Refused)
-    }
-
     /// Makes everything durable: content, directories, the record, and last the mark that says whose
     /// record it is.
     fn keep(
@@ -362,6 +285,9 @@ impl Work<'_> {
         } = std::mem::take(&mut self.assembly)
             .finish()
             .map_err(Stopped::Refused)?;
+        if let Some(names) = self.names.take() {
+            names.finish().map_err(untrue)?;
+        }
         let mut keeper = Keeper::new(sink)?;
         for object in objects {
             self.look()?;

@@ -65,6 +65,15 @@ impl Spool {
 
     /// Writes the content of `object` out.
     pub(crate) fn copy(&self, object: ObjectId, to: &mut dyn PendingBlob) -> Result<(), Failed> {
+        self.each(object, |piece| Ok(to.write(piece)?))
+    }
+
+    /// Gives the content of `object`, piece by piece.
+    pub(crate) fn each(
+        &self,
+        object: ObjectId,
+        mut take: impl FnMut(&[u8]) -> Result<(), Failed>,
+    ) -> Result<(), Failed> {
         let begin = self.kept.get(&object);
         let mut at = *begin.ok_or_else(|| Failed::refused("content that never came"))?;
         let end = at + object.size;
@@ -73,7 +82,7 @@ impl Spool {
             let most = usize::try_from(end - at).unwrap_or(usize::MAX);
             let piece = &mut buffer[..most.min(bounds::CHUNK_BYTES)];
             self.file.read_exact_at(piece, at).map_err(failed)?;
-            to.write(piece)?;
+            take(piece)?;
             at += piece.len() as u64;
         }
         Ok(())

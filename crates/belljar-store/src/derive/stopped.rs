@@ -61,3 +61,10 @@ pub(super) fn too_long() -> Failed {
     let why = format!("it took longer than {seconds} seconds");
     Failed::internal("unpacking", &io::Error::other(why))
 }
+
+/// What an unpacker says of commits has not the names that it should: it was taken over, or is not well.
+pub(super) fn untrue(why: String) -> Stopped {
+    Stopped::Failed(Failed::refused(format!(
+        "what an unpacker said is not so by git's own names: {why}"
+    )))
+}

@@ -1,11 +1,13 @@
 //! Trees of commits, out of packs that git writes and out of such as it never would.
 
 use belljar_core::{Derivation, Fact, GitId, GitSubmodule, Recipe};
+use belljar_plan::unpack::Said;
 use belljar_tree::SymlinkTarget;
 use gix_object::Kind;
 
 use super::pack_file::{PackFile, commit, delta, ended, id, tree};
 use super::*;
+use crate::derive::Unpacker;
 
 fn recipe(commit: GitId, pack: ObjectId, submodules: Vec<GitSubmodule>) -> Recipe {
     Recipe::Git {
@@ -456,4 +458,220 @@ fn packs_that_git_would_not_write_are_refused_and_leave_nothing() {
             "{name:?}: {why}"
         );
     }
+}
+
+/// What an unpacker does that somebody has taken over.
+#[derive(Clone)]
+enum Does {
+    Say(Said),
+    Send(Vec<u8>),
+    /// Has this given, and reads it to its end.
+    Need(ObjectId),
+}
+
+/// Such a one.
+struct Forger(Vec<Does>);
+
+impl Unpackers for Forger {
+    fn start(&self) -> std::io::Result<Unpacker> {
+        let (connection, theirs) = Connection::pair()?;
+        let all = self.0.clone();
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; bounds::FRAME_BYTES];
+            let _ = theirs.receive(&mut buffer);
+            for one in all {
+                // The store may have heard enough.
+                let _ = match one {
+                    Does::Say(said) => theirs.send(&frame::encode(&said).unwrap()),
+                    Does::Send(piece) => theirs.send(&frame::data(&piece).unwrap()),
+                    Does::Need(object) => {
+                        let need = frame::encode(&Said::Need { object }).unwrap();
+                        let _ = theirs.send(&need);
+                        let received = theirs.receive(&mut buffer);
+                        if let Some(pipe) = received.ok().flatten().and_then(|one| one.descriptor) {
+                            let _ = std::fs::File::from(pipe).read_to_end(&mut Vec::new());
+                        }
+                        Ok(())
+                    }
+                };
+            }
+        });
+        Ok(Unpacker {
+            connection,
+            process: None,
+        })
+    }
+}
+
+/// A file and a commit with it, as an unpacker says them.
+struct Story {
+    pack: ObjectId,
+    commit: Vec<u8>,
+    tree: GitId,
+    link: GitId,
+}
+
+impl Story {
+    fn new() -> Self {
+        let link = GitId::from_bytes([7; 20]);
+        let file = id(Kind::Blob, b"honest\n");
+        let below = tree(&[("100755", "file", file)]);
+        let below = id(Kind::Tree, &below);
+        let root = tree(&[("40000", "below", below), ("160000", "sub", link)]);
+        let tree = id(Kind::Tree, &root);
+        Self {
+            pack: ObjectId::of(b"a pack"),
+            commit: commit(tree, ""),
+            tree,
+            link,
+        }
+    }
+
+    fn name(&self) -> GitId {
+        id(Kind::Commit, &self.commit)
+    }
+
+    /// All of it, with this commit, file and commit in the place of the submodule.
+    fn told(&self, commit: &[u8], file: (&str, &[u8], bool), link: GitId) -> Vec<Does> {
+        let (at, content, executable) = file;
+        let put = Fact::GitCommit {
+            path: None,
+            commit: self.name(),
+            tree: self.tree,
+            pack: self.pack,
+            url: None,
+        };
+        let found = Fact::GitLink {
+            path: path("sub"),
+            commit: link,
+            url: None,
+        };
+        let directory = |at: &str| Does::Say(Said::Directory { path: path(at) });
+        vec![
+            Does::Need(self.pack),
+            Does::Say(Said::Commit { path: None }),
+            Does::Send(commit.to_vec()),
+            Does::Say(Said::FileEnd {}),
+            directory("below"),
+            directory("sub"),
+            Does::Say(Said::File {
+                path: path(at),
+                executable,
+            }),
+            Does::Send(content.to_vec()),
+            Does::Say(Said::FileEnd {}),
+            Does::Say(Said::Fact { fact: put }),
+            Does::Say(Said::Fact { fact: found }),
+            Does::Say(Said::End {}),
+        ]
+    }
+
+    fn end(&self, does: Vec<Does>) -> Answer {
+        let rig = Rig::with_unpackers(Box::new(Forger(does)));
+        let pack = rig.memory.put(b"a pack");
+        let before = rig.memory.ids();
+        let answer = rig.derive(recipe(self.name(), pack, Vec::new()));
+        if !matches!(answer, Answer::Derived { .. }) {
+            assert_eq!(rig.memory.ids(), before);
+        }
+        answer
+    }
+}
+
+/// The tree that a server's pack has an unpacker say is none of the commit's unless git itself would call it so.
+#[test]
+fn an_unpacker_that_was_taken_over_cannot_give_another_tree_than_the_commits() {
+    let story = Story::new();
+    let (commit_bytes, link) = (story.commit.clone(), story.link);
+    let file = ("below/file", b"honest\n".as_slice(), true);
+    let honest = || story.told(&commit_bytes, file, link);
+    let answer = story.end(honest());
+    assert!(matches!(answer, Answer::Derived { .. }), "{answer:?}");
+    let other = commit(
+        story.tree,
+        "parent 0123456789012345678901234567890123456789\n",
+    );
+    let without = |gone: &[usize]| {
+        let mut all = honest();
+        for index in gone.iter().rev() {
+            all.remove(*index);
+        }
+        all
+    };
+    let with = |at: usize, more: Vec<Does>| {
+        let mut all = honest();
+        all.splice(at..at, more);
+        all
+    };
+    let extra = |at: &str| {
+        let (path, executable) = (path(at), false);
+        let file = Said::File { path, executable };
+        vec![
+            Does::Say(file),
+            Does::Send(b"x".to_vec()),
+            Does::Say(Said::FileEnd {}),
+        ]
+    };
+    let hard = Said::HardLink {
+        path: path("below/other"),
+        target: path("below/file"),
+    };
+    for (name, does) in [
+        ("another commit", story.told(&other, file, link)),
+        ("no commit", without(&[1, 2, 3])),
+        (
+            "other content",
+            story.told(&commit_bytes, ("below/file", b"forged\n", true), link),
+        ),
+        (
+            "another mode",
+            story.told(&commit_bytes, ("below/file", b"honest\n", false), link),
+        ),
+        (
+            "another name",
+            story.told(&commit_bytes, ("below/life", b"honest\n", true), link),
+        ),
+        (
+            "another place",
+            story.told(&commit_bytes, ("file", b"honest\n", true), link),
+        ),
+        (
+            "another submodule",
+            story.told(&commit_bytes, file, GitId::from_bytes([8; 20])),
+        ),
+        ("no file", without(&[6, 7, 8])),
+        ("no submodule", without(&[10])),
+        ("a file more", with(9, extra("more"))),
+        ("a file in the submodule", with(9, extra("sub/more"))),
+        (
+            "a directory more",
+            with(9, vec![Does::Say(Said::Directory { path: path("more") })]),
+        ),
+        ("a link", with(9, vec![Does::Say(hard)])),
+        ("a file anew", with(9, extra("below/file"))),
+        ("a layer", with(4, vec![Does::Say(Said::Layer {})])),
+        (
+            "a long commit",
+            with(3, vec![Does::Send(vec![b'x'; bounds::CHUNK_BYTES]); 17]),
+        ),
+    ] {
+        let answer = story.end(does);
+        let refused = matches!(
+            &answer,
+            Answer::Failed {
+                class: Failure::Refused,
+                ..
+            }
+        );
+        assert!(refused, "{name}: {answer:?}");
+    }
+    // Nor can one come into what is about none.
+    let rig = Rig::with_unpackers(Box::new(Forger(vec![Does::Say(Said::Commit {
+        path: None,
+    })])));
+    let archive = rig.memory.put(b"an archive");
+    let class = rig.connect(Role::Client).fails(&Request::Derive {
+        recipe: Recipe::Tar { archive },
+    });
+    assert_eq!(class, Failure::Refused);
 }

@@ -67,6 +67,16 @@ impl Walk<'_, '_> {
         }
         let tree = CommitRefIter::from_bytes(content, HashKind::Sha1).tree_id();
         let tree = id(&tree.map_err(|e| broken(&e))?)?;
+        if content.len() > bounds::GIT_COMMIT_BYTES {
+            let most = bounds::GIT_COMMIT_BYTES;
+            return Err(refused(format!("has a commit of more than {most} bytes")));
+        }
+        let path = at.cloned();
+        self.outlet.say(&Said::Commit { path })?;
+        for piece in content.chunks(bounds::CHUNK_BYTES) {
+            self.outlet.piece(piece)?;
+        }
+        self.outlet.say(&Said::FileEnd {})?;
         let mut next = vec![(at.cloned(), tree)];
         while let Some((place, tree)) = next.pop() {
             for named in self.tree(tree, place.as_ref())? {
