@@ -11,15 +11,13 @@ use belljar_sys::seqpacket::Connection;
 mod unpacker;
 
 /// What fits a pipe, so that nobody has to write while the other reads.
-const MOST: usize = 60_000;
+pub(crate) const MOST: usize = 60_000;
 
 /// An archive, of tar, plain or compressed, or ZIP, as an unpacker reads it: it says what it finds, or refuses.
 pub fn archive(bytes: &[u8]) {
     if bytes.len() > MOST {
         return;
     }
-    let (store, theirs) = Connection::pair().expect("a pair");
-    let work = std::thread::spawn(move || unpacker::work(&theirs));
     let archive = ObjectId::of(bytes);
     let recipe = match bytes.starts_with(b"PK") {
         true => Recipe::Fetched {
@@ -28,6 +26,14 @@ pub fn archive(bytes: &[u8]) {
         },
         false => Recipe::Tar { archive },
     };
+    unpack(recipe, bytes);
+}
+
+/// Has an unpacker carry out a recipe of these bytes, which have to fit a pipe.
+pub(crate) fn unpack(recipe: Recipe, bytes: &[u8]) {
+    let (store, theirs) = Connection::pair().expect("a pair");
+    let work = std::thread::spawn(move || unpacker::work(&theirs));
+    let content = ObjectId::of(bytes);
     tell(&store, &Told::Unpack { recipe });
     let mut buffer = vec![0; belljar_core::bounds::FRAME_BYTES];
     while let Ok(Some(received)) = store.receive(&mut buffer) {
@@ -37,7 +43,7 @@ pub fn archive(bytes: &[u8]) {
         };
         match frame::decode(rest).expect("what an unpacker may say") {
             Said::Need { object } => {
-                assert_eq!(object, archive);
+                assert_eq!(object, content);
                 let (reading, mut writing) = std::io::pipe().expect("a pipe");
                 writing.write_all(bytes).expect("it fits");
                 let content = frame::encode(&Told::Content {}).expect("a frame");

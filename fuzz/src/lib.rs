@@ -3,6 +3,7 @@
 //! the corpus and on changes of it.
 
 mod archive;
+mod pack;
 mod project;
 mod resource;
 
@@ -20,6 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use archive::archive;
+pub use pack::{pack, pack_file};
 pub use project::{belljar_lock, manifest};
 pub use resource::resource;
 
@@ -27,7 +29,7 @@ pub use resource::resource;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their programs and their corpora.
-pub const TARGETS: [(&str, Target); 19] = [
+pub const TARGETS: [(&str, Target); 20] = [
     ("archive", archive),
     ("belljar_lock", belljar_lock),
     ("bundle", bundle),
@@ -41,6 +43,7 @@ pub const TARGETS: [(&str, Target); 19] = [
     ("manifest", manifest),
     ("names", names),
     ("npm_lock", npm_lock),
+    ("pack", pack),
     ("receipt", receipt),
     ("resource", resource),
     ("spec", spec),

@@ -3,8 +3,9 @@
 use belljar_audit::{AuditEvent, Trail};
 use belljar_core::oci::LayerType;
 use belljar_core::{
-    ArtifactFetch, ArtifactForm, BuildSpec, BuilderId, Digest, ObjectId, Producer, Recipe, RelPath,
-    Sha512Digest, Timestamp,
+    ArtifactFetch, ArtifactForm, BuildSpec, BuilderId, Derivation, Digest, Fact, Fetch, FetchUrl,
+    Fetches, GitFetch, GitId, GitSubmodule, InputName, Mirrors, ObjectId, Producer, Recipe,
+    RelPath, Sha512Digest, Timestamp,
 };
 use belljar_oci::{Layer, Node, Part};
 use belljar_plan::store::StepMark;
@@ -33,7 +34,9 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let (with_artifact, given) = given();
     let left = given.derivations[0].canonical().unwrap();
     let record = fixture::derivation("image").canonical().unwrap();
-    let specs = [fixture::spec(), spec, with_artifact].map(|spec| spec.canonical().unwrap());
+    let (with_commit, of_commit) = with_commit();
+    let specs =
+        [fixture::spec(), spec, with_artifact, with_commit].map(|spec| spec.canonical().unwrap());
     let receipts =
         [plain.clone(), receipt, imaged(plain), given].map(|receipt| receipt.canonical().unwrap());
     let (tree, directories) = tree();
@@ -42,7 +45,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("belljar_lock", vec![text(LOCK), text("version = 1")]),
         ("bundle", vec![bundle()]),
         ("cargo_lock", vec![text(CARGO)]),
-        ("derivation", vec![record, left]),
+        ("derivation", vec![record, left, of_commit]),
         ("directory", directories),
         (
             "fetch_url",
@@ -73,6 +76,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
                 .into(),
         ),
         ("npm_lock", vec![text(NPM)]),
+        ("pack", packs()),
         ("receipt", receipts.into()),
         ("resource", resources()),
         ("spec", specs.into()),
@@ -122,6 +126,11 @@ strip_components = 1
 urls = ["https://a.example/tool", "http://b.example/tool"]
 integrity = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
 executable = true
+
+[fetch.lib]
+git = ["https://a.example/lib.git", "https://b.example/lib"]
+commit = "0123456789abcdef0123456789abcdef01234567"
+submodules = true
 
 [fetch.seed]
 artifact = "sha256:9a93b2b7dfdac77ceba5a558a580e74667dd6fede4585b91eefb60f03b72df23"
@@ -232,6 +241,54 @@ fn given() -> (BuildSpec, Receipt) {
     fixture::given(fetch, recipe)
 }
 
+/// A specification that has a commit fetched, and the encoded record of its tree.
+fn with_commit() -> (BuildSpec, Vec<u8>) {
+    let path = || RelPath::new("third/sub").unwrap();
+    let (commit, sub) = (GitId::from_bytes([1; 20]), GitId::from_bytes([2; 20]));
+    let (pack, below) = (ObjectId::of(b"pack"), ObjectId::of(b"below"));
+    let url = FetchUrl::new("https://a.example/lib.git").unwrap();
+    let fetch = Fetch::Git(GitFetch {
+        repositories: Mirrors::new(vec![url]).unwrap(),
+        commit,
+        submodules: true,
+    });
+    let spec = BuildSpec {
+        fetches: Fetches::new([(InputName::new("lib").unwrap(), fetch)].into()).unwrap(),
+        ..fixture::spec()
+    };
+    let put = |path, commit, pack, url: Option<&str>| Fact::GitCommit {
+        path,
+        commit,
+        tree: GitId::from_bytes([3; 20]),
+        pack,
+        url: url.map(str::to_owned),
+    };
+    let link = Fact::GitLink {
+        path: RelPath::new("third/sub/deep").unwrap(),
+        commit,
+        url: None,
+    };
+    let record = Derivation {
+        recipe: Recipe::Git {
+            commit,
+            pack,
+            submodules: vec![GitSubmodule {
+                path: path(),
+                commit: sub,
+                pack: below,
+            }],
+        },
+        from: [pack, below].into(),
+        facts: vec![
+            put(None, commit, pack, None),
+            put(Some(path()), sub, below, Some("../sub.git")),
+            link,
+        ],
+        ..fixture::derivation("commit")
+    };
+    (spec, record.canonical().unwrap())
+}
+
 /// A bundle whose signature nobody has made: reading is not verifying.
 fn bundle() -> Vec<u8> {
     let key = "SHA256:CjbdlCy/FTJQXlSTkMaLSXgU+YX2w2OInSVjN709Fks";
@@ -258,6 +315,41 @@ fn resources() -> Vec<Vec<u8>> {
         hex,
     ];
     names.map(String::into_bytes).into()
+}
+
+/// Packs, trees and `.gitmodules` as the target takes them.
+fn packs() -> Vec<Vec<u8>> {
+    use crate::targets::pack_file::{PackFile, commit, delta, id, tree};
+    use gix_object::Kind;
+    let mut pack = PackFile::new();
+    let at = pack.at();
+    let first = pack.add(Kind::Blob, b"one line\n");
+    let distance = pack.at() - at;
+    pack.ofs_delta(distance, &delta(9, 8, b"\x90\x04\x04word"));
+    let second = id(Kind::Blob, b"one word");
+    pack.ref_delta(second, &delta(8, 4, b"\x91\x04\x04"));
+    let third = id(Kind::Blob, b"word");
+    let all = [
+        ("100644", "a", first),
+        ("100755", "b", second),
+        ("120000", "c", third),
+    ];
+    let root = pack.add(Kind::Tree, &tree(&all));
+    let head = pack.add(Kind::Commit, &commit(root, ""));
+    let mut pack = pack.end();
+    pack.truncate(pack.len() - 20);
+    let blob = id(Kind::Blob, b"x");
+    let entries = [
+        ("100644", "a", blob),
+        ("100755", "b.c", blob),
+        ("160000", "sub", blob),
+    ];
+    let modules = "# all\n[submodule \"a\\\"b\"]\n\tpath = sub\n\turl = \"../x\" ; there\n";
+    vec![
+        [b"p", &head.as_bytes()[..], &pack].concat(),
+        [b"t", &tree(&entries)[..]].concat(),
+        [b"m", modules.as_bytes()].concat(),
+    ]
 }
 
 fn frames() -> Vec<Vec<u8>> {
