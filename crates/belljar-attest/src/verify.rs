@@ -1,8 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use belljar_core::{Digest, Invalid, Timestamp, canonical_json};
+use belljar_core::{Digest, Invalid, canonical_json};
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::provenance::{AUDIT, INPUTS, RECEIPT, ROOTFS, SOURCE, SPEC};
 use crate::statement::PREDICATE_TYPE;
@@ -10,6 +9,7 @@ use crate::verdict::{AssertedFacts, VerifiedTree};
 use crate::{BuilderConfig, Mode, Verdict};
 
 use signed::{due, head, signed, unreadable};
+use view::{Descriptor, Digests, View};
 
 pub use image::{ImageCopy, verify_image};
 pub use producer::Proven;
@@ -116,108 +116,6 @@ pub fn verify_all(
     statement
         .verdict(*artifact, subjects, given)
         .map_err(VerifyError::NotProvenance)
-}
-
-/// What verification reads of a statement. Fields that it does not know are ignored, as in-toto demands of
-/// consumers; what a later version means by them is told by `buildType` and `builder.id`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct View {
-    subject: Vec<Subject>,
-    predicate: Predicate,
-}
-
-#[derive(Deserialize)]
-struct Subject {
-    name: String,
-    digest: Sha256,
-}
-
-#[derive(Deserialize)]
-struct Sha256 {
-    sha256: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Predicate {
-    build_definition: BuildDefinition,
-    run_details: RunDetails,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct BuildDefinition {
-    build_type: String,
-    external_parameters: Value,
-    internal_parameters: InternalParameters,
-    resolved_dependencies: Vec<Descriptor>,
-}
-
-#[derive(Deserialize)]
-struct InternalParameters {
-    asserted: Asserted,
-    hermetic: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Asserted {
-    /// None in statements of before there were projects.
-    #[serde(default)]
-    project: Option<String>,
-    submitter: String,
-    authenticated_by: String,
-    accepted: Timestamp,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RunDetails {
-    builder: Builder,
-    metadata: Metadata,
-    byproducts: Vec<Descriptor>,
-}
-
-#[derive(Deserialize)]
-struct Builder {
-    id: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    invocation_id: String,
-    started_on: Timestamp,
-    finished_on: Timestamp,
-}
-
-#[derive(Deserialize)]
-struct Descriptor {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    uri: String,
-    #[serde(default)]
-    digest: Digests,
-    #[serde(default)]
-    annotations: Annotations,
-}
-
-/// Digests of a descriptor. A commit of a git repository has others.
-#[derive(Default, Deserialize)]
-struct Digests {
-    sha256: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-struct Annotations {
-    #[serde(default)]
-    belljar_entries: u64,
-    belljar_derivation: Option<String>,
-    belljar_input: Option<String>,
-    belljar_builder: Option<String>,
-    belljar_provenance: Option<String>,
 }
 
 impl View {
@@ -407,3 +305,4 @@ mod receipt;
 mod signed;
 #[cfg(test)]
 mod tests;
+mod view;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use belljar_core::{Digest, Invalid};
 
-use super::{Annotations, Descriptor, digest_of};
+use super::digest_of;
+use super::view::{Annotations, Descriptor};
 use crate::provenance::BASE;
 use crate::verdict::VerifiedProducer;
 

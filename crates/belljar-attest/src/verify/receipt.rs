@@ -5,8 +5,9 @@ use belljar_plan::Receipt;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::VerifyError;
 use super::signed::{head, signed, unreadable};
-use super::{Subject, VerifyError};
+use super::view::Subject;
 use crate::provenance::RECEIPT;
 use crate::{BuilderConfig, Bundle, ReceiptVerdict, Verdict};
 

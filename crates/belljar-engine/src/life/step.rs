@@ -1,7 +1,8 @@
 use belljar_core::{AttemptId, Digest, Outcome, Timestamp, bounds};
 
 use super::{
-    Build, Collected, Effect, Event, Fact, Fetched, Next, Progress, Publication, Stage, Unexpected,
+    Build, Collected, Effect, Event, Evidence, Fact, Fetched, Next, Progress, Publication, Stage,
+    Unexpected,
 };
 
 /// One transition: what `build` becomes when `event` happens at `now`, and what is to be done then.
@@ -194,10 +195,7 @@ impl Turn {
                 },
             ) => self.not_attested(collected, tries.saturating_add(more), retryable, reasons),
             (Stage::Publishing { publication, .. }, Progress::Published { evidence }) => {
-                let mut turn = self;
-                turn.build.evidence = Some(*evidence);
-                let outcome = publication.outcome;
-                turn.destroy(attempt, Next::End { outcome })
+                self.published(attempt, publication, evidence)
             }
             (
                 Stage::Publishing { publication, tries },
@@ -206,6 +204,17 @@ impl Turn {
             (Stage::Destroying { next }, Progress::Destroyed) => self.destroyed(attempt, next),
             _ => return None,
         })
+    }
+
+    fn published(
+        mut self,
+        attempt: AttemptId,
+        publication: Publication,
+        evidence: Box<Evidence>,
+    ) -> Self {
+        self.build.evidence = Some(*evidence);
+        let outcome = publication.outcome;
+        self.destroy(attempt, Next::End { outcome })
     }
 
     fn fetched(mut self, attempt: AttemptId, Fetched { reports, result }: Fetched) -> Self {
