@@ -33,8 +33,8 @@ const SUITES: &[(&str, &[&str])] = &[
 /// How long it may take from its start to its end.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
 
-/// How often a machine that stopped before it had left a report is started again. An emulated one was seen to do so
-/// once, nobody could tell why; where a build brings down a kernel, the second one stops as well.
+/// How often a machine that stopped before it had left a report is started again. An emulator has faults of its own
+/// (`root.rs`, `QUOTA`); where a build brings down a kernel, the second one stops as well.
 const RESTARTS: usize = 1;
 
 /// What to run and how to tell it.
