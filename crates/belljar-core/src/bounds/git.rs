@@ -12,7 +12,8 @@ pub const GIT_OBJECT_BYTES: usize = 128 << 20;
 pub const GIT_DELTA_DEPTH: u32 = 4095;
 /// Most bytes together of all objects of which one is made so.
 pub const GIT_CHAIN_BYTES: u64 = 4 << 30;
-/// Most bytes that are made so for one pack, those that are made twice with them.
+/// Most bytes that are made so for one pack, with those that are made again: an object with all that it is made of, as far as
+/// that is not kept. Four times as many as a tree may have.
 pub const GIT_WORK_BYTES: u64 = 64 << 30;
 /// Largest commit, in bytes, with its message and its signatures.
 pub const GIT_COMMIT_BYTES: usize = 1 << 20;

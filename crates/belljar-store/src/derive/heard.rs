@@ -1,4 +1,4 @@
-use belljar_core::{Fact, Invalid, ObjectId, bounds};
+use belljar_core::{Dropped, Fact, Invalid, ObjectId, bounds};
 use belljar_plan::unpack::Said;
 
 use super::stopped::{Stopped, foreign, untrue};
@@ -29,6 +29,16 @@ impl Work<'_> {
                 bounds::BLOB_BYTES
             )));
         }
+        Ok(())
+    }
+
+    pub(super) fn left_out(&mut self, what: Dropped, count: u64) -> Result<(), Stopped> {
+        if self.names.is_some() {
+            let why = "something was left out of a commit, which has to come whole";
+            return Err(untrue(why.to_owned()));
+        }
+        let sum = self.dropped.entry(what).or_default();
+        *sum = sum.saturating_add(count);
         Ok(())
     }
 

@@ -190,10 +190,7 @@ impl Work<'_> {
                     Said::End {} => return Ok(()),
                     Said::Refused { why } => return Err(Stopped::Refused(why)),
                     Said::Need { object } => self.give(object)?,
-                    Said::Dropped { what, count } => {
-                        let sum = self.dropped.entry(what).or_default();
-                        *sum = sum.saturating_add(count);
-                    }
+                    Said::Dropped { what, count } => self.left_out(what, count)?,
                     Said::Fact { fact } => self.fact(fact, rest.len())?,
                     said => self.entry(said)?,
                 },

@@ -1,6 +1,6 @@
 //! Trees of commits, out of packs that git writes and out of such as it never would.
 
-use belljar_core::{Derivation, Fact, GitId, GitSubmodule, Recipe};
+use belljar_core::{Derivation, Dropped, Fact, GitId, GitSubmodule, Recipe};
 use belljar_plan::unpack::Said;
 use belljar_tree::SymlinkTarget;
 use gix_object::Kind;
@@ -248,6 +248,11 @@ fn hostile() -> Vec<(&'static str, GitId, Vec<u8>, &'static str)> {
     }
     all.push(one("mode", "100664", "has the mode 100664"));
     all.push(one("mode", "100600", "has the mode 100600"));
+    // As gitoxide reads them these are modes that git writes.
+    all.push(one("mode", "040000", "has the mode 040000"));
+    all.push(one("mode", "0100644", "has the mode 0100644"));
+    all.push(one("mode", "300644", "has the mode 300644"));
+    all.push(one("mode", "240000", "has the mode 240000"));
     all.push(one(".gitmodules", "120000", "cannot be taken"));
     all.push(one("tree", "40000", "has a blob where a tree is named"));
     let mut pack = PackFile::new();
@@ -443,7 +448,42 @@ fn bombs() -> Vec<(&'static str, GitId, Vec<u8>, &'static str)> {
     }
     let commit_id = pack.add(Kind::Commit, &commit(below, ""));
     all.push(("trees", commit_id, pack.end(), "more than 200000 entries"));
+    all.push(long_names());
+    // A few bytes, made over and over of what takes long.
+    let mut pack = PackFile::new();
+    let at = pack.at();
+    let size = 16 << 20;
+    pack.add(Kind::Blob, &vec![0; size]);
+    for _ in 0..bounds::GIT_WORK_BYTES / size as u64 {
+        let distance = pack.at() - at;
+        pack.ofs_delta(distance, &delta(size, 1, b"\x90\x01"));
+    }
+    let (commit_id, bytes) = with(pack, &[("100644", "a", nothing)]);
+    all.push((
+        "busy",
+        commit_id,
+        bytes,
+        "it looks made to keep machines busy",
+    ));
     all
+}
+
+/// Few entries, each far below the root.
+fn long_names() -> (&'static str, GitId, Vec<u8>, &'static str) {
+    let mut pack = PackFile::new();
+    let blob = pack.add(Kind::Blob, b"x");
+    let directory = "d".repeat(250);
+    let above = 15 * (directory.len() + 1);
+    let names = (0..=bounds::UNPACKED_NAMES_BYTES / above).map(|n| format!("{n:05}"));
+    let names: Vec<String> = names.collect();
+    let entries: Vec<_> = names.iter().map(|n| ("100644", &n[..], blob)).collect();
+    let mut below = pack.add(Kind::Tree, &tree(&entries));
+    for _ in 0..15 {
+        below = pack.add(Kind::Tree, &tree(&[("40000", &directory[..], below)]));
+    }
+    let commit_id = pack.add(Kind::Commit, &commit(below, ""));
+    let due = "has paths in its tree that together are longer than";
+    ("long", commit_id, pack.end(), due)
 }
 
 #[test]
@@ -616,6 +656,10 @@ fn an_unpacker_that_was_taken_over_cannot_give_another_tree_than_the_commits() {
         path: path("below/other"),
         target: path("below/file"),
     };
+    let left_out = Said::Dropped {
+        what: Dropped::Modes,
+        count: 1,
+    };
     for (name, does) in [
         ("another commit", story.told(&other, file, link)),
         ("no commit", without(&[1, 2, 3])),
@@ -650,6 +694,7 @@ fn an_unpacker_that_was_taken_over_cannot_give_another_tree_than_the_commits() {
         ("a link", with(9, vec![Does::Say(hard)])),
         ("a file anew", with(9, extra("below/file"))),
         ("a layer", with(4, vec![Does::Say(Said::Layer {})])),
+        ("something left out", with(9, vec![Does::Say(left_out)])),
         (
             "a long commit",
             with(3, vec![Does::Send(vec![b'x'; bounds::CHUNK_BYTES]); 17]),

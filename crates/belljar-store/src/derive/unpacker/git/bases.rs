@@ -22,6 +22,13 @@ struct Base {
 /// What one takes beside its content, about.
 const OVERHEAD: usize = 128;
 
+impl Bases {
+    /// Whether the object whose content begins there is kept.
+    pub(super) fn has(&self, offset: u64) -> bool {
+        self.kept.contains_key(&offset)
+    }
+}
+
 impl DecodeEntry for Bases {
     fn put(&mut self, _: u32, offset: u64, content: &[u8], kind: Kind, packed: usize) {
         let size = content.len() + OVERHEAD;

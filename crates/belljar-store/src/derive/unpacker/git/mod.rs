@@ -13,7 +13,7 @@ use belljar_plan::unpack::Said;
 
 use super::outlet::{Outlet, Stop};
 use pack::Pack;
-use walk::Walk;
+use walk::{Count, Walk};
 
 /// A commit that stands in a tree.
 struct Link {
@@ -36,7 +36,7 @@ pub(super) fn unpack(
     }
     let mut all = All {
         outlet,
-        entries: 0,
+        count: Count::default(),
         links: BTreeMap::new(),
     };
     all.put(commit, pack, None, None)
@@ -62,7 +62,7 @@ pub(super) fn unpack(
 /// What was said of all packs.
 struct All<'a, 'c> {
     outlet: &'a Outlet<'c>,
-    entries: usize,
+    count: Count,
     /// Commits that trees name and that were not put there.
     links: BTreeMap<RelPath, Link>,
 }
@@ -81,12 +81,12 @@ impl All<'_, '_> {
         let mut walk = Walk {
             outlet: self.outlet,
             pack: &mut pack,
-            entries: self.entries,
+            count: self.count,
             links: Vec::new(),
             modules: Vec::new(),
         };
         let tree = walk.commit(commit, at)?;
-        self.entries = walk.entries;
+        self.count = walk.count;
         let urls = modules::urls(&walk.modules);
         for (path, commit) in walk.links {
             // What `.gitmodules` says is about paths below the root of its own tree.

@@ -31,16 +31,22 @@ pub(super) struct Pack {
     bases: Bases,
     inflate: Inflate,
     buffer: Vec<u8>,
-    /// Bytes that were made.
+    /// Bytes that were made, with those of what they were made of, each time.
     work: u64,
 }
 
 /// What is known of one object.
 struct Known {
     offset: u64,
+    /// Where its content begins, which is what it is kept by.
+    data: u64,
     /// What it is, as soon as that is known.
     kind: Option<Kind>,
+    /// What it is made of, as soon as that is known.
+    base: Option<usize>,
     size: u64,
+    /// Bytes that making it of what it is made of takes: its own, or the instructions where they are more.
+    making: u64,
     /// Bytes of it and of all that it is made of.
     chain: u64,
     depth: u32,
@@ -100,6 +106,7 @@ impl Pack {
             work: 0,
         };
         let waiting = pack.scan(objects, size)?;
+        pack.foresee(&waiting)?;
         pack.resolve(waiting)?;
         Ok(pack)
     }
@@ -144,7 +151,8 @@ impl Pack {
                 Base::Nothing(_) => entry.decompressed_size,
                 Base::Entry(_) | Base::Id(_) => result_size(&self.buffer)?,
             };
-            all = all.saturating_add(entry.decompressed_size.max(size));
+            let making = entry.decompressed_size.max(size);
+            all = all.saturating_add(making);
             if size > bounds::GIT_OBJECT_BYTES as u64 || all > most {
                 return Err(refused(format!(
                     "has an object of {size} bytes, or objects of {all} together; {} and {most} are read: it looks made to fill memory or disks",
@@ -153,8 +161,11 @@ impl Pack {
             }
             let known = Known {
                 offset: at,
+                data: entry.data_offset,
                 kind: None,
+                base: None,
                 size,
+                making,
                 chain: size,
                 depth: 0,
             };
@@ -172,6 +183,20 @@ impl Pack {
         }
     }
 
+    /// Refuses, before any of it is made, what at the least would be too much: each object with what it is made of.
+    fn foresee(&self, waiting: &Waiting) -> Result<(), Stop> {
+        let by_entry = waiting.for_entry.iter();
+        let by_entry = by_entry.map(|(base, made)| (*base, made));
+        let by_id = waiting.for_id.iter();
+        let by_id = by_id.filter_map(|(id, made)| Some((*self.by_id.get(id)?, made)));
+        let mut least = self.work;
+        for (base, made) in by_entry.chain(by_id) {
+            let each = self.entries[base].size;
+            least = least.saturating_add(each.saturating_mul(made.len() as u64));
+        }
+        bounded(least)
+    }
+
     /// Makes every object that is made of another, each after that.
     fn resolve(&mut self, mut waiting: Waiting) -> Result<(), Stop> {
         let whole = (0..self.entries.len()).filter(|index| self.entries[*index].kind.is_some());
@@ -182,13 +207,18 @@ impl Pack {
             .collect();
         drop(ids);
         while let Some(base) = next.pop() {
-            let mut made = waiting.for_entry.remove(&base).unwrap_or_default();
+            let made = waiting.for_entry.remove(&base).unwrap_or_default();
+            let mut made: Vec<_> = made.into_iter().map(|index| (base, index)).collect();
             if let Some(id) = named[base] {
-                made.extend(waiting.for_id.remove(&id).unwrap_or_default());
+                // Of several of one name it is the first that had it.
+                let base = self.by_id.get(&id).copied().unwrap_or(base);
+                let of_id = waiting.for_id.remove(&id).unwrap_or_default();
+                made.extend(of_id.into_iter().map(|index| (base, index)));
             }
-            for index in made {
+            for (base, index) in made {
                 let (depth, chain) = (self.entries[base].depth, self.entries[base].chain);
                 let known = &mut self.entries[index];
+                known.base = Some(base);
                 known.depth = depth + 1;
                 known.chain = known.chain.saturating_add(chain);
                 if known.depth > bounds::GIT_DELTA_DEPTH || known.chain > bounds::GIT_CHAIN_BYTES {
@@ -252,6 +282,7 @@ impl Pack {
 
     /// Makes an object, whose base has a name, into the buffer.
     fn make(&mut self, index: usize) -> Result<Kind, Stop> {
+        self.work(self.cost(index))?;
         let known = &self.entries[index];
         let entry = self.file.entry(known.offset).map_err(|e| broken(&e))?;
         let size = known.size;
@@ -274,20 +305,23 @@ impl Pack {
         if self.buffer.len() as u64 != size {
             return Err(refused("has an object of another size than it says"));
         }
-        let each = size.saturating_mul(u64::from(made.num_deltas) + 1);
-        self.work(made.decompressed_size.saturating_add(each))?;
         Ok(made.kind)
+    }
+
+    /// Bytes that making an object takes, with all that it is made of as far as that is not kept.
+    fn cost(&self, index: usize) -> u64 {
+        let (mut next, mut sum) = (Some(index), 0_u64);
+        while let Some(index) = next {
+            let known = &self.entries[index];
+            sum = sum.saturating_add(known.making);
+            next = known.base.filter(|_| !self.bases.has(known.data));
+        }
+        sum
     }
 
     fn work(&mut self, bytes: u64) -> Result<(), Stop> {
         self.work = self.work.saturating_add(bytes);
-        if self.work > bounds::GIT_WORK_BYTES {
-            let most = bounds::GIT_WORK_BYTES;
-            return Err(refused(format!(
-                "needs more than {most} bytes to be made: it looks made to keep machines busy"
-            )));
-        }
-        Ok(())
+        bounded(self.work)
     }
 
     /// Gives the object in the buffer its name.
@@ -296,6 +330,16 @@ impl Pack {
         self.entries[index].kind = Some(kind);
         self.by_id.entry(id).or_insert(index);
         Ok(())
+    }
+}
+
+fn bounded(work: u64) -> Result<(), Stop> {
+    let most = bounds::GIT_WORK_BYTES;
+    match work > most {
+        false => Ok(()),
+        true => Err(refused(format!(
+            "needs more than {most} bytes to be made: it looks made to keep machines busy"
+        ))),
     }
 }
 
@@ -343,3 +387,6 @@ pub(super) fn broken(error: &gix_error::Error) -> Stop {
         shown(error.to_string().as_bytes())
     ))
 }
+
+#[cfg(test)]
+mod tests;

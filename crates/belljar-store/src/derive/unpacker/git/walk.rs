@@ -25,12 +25,39 @@ const MODULES: &str = ".gitmodules";
 pub(super) struct Walk<'a, 'c> {
     pub(super) outlet: &'a Outlet<'c>,
     pub(super) pack: &'a mut Pack,
-    /// How many entries were said.
-    pub(super) entries: usize,
+    /// What was said.
+    pub(super) count: Count,
     /// Commits that stand in the tree.
     pub(super) links: Vec<(RelPath, GitId)>,
     /// Content of the file `.gitmodules`.
     pub(super) modules: Vec<u8>,
+}
+
+/// Entries of trees, with those of other packs.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Count {
+    entries: usize,
+    /// Bytes of their paths.
+    names: usize,
+}
+
+impl Count {
+    /// One more.
+    fn add(&mut self, path: &RelPath) -> Result<(), Stop> {
+        self.entries += 1;
+        self.names = self.names.saturating_add(path.as_str().len());
+        if self.entries > bounds::TREE_ENTRIES {
+            let most = bounds::TREE_ENTRIES;
+            return Err(refused(format!("has more than {most} entries in its tree")));
+        }
+        if self.names > bounds::UNPACKED_NAMES_BYTES {
+            let most = bounds::UNPACKED_NAMES_BYTES;
+            return Err(refused(format!(
+                "has paths in its tree that together are longer than {most} bytes"
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// The modes that git writes.
@@ -98,7 +125,12 @@ impl Walk<'_, '_> {
         }
         let (mut all, mut names) = (Vec::new(), BTreeSet::new());
         let mut before: Option<(Vec<u8>, bool)> = None;
-        for entry in TreeRefIter::from_bytes(content, HashKind::Sha1) {
+        let mut entries = TreeRefIter::from_bytes(content, HashKind::Sha1);
+        loop {
+            let written = &content[entries.offset_to_next_entry(content)..];
+            let Some(entry) = entries.next() else {
+                return Ok(all);
+            };
             let entry = entry.map_err(|e| broken(&e))?;
             let name: &[u8] = entry.filename.as_ref();
             let odd = |why: &str| {
@@ -106,9 +138,11 @@ impl Walk<'_, '_> {
                 let name = shown(name);
                 refused(format!("has an entry `{place}{name}`, which {why}"))
             };
-            let mode = mode(entry.mode.value()).ok_or_else(|| {
-                let mode = entry.mode.value();
-                odd(&format!("has the mode {mode:o}, which git does not write"))
+            let mode = mode(written).map_err(|written| {
+                let written = shown(written);
+                odd(&format!(
+                    "has the mode {written}, which git does not write, or not so"
+                ))
             })?;
             let leaf = (mode == Mode::Symlink).then_some(component::Mode::Symlink);
             component(entry.filename, leaf, NAMES)
@@ -130,14 +164,9 @@ impl Walk<'_, '_> {
             };
             let path = path.map_err(|e| odd(&format!("cannot be taken: {e}")))?;
             let id = id(entry.oid)?;
+            self.count.add(&path)?;
             all.push(Named { mode, path, id });
-            if self.entries + all.len() > bounds::TREE_ENTRIES {
-                let most = bounds::TREE_ENTRIES;
-                return Err(refused(format!("has more than {most} entries in its tree")));
-            }
         }
-        self.entries += all.len();
-        Ok(all)
     }
 
     /// Says one entry; gives the tree that it is, if it is one.
@@ -197,13 +226,16 @@ fn blob<'p>(pack: &'p mut Pack, path: &RelPath, id: GitId) -> Result<&'p [u8], S
     }
 }
 
-fn mode(bits: u16) -> Option<Mode> {
-    match bits {
-        0o040_000 => Some(Mode::Tree),
-        0o100_644 => Some(Mode::File { executable: false }),
-        0o100_755 => Some(Mode::File { executable: true }),
-        0o120_000 => Some(Mode::Symlink),
-        0o160_000 => Some(Mode::Commit),
-        _ => None,
+/// The mode that an entry begins with, written as git writes it: names of trees are about how it is written, too.
+fn mode(entry: &[u8]) -> Result<Mode, &[u8]> {
+    let end = entry.iter().position(|byte| *byte == b' ');
+    let written = &entry[..end.unwrap_or(0)];
+    match written {
+        b"40000" => Ok(Mode::Tree),
+        b"100644" => Ok(Mode::File { executable: false }),
+        b"100755" => Ok(Mode::File { executable: true }),
+        b"120000" => Ok(Mode::Symlink),
+        b"160000" => Ok(Mode::Commit),
+        _ => Err(written),
     }
 }
