@@ -363,6 +363,9 @@ mod tests {
         let artifact = format!(r#""artifact":"{digest}""#);
         let urls = format!(r#""urls":["https://a/"],"digest":"{digest}""#);
         let build = r#""build":"01m80ts0f9k8jr4yh4r7abv98y""#;
+        let git = r#""git":["https://a/"]"#;
+        let commit = r#""commit":"0123456789abcdef0123456789abcdef01234567""#;
+        let query = r#""git":["https://b/","https://a/?x"]"#;
         let read = |fields: &[&str]| {
             let text = format!("{{{}}}", fields.join(","));
             serde_json::from_str::<Fetch>(&text).map(|fetch| {
@@ -377,6 +380,7 @@ mod tests {
             &[&artifact, file],
             &[&artifact, r#""directory":true"#],
             &[&artifact, file, build, r#""builder":"urn:x""#],
+            &[git, commit],
         ] {
             assert!(read(good).is_ok(), "{good:?}");
         }
@@ -391,6 +395,8 @@ mod tests {
             (&[&artifact, r#""directory":false"#], "unpack"),
             (&[&artifact, file, &urls], "urls"),
             (&[&artifact, file, r#""network":"host""#], "network"),
+            (&[git], "commit"),
+            (&[query, commit], "git[1]"),
         ] {
             let refused = read(bad).unwrap_err().to_string();
             assert!(refused.contains(due), "{bad:?}: {refused}");

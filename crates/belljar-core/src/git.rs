@@ -68,6 +68,21 @@ impl GitId {
 }
 
 impl Mirrors {
+    /// Takes them if repositories can be there: none has a query, which says nothing about what is behind it.
+    ///
+    /// # Errors
+    /// Names the first that has one.
+    pub fn repositories(self) -> Result<Self, Invalid> {
+        let with_query = self.iter().position(|url| url.as_str().contains('?'));
+        match with_query {
+            Some(index) => Err(Invalid::field(
+                format!("[{index}]"),
+                "the URL has a query, and a repository is asked for by paths behind its URL; leave `?` out, or percent-encode it",
+            )),
+            None => Ok(self),
+        }
+    }
+
     /// Where a submodule can be had whose URL stands in `.gitmodules` of this repository: absolute, or relative to where
     /// the repository itself is (gitmodules(5)).
     ///
@@ -76,7 +91,7 @@ impl Mirrors {
     pub fn submodule(&self, url: &str) -> Result<Self, Invalid> {
         let is_relative = url.starts_with("./") || url.starts_with("../");
         if !is_relative {
-            return Self::new(vec![FetchUrl::new(url)?]);
+            return Self::new(vec![FetchUrl::new(url)?])?.repositories();
         }
         let mut all = Vec::new();
         for repository in self.iter() {
@@ -85,7 +100,7 @@ impl Mirrors {
                 all.push(resolved);
             }
         }
-        Self::new(all)
+        Self::new(all)?.repositories()
     }
 }
 
@@ -212,12 +227,16 @@ mod tests {
             "file:///x",
             "../../../lib",
             "https://u:p@c.example/x",
+            "https://c.example/?r=x",
+            "../lib?x",
             "../a b",
         ] {
             assert!(found(bad).is_err(), "{bad}");
         }
-        let query = mirrors(&["https://a.example/?r=app"]);
+        let query = mirrors(&["https://a.example/app", "https://a.example/?r=app"]);
         assert!(query.submodule("../lib").is_err());
+        assert_eq!(query.repositories().unwrap_err().field, "[1]");
+        assert!(two.clone().repositories().is_ok());
         let same = mirrors(&["https://a.example/x", "https://a.example/y"]);
         assert_eq!(same.submodule("../lib").unwrap().iter().len(), 1);
     }

@@ -82,8 +82,9 @@ fn mirrors(urls: &[String]) -> Result<Mirrors, Invalid> {
 
 fn git(urls: &[String], commit: &v1::GitCommit) -> Result<GitFetch, Invalid> {
     let id = GitId::new(&commit.commit);
+    let repositories = mirrors(urls)?.repositories();
     Ok(GitFetch {
-        repositories: mirrors(urls)?,
+        repositories: repositories.map_err(|e| e.within("urls"))?,
         commit: id.map_err(|e| Invalid::field("git_commit.commit", e.reason))?,
         submodules: commit.submodules,
     })

@@ -54,8 +54,10 @@ impl TryFrom<Written> for Fetch {
                 if written.submodules == Some(false) {
                     return Err(Invalid::field("submodules", "`true`, or absent"));
                 }
+                let repositories = written.git.ok_or_else(|| due("git"))?;
+                let repositories = repositories.repositories();
                 Ok(Self::Git(GitFetch {
-                    repositories: written.git.ok_or_else(|| due("git"))?,
+                    repositories: repositories.map_err(|e| e.within("git"))?,
                     commit: written.commit.ok_or_else(|| due("commit"))?,
                     submodules: written.submodules.is_some(),
                 }))

@@ -57,10 +57,13 @@ pub(super) fn git(
     let missing = |name: &str| refuse(whole, Invalid::field(of(name), "missing; it is required"));
     let listed = table.get("git").ok_or_else(|| missing("git"))?;
     let repositories = match listed.get_ref().as_str() {
+        // There is no index then.
         Some(url) => FetchUrl::new(url)
-            .and_then(|url| Mirrors::new(vec![url]))
+            .and_then(|url| Mirrors::new(vec![url])?.repositories())
+            .map_err(|e| refuse(listed, Invalid::field(of("git"), e.reason)))?,
+        None => mirrors(&of("git"), listed)?
+            .repositories()
             .map_err(|e| refuse(listed, e.within(of("git"))))?,
-        None => mirrors(&of("git"), listed)?,
     };
     let value = table.get("commit").ok_or_else(|| missing("commit"))?;
     let commit = GitId::new(string(&of("commit"), value)?);

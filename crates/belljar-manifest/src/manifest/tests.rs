@@ -314,6 +314,14 @@ fn a_commit_is_named_by_its_full_name() {
             "fetch.a.git: `ssh` URLs are not fetched",
         ),
         (
+            format!("git = \"https://a.example/?r=x\"\n{full}"),
+            "fetch.a.git: the URL has a query",
+        ),
+        (
+            format!("git = [\"https://a.example/x\", \"https://b.example/x?y\"]\n{full}"),
+            "fetch.a.git[1]: the URL has a query",
+        ),
+        (
             format!("{one}\n{full}\nbranch = \"main\""),
             "fetch.a.branch: means another commit tomorrow",
         ),

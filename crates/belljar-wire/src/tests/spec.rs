@@ -166,7 +166,7 @@ fn every_field_of_the_message_reaches_the_domain() {
         assert_eq!(refused.unwrap_err().field, place);
     }
     type ChangeFetch = fn(&mut v1::Fetch);
-    let refused: [(&str, ChangeFetch); 17] = [
+    let refused: [(&str, ChangeFetch); 18] = [
         ("fetches.x.urls", |f| f.urls.clear()),
         ("fetches.x.urls[0]", |f| {
             f.urls[0] = "ftp://a.example/".to_owned()
@@ -218,6 +218,13 @@ fn every_field_of_the_message_reaches_the_domain() {
         }),
         ("fetches.x.urls", |f| {
             *f = v1::Fetch {
+                git_commit: Some(commit("a")),
+                ..Default::default()
+            };
+        }),
+        ("fetches.x.urls[0]", |f| {
+            *f = v1::Fetch {
+                urls: vec!["https://a.example/?r=x".to_owned()],
                 git_commit: Some(commit("a")),
                 ..Default::default()
             };
