@@ -257,6 +257,34 @@ fn a_submodule_that_may_not_be_fetched_ends_the_build() {
             "{name}: {outcome}"
         );
     }
+
+    // Nor does it help that the project has that commit, by what it may fetch.
+    fs::write(repositories.create("inner").join("x"), "x").unwrap();
+    let inner = repositories.commit("inner");
+    let wanted = commit(&[server.url("inner")], inner, false);
+    let script = "cp /deps/x/x out";
+    let build = run(&client, "inner", &spec(&client, script, &[("x", wanted)]));
+    assert_eq!(build.outcome, Some(Outcome::Succeeded));
+    let cacheinfo = format!("160000,{inner},sub");
+    repositories.git("outer", &["update-index", "--cacheinfo", &cacheinfo]);
+    let outer = |name: &str, url: &str| {
+        let text = format!("[submodule \"s\"]\npath = sub\nurl = {url}\n");
+        fs::write(path.join(".gitmodules"), text).unwrap();
+        repositories.git("outer", &["add", ".gitmodules"]);
+        repositories.git("outer", &["commit", "--quiet", "-m", "known"]);
+        let wanted = commit(&[server.url("outer")], repositories.head("outer"), true);
+        let script = "cp /deps/x/sub/x out";
+        run(&client, name, &spec(&client, script, &[("x", wanted)]))
+    };
+    let denied = outer("denied", "http://denied.example/x");
+    let outcome = denied.outcome.unwrap().to_string();
+    let due = "not allow to fetch from `denied.example`";
+    assert!(outcome.contains(due), "{outcome}");
+    let asked = server.asked().len();
+    let known = outer("known", &server.url("elsewhere"));
+    assert_eq!(known.outcome, Some(Outcome::Succeeded));
+    assert_eq!(told(&client, &known)[1]["found"]["kind"], "present");
+    assert_eq!(server.asked().len(), asked + 2);
 }
 
 #[test]
@@ -320,6 +348,15 @@ fn a_mirror_that_lies_is_passed_over() {
     assert_eq!(build.outcome, Some(Outcome::Succeeded));
     assert_eq!(told(&client, &build)[0]["found"]["kind"], "present");
     assert_eq!(server.asked().len(), asked);
+    // But not from where nothing may be fetched.
+    let urls = ["http://169.254.169.254/app".to_owned()];
+    let wanted = commit(&urls, head, false);
+    let build = run(&client, "three", &spec(&client, "true", &[("x", wanted)]));
+    let outcome = build.outcome.clone().unwrap().to_string();
+    assert!(outcome.contains("must not be connected to"), "{outcome}");
+    let events = told(&client, &build);
+    assert_eq!(events[0]["found"]["kind"], "nothing");
+    assert_eq!(events[0]["tries"][0]["url"], urls[0]);
 }
 
 #[test]

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use belljar_core::{Digest, Input, ObjectId, ProjectId, Recipe, bounds};
 use belljar_engine::ownership::OwnershipError;
-use belljar_plan::store::{Answer, Consent};
+use belljar_plan::store::{Answer, Consent, Failure};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -91,14 +91,7 @@ impl Fetching {
                 Ok(Answer::DerivationsBusy {}) => sleep(BUSY_PAUSE).await,
                 // It has waited.
                 Err(PutError::Busy(_)) => {}
-                Ok(Answer::DerivationRefused { why }) => return Err(Trouble::refused(why)),
-                Ok(Answer::Failed { why, .. }) => return Err(Trouble::passing(why)),
-                Ok(other) => {
-                    let why = other.refusal();
-                    let why =
-                        why.unwrap_or_else(|| format!("an answer that does not fit: {other:?}"));
-                    return Err(Trouble::passing(format!("the store: {why}")));
-                }
+                Ok(other) => return Err(not_made(&recipe, other)),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -122,6 +115,53 @@ impl Fetching {
                     deriving = more;
                 }
             }
+        }
+    }
+}
+
+/// Why the store has made no tree.
+fn not_made(recipe: &Recipe, answer: Answer) -> Trouble {
+    match answer {
+        Answer::DerivationRefused { why } => Trouble::refused(why),
+        // The same pack would come again, and do the same to an unpacker.
+        Answer::Failed {
+            class: Failure::Refused,
+            why,
+        } if matches!(recipe, Recipe::Git { .. }) => Trouble::refused(why),
+        Answer::Failed { why, .. } => Trouble::passing(why),
+        other => {
+            let why = other.refusal();
+            let why = why.unwrap_or_else(|| format!("an answer that does not fit: {other:?}"));
+            Trouble::passing(format!("the store: {why}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use belljar_core::GitId;
+
+    use super::super::trouble::Sort;
+    use super::*;
+
+    #[test]
+    fn a_pack_that_takes_an_unpacker_over_is_not_brought_again() {
+        let object = ObjectId::of(b"x");
+        let git = Recipe::Git {
+            commit: GitId::from_bytes([1; 20]),
+            pack: object,
+            submodules: Vec::new(),
+        };
+        let tar = Recipe::Tar { archive: object };
+        for (recipe, class, due) in [
+            (&git, Failure::Refused, Sort::Refused),
+            (&git, Failure::Internal, Sort::Passing),
+            (&git, Failure::Full, Sort::Passing),
+            (&tar, Failure::Refused, Sort::Passing),
+        ] {
+            let why = "it was so".to_owned();
+            let trouble = not_made(recipe, Answer::Failed { class, why });
+            assert_eq!(trouble.sort, due, "{recipe:?} {class:?}");
         }
     }
 }

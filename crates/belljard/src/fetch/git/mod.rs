@@ -6,6 +6,7 @@ mod protocol;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::Read as _;
+use std::net::IpAddr;
 
 use belljar_audit::{FetchTry, Found};
 use belljar_cas::{BlobSource, VerifyingRead};
@@ -14,7 +15,7 @@ use belljar_core::{
     Invalid, Mirrors, ObjectId, ProjectId, Recipe, RelPath, bounds,
 };
 use belljar_engine::life::FetchReport;
-use belljar_policy::NO_FETCHES;
+use belljar_policy::{FetchRules, NO_FETCHES};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout_at;
 
@@ -163,12 +164,14 @@ impl Fetching {
         commit: GitId,
         tries: &mut Vec<FetchTry>,
     ) -> Result<(Checked, bool), Trouble> {
-        if self.open.is_none() {
+        let Some(open) = &self.open else {
             return Err(Trouble::refused(NO_FETCHES));
-        }
+        };
         let key = (visit.project.clone(), commit);
+        // Else a statement would name one that the operator does not let fetch from; trying says why it is refused.
+        let may = mirrors.iter().any(|url| may_ask(&open.settings.rules, url));
         let known = super::lock(&self.packs).get(&key).copied();
-        if let Some(pack) = known
+        if let Some(pack) = known.filter(|_| may)
             && self
                 .there(visit.project, vec![pack.digest])
                 .await?
@@ -250,6 +253,13 @@ impl Fetching {
             links: looked(reading.await)?.map_err(Trouble::passing)?,
         })
     }
+}
+
+/// Whether a repository may be asked, as far as its URL says it: a name may still lead to where nothing is fetched from.
+fn may_ask(rules: &FetchRules, url: &FetchUrl) -> bool {
+    let address = url.host().parse::<IpAddr>();
+    let closed = address.is_ok_and(|address| rules.admits(address).is_err());
+    rules.allows(url).is_ok() && !closed
 }
 
 /// Where a submodule stands in the whole, and where it can be had.
