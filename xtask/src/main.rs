@@ -12,16 +12,15 @@
 mod bench;
 mod debian;
 mod run;
-mod shell;
 mod soak;
 mod test;
 mod tidy;
 mod vm;
-mod workspace;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use xtask::{shell, workspace};
 
 /// The command line of `cargo xtask`.
 #[derive(Parser)]
@@ -50,14 +49,8 @@ enum Chore {
     Run(run::Args),
     /// Let Belljar's processes die for as long as you like, by chance and in pairs. Needs root.
     Soak(soak::Args),
-    /// Measure, with public tools beside Belljar in the same run.
+    /// Measure, with public tools beside Belljar in the same run. Needs root.
     Bench(bench::Args),
-    /// The part of `bench sandbox` that has to run as belljard's user.
-    #[command(hide = true)]
-    BenchClient(bench::ClientArgs),
-    /// The part of `bench store` that is a client, compiled as Belljar's programs are.
-    #[command(hide = true)]
-    BenchBlobs(bench::BlobsArgs),
 }
 
 fn main() -> ExitCode {
@@ -69,8 +62,6 @@ fn main() -> ExitCode {
         Chore::Run(args) => run::run(&args),
         Chore::Soak(args) => soak::run(&args),
         Chore::Bench(args) => bench::run(&args),
-        Chore::BenchClient(args) => bench::serve(&args),
-        Chore::BenchBlobs(args) => bench::send(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

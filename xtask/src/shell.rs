@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 /// The `cargo` that started this tool, or the one on `PATH`.
-pub(crate) fn cargo() -> Command {
+pub fn cargo() -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     command.current_dir(crate::workspace::root());
@@ -17,7 +17,7 @@ pub(crate) fn cargo() -> Command {
 }
 
 /// Run a command with the terminal as its output; anything but success is an error that names it.
-pub(crate) fn run(command: &mut Command) -> Result<()> {
+pub fn run(command: &mut Command) -> Result<()> {
     let status = command
         .stdin(Stdio::null())
         .status()
@@ -29,7 +29,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 }
 
 /// Run a command and keep what it says, success or not.
-pub(crate) fn output(command: &mut Command) -> Result<Output> {
+pub fn output(command: &mut Command) -> Result<Output> {
     command
         .stdin(Stdio::null())
         .output()
@@ -37,7 +37,7 @@ pub(crate) fn output(command: &mut Command) -> Result<Output> {
 }
 
 /// Run a command and return its standard output; a failure carries what it said on standard error.
-pub(crate) fn read(command: &mut Command) -> Result<String> {
+pub fn read(command: &mut Command) -> Result<String> {
     let output = output(command)?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
@@ -53,7 +53,7 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
 }
 
 /// A command as one would type it.
-pub(crate) fn shown(command: &Command) -> String {
+pub fn shown(command: &Command) -> String {
     std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|word| word.to_string_lossy().into_owned())
@@ -62,7 +62,7 @@ pub(crate) fn shown(command: &Command) -> String {
 }
 
 /// Where a program is on `PATH`, if it is.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
+pub fn find(program: &str) -> Option<PathBuf> {
     find_in(program, &std::env::var_os("PATH")?)
 }
 
@@ -76,14 +76,14 @@ fn find_in(program: &str, path: &OsStr) -> Option<PathBuf> {
 }
 
 /// Whether this process runs as root.
-pub(crate) fn is_root() -> Result<bool> {
+pub fn is_root() -> Result<bool> {
     // The owner of /proc/self is the effective uid: no system call wrapper is needed for one question.
     let own = std::fs::metadata("/proc/self").context("/proc/self")?;
     Ok(own.uid() == 0)
 }
 
 /// A duration for people: `312 ms`, `4.2 s`, `3 min 05 s`.
-pub(crate) fn human(time: Duration) -> String {
+pub fn human(time: Duration) -> String {
     if time < Duration::from_secs(1) {
         format!("{} ms", time.as_millis())
     } else if time < Duration::from_secs(60) {

@@ -6,13 +6,13 @@ use anyhow::{Context, Result};
 use cargo_metadata::{Metadata, MetadataCommand, Package};
 
 /// The root of the repository: the folder above the one that holds this tool.
-pub(crate) fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.parent().unwrap_or(own).to_path_buf()
 }
 
 /// What `cargo metadata` says, with the resolved graph of all dependencies.
-pub(crate) fn metadata() -> Result<Metadata> {
+pub fn metadata() -> Result<Metadata> {
     MetadataCommand::new()
         .manifest_path(root().join("Cargo.toml"))
         .other_options(
@@ -26,7 +26,7 @@ pub(crate) fn metadata() -> Result<Metadata> {
 }
 
 /// In continuous integration the lock file is the truth; at a desk cargo may complete it.
-pub(crate) fn locked() -> &'static [&'static str] {
+pub fn locked() -> &'static [&'static str] {
     if std::env::var_os("CI").is_some_and(|value| value == "true") {
         &["--locked"]
     } else {
@@ -35,12 +35,12 @@ pub(crate) fn locked() -> &'static [&'static str] {
 }
 
 /// The folder of build results, which `CARGO_TARGET_DIR` may have moved.
-pub(crate) fn target_dir(metadata: &Metadata) -> PathBuf {
+pub fn target_dir(metadata: &Metadata) -> PathBuf {
     metadata.target_directory.clone().into_std_path_buf()
 }
 
 /// The packages of this workspace, in a stable order.
-pub(crate) fn members(metadata: &Metadata) -> Vec<&Package> {
+pub fn members(metadata: &Metadata) -> Vec<&Package> {
     let mut members = metadata.workspace_packages();
     members.sort_by(|a, b| a.name.cmp(&b.name));
     members

@@ -106,6 +106,7 @@ pub(crate) const ARROWS: &[(&str, Allowed)] = &[
         ]),
     ),
     ("belljar-tests", Allowed::Anything),
+    ("belljar-bench", Allowed::Anything),
     ("xtask", Allowed::Anything),
 ];
 

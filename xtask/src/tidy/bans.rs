@@ -73,7 +73,7 @@ pub(crate) const BANS: &[Ban] = &[
             "belljard",
             "belljar",
             "belljar-tests",
-            "xtask",
+            "belljar-bench",
         ],
         why: "services stay at the edge; the chores measure them from outside",
     },
@@ -90,7 +90,7 @@ pub(crate) const BANS: &[Ban] = &[
     },
     Ban {
         banned: &["bazel-remote-apis"],
-        only: &["belljard", "belljar", "belljar-tests", "xtask"],
+        only: &["belljard", "belljar", "belljar-tests", "belljar-bench"],
         why: "blobs move between a client and the daemon only",
     },
 ];
@@ -98,7 +98,7 @@ pub(crate) const BANS: &[Ban] = &[
 /// The bans on everything below a crate.
 pub(crate) const CLOSURES: &[Closure] = &[Closure {
     of: &["belljar-spawner", "belljar-signer"],
-    banned: &["tokio", "tonic", "prost", "hyper"],
+    banned: &["tokio", "tonic", "prost", "hyper", "regex*"],
     why: "the privileged process and the one with the key stay small enough to read",
 }];
 

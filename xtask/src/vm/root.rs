@@ -1,11 +1,11 @@
-//! The machine's root file system: Debian with systemd, made once and kept in the user's cache, under the digest
+//! The machine's root file system: Debian with systemd, made once and kept in the user's cache, under the number
 //! of its recipe.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use belljar_core::Digest;
+use siphasher::sip::SipHasher13;
 
 use super::cache::Cache;
 use crate::{debian, shell};
@@ -114,16 +114,18 @@ impl Root {
 
     /// The one that an earlier run made by the same recipe, or a new one.
     pub(super) fn provide(cache: &Cache) -> Result<Self> {
-        let name = format!("root-{}", &recipe().to_hex()[..16]);
+        let name = format!("root-{:016x}", recipe());
         Ok(Self::below(&cache.provide(&name, make)?))
     }
 }
 
-/// Digest of everything that decides what is in it, but for the versions of the packages.
-fn recipe() -> Digest {
+/// A number of everything that decides what is in it, but for the versions of the packages. Nobody is kept from making
+/// two recipes of one number: this is a name in a cache.
+fn recipe() -> u64 {
     let lists = [PACKAGES, LEFT_OUT, MASKED].map(|list| list.join(" "));
     let texts = [SUITE, SIZE, MACHINE_ID, RUNNER, UNIT, QUOTA];
-    Digest::of([lists.join("\n"), texts.join("\n")].join("\n").as_bytes())
+    let all = [lists.join("\n"), texts.join("\n")].join("\n");
+    SipHasher13::new().hash(all.as_bytes())
 }
 
 fn make(folder: &Path) -> Result<()> {

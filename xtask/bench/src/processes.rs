@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
-use crate::{shell, workspace};
+use xtask::{shell, workspace};
 
 /// How long a process may take until it listens, and how long until it has ended.
 const PATIENCE: Duration = Duration::from_secs(30);

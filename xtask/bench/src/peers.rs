@@ -11,7 +11,7 @@ use belljar_core::BuildSpec;
 use super::Row;
 use super::filter;
 use super::stats::{Samples, timed};
-use crate::shell;
+use xtask::shell;
 
 /// The program that each sandbox runs.
 pub(super) const PAYLOAD: &str = "/bin/true";

@@ -10,7 +10,7 @@ use belljar_core::{BuildSpec, ObjectId};
 use belljar_tree::Directory;
 
 use super::ROOM;
-use crate::shell;
+use xtask::shell;
 
 /// A tmpfs of the peer's own, unmounted when it is dropped.
 pub(super) struct Memory {

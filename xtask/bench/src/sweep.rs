@@ -14,7 +14,7 @@ use super::processes::State;
 use super::stats::Samples;
 use super::tree::Store;
 use super::{Args, Row};
-use crate::shell;
+use xtask::shell;
 
 /// Objects that nobody needs, in each round.
 const GARBAGE: usize = 100_000;

@@ -25,8 +25,8 @@ use super::peers::{Bubblewrap, Place};
 use super::processes::State;
 use super::stats::{Lap, Samples, interleave};
 use super::{Args, Row};
-use crate::{shell, workspace};
 use grounds::{Memory, copy_sources, remove, write_tree};
+use xtask::{shell, workspace};
 
 /// The most that a build may take longer than in bubblewrap, staging left aside.
 const BAR: f64 = 1.05;

@@ -1,4 +1,4 @@
-//! The hidden chore `bench-client`: plays belljard towards the store and the spawner, as belljard's user,
+//! The hidden part `client`: plays belljard towards the store and the spawner, as belljard's user,
 //! which is why it is a process of its own. For each line on its standard input it runs one attempt, or, after
 //! `stage` and the id of a tree, stages that tree alone; it answers with the times as one line of JSON.
 

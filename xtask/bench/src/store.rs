@@ -10,7 +10,7 @@ use super::memory::{MIB, Memory};
 use super::processes::State;
 use super::stats::Samples;
 use super::{Args, Row};
-use crate::shell;
+use xtask::shell;
 
 /// Rounds of everything: each writes more than 2 GiB.
 const ROUNDS: u64 = 3;
@@ -48,13 +48,8 @@ pub(super) fn measure(args: &Args) -> Result<Vec<Row>> {
 
 /// The process that plays the client.
 fn client(state: &State, seed: u64) -> Command {
-    let client = state.program("xtask");
-    let client = match client.is_file() {
-        true => client,
-        false => "/proc/self/exe".into(),
-    };
-    let mut command = Command::new(client);
-    command.arg("bench-blobs");
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("blobs");
     command.arg("--socket").arg(state.socket("belljard"));
     command.arg("--folder").arg(state.folder());
     command.arg("--seed").arg(seed.to_string());

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::processes::State;
 use super::stats::Samples;
 use super::{Args, Row};
-use crate::shell;
+use xtask::shell;
 
 /// Directories, and files in each.
 const WIDTH: usize = 100;

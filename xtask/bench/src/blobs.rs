@@ -1,4 +1,4 @@
-//! The hidden chore `bench-blobs`: plays a client that uploads, and measures beside it what the machine
+//! The hidden part `blobs`: plays a client that uploads, and measures beside it what the machine
 //! can do at all. A process of its own, so that it is compiled as Belljar's programs are. It answers with
 //! its times as one line of JSON.
 

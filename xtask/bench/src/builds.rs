@@ -356,7 +356,7 @@ mod tests {
     #[test]
     fn without_a_peer_there_is_nothing_to_measure_alone() {
         let args = Args {
-            name: crate::bench::Name::Builds,
+            name: crate::Name::Builds,
             json: false,
             runs: Some(10),
             peers_only: true,

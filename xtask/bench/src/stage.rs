@@ -17,8 +17,8 @@ use super::sandbox::Client;
 use super::stats::{Samples, timed};
 use super::tree::{Store, Tree};
 use super::{Args, Row};
-use crate::shell;
 use anyhow::{Context, Result, ensure};
+use xtask::shell;
 
 /// How often the slow contenders run, at most: by a tree's size.
 const SLOW_RUNS: u16 = 10;

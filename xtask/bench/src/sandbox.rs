@@ -115,7 +115,7 @@ fn phase_rows(laps: &[client::Lap]) -> Result<Vec<Row>> {
     phases.into_iter().map(row).collect()
 }
 
-/// The hidden chore `bench-client`, as belljard's user: the spawner talks to nobody else.
+/// The hidden part `client`, as belljard's user: the spawner talks to nobody else.
 pub(super) struct Client {
     child: Child,
     input: ChildStdin,
@@ -127,7 +127,7 @@ impl Client {
         let (uid, gid) = state.ids("belljard")?;
         // By this name the kernel finds the program even if a build has replaced its file meanwhile.
         let mut child = Command::new("/proc/self/exe")
-            .arg("bench-client")
+            .arg("client")
             .arg("--store")
             .arg(state.socket("store"))
             .arg("--spawner")

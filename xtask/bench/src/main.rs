@@ -1,6 +1,12 @@
 //! `cargo xtask bench NAME`: the one door to measurements. Peers run interleaved with Belljar in the
 //! same run, since one machine differs from another, and from itself an hour later.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a measurement talks to the person who started it"
+)]
+
 mod blobs;
 mod builds;
 mod client;
@@ -18,19 +24,59 @@ mod tree;
 mod upload;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
+use clap::{Parser, ValueEnum};
 use serde::Serialize;
 
-use crate::shell;
+use xtask::shell;
 
-pub(crate) use blobs::{Args as BlobsArgs, run as send};
-pub(crate) use client::{Args as ClientArgs, run as serve};
+/// Measure, with public tools beside Belljar in the same run.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask bench",
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    part: Option<Part>,
+    #[command(flatten)]
+    args: Option<Args>,
+}
+
+/// What a measurement starts of this program.
+#[derive(clap::Subcommand)]
+enum Part {
+    /// The part of `sandbox` that has to run as belljard's user.
+    #[command(hide = true)]
+    Client(client::Args),
+    /// The part of `store` that is a client.
+    #[command(hide = true)]
+    Blobs(blobs::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match (cli.part, cli.args) {
+        (Some(Part::Client(args)), _) => client::run(&args),
+        (Some(Part::Blobs(args)), _) => blobs::run(&args),
+        (None, Some(args)) => run(&args),
+        (None, None) => Err(anyhow::anyhow!("what is to be measured? hint: --help")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// What to measure and how to print it.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+struct Args {
     /// Which measurement.
     name: Name,
     /// Print rows as JSON instead of a table.
@@ -115,7 +161,7 @@ impl Row {
 }
 
 /// Measure and print. A promise that does not hold is an error.
-pub(crate) fn run(args: &Args) -> Result<()> {
+fn run(args: &Args) -> Result<()> {
     if !shell::is_root()? {
         bail!(
             "measurements need root: Belljar's privileged process makes namespaces, mounts and cgroups"
