@@ -39,7 +39,10 @@ use belljar_sys::landlock::Allowed;
 use belljar_sys::process;
 use belljar_sys::systemd::Manager;
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Config, KeyPlace};
 use crate::evidence::Evidence;
@@ -76,14 +79,20 @@ impl Fatal {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // Of what RUST_LOG names, such as `info,belljar_store=debug`, or of all.
+    let filter = std::env::var("RUST_LOG")
+        .ok()
+        .and_then(|told| told.parse().ok());
+    let filter = filter.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
     let ansi = io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_ansi(ansi)
-        .with_env_filter(filter)
+        .with_max_level(Level::TRACE)
         // Where what is logged does not fit on the disk, that is no reason to end.
         .log_internal_errors(false)
+        .finish()
+        .with(filter)
         .init();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,

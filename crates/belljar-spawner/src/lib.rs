@@ -38,6 +38,10 @@ use belljar_sys::seqpacket::Listener;
 use belljar_sys::systemd::Manager;
 use belljar_sys::{process, program};
 use clap::Parser;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use crate::containment::{Run, STEPS, Step};
 
@@ -85,14 +89,19 @@ fn floor(text: &str) -> Result<CgroupFloor, String> {
 /// The whole program, its sandboxes made by `steps`: by [`STEPS`], but in tests. Reads the command line; ends
 /// when it is asked to.
 pub fn main(steps: &'static [Step]) -> ExitCode {
-    let filter =
-        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    // Of what RUST_LOG names, such as `info,belljar_store=debug`, or of all.
+    let filter = std::env::var("RUST_LOG")
+        .ok()
+        .and_then(|told| told.parse().ok());
+    let filter = filter.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(Level::TRACE)
         .with_writer(io::stderr)
         .with_ansi(false)
         // Where what is logged does not fit on the disk, that is no reason to end.
         .log_internal_errors(false)
+        .finish()
+        .with(filter)
         .init();
     let arguments = Arguments::parse();
     let done = if arguments.probe {

@@ -46,7 +46,10 @@ use belljar_sys::process;
 use belljar_sys::seqpacket::Listener;
 use belljar_sys::systemd::Manager;
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Config, ConfigError};
 use crate::derive::{Derivations, Nursery, Records};
@@ -88,13 +91,19 @@ enum StartError {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // Of what RUST_LOG names, such as `info,belljar_store=debug`, or of all.
+    let filter = std::env::var("RUST_LOG")
+        .ok()
+        .and_then(|told| told.parse().ok());
+    let filter = filter.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(Level::TRACE)
         .with_writer(io::stderr)
         .with_ansi(false)
         // Where what is logged does not fit on the disk, that is no reason to end.
         .log_internal_errors(false)
+        .finish()
+        .with(filter)
         .init();
     let Err(error) = run(&arguments);
     tracing::error!(error = failed::chain(&error), "the store did not start");

@@ -28,7 +28,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The Belljar daemon: takes builds over gRPC and has them run by the other processes.
 #[derive(Parser)]
@@ -44,13 +47,19 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // Of what RUST_LOG names, such as `info,belljar_store=debug`, or of all.
+    let filter = std::env::var("RUST_LOG")
+        .ok()
+        .and_then(|told| told.parse().ok());
+    let filter = filter.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(Level::TRACE)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         // Where what is logged does not fit on the disk, that is no reason to end.
         .log_internal_errors(false)
+        .finish()
+        .with(filter)
         .init();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
