@@ -392,7 +392,10 @@ int main(int argc, char **argv)
     }
     const char *name = argc == 5 ? argv[4] : argv[1];
     printf("%s took %ld %s\n", name, all, why ? strerrorname_np((int)why) : "");
-    sleep((unsigned)atoi(argv[3]));
+    double seconds = atof(argv[3]);
+    struct timespec hold = {.tv_sec = (time_t)seconds};
+    hold.tv_nsec = (long)((seconds - (double)hold.tv_sec) * 1e9);
+    nanosleep(&hold, NULL);
     printf("%s held\n", name);
     return 0;
 }

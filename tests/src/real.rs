@@ -32,13 +32,18 @@ const MEMBERS: [(&str, &str); 3] = [
     ("hexyl", "=0.16.0"),
     ("ripgrep", "=15.1.0"),
 ];
-/// No debugging information: nobody looks for it. fd's features would compile an allocator in C.
+/// Nothing that nobody looks for: debugging information, what a next build could begin with, checks of what is
+/// computed, unwinding. fd's features would compile an allocator in C.
 const WORKSPACE: &str = r#"[workspace]
 members = ["fd-find", "hexyl", "ripgrep"]
 resolver = "2"
 
 [profile.dev]
 debug = false
+incremental = false
+debug-assertions = false
+overflow-checks = false
+panic = "abort"
 "#;
 
 /// A server, and what makes one file of it and all that it needs.

@@ -1,8 +1,9 @@
 //! What an instance has left behind on this machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::patience;
@@ -35,11 +36,18 @@ pub(crate) fn of_builds(state: &Path) -> Vec<String> {
         let builds = builds(state);
         let mut left = cgroups(state, &BTreeSet::new());
         left.extend(PASSING.iter().flat_map(|name| files(&state.join(name))));
+        // Most processes tell the same, of the same mounts and cgroups.
+        let (mut mounts, mut told) = (Mounts::default(), HashMap::new());
+        let mut has_to_do = |text: Rc<str>| {
+            let about = |text: &Rc<str>| builds.iter().any(|build| text.contains(build));
+            *told.entry(text).or_insert_with_key(about)
+        };
         for directory in entries(Path::new("/proc")) {
-            let read = |name| fs::read_to_string(directory.join(name)).unwrap_or_default();
-            let told = number(&directory).map(|_| read("mountinfo") + &read("cgroup"));
-            let told = told.unwrap_or_default();
-            if builds.iter().any(|build| told.contains(build)) {
+            if number(&directory).is_none() {
+                continue;
+            }
+            let groups = fs::read_to_string(directory.join("cgroup")).unwrap_or_default();
+            if has_to_do(mounts.of(&directory)) || has_to_do(groups.into()) {
                 left.push(format!("{} has to do with a build", directory.display()));
             }
         }
@@ -113,7 +121,7 @@ fn is_below(mut pid: u32, ancestor: u32) -> Option<bool> {
 fn processes(state: &Path) -> Vec<String> {
     let builds = builds(state);
     let state = state.to_str().expect("a path in UTF-8");
-    let mut left = Vec::new();
+    let (mut left, mut mounts) = (Vec::new(), Mounts::default());
     for directory in entries(Path::new("/proc")) {
         let Some(pid) = number(&directory) else {
             continue;
@@ -135,7 +143,7 @@ fn processes(state: &Path) -> Vec<String> {
         if !is_zombie && builds.iter().any(|build| groups.contains(build)) {
             left.push(format!("process {pid} ({line}) in a cgroup of a build"));
         }
-        if read("mountinfo").contains(state) {
+        if mounts.of(&directory).contains(state) {
             left.push(format!("a mount that process {pid} ({line}) sees"));
         }
     }
@@ -149,12 +157,9 @@ pub(crate) fn cgroups(state: &Path, blocks: &BTreeSet<u32>) -> Vec<String> {
     let mut to_see = vec![PathBuf::from("/sys/fs/cgroup")];
     let mut all = Vec::new();
     while let Some(directory) = to_see.pop() {
-        for entry in entries(&directory) {
-            if entry.is_dir() && !entry.is_symlink() {
-                to_see.push(entry.clone());
-                all.push(entry);
-            }
-        }
+        let below = directories(&directory);
+        to_see.extend(below.iter().cloned());
+        all.extend(below);
     }
     let name = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
     for path in &all {
@@ -195,10 +200,7 @@ pub(crate) fn kernel_memory(first: u32) -> u64 {
     let mut to_see = vec![PathBuf::from("/sys/fs/cgroup")];
     let mut all = 0;
     while let Some(directory) = to_see.pop() {
-        for entry in entries(&directory) {
-            if !entry.is_dir() || entry.is_symlink() {
-                continue;
-            }
+        for entry in directories(&directory) {
             if entry.file_name().is_some_and(|name| *name == *due) {
                 // Of cgroup v1, and of v2.
                 let read = |name| fs::read_to_string(entry.join(name)).unwrap_or_default();
@@ -236,6 +238,35 @@ fn files(directory: &Path) -> Vec<String> {
 
 fn number(path: &Path) -> Option<u32> {
     path.file_name()?.to_str()?.parse().ok()
+}
+
+/// The directories in a directory. What they are is read with their names: there are thousands of files in `/sys`.
+fn directories(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.map(|entry| entry.path()).collect()
+}
+
+/// The mounts that each process sees: read once for all that see the same ones.
+#[derive(Default)]
+struct Mounts(HashMap<(PathBuf, PathBuf), Rc<str>>);
+
+impl Mounts {
+    /// Those of a process, by its directory in `/proc`; none if it has ended.
+    fn of(&mut self, process: &Path) -> Rc<str> {
+        let link = |name| fs::read_link(process.join(name)).ok();
+        let seen = link("ns/mnt").zip(link("root"));
+        if let Some(known) = seen.as_ref().and_then(|seen| self.0.get(seen)) {
+            return Rc::clone(known);
+        }
+        let bytes = fs::read(process.join("mountinfo")).unwrap_or_default();
+        let read: Rc<str> = String::from_utf8_lossy(&bytes).into();
+        // What has ended meanwhile has nothing to read; others may see the same mounts as it did.
+        if let Some(seen) = seen.filter(|_| !read.is_empty()) {
+            self.0.insert(seen, Rc::clone(&read));
+        }
+        read
+    }
 }
 
 /// What is in a directory; nothing if it is not there.
