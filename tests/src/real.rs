@@ -27,15 +27,10 @@ int main(void) {
 "#;
 
 /// Programs that are released as crates, as members of one workspace.
-const MEMBERS: [(&str, &str); 3] = [
-    ("fd-find", "=10.3.0"),
-    ("hexyl", "=0.16.0"),
-    ("ripgrep", "=15.1.0"),
-];
-/// Nothing that nobody looks for: debugging information, what a next build could begin with, checks of what is
-/// computed, unwinding. fd's features would compile an allocator in C.
+const MEMBERS: [(&str, &str); 2] = [("hexyl", "=0.16.0"), ("runiq", "=2.0.0")];
+/// Without what nobody looks for: debugging information, what a next build could begin with, checks of what is computed.
 const WORKSPACE: &str = r#"[workspace]
-members = ["fd-find", "hexyl", "ripgrep"]
+members = ["hexyl", "runiq"]
 resolver = "2"
 
 [profile.dev]
@@ -43,7 +38,6 @@ debug = false
 incremental = false
 debug-assertions = false
 overflow-checks = false
-panic = "abort"
 "#;
 
 /// A server, and what makes one file of it and all that it needs.
@@ -149,8 +143,8 @@ impl Real {
         });
         project.write("Cargo.toml", WORKSPACE);
         tool(project.path(), "cargo", &["generate-lockfile"]);
-        let steps = ["cargo build --frozen --workspace --no-default-features"];
-        let outputs = ["target/debug/fd", "target/debug/hexyl", "target/debug/rg"];
+        let steps = ["cargo build --frozen --workspace"];
+        let outputs = ["target/debug/hexyl", "target/debug/runiq"];
         Self::new(project, Some("Cargo.lock"), &steps, &outputs)
     }
 
@@ -170,7 +164,7 @@ impl Real {
         tool(project.path(), "npm", &only_the_lock);
         let steps = [
             "npm ci --offline",
-            "node_modules/.bin/webpack --mode production --target node -o bundle ./server.js",
+            "node_modules/.bin/webpack --mode none --target node -o bundle ./server.js",
             "node bundle/main.js | tee said.txt",
         ];
         let outputs = ["bundle/main.js", "said.txt"];
@@ -190,7 +184,8 @@ impl Real {
         let (which, programs) = match extent {
             // Nobody measures this one: to optimise what it uses is half of the time that it takes.
             Extent::Spawner => (
-                "--config 'profile.dev.package.\"*\".opt-level = 0' --package belljar-spawner",
+                "--config 'profile.dev.package.\"*\".opt-level = 0' --config profile.dev.debug=false \
+                 --config profile.dev.incremental=false --package belljar-spawner",
                 &["belljar-spawner"][..],
             ),
             Extent::Programs => (
