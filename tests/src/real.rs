@@ -28,7 +28,7 @@ int main(void) {
 
 /// Programs that are released as crates, as members of one workspace.
 const MEMBERS: [(&str, &str); 2] = [("hexyl", "=0.16.0"), ("runiq", "=2.0.0")];
-/// Without what nobody looks for: debugging information, what a next build could begin with, checks of what is computed.
+/// Without what nobody looks for: debugging information, what a next build could begin with, checks of sums.
 const WORKSPACE: &str = r#"[workspace]
 members = ["hexyl", "runiq"]
 resolver = "2"
