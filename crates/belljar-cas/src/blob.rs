@@ -41,6 +41,11 @@ pub trait BlobSource: Send + Sync {
         let mut objects = objects.iter();
         objects.all(|object| matches!(self.verify(*object), Ok(true)))
     }
+
+    /// The same of objects that will be asked for again: an implementation may keep what makes that cheap.
+    fn are_still_whole(&self, objects: &[ObjectId]) -> bool {
+        self.are_whole(objects)
+    }
 }
 
 /// Where objects are written to.

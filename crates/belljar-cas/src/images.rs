@@ -17,7 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::failure::is_full;
-use crate::tree::{Measure, Tree, are_whole};
+use crate::tree::{Measure, Tree, are_still_whole, are_whole};
 use crate::{BlobSource, IMAGES, LayoutError, TMP, TreeError};
 
 /// An image is never written to once it has a name.
@@ -243,7 +243,7 @@ impl Images {
         {
             known.durable = true;
         }
-        Ok(end.is_some_and(|end| are_whole(source, &end.objects)))
+        Ok(end.is_some_and(|end| are_still_whole(source, &end.objects)))
     }
 
     fn find(&self, name: &str) -> io::Result<Option<File>> {

@@ -21,6 +21,7 @@ mod custody;
 mod expected;
 mod failure;
 mod headroom;
+mod held;
 mod images;
 mod layout;
 mod memory;

@@ -11,7 +11,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::layout::{VERIFIED, mark_verified, object_path, object_place};
-use crate::stamps::{Look, Stamps};
+use crate::stamps::{Look, Stamps, key};
 use crate::{BlobSource, LayoutError, OBJECTS, ReadError, VerifyingRead, Writer};
 
 /// What an object turned out to be.
@@ -133,16 +133,11 @@ impl BlobSource for Reader {
     }
 
     fn are_whole(&self, objects: &[ObjectId]) -> bool {
-        let looks = self.looks(objects);
-        let looked: Vec<Look> = looks.iter().flatten().copied().collect();
-        let mut known = match &self.stamps {
-            Some(stamps) => stamps.fit(&looked).into_iter(),
-            None => Vec::new().into_iter(),
-        };
-        objects.iter().zip(looks).all(|(object, look)| {
-            let is_known = look.is_some() && known.next() == Some(true);
-            is_known || matches!(self.rehash(*object), Ok(true))
-        })
+        self.are_as_verified(objects, false)
+    }
+
+    fn are_still_whole(&self, objects: &[ObjectId]) -> bool {
+        self.are_as_verified(objects, true)
     }
 }
 
@@ -182,12 +177,40 @@ impl Reader {
         looked(directory, path, object).is_some_and(|status| stamps.fits(object.digest, &status))
     }
 
+    /// Whether all of these look as when they were verified, or are what they are named by. With `hold` their files stay
+    /// open for the next time.
+    fn are_as_verified(&self, objects: &[ObjectId], hold: bool) -> bool {
+        let Some(stamps) = &self.stamps else {
+            let mut objects = objects.iter();
+            return objects.all(|object| matches!(self.rehash(*object), Ok(true)));
+        };
+        let looks = self.looks(stamps, objects, hold);
+        let looked: Vec<Look> = looks.iter().flatten().copied().collect();
+        let mut known = stamps.fit(&looked).into_iter();
+        objects.iter().zip(looks).all(|(object, look)| {
+            let is_known = look.is_some() && known.next() == Some(true);
+            is_known || {
+                // Its name may lead to another file by now.
+                stamps.held.let_go(key(object.digest));
+                matches!(self.rehash(*object), Ok(true))
+            }
+        })
+    }
+
     /// What each of these looks like, of those that may be what they are named by.
-    fn looks(&self, objects: &[ObjectId]) -> Vec<Option<Look>> {
+    fn looks(&self, stamps: &Stamps, objects: &[ObjectId], hold: bool) -> Vec<Option<Look>> {
         // Neighbours are in one directory. It is this thread's own: on a descriptor of the whole process all
         // threads would wait for each other's count of its users.
         let mut directory: Option<(u8, OwnedFd)> = None;
+        let mut opened = Vec::new();
+        let hold = hold && stamps.held.has_room(objects.len());
+        let held = stamps.held.files();
         let look = |object: &ObjectId| {
+            let key = key(object.digest);
+            if let Some(file) = held.get(&key) {
+                let status = fitting(fstat(file).ok()?, *object)?;
+                return Some(Look::of(object.digest, &status));
+            }
             let prefix = object.digest.as_bytes()[0];
             let mut digits = [0; 64];
             let (parent, name) = object_place(object.digest.hex_in(&mut digits));
@@ -197,10 +220,21 @@ impl Reader {
                 directory = opened.ok().map(|opened| (prefix, opened));
             }
             let (_, directory) = directory.as_ref()?;
-            let status = looked(directory, name, *object)?;
+            let status = if hold {
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let file = openat(directory, name, flags, Mode::empty()).ok()?;
+                let status = fitting(fstat(&file).ok()?, *object)?;
+                opened.push((key, file));
+                status
+            } else {
+                looked(directory, name, *object)?
+            };
             Some(Look::of(object.digest, &status))
         };
-        objects.iter().map(look).collect()
+        let looks = objects.iter().map(look).collect();
+        drop(held);
+        stamps.held.hold(opened);
+        looks
     }
 
     #[cfg(test)]
@@ -235,9 +269,14 @@ impl Reader {
     }
 }
 
-/// The status of an object that is there, has its size and bears the mark of those that were verified.
+/// The status of an object that is there and fits.
 fn looked(directory: &OwnedFd, path: &str, object: ObjectId) -> Option<Stat> {
     let status = statat(directory, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    fitting(status, object)
+}
+
+/// A status, if it is one of a file that has the size of an object and bears the mark of those that were verified.
+fn fitting(status: Stat, object: ObjectId) -> Option<Stat> {
     let fits = u64::try_from(status.st_size) == Ok(object.size) && is_marked(&status);
     fits.then_some(status)
 }

@@ -204,10 +204,20 @@ impl Tree {
 
 /// Whether each of these objects is there and what it is named by.
 pub(crate) fn are_whole(source: &dyn BlobSource, objects: &[ObjectId]) -> bool {
+    all(objects, |few| source.are_whole(few))
+}
+
+/// The same of objects that a build has used, as others may.
+pub(crate) fn are_still_whole(source: &dyn BlobSource, objects: &[ObjectId]) -> bool {
+    all(objects, |few| source.are_still_whole(few))
+}
+
+/// Whether something holds for all, looked at by several threads.
+fn all(objects: &[ObjectId], holds: impl Fn(&[ObjectId]) -> bool + Sync) -> bool {
     let whole = AtomicBool::new(true);
     let look = |some: &[ObjectId]| {
         for few in some.chunks(OBJECTS_AT_A_TIME) {
-            if whole.load(Ordering::Relaxed) && !source.are_whole(few) {
+            if whole.load(Ordering::Relaxed) && !holds(few) {
                 whole.store(false, Ordering::Relaxed);
             }
         }

@@ -144,6 +144,40 @@ fn a_change_while_this_process_runs_is_seen() {
 }
 
 #[test]
+fn files_of_objects_are_held_until_they_are_removed_and_another_in_the_place_of_one_is_seen() {
+    let rig = Rig::new();
+    let images = rig.images();
+    let unchanged = || images.is_unchanged(&rig.reader, rig.order()).unwrap();
+    let held = || rig.reader.stamps().held.files().len();
+    rig.prepare(&images);
+    assert_eq!(held(), 0, "nothing is held of what no build has used");
+    assert!(unchanged());
+    assert_eq!(held(), 2);
+    assert!(unchanged());
+
+    // Another file, with the mark of one that was verified.
+    let (path, passing) = (rig.object(b"two"), rig.root.path().join("passing"));
+    for (content, same) in [("twO", false), ("two", true)] {
+        std::fs::write(&passing, content).unwrap();
+        let verified = std::fs::metadata(rig.object(b"one")).unwrap();
+        let times = std::fs::FileTimes::new().set_modified(verified.modified().unwrap());
+        let file = File::options().write(true).open(&passing).unwrap();
+        file.set_times(times).unwrap();
+        std::fs::set_permissions(&passing, PermissionsExt::from_mode(0o440)).unwrap();
+        std::fs::rename(&passing, &path).unwrap();
+        assert_eq!(unchanged(), same, "{content}");
+        assert_eq!(unchanged(), same, "{content}, once more");
+    }
+    assert_eq!(held(), 2);
+
+    rig.writer
+        .remove(ObjectId::of(b"two").digest, u64::MAX)
+        .unwrap();
+    assert_eq!(held(), 1, "else its blocks would stay");
+    assert!(!unchanged());
+}
+
+#[test]
 fn an_image_over_a_damaged_object_is_refused_with_its_place() {
     let rig = Rig::new();
     rig.prepare(&rig.images());
