@@ -1,7 +1,9 @@
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 
 use belljar_core::{BlobName, ObjectId, bounds};
+use rustix::fs::{Stat, fstat};
 
 use crate::{ReadError, VerifyingRead, WriteError};
 
@@ -42,10 +44,55 @@ pub trait BlobSource: Send + Sync {
         objects.all(|object| matches!(self.verify(*object), Ok(true)))
     }
 
-    /// The same of objects that will be asked for again: an implementation may keep what makes that cheap.
-    fn are_still_whole(&self, objects: &[ObjectId]) -> bool {
-        self.are_whole(objects)
+    /// Keeps the files of all these open, to be asked again whether they are as they are now; none unless all are
+    /// what they are named by, and not where objects are no files. Cheapest for neighbours, too.
+    fn hold(&self, _objects: &[ObjectId]) -> Option<Vec<HeldObject>> {
+        None
     }
+
+    /// Whether all of these are still what they are named by, where nobody has written to them and their names lead to
+    /// no other file.
+    fn are_as_held(&self, held: &[HeldObject]) -> bool {
+        let mut held = held.iter();
+        held.all(|one| matches!(self.verify(one.object), Ok(true)))
+    }
+}
+
+/// The file of an object that was what it is named by when it was opened. It is opened by its path only (`O_PATH`,
+/// open(2)): nobody can read or write through it.
+#[derive(Debug)]
+pub struct HeldObject {
+    object: ObjectId,
+    file: OwnedFd,
+    changed: (i64, i64),
+}
+
+impl HeldObject {
+    pub(crate) fn new(object: ObjectId, file: OwnedFd, status: &Stat) -> Self {
+        let changed = changed(status);
+        Self {
+            object,
+            file,
+            changed,
+        }
+    }
+
+    /// Which one.
+    pub(crate) fn object(&self) -> ObjectId {
+        self.object
+    }
+
+    /// What it looks like now; none where it looks as it did when it was opened: nobody but the kernel sets a time of
+    /// change, and whoever writes to it or takes its name away leaves another.
+    pub(crate) fn new_look(&self) -> io::Result<Option<Stat>> {
+        let status = fstat(&self.file)?;
+        Ok((changed(&status) != self.changed).then_some(status))
+    }
+}
+
+fn changed(status: &Stat) -> (i64, i64) {
+    let nanoseconds = i64::try_from(status.st_ctime_nsec).unwrap_or(i64::MAX);
+    (status.st_ctime, nanoseconds)
 }
 
 /// Where objects are written to.

@@ -1,4 +1,5 @@
 mod end;
+mod held;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,8 +18,10 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::failure::is_full;
-use crate::tree::{Measure, Tree, are_still_whole, are_whole};
-use crate::{BlobSource, IMAGES, LayoutError, TMP, TreeError};
+use crate::tree::{Measure, Tree, all, are_whole};
+use crate::{BlobSource, HeldObject, IMAGES, LayoutError, TMP, TreeError};
+
+use held::HeldTrees;
 
 /// An image is never written to once it has a name.
 const IMAGE_MODE: u32 = 0o440;
@@ -34,6 +37,7 @@ pub struct Images {
     tmp: OwnedFd,
     /// Images that this process has made or read to the end, at most [`bounds::KNOWN_IMAGES`].
     known: Mutex<BTreeMap<String, Known>>,
+    held: HeldTrees,
     /// How often objects were removed: what was seen before may be gone.
     removals: AtomicU64,
     /// Makes the names in `tmp` differ.
@@ -110,6 +114,7 @@ impl Images {
             directory: directory(IMAGES, OFlags::RDONLY)?.into(),
             tmp: directory(TMP, OFlags::PATH)?,
             known: Mutex::default(),
+            held: HeldTrees::new(),
             removals: AtomicU64::new(0),
             next: AtomicU64::new(0),
         })
@@ -173,6 +178,7 @@ impl Images {
     /// Objects are about to be removed: before an image is used again, it is looked whether its own are there.
     pub fn note_removal(&self) {
         self.removals.fetch_add(1, Ordering::SeqCst);
+        self.held.let_all_go();
     }
 
     fn removals(&self) -> u64 {
@@ -231,11 +237,12 @@ impl Images {
             fsync(&file).map_err(|error| failed(error.into()))?;
             self.directory.sync_all().map_err(failed)?;
         }
-        let end = match known {
-            Some(_) => end::read(&file),
-            None => end::read_whole(&file),
+        let held = known.and_then(|_| self.held.get(order.name, stamp));
+        let end = match (known, &held) {
+            (Some(_), Some(_)) => None,
+            (Some(_), None) => end::read(&file).map_err(failed)?,
+            (None, _) => end::read_whole(&file).map_err(failed)?,
         };
-        let end = end.map_err(failed)?;
         if let Some(known) = self
             .lock()
             .get_mut(order.name)
@@ -243,7 +250,49 @@ impl Images {
         {
             known.durable = true;
         }
-        Ok(end.is_some_and(|end| are_still_whole(source, &end.objects)))
+        Ok(match (held, end) {
+            (Some(objects), _) => self.are_as_held(source, order.name, &objects),
+            (None, Some(end)) => self.are_whole(source, order.name, stamp, &end.objects),
+            (None, None) => false,
+        })
+    }
+
+    /// Whether the objects of an image are whole, which are held.
+    fn are_as_held(&self, source: &dyn BlobSource, name: &str, objects: &[HeldObject]) -> bool {
+        if all(objects, |few| source.are_as_held(few)) {
+            return true;
+        }
+        self.held.let_go(name);
+        let objects: Vec<ObjectId> = objects.iter().map(HeldObject::object).collect();
+        are_whole(source, &objects)
+    }
+
+    /// The same of one whose objects are not held. They are from now on, if there is room.
+    fn are_whole(
+        &self,
+        source: &dyn BlobSource,
+        name: &str,
+        stamp: Stamp,
+        objects: &[ObjectId],
+    ) -> bool {
+        if !self.held.takes(objects.len()) {
+            return are_whole(source, objects);
+        }
+        let held = Mutex::new(Vec::new());
+        let whole = all(objects, |few| match source.hold(few) {
+            Some(few) => {
+                held.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .extend(few);
+                true
+            }
+            None => source.are_whole(few),
+        });
+        let held = held.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if whole && held.len() == objects.len() {
+            self.held.hold(name, stamp, held);
+        }
+        whole
     }
 
     fn find(&self, name: &str) -> io::Result<Option<File>> {

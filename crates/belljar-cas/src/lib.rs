@@ -21,7 +21,6 @@ mod custody;
 mod expected;
 mod failure;
 mod headroom;
-mod held;
 mod images;
 mod layout;
 mod memory;
@@ -35,7 +34,7 @@ mod usage;
 mod verify;
 mod writer;
 
-pub use blob::{Batch, BlobSink, BlobSource, PendingBlob};
+pub use blob::{Batch, BlobSink, BlobSource, HeldObject, PendingBlob};
 pub use custody::{Custody, Disk};
 pub use failure::{LayoutError, ReadError, ScanError, TreeError, WriteError};
 pub use headroom::{Headroom, Room};

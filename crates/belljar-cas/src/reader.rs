@@ -11,8 +11,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::layout::{VERIFIED, mark_verified, object_path, object_place};
-use crate::stamps::{Look, Stamps, key};
-use crate::{BlobSource, LayoutError, OBJECTS, ReadError, VerifyingRead, Writer};
+use crate::stamps::{Look, Stamps};
+use crate::{BlobSource, HeldObject, LayoutError, OBJECTS, ReadError, VerifyingRead, Writer};
 
 /// What an object turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,11 +133,44 @@ impl BlobSource for Reader {
     }
 
     fn are_whole(&self, objects: &[ObjectId]) -> bool {
-        self.are_as_verified(objects, false)
+        let looks = self.looks(objects);
+        let looked: Vec<Look> = looks.iter().flatten().copied().collect();
+        let mut known = match &self.stamps {
+            Some(stamps) => stamps.fit(&looked).into_iter(),
+            None => Vec::new().into_iter(),
+        };
+        objects.iter().zip(looks).all(|(object, look)| {
+            let is_known = look.is_some() && known.next() == Some(true);
+            is_known || matches!(self.rehash(*object), Ok(true))
+        })
     }
 
-    fn are_still_whole(&self, objects: &[ObjectId]) -> bool {
-        self.are_as_verified(objects, true)
+    fn hold(&self, objects: &[ObjectId]) -> Option<Vec<HeldObject>> {
+        let stamps = self.stamps.as_ref()?;
+        let mut directory = Neighbours::of(&self.objects);
+        let mut hold = |object: &ObjectId| {
+            let mut digits = [0; 64];
+            let (directory, name) = directory.place_of(*object, &mut digits)?;
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = openat(directory, name, flags, Mode::empty()).ok()?;
+            let status = fitting(fstat(&file).ok()?, *object)?;
+            let look = Look::of(object.digest, &status);
+            Some((HeldObject::new(*object, file, &status), look))
+        };
+        let held: Option<Vec<_>> = objects.iter().map(&mut hold).collect();
+        let (held, looks): (Vec<_>, Vec<_>) = held?.into_iter().unzip();
+        let known = stamps.fit(&looks).into_iter().all(|known| known);
+        known.then_some(held)
+    }
+
+    fn are_as_held(&self, held: &[HeldObject]) -> bool {
+        held.iter().all(|one| match (one.new_look(), &self.stamps) {
+            (Ok(None), _) => true,
+            // That it was given again is noted in its file as well.
+            (Ok(Some(status)), Some(stamps)) => fitting(status, one.object())
+                .is_some_and(|status| stamps.fits(one.object().digest, &status)),
+            (Ok(Some(_)), None) | (Err(_), _) => false,
+        })
     }
 }
 
@@ -177,64 +210,16 @@ impl Reader {
         looked(directory, path, object).is_some_and(|status| stamps.fits(object.digest, &status))
     }
 
-    /// Whether all of these look as when they were verified, or are what they are named by. With `hold` their files stay
-    /// open for the next time.
-    fn are_as_verified(&self, objects: &[ObjectId], hold: bool) -> bool {
-        let Some(stamps) = &self.stamps else {
-            let mut objects = objects.iter();
-            return objects.all(|object| matches!(self.rehash(*object), Ok(true)));
-        };
-        let looks = self.looks(stamps, objects, hold);
-        let looked: Vec<Look> = looks.iter().flatten().copied().collect();
-        let mut known = stamps.fit(&looked).into_iter();
-        objects.iter().zip(looks).all(|(object, look)| {
-            let is_known = look.is_some() && known.next() == Some(true);
-            is_known || {
-                // Its name may lead to another file by now.
-                stamps.held.let_go(key(object.digest));
-                matches!(self.rehash(*object), Ok(true))
-            }
-        })
-    }
-
     /// What each of these looks like, of those that may be what they are named by.
-    fn looks(&self, stamps: &Stamps, objects: &[ObjectId], hold: bool) -> Vec<Option<Look>> {
-        // Neighbours are in one directory. It is this thread's own: on a descriptor of the whole process all
-        // threads would wait for each other's count of its users.
-        let mut directory: Option<(u8, OwnedFd)> = None;
-        let mut opened = Vec::new();
-        let hold = hold && stamps.held.has_room(objects.len());
-        let held = stamps.held.files();
+    fn looks(&self, objects: &[ObjectId]) -> Vec<Option<Look>> {
+        let mut directory = Neighbours::of(&self.objects);
         let look = |object: &ObjectId| {
-            let key = key(object.digest);
-            if let Some(file) = held.get(&key) {
-                let status = fitting(fstat(file).ok()?, *object)?;
-                return Some(Look::of(object.digest, &status));
-            }
-            let prefix = object.digest.as_bytes()[0];
             let mut digits = [0; 64];
-            let (parent, name) = object_place(object.digest.hex_in(&mut digits));
-            if directory.as_ref().is_none_or(|(of, _)| *of != prefix) {
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let opened = openat(&self.objects, parent, flags, Mode::empty());
-                directory = opened.ok().map(|opened| (prefix, opened));
-            }
-            let (_, directory) = directory.as_ref()?;
-            let status = if hold {
-                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let file = openat(directory, name, flags, Mode::empty()).ok()?;
-                let status = fitting(fstat(&file).ok()?, *object)?;
-                opened.push((key, file));
-                status
-            } else {
-                looked(directory, name, *object)?
-            };
+            let (directory, name) = directory.place_of(*object, &mut digits)?;
+            let status = looked(directory, name, *object)?;
             Some(Look::of(object.digest, &status))
         };
-        let looks = objects.iter().map(look).collect();
-        drop(held);
-        stamps.held.hold(opened);
-        looks
+        objects.iter().map(look).collect()
     }
 
     #[cfg(test)]
@@ -266,6 +251,40 @@ impl Reader {
             stamps.note(object.digest, &before);
         }
         Ok(true)
+    }
+}
+
+/// The directory of one object after the other: neighbours are in one. It is a thread's own: on a descriptor of the
+/// whole process all threads would wait for each other's count of its users.
+struct Neighbours<'a> {
+    objects: &'a OwnedFd,
+    /// The last one, and the first byte of the digests of those that are in it.
+    directory: Option<(u8, OwnedFd)>,
+}
+
+impl<'a> Neighbours<'a> {
+    fn of(objects: &'a OwnedFd) -> Self {
+        Self {
+            objects,
+            directory: None,
+        }
+    }
+
+    /// Where an object is, by its name in a directory; none where there is no such directory.
+    fn place_of<'d>(
+        &mut self,
+        object: ObjectId,
+        digits: &'d mut [u8; 64],
+    ) -> Option<(&OwnedFd, &'d str)> {
+        let prefix = object.digest.as_bytes()[0];
+        let (parent, name) = object_place(object.digest.hex_in(digits));
+        if self.directory.as_ref().is_none_or(|(of, _)| *of != prefix) {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let opened = openat(self.objects, parent, flags, Mode::empty());
+            self.directory = opened.ok().map(|opened| (prefix, opened));
+        }
+        let (_, directory) = self.directory.as_ref()?;
+        Some((directory, name))
     }
 }
 

@@ -11,7 +11,6 @@ use belljar_core::{Digest, bounds};
 use rustix::fs::{Mode, OFlags, Stat, fsync, openat, renameat};
 use siphasher::sip::SipHasher13;
 
-use crate::held::Held;
 use crate::layout::{STAMPS, TMP};
 
 /// One entry of the file: which object, and what it looked like.
@@ -28,18 +27,11 @@ const PASSING: &str = "stamps";
 /// Kept as 64 bits each, in memory and in a file that only grows until it is read again. That file is
 /// never made durable: what it has lost costs reading an object once more, and what it got wrong fits none.
 #[derive(Debug)]
-pub(crate) struct Stamps {
-    known: Mutex<Known>,
-    /// Of the files behind them, those that are asked again and again.
-    pub(crate) held: Held,
-}
-
-/// The beginning of an object's digest. Objects whose digests begin alike share an entry, and are read again in turns.
-pub(crate) type Key = u64;
+pub(crate) struct Stamps(Mutex<Known>);
 
 #[derive(Debug)]
 struct Known {
-    of: HashMap<Key, u64>,
+    of: HashMap<u64, u64>,
     file: File,
     /// Nothing is noted after a failure to write, but in memory.
     broken: bool,
@@ -55,7 +47,7 @@ impl Known {
 /// withstand anybody: who can choose what an object looks like can write this file as well.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Look {
-    pub(crate) key: Key,
+    key: u64,
     stamp: u64,
 }
 
@@ -89,15 +81,11 @@ impl Stamps {
         if !entries.remainder().is_empty() || entries.len() > 2 * of.len() + 1024 {
             file = rewritten(root, &of)?;
         }
-        let known = Known {
+        Ok(Self(Mutex::new(Known {
             of,
             file,
             broken: false,
-        };
-        Ok(Self {
-            known: Mutex::new(known),
-            held: Held::new(),
-        })
+        })))
     }
 
     /// Whether an object looks as it did when it was verified.
@@ -133,16 +121,16 @@ impl Stamps {
     /// Forgets an object that is gone, or shall be read again.
     pub(crate) fn forget(&self, digest: Digest) {
         self.lock().of.remove(&key(digest));
-        self.held.let_go(key(digest));
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         // Every change is one insertion or removal: a panic elsewhere cannot leave half of one.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-pub(crate) fn key(digest: Digest) -> Key {
+/// Objects whose digests begin alike share an entry, and are read again in turns.
+fn key(digest: Digest) -> u64 {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&digest.as_bytes()[..8]);
     u64::from_le_bytes(bytes)
@@ -177,7 +165,7 @@ fn parsed(entry: &[u8]) -> (u64, u64) {
 }
 
 /// A file with these and no others, in the place of the one that is there.
-fn rewritten(root: &OwnedFd, of: &HashMap<Key, u64>) -> io::Result<File> {
+fn rewritten(root: &OwnedFd, of: &HashMap<u64, u64>) -> io::Result<File> {
     let passing = format!("{TMP}/{PASSING}");
     let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::RDWR | OFlags::APPEND;
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;

@@ -207,15 +207,10 @@ pub(crate) fn are_whole(source: &dyn BlobSource, objects: &[ObjectId]) -> bool {
     all(objects, |few| source.are_whole(few))
 }
 
-/// The same of objects that a build has used, as others may.
-pub(crate) fn are_still_whole(source: &dyn BlobSource, objects: &[ObjectId]) -> bool {
-    all(objects, |few| source.are_still_whole(few))
-}
-
-/// Whether something holds for all, looked at by several threads.
-fn all(objects: &[ObjectId], holds: impl Fn(&[ObjectId]) -> bool + Sync) -> bool {
+/// Whether something holds for all objects, a few at a time, looked at by several threads.
+pub(crate) fn all<T: Sync>(objects: &[T], holds: impl Fn(&[T]) -> bool + Sync) -> bool {
     let whole = AtomicBool::new(true);
-    let look = |some: &[ObjectId]| {
+    let look = |some: &[T]| {
         for few in some.chunks(OBJECTS_AT_A_TIME) {
             if whole.load(Ordering::Relaxed) && !holds(few) {
                 whole.store(false, Ordering::Relaxed);

@@ -352,8 +352,7 @@ impl Session {
 
     fn verify_inputs(&mut self) -> Result<Answer, Failed> {
         let store = Arc::clone(&self.store);
-        let staged = &self.attempt()?.staged;
-        let unchanged = staged.are_unchanged(&store)?;
+        let unchanged = self.attempt()?.staged.are_unchanged(&store)?;
         if !unchanged {
             let why = "a staged tree was changed while the build ran";
             store.refused.note("the build", "inputs", why);
@@ -384,7 +383,10 @@ impl Session {
         self.channel.answer(&Answer::CollectReady)?;
         let composer = image.map(|order| Composer::of(&self.store, *order));
         let sink = &*self.store.sink;
-        collect(&mut self.channel, sink, outputs, limits, composer)
+        let staged = self.attempt.iter_mut().map(|attempt| &mut attempt.staged);
+        let all_read = || staged.for_each(|staged| staged.begin_look(&self.store));
+        let channel = &mut self.channel;
+        collect(channel, sink, outputs, limits, composer, all_read)
     }
 
     fn attempt(&mut self) -> Result<&mut Attempt, Failed> {

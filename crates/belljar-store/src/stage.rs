@@ -1,5 +1,7 @@
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use belljar_cas::{ImageOrder, Images, LayoutError, Measure, Provenance, TMP, TreeError};
 use belljar_core::bounds;
@@ -11,7 +13,9 @@ use crate::session::Store;
 /// The trees of one attempt, of which each has an image.
 #[derive(Debug)]
 pub(crate) struct Staged {
-    trees: Vec<StagedTree>,
+    trees: Arc<Vec<StagedTree>>,
+    /// Looks whether they are unchanged.
+    looking: Option<JoinHandle<Result<bool, Failed>>>,
     pub(crate) entries: u64,
     pub(crate) bytes: u64,
     /// How many of the images were made for it.
@@ -31,43 +35,63 @@ impl Staged {
             )));
         }
         let mut staged = Self {
-            trees: Vec::new(),
+            trees: Arc::default(),
+            looking: None,
             entries: 0,
             bytes: 0,
             made: 0,
             damages: store.custody.damages(),
         };
-        for tree in trees {
+        for tree in &trees {
             let prepared = store
                 .images
-                .prepare(&*store.source, order(&tree, &tree.image()));
+                .prepare(&*store.source, order(tree, &tree.image()));
             let (provenance, Measure { entries, bytes, .. }) =
                 prepared.map_err(|error| aside(store, error))?;
             staged.entries = staged.entries.saturating_add(entries);
             staged.bytes = staged.bytes.saturating_add(bytes);
             staged.made += usize::from(provenance == Provenance::Made);
-            staged.trees.push(tree);
         }
+        staged.trees = Arc::new(trees);
         Ok(staged)
     }
 
+    /// Nothing of the attempt reads the trees any more: looks whether they are unchanged while outputs become durable,
+    /// which waits for the disk. Where there is no thread for that, [`Self::are_unchanged`] looks.
+    pub(crate) fn begin_look(&mut self, store: &Arc<Store>) {
+        let (trees, store) = (Arc::clone(&self.trees), Arc::clone(store));
+        let look = thread::Builder::new().name("look".to_owned());
+        self.looking = look.spawn(move || look_at(&trees, &store)).ok();
+    }
+
     /// Whether images and objects are as they were.
-    pub(crate) fn are_unchanged(&self, store: &Store) -> Result<bool, Failed> {
-        let (images, source) = (&store.images, &*store.source);
+    pub(crate) fn are_unchanged(&mut self, store: &Store) -> Result<bool, Failed> {
+        let unchanged = match self.looking.take() {
+            Some(looking) => looking.join().unwrap_or_else(|_| {
+                let error = io::Error::other("it panicked");
+                Err(Failed::internal("looking at what was staged", &error))
+            }),
+            None => look_at(&self.trees, store),
+        };
         // A build may have read what was damaged, and its own outputs may have mended it. Whose the object was is
         // not looked at: damage is rare, and the build is run again.
         if store.custody.damages() != self.damages {
             tracing::warn!("an object was found damaged since the trees were staged");
             return Ok(false);
         }
-        for tree in &self.trees {
-            if !images.is_unchanged(source, order(tree, &tree.image()))? {
-                tracing::warn!(tree = %tree.tree, "a staged tree was changed");
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        unchanged
     }
+}
+
+fn look_at(trees: &[StagedTree], store: &Store) -> Result<bool, Failed> {
+    let (images, source) = (&store.images, &*store.source);
+    for tree in trees {
+        if !images.is_unchanged(source, order(tree, &tree.image()))? {
+            tracing::warn!(tree = %tree.tree, "a staged tree was changed");
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// An object that was found damaged is put aside, so that whoever has its content is asked for it again.

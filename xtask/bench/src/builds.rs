@@ -74,7 +74,7 @@ async fn measure_at(socket: PathBuf, runs: u16) -> Result<Vec<Row>> {
     let both_time = start.elapsed();
     let mut rows = build_rows("one at a time", &alone, alone_time)?;
     rows.extend(build_rows("2 in flight", &both, both_time)?);
-    rows.extend(state_rows(&alone)?);
+    rows.extend(state_rows(&alone, "nothing")?);
     rows.extend(on_trees(&client, &socket, runs).await?);
     Ok(rows)
 }
@@ -86,18 +86,22 @@ async fn on_trees(client: &Client, socket: &Path, runs: u16) -> Result<Vec<Row>>
     blobs::batches(socket, &few).await?;
     blobs::batches(socket, &more).await?;
     let trees = [one, many];
-    let mut times = [Vec::new(), Vec::new()];
+    let mut builds = [Vec::new(), Vec::new()];
     for lap in 0..=runs {
-        for (which, times) in times.iter_mut().enumerate() {
+        for (which, builds) in builds.iter_mut().enumerate() {
             let name = format!("tree-{which}-{lap}");
             let build = client.build(&name, trees[which]).await?;
             if lap > 0 {
-                times.push(build.whole);
+                builds.push(build);
             }
         }
     }
-    let [one, many] = times.map(Samples::new);
-    Ok(tree_rows(&one?, &many?))
+    let samples = |builds: &[Build]| Samples::new(builds.iter().map(|build| build.whole).collect());
+    let [one, many] = &builds;
+    let mut rows = state_rows(one, "1 file")?;
+    rows.extend(state_rows(many, &format!("{FILES} files"))?);
+    rows.extend(tree_rows(&samples(one)?, &samples(many)?));
+    Ok(rows)
 }
 
 fn tree_rows(one: &Samples, many: &Samples) -> Vec<Row> {
@@ -274,7 +278,7 @@ fn build_rows(name: &str, builds: &[Build], time: Duration) -> Result<Vec<Row>> 
 }
 
 /// Where the time of a build goes, of those that were seen in the state.
-fn state_rows(builds: &[Build]) -> Result<Vec<Row>> {
+fn state_rows(builds: &[Build], on: &str) -> Result<Vec<Row>> {
     let states: BTreeSet<BuildState> = builds
         .iter()
         .flat_map(|build| build.states.keys().copied())
@@ -286,10 +290,10 @@ fn state_rows(builds: &[Build]) -> Result<Vec<Row>> {
             .collect();
         let samples = Samples::new(times)?;
         let how = format!(
-            "one at a time; from this state told to the next, seen in {} builds",
+            "one at a time, on {on}; from this state told to the next, seen in {} builds",
             samples.count()
         );
-        let name = format!("state {state:?} p50").to_lowercase();
+        let name = format!("state {state:?} on {on} p50").to_lowercase();
         Ok(Row::measured(name, samples.percentile(50), "ms", how))
     };
     states.into_iter().map(row).collect()
@@ -341,14 +345,17 @@ mod tests {
         let rows = build_rows("x", &builds, Duration::from_millis(500)).unwrap();
         let told: Vec<_> = rows.iter().map(|row| (row.value, row.unit)).collect();
         assert_eq!(told, [(100.0, "ms"), (300.0, "ms"), (4.0, "builds/s")]);
-        let rows = state_rows(&builds).unwrap();
+        let rows = state_rows(&builds, "y").unwrap();
         let told: Vec<_> = rows
             .iter()
             .map(|row| (row.metric.as_str(), row.value))
             .collect();
         assert_eq!(
             told,
-            [("state queued p50", 5.0), ("state staging p50", 9.0)]
+            [
+                ("state queued on y p50", 5.0),
+                ("state staging on y p50", 9.0)
+            ]
         );
         assert!(rows[1].how.contains("in 1 builds"));
     }

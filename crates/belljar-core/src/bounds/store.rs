@@ -20,7 +20,7 @@ pub const BLOB_BYTES: u64 = 4 << 30;
 /// Most objects of which the store remembers what they looked like when they were verified; others are read again.
 pub const STAMPS: usize = 4_000_000;
 /// Most files of objects that the store keeps open to see whether they were changed: some 1.3 KiB of the kernel's memory
-/// each. Fewer where it may not open twice as many.
+/// each. Fewer where three quarters of the files that it may open are less.
 pub const HELD_OBJECTS: usize = 20_000;
 /// For how long an object that is given again needs not be noted to have been, in seconds.
 pub const GIVEN_SECONDS: u64 = 1;

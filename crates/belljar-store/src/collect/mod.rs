@@ -14,7 +14,7 @@ use crate::failed::{Failed, printable};
 pub(crate) use rules::{Collection, Limits, Rejected};
 
 /// Takes outputs from the collector, has an image made of them if one shall be, and answers, after the last or at the first
-/// refusal.
+/// refusal. `all_read` is called when the last of them has come, before any more is done with them.
 ///
 /// The connection is lent to the collector, which reads no answers: after a refusal its messages are
 /// still read, and thrown away, so that it can come to its end. When a request comes instead of one of
@@ -26,6 +26,7 @@ pub(crate) fn collect(
     declared: Outputs,
     limits: Limits,
     composer: Option<Composer<'_>>,
+    all_read: impl FnOnce(),
 ) -> Result<Option<(Request, Option<OwnedFd>)>, Broken> {
     let mut work = Work {
         sink,
@@ -39,6 +40,7 @@ pub(crate) fn collect(
                 return Ok(Some((request, descriptor)));
             }
             WhileCollecting::Collected(Collected::End) => {
+                all_read();
                 let all = work.end().and_then(|entries| {
                     let image = composer.map(|composer| composer.compose(&entries));
                     Ok((entries, image.transpose()?))

@@ -113,6 +113,21 @@ fn outputs_are_kept_and_told_sorted() {
 }
 
 #[test]
+fn what_is_changed_before_the_last_output_has_come_is_seen() {
+    let rig = Rig::new();
+    let mut peer = collecting(&rig, &["app"]);
+    send_file(&peer, "app", b"app");
+    rig.memory.put_as(ObjectId::of(b"a"), b"b");
+    peer.tell(&Collected::End);
+    assert_eq!(peer.answer(), entry("app", file_kind(b"app")));
+    assert_eq!(peer.answer(), Answer::CollectDone);
+    assert_eq!(
+        peer.reply(&Request::VerifyInputs),
+        Answer::Inputs { unchanged: false }
+    );
+}
+
+#[test]
 fn a_refusal_is_told_at_once_and_the_rest_is_read_to_its_end() {
     let rig = Rig::new();
     let mut peer = collecting(&rig, &["app"]);
