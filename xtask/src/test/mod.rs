@@ -71,6 +71,8 @@ fn cpus() -> usize {
 struct Bench {
     target: PathBuf,
     before: residue::Traces,
+    /// Whether there will be a virtual machine.
+    with_vm: bool,
 }
 
 /// Install what `cargo xtask test-vm` needs.
@@ -105,6 +107,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let bench = Bench {
         target: workspace::target_dir(&workspace::metadata()?),
         before: residue::look(Path::new("/"))?,
+        with_vm: steps.contains(&Step::Vm),
     };
     let mut times = Vec::new();
     for &step in &steps {
@@ -167,14 +170,7 @@ impl Bench {
                         .args(["check", "bans", "licenses", "sources"]),
                 )
             }
-            Step::Build => {
-                let mut cargo = shell::cargo();
-                shell::run(
-                    cargo
-                        .args(["build", "--workspace", "--all-targets"])
-                        .args(workspace::locked()),
-                )
-            }
+            Step::Build => self.build(),
             Step::Doctest => {
                 let mut cargo = shell::cargo();
                 shell::run(
@@ -199,6 +195,27 @@ impl Bench {
             Step::Residue => residue::check(Path::new("/"), &self.before, residue::GRACE),
             Step::Vm => vm::check(&self.target),
         }
+    }
+
+    /// Builds all, and beside it what is not built here: it waits for a mirror and for disks, and nothing that is measured
+    /// runs meanwhile.
+    fn build(&self) -> Result<()> {
+        std::thread::scope(|scope| {
+            let root = self
+                .with_vm
+                .then(|| scope.spawn(|| vm::provide_root(&self.target)));
+            let mut cargo = shell::cargo();
+            let built = shell::run(
+                cargo
+                    .args(["build", "--workspace", "--all-targets"])
+                    .args(workspace::locked()),
+            );
+            let root = root.map_or(Ok(()), |root| {
+                root.join().unwrap_or_else(|_| bail!("it panicked"))
+            });
+            built?;
+            root.context("the root file system of the virtual machine")
+        })
     }
 
     /// A failed suite keeps its own error; what it left behind is said beside it, never instead of it.

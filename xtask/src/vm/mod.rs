@@ -91,6 +91,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     report.judge()
 }
 
+/// Makes its root file system, unless an earlier run has.
+pub(crate) fn provide_root(target: &Path) -> Result<()> {
+    root::Root::provide(&cache::Cache::open(target)?).map(|_| ())
+}
+
 /// The same as a step of `cargo xtask test`, which has installed what it needs.
 pub(crate) fn check(target: &Path) -> Result<()> {
     let report = boot(target, &Args::default())?;
