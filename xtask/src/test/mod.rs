@@ -6,6 +6,7 @@ mod tools;
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -61,7 +62,7 @@ impl Step {
 }
 
 /// How many tests run at once for each CPU: the longest wait for processes, disks and each other more than they compute.
-const PER_CPU: usize = 2;
+const PER_CPU: usize = 3;
 
 fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
@@ -71,8 +72,8 @@ fn cpus() -> usize {
 struct Bench {
     target: PathBuf,
     before: residue::Traces,
-    /// Whether there will be a virtual machine.
-    with_vm: bool,
+    /// All that will be run.
+    steps: Vec<Step>,
 }
 
 /// Install what `cargo xtask test-vm` needs.
@@ -107,10 +108,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let bench = Bench {
         target: workspace::target_dir(&workspace::metadata()?),
         before: residue::look(Path::new("/"))?,
-        with_vm: steps.contains(&Step::Vm),
+        steps,
     };
     let mut times = Vec::new();
-    for &step in &steps {
+    for &step in &bench.steps {
         println!("\n== {} ==", step.headline());
         let start = Instant::now();
         let done = bench.run(step);
@@ -180,16 +181,11 @@ impl Bench {
                 )
             }
             Step::Test => {
-                let python = tools::python(&self.target)?;
-                let mut nextest = tools::cargo_nextest(&self.target)?;
+                let mut nextest = tools::for_tests(&self.target)?;
                 nextest
                     .args(["run", "--workspace", "--no-fail-fast"])
                     .args(["--test-threads", &(PER_CPU * cpus()).to_string()])
                     .args(workspace::locked());
-                nextest
-                    .env("BELLJAR_TEST_PYTHON", python)
-                    .env("BELLJAR_TEST_NODE", tools::node(&self.target)?)
-                    .env("BELLJAR_TEST_COSIGN", tools::cosign(&self.target));
                 shell::run(&mut nextest)
             }
             Step::Residue => residue::check(Path::new("/"), &self.before, residue::GRACE),
@@ -197,24 +193,29 @@ impl Bench {
         }
     }
 
-    /// Builds all, and beside it what is not built here: it waits for a mirror and for disks, and nothing that is measured
-    /// runs meanwhile.
+    /// Builds all, and beside it gets what later steps need: that waits for mirrors and for disks, and nothing that is
+    /// measured runs meanwhile.
     fn build(&self) -> Result<()> {
+        let is_due = |step| self.steps.contains(&step);
         std::thread::scope(|scope| {
-            let root = self
-                .with_vm
-                .then(|| scope.spawn(|| vm::provide_root(&self.target)));
+            let root = is_due(Step::Vm).then(|| scope.spawn(|| vm::provide_root(&self.target)));
+            let tools = is_due(Step::Test)
+                .then(|| scope.spawn(|| tools::for_tests(&self.target).map(drop)));
             let mut cargo = shell::cargo();
             let built = shell::run(
                 cargo
                     .args(["build", "--workspace", "--all-targets"])
                     .args(workspace::locked()),
             );
-            let root = root.map_or(Ok(()), |root| {
-                root.join().unwrap_or_else(|_| bail!("it panicked"))
-            });
+            let joined = |beside: Option<ScopedJoinHandle<'_, Result<()>>>| {
+                beside.map_or(Ok(()), |beside| {
+                    beside.join().unwrap_or_else(|_| bail!("it panicked"))
+                })
+            };
+            let (root, tools) = (joined(root), joined(tools));
             built?;
-            root.context("the root file system of the virtual machine")
+            root.context("the root file system of the virtual machine")?;
+            tools.context("what the tests are run with")
         })
     }
 

@@ -35,23 +35,27 @@ pub(super) fn cargo_deny(target: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// `cargo nextest`, to which arguments can be added.
-pub(super) fn cargo_nextest(target: &Path) -> Result<Command> {
+/// `cargo nextest`, to which arguments can be added. It tells the tests where the independent verifiers and clients are.
+pub(super) fn for_tests(target: &Path) -> Result<Command> {
     let mut command = Command::new(tool(target, "cargo-nextest", CARGO_NEXTEST)?);
     // Called by its own name, the program expects the word that cargo would have passed on.
     command.arg("nextest").current_dir(crate::workspace::root());
+    command
+        .env("BELLJAR_TEST_PYTHON", python(target)?)
+        .env("BELLJAR_TEST_NODE", node(target)?)
+        .env("BELLJAR_TEST_COSIGN", cosign(target));
     Ok(command)
 }
 
 /// The Python that has the independent verifiers and clients.
-pub(super) fn python(target: &Path) -> Result<PathBuf> {
+fn python(target: &Path) -> Result<PathBuf> {
     let folder = target.join("tools/python");
     environment(&folder, VERIFIERS)?;
     Ok(folder.join("bin/python"))
 }
 
 /// The folder that has Node.js, as `node`, and the independent verifiers that it runs.
-pub(super) fn node(target: &Path) -> Result<PathBuf> {
+fn node(target: &Path) -> Result<PathBuf> {
     let folder = target.join("tools/node");
     let machine = match std::env::consts::ARCH {
         "x86_64" => "x64",
@@ -88,7 +92,7 @@ pub(super) fn node(target: &Path) -> Result<PathBuf> {
 
 /// cosign, out of a suite that moves. Where it cannot be had, that is said, to whoever runs this and to the tests:
 /// the verifiers that are pinned decide.
-pub(super) fn cosign(target: &Path) -> String {
+fn cosign(target: &Path) -> String {
     let folder = target.join("tools/cosign");
     let program = folder.join("usr/bin/cosign");
     let stamp = program.with_extension("version");
