@@ -6,6 +6,8 @@
 //! | `J` | one JSON value, unknown fields refused |
 //! | `D` | content bytes, at most [`bounds::CHUNK_BYTES`] |
 
+use std::io::IoSlice;
+
 use belljar_core::{Invalid, bounds};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -69,20 +71,17 @@ pub fn decode<T: DeserializeOwned>(control: &[u8]) -> Result<T, Invalid> {
         .map_err(|e| Invalid::new(format!("not a message of this connection: {e}")))
 }
 
-/// Writes a data message around a piece of content.
+/// A data message around a piece of content, in two parts: the piece is not copied.
 ///
 /// # Errors
 /// When the piece is larger than [`bounds::CHUNK_BYTES`].
-pub fn data(piece: &[u8]) -> Result<Vec<u8>, Invalid> {
+pub fn data(piece: &[u8]) -> Result<[IoSlice<'_>; 2], Invalid> {
     if piece.len() > bounds::CHUNK_BYTES {
         return Err(Invalid::new(
             "a piece of content is too large for one frame",
         ));
     }
-    let mut bytes = Vec::with_capacity(piece.len() + 1);
-    bytes.push(DATA);
-    bytes.extend_from_slice(piece);
-    Ok(bytes)
+    Ok([IoSlice::new(&[DATA]), IoSlice::new(piece)])
 }
 
 #[cfg(test)]
@@ -100,6 +99,13 @@ mod tests {
         assert!(parse(&vec![DATA; bounds::CHUNK_BYTES + 2]).is_err());
         assert!(parse(&vec![CONTROL; bounds::FRAME_BYTES + 1]).is_err());
         assert!(data(&vec![0; bounds::CHUNK_BYTES + 1]).is_err());
+        let whole = vec![7; bounds::CHUNK_BYTES];
+        let message: Vec<u8> = data(&whole)
+            .unwrap()
+            .iter()
+            .flat_map(|part| part.to_vec())
+            .collect();
+        assert_eq!(parse(&message), Ok(Frame::Data(&whole)));
     }
 
     proptest! {

@@ -334,18 +334,18 @@ impl Collector<'_> {
         loop {
             match content.read(&mut buffer)? {
                 0 => break,
-                length => self.send(&frame::data(&buffer[..length]).map_err(io::Error::other)?)?,
+                length => {
+                    let piece = frame::data(&buffer[..length]).map_err(io::Error::other)?;
+                    self.store.send_parts(&piece)?;
+                }
             }
         }
         self.tell(&Collected::FileEnd)
     }
 
     fn tell(&self, message: &Collected) -> Result<(), Stop> {
-        self.send(&frame::encode(message).map_err(io::Error::other)?)
-    }
-
-    fn send(&self, message: &[u8]) -> Result<(), Stop> {
-        Ok(self.store.send(message)?)
+        let message = frame::encode(message).map_err(io::Error::other)?;
+        Ok(self.store.send(&message)?)
     }
 }
 

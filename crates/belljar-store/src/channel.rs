@@ -89,7 +89,7 @@ impl Channel {
     pub(crate) fn content(&self, bytes: &[u8]) -> Result<(), Broken> {
         for piece in bytes.chunks(bounds::CHUNK_BYTES) {
             let message = frame::data(piece)?;
-            self.connection.send(&message).map_err(Broken::Io)?;
+            self.connection.send_parts(&message).map_err(Broken::Io)?;
         }
         Ok(())
     }

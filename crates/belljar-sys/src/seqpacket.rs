@@ -158,7 +158,15 @@ impl Connection {
     /// # Errors
     /// What sendmsg(2) says; never SIGPIPE.
     pub fn send(&self, message: &[u8]) -> io::Result<()> {
-        self.send_from(message, None)
+        send(&self.0, &[IoSlice::new(message)], None)
+    }
+
+    /// Sends one message that lies in parts.
+    ///
+    /// # Errors
+    /// As [`Connection::send`].
+    pub fn send_parts(&self, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        send_parts(&self.0, parts)
     }
 
     /// Sends one message with a descriptor.
@@ -166,29 +174,7 @@ impl Connection {
     /// # Errors
     /// As [`Connection::send`].
     pub fn send_with(&self, message: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
-        self.send_from(message, Some(descriptor))
-    }
-
-    fn send_from(&self, message: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let rights = descriptor.as_slice();
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !rights.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(rights)) {
-            return Err(io::Error::other("no room for the descriptor"));
-        }
-        loop {
-            match sendmsg(
-                &self.0,
-                &[IoSlice::new(message)],
-                &mut ancillary,
-                SendFlags::NOSIGNAL,
-            ) {
-                Ok(sent) if sent == message.len() => return Ok(()),
-                Ok(_) => return Err(io::Error::other("a message was cut while it was sent")),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        send(&self.0, &[IoSlice::new(message)], Some(descriptor))
     }
 
     /// Receives one message into `buffer`; none when the other end has closed.
@@ -258,6 +244,36 @@ impl Connection {
     /// What fcntl(2) says.
     pub fn try_clone(&self) -> io::Result<Self> {
         self.0.try_clone().map(Self)
+    }
+}
+
+/// Sends one message that lies in parts, through a socket of this type that somebody else holds.
+///
+/// # Errors
+/// As [`Connection::send`].
+pub fn send_parts(socket: impl AsFd, parts: &[IoSlice<'_>]) -> io::Result<()> {
+    send(socket, parts, None)
+}
+
+fn send(
+    socket: impl AsFd,
+    parts: &[IoSlice<'_>],
+    descriptor: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let rights = descriptor.as_slice();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !rights.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(rights)) {
+        return Err(io::Error::other("no room for the descriptor"));
+    }
+    let length = parts.iter().map(|part| part.len()).sum::<usize>();
+    loop {
+        match sendmsg(socket.as_fd(), parts, &mut ancillary, SendFlags::NOSIGNAL) {
+            Ok(sent) if sent == length => return Ok(()),
+            Ok(_) => return Err(io::Error::other("a message was cut while it was sent")),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

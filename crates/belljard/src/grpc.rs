@@ -26,6 +26,7 @@ pub(crate) fn server() -> Server {
         .concurrency_limit_per_connection(bounds::CALLS_PER_CONNECTION)
         .initial_stream_window_size(bounds::GRPC_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(bounds::GRPC_CONNECTION_WINDOW_BYTES)
+        .max_frame_size(bounds::GRPC_FRAME_BYTES)
         .max_concurrent_streams(CALLS)
         // Who does not answer a ping is gone, or holds a call open by a byte now and then.
         .http2_keepalive_interval(Some(ALIVE))

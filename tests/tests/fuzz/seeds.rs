@@ -390,7 +390,7 @@ fn frames() -> Vec<Vec<u8>> {
         frame::encode(&attest).unwrap(),
         frame::encode(&put).unwrap(),
         frame::encode(&by_blake3).unwrap(),
-        frame::data(b"content").unwrap(),
+        b"Dcontent".to_vec(),
     ]
 }
 

@@ -173,7 +173,7 @@ impl Wire {
     fn put(&mut self, object: ObjectId, content: &[u8]) -> Result<()> {
         self.send(&store::Request::Put { object })?;
         for piece in content.chunks(bounds::CHUNK_BYTES) {
-            self.connection.send(&frame::data(piece)?)?;
+            self.connection.send_parts(&frame::data(piece)?)?;
         }
         match self.receive()? {
             store::Answer::Stored => Ok(()),

@@ -2,6 +2,8 @@
 
 /// Largest gRPC message, in bytes, in either direction (gRPC's own default).
 pub const GRPC_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Largest frame of HTTP/2 that a client may send, in bytes.
+pub const GRPC_FRAME_BYTES: u32 = 256 * 1024;
 /// Most bytes of one gRPC call that belljard holds before it takes them (the flow control of HTTP/2).
 pub const GRPC_STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// The same for all calls of one connection together.

@@ -523,7 +523,7 @@ impl Unpackers for Forger {
                 // The store may have heard enough.
                 let _ = match one {
                     Does::Say(said) => theirs.send(&frame::encode(&said).unwrap()),
-                    Does::Send(piece) => theirs.send(&frame::data(&piece).unwrap()),
+                    Does::Send(piece) => theirs.send_parts(&frame::data(&piece).unwrap()),
                     Does::Need(object) => {
                         let need = frame::encode(&Said::Need { object }).unwrap();
                         let _ = theirs.send(&need);

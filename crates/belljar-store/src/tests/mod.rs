@@ -207,7 +207,8 @@ impl Peer {
 
     fn data(&self, content: &[u8]) {
         for piece in content.chunks(bounds::CHUNK_BYTES) {
-            self.send(&frame::data(piece).unwrap());
+            let message = frame::data(piece).unwrap();
+            self.connection.send_parts(&message).unwrap();
         }
     }
 

@@ -1,13 +1,14 @@
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use belljar_core::bounds;
 use belljar_plan::frame;
-use belljar_sys::seqpacket::Connection;
+use belljar_sys::seqpacket::{self, Connection};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::task::spawn_blocking;
 
@@ -85,6 +86,12 @@ impl Channel {
             sent if sent == message.len() => Ok(()),
             _ => Err(io::Error::other("a message was cut while it was sent")),
         }
+    }
+
+    /// Sends one message that lies in parts.
+    pub(super) async fn send_parts(&self, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        let send = || seqpacket::send_parts(&self.0, parts);
+        self.0.async_io(Interest::WRITABLE, send).await
     }
 
     /// Sends one control message.

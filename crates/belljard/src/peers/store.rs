@@ -185,7 +185,7 @@ impl Talk {
     /// Sends content, at most [`bounds::CHUNK_BYTES`].
     pub(super) async fn send(&self, piece: &[u8]) -> Result<(), PutError> {
         let message = frame::data(piece).map_err(ChannelError::Malformed)?;
-        let Err(error) = self.channel.send(&message).await else {
+        let Err(error) = self.channel.send_parts(&message).await else {
             return Ok(());
         };
         // The store may have said why before it closed.

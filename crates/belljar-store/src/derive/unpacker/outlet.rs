@@ -56,7 +56,7 @@ impl<'a> Outlet<'a> {
     /// Sends a piece of the file that was begun, at most [`bounds::CHUNK_BYTES`] long.
     pub(super) fn piece(&self, piece: &[u8]) -> io::Result<()> {
         self.connection
-            .send(&frame::data(piece).map_err(io::Error::other)?)
+            .send_parts(&frame::data(piece).map_err(io::Error::other)?)
     }
 
     /// What the store says.
