@@ -83,6 +83,28 @@ fn an_upload_that_was_begun_plain_may_go_on_packed() {
 }
 
 #[test]
+fn packed_content_is_an_object_only_when_the_client_has_said_that_it_is_all() {
+    let instance = Instance::started();
+    let content = noise(6, 9 * PIECE + 5);
+    let object = ObjectId::of(&content);
+    let name = named("uploads/u/compressed-blobs/zstd", object);
+    let before = files(instance.state());
+    let packed = ::zstd::encode_all(&content[..], 1).unwrap();
+    let all = messages(&name, 0, &packed, false);
+    Raw::connect(&instance).write_and_break(all, SILENCE);
+    assert_eq!(files(instance.state()), before, "it is no object yet");
+    let client = Raw::connect(&instance);
+    let at = content.len() - 1;
+    client.until_committed(&name, i64::try_from(at).unwrap());
+    assert!(!client.status(&name).complete);
+    let rest = ::zstd::encode_all(&content[at..], 1).unwrap();
+    let rest = messages(&name, at, &rest, true);
+    let committed = client.write(tokio_stream::iter(rest)).unwrap();
+    assert_eq!(committed, i64::try_from(content.len()).unwrap());
+    assert_eq!(client.read(named("blobs", object), 0).unwrap(), content);
+}
+
+#[test]
 fn content_that_turns_out_wrong_leaves_nothing_to_go_on_with() {
     let instance = Instance::started();
     let client = Raw::connect(&instance);

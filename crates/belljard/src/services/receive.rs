@@ -101,7 +101,8 @@ async fn plain(mut incoming: Incoming, mut put: Put) -> Result<ObjectId, Status>
     Err(unfinished())
 }
 
-/// Packed content. What comes out of it is written while more of it comes in.
+/// Packed content. What comes out of it is written while more of it comes in; the last byte waits as the last piece of plain
+/// content does.
 async fn packed(
     mut incoming: Incoming,
     mut put: Put,
@@ -121,14 +122,24 @@ async fn packed(
         Err(Refusal::Broken(unfinished()))
     };
     let drain = async {
+        let mut last = None;
         while let Some(piece) = unpacked.recv().await {
-            let piece = piece.map_err(Refusal::Content)?;
+            let mut piece = piece.map_err(Refusal::Content)?;
+            if piece.len() as u64 == put.left() {
+                // Behind it there comes nothing but the end, or a reason why not.
+                last = piece.pop();
+            }
             put.write(&piece).await.map_err(Refusal::Store)?;
         }
-        Ok(())
+        Ok(last)
     };
     match tokio::try_join!(feed, drain) {
-        Ok(((), ())) => end(put).await,
+        Ok(((), last)) => {
+            if let Some(last) = last {
+                put.write(&[last]).await.map_err(|e| refused(&e))?;
+            }
+            end(put).await
+        }
         Err(Refusal::Broken(status)) => Err(status),
         Err(Refusal::Store(error)) => Err(refused(&error)),
         Err(Refusal::Content(why)) => {
