@@ -250,11 +250,16 @@ impl Images {
         {
             known.durable = true;
         }
-        Ok(match (held, end) {
+        let unchanged = match (held, end) {
             (Some(objects), _) => self.are_as_held(source, order.name, &objects),
             (None, Some(end)) => self.are_whole(source, order.name, stamp, &end.objects),
             (None, None) => false,
-        })
+        };
+        if !unchanged {
+            // Whoever is to use it next finds out what it is.
+            self.lock().remove(order.name);
+        }
+        Ok(unchanged)
     }
 
     /// Whether the objects of an image are whole, which are held.

@@ -1,11 +1,11 @@
 use std::time::Duration;
 
-use belljar_core::Outcome;
-use belljar_tests::{Part, wait_for};
+use belljar_core::{Digest, Outcome, Unpack};
+use belljar_tests::{Part, overwrite, wait_for};
 use belljar_wire::BuildState;
 
-use crate::server::{Answer, Server, said};
-use crate::{ended, file, is_stored, run, spec, started, submit, told};
+use crate::server::{Answer, Server, content, said};
+use crate::{ended, fetch, file, gzip, is_stored, run, spec, started, submit, tar, told};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -75,6 +75,44 @@ fn a_daemon_that_is_killed_in_the_middle_leaves_nothing_half() {
     let told = told(&client, &build);
     assert_eq!(told.last().unwrap()["found"]["kind"], "fetched");
     assert_eq!(server.asked(), ["/x", "/x"]);
+}
+
+#[test]
+fn a_tree_that_has_lost_a_file_is_made_anew_of_what_was_fetched() {
+    let archive = gzip(&tar(&[("x/text", b"of the archive\n")]));
+    let server = Server::start(vec![("/x.tar.gz", content(&archive))]);
+    let instance = started(&server, "");
+    let client = instance.client();
+    let wanted = fetch(
+        &[server.url("/x.tar.gz")],
+        &archive,
+        Unpack::tar(1).unwrap(),
+    );
+    let of = |name: &str| {
+        let script = format!("cat /deps/x/text > out; echo {name} >> out");
+        run(
+            &client,
+            name,
+            &spec(&client, &script, &[("x", wanted.clone())]),
+        )
+    };
+    assert_eq!(of("one").outcome, Some(Outcome::Succeeded));
+    let file = Digest::of(b"of the archive\n");
+    let file = belljar_cas::path_of(&instance.state().join("store"), file);
+    overwrite(&file, b"of the Archive\n");
+    // It is noticed at the end of the first build that may have seen it, told at the beginning of the next, and put aside then.
+    let noticed = of("two").outcome.unwrap().to_string();
+    assert!(noticed.contains("was changed"), "{noticed}");
+    let told_of = of("three").outcome.unwrap().to_string();
+    assert!(
+        told_of.contains("text") && told_of.contains("damaged"),
+        "{told_of}"
+    );
+    assert!(!file.exists());
+    let last = of("four");
+    assert_eq!(last.outcome, Some(Outcome::Succeeded));
+    assert_eq!(told(&client, &last)[0]["found"]["kind"], "present");
+    assert_eq!(server.asked(), ["/x.tar.gz"]);
 }
 
 #[test]

@@ -1,14 +1,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use belljar_cas::Reached;
 use belljar_core::{Digest, Input, ObjectId, ProjectId, Recipe, bounds};
-use belljar_engine::ownership::OwnershipError;
 use belljar_plan::store::{Answer, Consent, Failure};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::{Fetching, Made, Trouble, lock, looked};
 use crate::peers::{Derivation, PutError};
+use crate::tasks;
 
 /// How long is waited before the store is asked again for a tree while it makes as many as it can.
 const BUSY_PAUSE: Duration = Duration::from_secs(5);
@@ -55,18 +56,28 @@ impl Fetching {
         }
     }
 
-    /// Whether a tree that was made is still there and the project's: it goes from its root on.
+    /// Whether a tree that was made is still there and the project's. It goes from its root on; but where something was found
+    /// damaged and put aside, that may be any part of it.
     async fn is_there(&self, project: &ProjectId, input: Input) -> Result<bool, Trouble> {
         let _held = self.hold.take().await;
         let (ownership, root, of) = (self.ownership.clone(), self.root.clone(), project.clone());
         let named = input.derivation.map(|record| record.digest);
         let objects: Vec<Digest> = named.into_iter().chain([input.tree.digest]).collect();
-        let asked = objects.clone();
+        let (asked, source) = (objects.clone(), self.earlier.objects.clone());
         let looking = spawn_blocking(move || {
             let owned = ownership.owns(&of, &asked)?.iter().all(|owned| *owned)
                 && ownership.owns_tree(&of, input.tree.digest)?;
             let there = |digest: &Digest| belljar_cas::path_of(&root, *digest).is_file();
-            Ok::<_, OwnershipError>(owned && asked.iter().all(there))
+            let mut there_all = owned && asked.iter().all(there);
+            let aside = belljar_cas::quarantined(&root).map_err(failed)?;
+            if there_all && !aside.is_empty() {
+                let mut reached = Reached::default();
+                let walked = reached.add_tree(&*source, input.tree, |digest| {
+                    there_all &= there(&digest);
+                });
+                walked.map_err(failed)?;
+            }
+            Ok::<_, Trouble>(there_all)
         });
         let there = looked(looking.await)??;
         if there {
@@ -117,6 +128,11 @@ impl Fetching {
             }
         }
     }
+}
+
+/// The store could not be looked at.
+fn failed(error: impl std::error::Error + 'static) -> Trouble {
+    Trouble::passing(tasks::chain(&error))
 }
 
 /// Why the store has made no tree.
