@@ -118,6 +118,13 @@ pub trait BlobSink: Send + Sync {
     /// # Errors
     /// [`WriteError::Full`], [`WriteError::Io`].
     fn keep(&self, batch: Batch) -> Result<(), WriteError>;
+
+    /// Gives an object again that is there and whole, as if its content came once more: nobody removes it for a while. Else
+    /// gives false.
+    ///
+    /// # Errors
+    /// [`WriteError::Io`].
+    fn give_again(&self, object: ObjectId) -> Result<bool, WriteError>;
 }
 
 /// Verified objects that wait for [`BlobSink::keep`], at most [`bounds::OBJECTS_AT_ONCE`]. What is dropped

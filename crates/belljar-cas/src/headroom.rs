@@ -94,6 +94,10 @@ impl<S: BlobSink> BlobSink for Headroom<S> {
     fn keep(&self, batch: Batch) -> Result<(), WriteError> {
         self.inner.keep(batch)
     }
+
+    fn give_again(&self, object: ObjectId) -> Result<bool, WriteError> {
+        self.inner.give_again(object)
+    }
 }
 
 impl PendingBlob for Growing {

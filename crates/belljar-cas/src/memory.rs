@@ -111,6 +111,11 @@ impl BlobSink for Memory {
         }
         Ok(())
     }
+
+    /// Nothing is noted of when something was given.
+    fn give_again(&self, object: ObjectId) -> Result<bool, WriteError> {
+        Ok(self.lock().contains_key(&object))
+    }
 }
 
 /// A batch of another sink.

@@ -527,6 +527,18 @@ fn an_object_goes_unless_it_was_given_lately() {
     }
     assert_eq!(remove(first + 1), Removal::Given);
     assert!(reader.verify(object).unwrap());
+    // Also without its content, if that is there.
+    let second = given(&path);
+    while given(&path) == second {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(writer.give_again(object).unwrap());
+    }
+    assert_eq!(remove(second + 1), Removal::Given);
+    assert!(reader.verify(object).unwrap());
+    assert!(!writer.give_again(ObjectId::of(b"none")).unwrap());
+    damage(&path, b"conTent");
+    assert!(!writer.give_again(object).unwrap());
+    put(&writer, Some(object), &[b"content"]).unwrap();
     let bytes = std::fs::metadata(&path).unwrap().blocks() * 512;
     assert_eq!(remove(u64::MAX), Removal::Removed { bytes });
     assert_eq!(remove(u64::MAX), Removal::Absent);

@@ -158,6 +158,16 @@ impl BlobSink for Writer {
         }
         syncfs(&since).map_err(|e| failed("making names durable", e.into()))
     }
+
+    fn give_again(&self, object: ObjectId) -> Result<bool, WriteError> {
+        let path = object_path(object.digest);
+        let _names = self.0.lock();
+        match statat(&self.0.objects, &path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => self.0.again(&path, object),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(failed("looking at the object that is there", error.into())),
+        }
+    }
 }
 
 impl PendingBlob for PendingFile {
@@ -226,24 +236,33 @@ impl Directories {
         match linkat(CWD, &unnamed, &self.objects, &path, AtFlags::SYMLINK_FOLLOW) {
             Ok(()) => {}
             Err(Errno::EXIST) => {
-                let status = self.look(&path)?;
-                let known = u64::try_from(status.st_size) == Ok(object.size)
-                    && is_marked(&status)
-                    && self.stamps.fits(object.digest, &status);
-                if known && is_recent(&status) {
+                if self.again(&path, object)? {
                     return Ok(());
                 }
-                if known || self.is_whole(&path, object)? {
-                    // It was given again: its time of change says so, and nobody removes it for a while.
-                    self.touch(&path)?;
-                } else {
-                    self.replace(&unnamed, object.digest, &path)?;
-                }
+                self.replace(&unnamed, object.digest, &path)?;
             }
             Err(error) => return Err(failed("naming", error.into())),
         }
         self.stamps.note(object.digest, &self.look(&path)?);
         Ok(())
+    }
+
+    /// Gives the object that is there again, if it is whole. The caller has the names.
+    fn again(&self, path: &str, object: ObjectId) -> Result<bool, WriteError> {
+        let status = self.look(path)?;
+        let known = u64::try_from(status.st_size) == Ok(object.size)
+            && is_marked(&status)
+            && self.stamps.fits(object.digest, &status);
+        if known && is_recent(&status) {
+            return Ok(true);
+        }
+        let whole = known || self.is_whole(path, object)?;
+        if whole {
+            // Its time of change says so, and nobody removes it for a while.
+            self.touch(path)?;
+            self.stamps.note(object.digest, &self.look(path)?);
+        }
+        Ok(whole)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, ()> {

@@ -1,8 +1,9 @@
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use belljar_core::{
-    ArtifactFetch, ArtifactForm, Digest, Fetch, Fetches, InputName, Outcome, Unpack,
+    ArtifactFetch, ArtifactForm, Digest, Fetch, Fetches, InputName, Outcome, Recipe, Unpack,
 };
 use belljar_tests::{Instance, Project, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
@@ -161,4 +162,27 @@ fn what_goes_while_a_build_waits_for_its_turn_is_refused_by_name() {
         "{why}"
     );
     assert!(build.evidence.bundle.is_none());
+}
+
+#[test]
+fn what_a_tree_is_made_of_counts_as_given_when_that_is_made() {
+    let instance = started("", "");
+    let client = instance.client();
+    let content = b"nobody needs it\n";
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(content.len() as u64);
+    archive
+        .append_data(&mut header, "file", &content[..])
+        .unwrap();
+    let archive = client.put(&archive.into_inner().unwrap());
+    let file = client.put(content);
+    let file = belljar_cas::path_of(&instance.state().join("store"), file.digest);
+    let given = || fs::metadata(&file).unwrap().ctime();
+    // Now a sweep could be about to remove it, while the tree is not anybody's yet.
+    std::thread::sleep(LEASE);
+    let before = given();
+    client.derive(&Recipe::Tar { archive }).unwrap();
+    assert!(given() >= before + 2);
 }

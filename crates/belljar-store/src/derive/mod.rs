@@ -288,7 +288,8 @@ impl Work<'_> {
         let mut keeper = Keeper::new(sink)?;
         for object in objects {
             self.look()?;
-            if !self.source.contains(object).map_err(Failed::from)? {
+            // What is there and belongs to nobody may be about to go; given now, it stays as long as the new objects do.
+            if !sink.give_again(object).map_err(Failed::from)? {
                 let spool = &self.spool;
                 keeper.put(object, |blob| spool.copy(object, blob))?;
             }
