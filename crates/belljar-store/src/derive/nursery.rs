@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,24 +56,35 @@ impl Drop for Unpacker {
 }
 
 /// The nursery, seen from the store. It ends with this.
-pub(crate) struct Nursery(Mutex<Connection>);
+pub(crate) struct Nursery {
+    connection: Mutex<Connection>,
+    /// How many unpackers were asked for.
+    asked: AtomicU64,
+}
 
 /// What the nursery answers. The descriptor of the process comes with `Started`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum Answer {
-    Started { pid: u32 },
-    Failed { why: String },
+    Started { number: u64, pid: u32 },
+    Failed { number: u64, why: String },
 }
 
 /// What the nursery is asked. The unpacker's end of its connection comes with it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum Request {
-    Start {},
+    Start { number: u64 },
 }
 
 impl Nursery {
+    fn over(connection: Connection) -> Self {
+        Self {
+            connection: Mutex::new(connection),
+            asked: AtomicU64::new(0),
+        }
+    }
+
     /// Clones the nursery. The caller must have one thread.
     ///
     /// # Errors
@@ -90,27 +102,38 @@ impl Nursery {
                 }
             }
         })?;
-        Ok(Self(Mutex::new(ours)))
+        Ok(Self::over(ours))
     }
 }
 
 impl Unpackers for Nursery {
     fn start(&self) -> io::Result<Unpacker> {
         let (connection, theirs) = Connection::pair()?;
-        let nursery = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let request = frame::encode(&Request::Start {}).map_err(io::Error::other)?;
+        let nursery = self.connection.lock();
+        let nursery = nursery.unwrap_or_else(PoisonError::into_inner);
+        let number = self.asked.fetch_add(1, Ordering::SeqCst);
+        let request = frame::encode(&Request::Start { number }).map_err(io::Error::other)?;
         nursery.send_with(&request, theirs.as_fd())?;
         drop(theirs);
         let mut buffer = vec![0; bounds::FRAME_BYTES];
         let gone = || io::Error::other("the nursery is gone; restart the store");
-        let received = nursery.receive(&mut buffer)?.ok_or_else(gone)?;
-        match (decode(&buffer[..received.length])?, received.descriptor) {
-            (Answer::Started { pid }, Some(pidfd)) => Ok(Unpacker {
-                connection,
-                process: Some(Child { pid, pidfd }),
-            }),
-            (Answer::Started { .. }, None) => Err(io::Error::other("a process without a handle")),
-            (Answer::Failed { why }, _) => Err(io::Error::other(why)),
+        loop {
+            let received = nursery.receive(&mut buffer)?.ok_or_else(gone)?;
+            match (decode(&buffer[..received.length])?, received.descriptor) {
+                // That one was not waited for any more, and ends with its connection.
+                (Answer::Started { number: of, .. } | Answer::Failed { number: of, .. }, _)
+                    if of != number => {}
+                (Answer::Started { pid, .. }, Some(pidfd)) => {
+                    return Ok(Unpacker {
+                        connection,
+                        process: Some(Child { pid, pidfd }),
+                    });
+                }
+                (Answer::Started { .. }, None) => {
+                    return Err(io::Error::other("a process without a handle"));
+                }
+                (Answer::Failed { why, .. }, _) => return Err(io::Error::other(why)),
+            }
         }
     }
 }
@@ -147,7 +170,7 @@ fn serve(connection: &Connection) -> io::Result<()> {
         let Some(received) = connection.receive(&mut buffer)? else {
             return Ok(());
         };
-        let Request::Start {} = decode(&buffer[..received.length])?;
+        let Request::Start { number } = decode(&buffer[..received.length])?;
         let started = match received.descriptor {
             Some(_) if children.len() >= MOST => Err(io::Error::other("too many unpackers")),
             Some(socket) => start(socket),
@@ -155,15 +178,16 @@ fn serve(connection: &Connection) -> io::Result<()> {
         };
         match started {
             Ok(child) => {
-                let answer = Answer::Started { pid: child.pid };
-                let answer = frame::encode(&answer).map_err(io::Error::other)?;
+                let pid = child.pid;
+                let answer = frame::encode(&Answer::Started { number, pid });
+                let answer = answer.map_err(io::Error::other)?;
                 connection.send_with(&answer, child.pidfd.as_fd())?;
                 children.push(child);
             }
             Err(error) => {
                 let why = error.to_string();
-                let answer = frame::encode(&Answer::Failed { why }).map_err(io::Error::other)?;
-                connection.send(&answer)?;
+                let answer = frame::encode(&Answer::Failed { number, why });
+                connection.send(&answer.map_err(io::Error::other)?)?;
             }
         }
     }
@@ -189,4 +213,29 @@ fn bury(children: &mut Vec<Child>) -> io::Result<()> {
     }
     *children = left;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_comes_too_late_is_not_taken_for_the_next_one() {
+        let (ours, theirs) = Connection::pair().unwrap();
+        ours.set_timeout(Some(Duration::from_millis(50))).unwrap();
+        let nursery = Nursery::over(ours);
+        let failed = |number: u64, why: &str| {
+            let why = why.to_owned();
+            let answer = frame::encode(&Answer::Failed { number, why }).unwrap();
+            theirs.send(&answer).unwrap();
+        };
+        let start = || nursery.start().map(drop).unwrap_err();
+        assert_eq!(start().kind(), io::ErrorKind::WouldBlock);
+        failed(0, "of the first");
+        failed(1, "of the second");
+        assert_eq!(start().to_string(), "of the second");
+        // Nobody but the last one is heard.
+        failed(1, "of the second");
+        assert_eq!(start().kind(), io::ErrorKind::WouldBlock);
+    }
 }
