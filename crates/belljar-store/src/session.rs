@@ -212,10 +212,11 @@ impl Session {
                 steps: self.store.confined.clone(),
             }),
             Request::Derive { recipe } => {
-                let source = &*self.store.source;
+                let (store, source) = (&self.store, &*self.store.source);
                 let mut asking = Asking::new(&mut self.channel);
-                let derivations = &self.store.derivations;
-                let answer = derivations.answer(source, sink, recipe, &mut asking);
+                let aside = |object| store.put_aside(object);
+                let derivations = &store.derivations;
+                let answer = derivations.answer(source, sink, recipe, &mut asking, aside);
                 asking.end(&answer)
             }
             other => {

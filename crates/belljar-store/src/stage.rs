@@ -7,7 +7,7 @@ use belljar_cas::{ImageOrder, Images, LayoutError, Measure, Provenance, TMP, Tre
 use belljar_core::bounds;
 use belljar_plan::store::StagedTree;
 
-use crate::failed::{Failed, chain};
+use crate::failed::Failed;
 use crate::session::Store;
 
 /// The trees of one attempt, of which each has an image.
@@ -96,11 +96,8 @@ fn look_at(trees: &[StagedTree], store: &Store) -> Result<bool, Failed> {
 
 /// An object that was found damaged is put aside, so that whoever has its content is asked for it again.
 fn aside(store: &Store, error: TreeError) -> Failed {
-    if let TreeError::Damaged { object, .. } = &error
-        && let Err(error) = store.examine(object.digest)
-    {
-        let why = chain(&error);
-        tracing::error!(%object, why, "a damaged object could not be put aside");
+    if let TreeError::Damaged { object, .. } = &error {
+        store.put_aside(*object);
     }
     error.into()
 }

@@ -6,10 +6,10 @@ use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use belljar_cas::{DERIVATIONS, Finding, ReadError, Space};
-use belljar_core::{AttemptId, Digest, bounds};
+use belljar_core::{AttemptId, Digest, ObjectId, bounds};
 use belljar_plan::store::{Answer, Request};
 
-use crate::failed::Failed;
+use crate::failed::{Failed, chain};
 use crate::lease::Removed;
 use crate::session::Store;
 
@@ -72,6 +72,14 @@ impl Store {
             tracing::error!(%digest, "an object is damaged, and was put aside");
         }
         Ok(finding)
+    }
+
+    /// Puts an object aside that somebody has found damaged, if it is so.
+    pub(crate) fn put_aside(&self, object: ObjectId) {
+        if let Err(error) = self.examine(object.digest) {
+            let why = chain(&error);
+            tracing::error!(%object, why, "a damaged object could not be put aside");
+        }
     }
 
     fn space(&self) -> Result<Answer, Failed> {

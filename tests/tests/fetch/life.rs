@@ -116,6 +116,32 @@ fn a_tree_that_has_lost_a_file_is_made_anew_of_what_was_fetched() {
 }
 
 #[test]
+fn what_was_fetched_and_is_damaged_is_fetched_again() {
+    let archive = gzip(&tar(&[("x/text", b"of the archive\n")]));
+    let server = Server::start(vec![("/x.tar.gz", content(&archive))]);
+    let instance = started(&server, "");
+    let client = instance.client();
+    let of = |name: &str, strip: u32, path: &str| {
+        let unpack = Unpack::tar(strip).unwrap();
+        let wanted = fetch(&[server.url("/x.tar.gz")], &archive, unpack);
+        let script = format!("cat /deps/x/{path} > out; echo {name} >> out");
+        run(&client, name, &spec(&client, &script, &[("x", wanted)]))
+    };
+    assert_eq!(of("one", 1, "text").outcome, Some(Outcome::Succeeded));
+    let stored = belljar_cas::path_of(&instance.state().join("store"), Digest::of(&archive));
+    let mut damaged = archive.clone();
+    damaged[archive.len() / 2] ^= 1;
+    overwrite(&stored, &damaged);
+    // Another tree is to be made of it.
+    let build = of("two", 0, "x/text");
+    assert_eq!(build.outcome, Some(Outcome::Succeeded));
+    let found = told(&client, &build);
+    let kinds: Vec<_> = found.iter().map(|one| &one["found"]["kind"]).collect();
+    assert_eq!(kinds, ["present", "fetched"]);
+    assert_eq!(std::fs::read(&stored).unwrap(), archive);
+}
+
+#[test]
 fn a_fetch_that_is_cancelled_ends_at_once() {
     let server = Server::start(vec![("/x", in_halves(b"half ", b"and half\n"))]);
     let instance = started(&server, "");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use belljar_cas::{BlobSource, VerifyingRead};
 use belljar_core::{ObjectId, bounds};
 
+use super::stopped::Stopped;
 use crate::failed::Failed;
 
 /// How long the thread may take to come to its end after the reader has.
@@ -47,19 +48,22 @@ impl Feed {
     }
 
     /// Waits for its end. To be called when the reader has met the end, or is gone.
-    pub(crate) fn finish(self) -> Result<Fed, Failed> {
+    pub(crate) fn finish(self) -> Result<Fed, Stopped> {
         match self.ended.recv_timeout(PATIENCE) {
             Ok(Ok(())) => Ok(Fed::Whole),
             Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Fed::Partly),
-            Ok(Err(error)) => Err(Failed::internal(
-                &format!("reading {}", self.object),
-                &error,
-            )),
+            Ok(Err(error)) => {
+                let failed = Failed::internal(&format!("reading {}", self.object), &error);
+                Err(match error.kind() {
+                    io::ErrorKind::InvalidData => Stopped::Damaged(self.object, failed),
+                    _ => Stopped::Failed(failed),
+                })
+            }
             Err(RecvTimeoutError::Timeout) => Ok(Fed::Partly),
-            Err(RecvTimeoutError::Disconnected) => Err(Failed::internal(
-                "reading",
-                &io::Error::other("the thread is gone"),
-            )),
+            Err(RecvTimeoutError::Disconnected) => {
+                let gone = io::Error::other("the thread is gone");
+                Err(Failed::internal("reading", &gone).into())
+            }
         }
     }
 }

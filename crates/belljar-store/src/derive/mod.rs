@@ -127,13 +127,15 @@ impl Derivations {
         work.keep(sink, &self.records, recipe)
     }
 
-    /// Makes a tree for a customer, out of what may be read for it, and tells what came of it.
+    /// Makes a tree for a customer, out of what may be read for it, and tells what came of it. An object that turns out damaged
+    /// is given to `aside`.
     pub(crate) fn answer(
         &self,
         source: &dyn BlobSource,
         sink: &dyn BlobSink,
         recipe: Recipe,
         customer: &mut dyn Customer,
+        aside: impl FnOnce(ObjectId),
     ) -> Answer {
         match self.derive(source, sink, recipe, customer) {
             Ok((derivation, record)) => {
@@ -146,7 +148,12 @@ impl Derivations {
                     dropped: record.dropped,
                 }
             }
-            Err(stopped) => stopped.into(),
+            Err(stopped) => {
+                if let Stopped::Damaged(object, _) = stopped {
+                    aside(object);
+                }
+                stopped.into()
+            }
         }
     }
 }

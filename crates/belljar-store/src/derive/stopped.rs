@@ -14,6 +14,8 @@ pub(crate) enum Stopped {
     Lacks(ObjectId),
     /// Too many trees are being made.
     Busy,
+    /// An object that was to be read is not what it is named by.
+    Damaged(ObjectId, Failed),
     /// Something failed.
     Failed(Failed),
 }
@@ -32,7 +34,7 @@ impl From<Stopped> for Answer {
             },
             Stopped::Lacks(object) => Self::DerivationLacks { object },
             Stopped::Busy => Self::DerivationsBusy {},
-            Stopped::Failed(failed) => failed.into(),
+            Stopped::Damaged(_, failed) | Stopped::Failed(failed) => failed.into(),
         }
     }
 }
