@@ -1,13 +1,13 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use belljar_core::Digest;
 use belljar_tests::{Part, Project, Run, wait_for};
 use serde_json::{Value, json};
 
-use crate::server::{Answer, Authority, Guard, Registry, Takes};
+use crate::server::{Answer, Authority, Guard, INDEX, Registry, SLOW, Takes};
 use crate::{Puller, credentials, page};
 
 /// How long somebody may take to ask, or to notice that nobody asks any more.
@@ -565,4 +565,45 @@ fn the_operators_credentials_are_used_and_for_pushing_asked_for() {
         audit.contains("an image was not pushed") && !audit.contains("hunter2"),
         "{audit}"
     );
+}
+
+#[test]
+fn a_registry_that_dribbles_has_no_more_time_than_one_url_may_take() {
+    let authority = Authority::new();
+    let slow = |status: &'static str| Answer {
+        status,
+        headers: vec![format!("content-type: {INDEX}"), SLOW.to_owned()],
+        ..Answer::of(&[b' '; 400], INDEX)
+    };
+    let registry = authority.registry();
+    registry.takes(Takes::Plainly);
+    let mut puller = Puller::new(
+        &authority,
+        &registry,
+        "push = [\"out/*\"]",
+        "timeout_seconds = 1",
+    );
+    let more = "[output.oci]\nbase = \"scratch\"\nroot = \"root\"";
+    let project = Project::of(&["mkdir root; echo hello > root/hello"], &["root"], more);
+    let run = puller.instance.run(&project);
+    run.assert_succeeded();
+    let reference = format!("{}/out/app:1", registry.host());
+    for (place, status, due) in [
+        (
+            "PUT /v2/out/app/manifests/",
+            "500 Internal Server Error",
+            "status 500",
+        ),
+        (
+            "GET /v2/out/app/manifests/sha256-",
+            "200 OK",
+            "longer than the 1 s",
+        ),
+    ] {
+        registry.trouble(Some((place, slow(status))));
+        let begun = Instant::now();
+        let why = why(puller.push(&run, &reference), 8);
+        assert!(why.contains(due), "{why}");
+        assert!(begun.elapsed() < PATIENCE, "{place}");
+    }
 }

@@ -18,6 +18,8 @@ pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// A header of an answer that comes byte by byte.
+pub(super) const SLOW: &str = "x-slow: 1";
 /// What this machine runs.
 pub(super) const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") {
     "arm64"
@@ -344,8 +346,16 @@ impl Registry {
         let most = answer.cut.unwrap_or(answer.body.len());
         // The other end may have heard enough.
         let _ = stream.write_all(format!("{head}\r\n").as_bytes());
-        if method != "HEAD" {
-            let _ = stream.write_all(&answer.body[..most]);
+        let slow = answer.headers.iter().any(|header| header == SLOW);
+        let pieces = answer.body[..most].chunks(if slow { 1 } else { most.max(1) });
+        for piece in pieces.take_while(|_| method != "HEAD") {
+            if stream.write_all(piece).is_err() {
+                break;
+            }
+            if slow {
+                let _ = stream.flush();
+                thread::sleep(Duration::from_millis(100));
+            }
         }
         if answer.cut.is_none() {
             stream.conn.send_close_notify();

@@ -58,13 +58,13 @@ impl Conversation<'_> {
             // Where it lies: so it is there.
             status if status.is_redirection() => return Ok(false),
             StatusCode::NOT_FOUND => {}
-            _ => return Err(not_taken(there).await),
+            _ => return Err(self.not_taken(there).await),
         }
         let uploads = self.place("blobs/uploads/")?;
         let nothing = Content::Bytes(b"", "application/octet-stream");
         let begun = self.send(Method::POST, &uploads, nothing).await?;
         if begun.status != StatusCode::ACCEPTED {
-            return Err(not_taken(begun).await);
+            return Err(self.not_taken(begun).await);
         }
         let location = begun
             .header(LOCATION)
@@ -87,7 +87,7 @@ impl Conversation<'_> {
         let put = self.send(Method::PUT, &place, content).await?;
         match put.status {
             StatusCode::CREATED => Ok(true),
-            _ => Err(not_taken(put).await),
+            _ => Err(self.not_taken(put).await),
         }
     }
 
@@ -172,7 +172,7 @@ impl Conversation<'_> {
         let content = Content::Bytes(manifest, media_type);
         let put = self.send(Method::PUT, &place, content).await?;
         if put.status != StatusCode::CREATED {
-            return Err(not_taken(put).await);
+            return Err(self.not_taken(put).await);
         }
         let said = put
             .header(DIGEST)
@@ -224,40 +224,50 @@ impl Conversation<'_> {
         let place = self.place(&format!("manifests/{tag}"))?;
         let mut answer = self.send_for(&place, oci::INDEX).await?;
         match answer.status {
-            StatusCode::OK => take(&mut answer, bounds::OCI_DOCUMENT_BYTES)
-                .await
-                .map(Some),
+            StatusCode::OK => {
+                let content = self.take_in_time(&mut answer, bounds::OCI_DOCUMENT_BYTES);
+                content.await.map(Some)
+            }
             StatusCode::NOT_FOUND => Ok(None),
-            _ => Err(not_taken(answer).await),
+            _ => Err(self.not_taken(answer).await),
         }
     }
-}
 
-/// Why a registry has not taken something, with a word of its own (distribution-spec, "error codes").
-async fn not_taken(mut answer: Answer) -> Trouble {
-    let status = answer.status;
-    let said = take(&mut answer, bounds::TOKEN_ANSWER_BYTES as u64).await;
-    let said = said.unwrap_or_default();
-    let told: Option<serde_json::Value> = serde_json::from_slice(&said).ok();
-    let first = told.as_ref().and_then(|told| told.get("errors")?.get(0));
-    let word = |name: &str| first.and_then(|first| first.get(name)?.as_str());
-    let said: Vec<String> = ["code", "message"]
-        .into_iter()
-        .filter_map(word)
-        .map(excerpt)
-        .collect();
-    let why = match said.is_empty() {
-        true => format!("the registry answers with status {status}"),
-        false => format!(
-            "the registry answers with status {status}: {}",
-            said.join(", ")
-        ),
-    };
-    match status.as_u16() {
-        401 | 403 => Trouble::refused(format!(
-            "{why}; the operator's `credentials` of its [[fetch.registry]] in belljard.toml may not be good for pushing there"
-        )),
-        408 | 429 | 500..=599 => Trouble::passing(why),
-        _ => Trouble::lasting(why),
+    /// What a registry answers, in the time that one URL may take.
+    async fn take_in_time(&self, answer: &mut Answer, most: u64) -> Result<Vec<u8>, Trouble> {
+        let seconds = Duration::from_secs(self.network().seconds);
+        let taken = timeout(seconds, take(answer, most)).await;
+        taken.unwrap_or_else(|_| Err(self.late()))
+    }
+
+    /// Why a registry has not taken something, with a word of its own (distribution-spec, "error codes").
+    async fn not_taken(&self, mut answer: Answer) -> Trouble {
+        let status = answer.status;
+        let said = self
+            .take_in_time(&mut answer, bounds::TOKEN_ANSWER_BYTES as u64)
+            .await;
+        let said = said.unwrap_or_default();
+        let told: Option<serde_json::Value> = serde_json::from_slice(&said).ok();
+        let first = told.as_ref().and_then(|told| told.get("errors")?.get(0));
+        let word = |name: &str| first.and_then(|first| first.get(name)?.as_str());
+        let said: Vec<String> = ["code", "message"]
+            .into_iter()
+            .filter_map(word)
+            .map(excerpt)
+            .collect();
+        let why = match said.is_empty() {
+            true => format!("the registry answers with status {status}"),
+            false => format!(
+                "the registry answers with status {status}: {}",
+                said.join(", ")
+            ),
+        };
+        match status.as_u16() {
+            401 | 403 => Trouble::refused(format!(
+                "{why}; the operator's `credentials` of its [[fetch.registry]] in belljard.toml may not be good for pushing there"
+            )),
+            408 | 429 | 500..=599 => Trouble::passing(why),
+            _ => Trouble::lasting(why),
+        }
     }
 }
