@@ -88,10 +88,31 @@ fn look_at(trees: &[StagedTree], store: &Store) -> Result<bool, Failed> {
     for tree in trees {
         if !images.is_unchanged(source, order(tree, &tree.image()))? {
             tracing::warn!(tree = %tree.tree, "a staged tree was changed");
+            put_aside(store, &tree.image());
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// Of a tree that was changed, objects that are damaged are put aside: as long as its image is known, nobody looks at
+/// them before the end of the next build, which would end like this one.
+fn put_aside(store: &Store, image: &str) {
+    let objects = match store.images.objects_of(image) {
+        Ok(objects) => objects.unwrap_or_default(),
+        Err(error) => {
+            let why = chain(&error);
+            return tracing::error!(image, why, "it cannot be told what the image names");
+        }
+    };
+    for object in objects {
+        if !matches!(store.source.verify(object), Ok(true))
+            && let Err(error) = store.examine(object.digest)
+        {
+            let why = chain(&error);
+            tracing::error!(%object, why, "it cannot be told whether an object is damaged");
+        }
+    }
 }
 
 /// An object that was found damaged is put aside, so that whoever has its content is asked for it again.

@@ -40,3 +40,24 @@ fn an_object_that_has_rotted_is_found_put_aside_and_told_of_with_its_builds() {
         said.lines().any(event).then_some(())
     });
 }
+
+#[test]
+fn an_input_that_has_rotted_costs_one_build_and_is_asked_for_again() {
+    let mut instance = started("", "");
+    let project = Project::script("cat in > out");
+    project.write("in", "good\n");
+    instance.run(&project).assert_succeeded();
+    let object = belljar_core::ObjectId::of(b"good\n");
+    let store = instance.state().join("store");
+    overwrite(&belljar_cas::path_of(&store, object.digest), b"rot!\n");
+    let run = instance.run(&project);
+    assert_eq!(run.exit_code, 8, "{run}");
+    run.assert_no_provenance();
+    // It was put aside then, without a scrub: so the source is sent once more.
+    let run = instance.run(&project);
+    run.assert_succeeded();
+    assert_eq!(run.file("out"), b"good\n");
+    let told = status(&mut instance);
+    assert_eq!(told["damaged"][0]["digest"], object.digest.to_string());
+    assert_eq!(told["quarantine"]["files"], 1, "{told}");
+}
