@@ -65,16 +65,27 @@ pub struct HeldObject {
     object: ObjectId,
     file: OwnedFd,
     changed: (i64, i64),
+    /// The directory that it was found in.
+    parent: Identity,
 }
 
+/// Which file something is: device and inode.
+pub(crate) type Identity = (u64, u64);
+
 impl HeldObject {
-    pub(crate) fn new(object: ObjectId, file: OwnedFd, status: &Stat) -> Self {
+    pub(crate) fn new(object: ObjectId, file: OwnedFd, status: &Stat, parent: Identity) -> Self {
         let changed = changed(status);
         Self {
             object,
             file,
             changed,
+            parent,
         }
+    }
+
+    /// The directory that it was found in. Another one in its place does not show on the file.
+    pub(crate) fn parent(&self) -> Identity {
+        self.parent
     }
 
     /// Which one.

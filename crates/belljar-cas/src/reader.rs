@@ -10,6 +10,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::blob::Identity;
 use crate::layout::{VERIFIED, mark_verified, object_path, object_place};
 use crate::stamps::{Look, Stamps};
 use crate::{BlobSource, HeldObject, LayoutError, OBJECTS, ReadError, VerifyingRead, Writer};
@@ -148,14 +149,16 @@ impl BlobSource for Reader {
     fn hold(&self, objects: &[ObjectId]) -> Option<Vec<HeldObject>> {
         let stamps = self.stamps.as_ref()?;
         let mut directory = Neighbours::of(&self.objects);
+        let mut parents = Parents::default();
         let mut hold = |object: &ObjectId| {
             let mut digits = [0; 64];
             let (directory, name) = directory.place_of(*object, &mut digits)?;
+            let parent = parents.get(*object, || fstat(directory).ok())?;
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = openat(directory, name, flags, Mode::empty()).ok()?;
             let status = fitting(fstat(&file).ok()?, *object)?;
             let look = Look::of(object.digest, &status);
-            Some((HeldObject::new(*object, file, &status), look))
+            Some((HeldObject::new(*object, file, &status, parent), look))
         };
         let held: Option<Vec<_>> = objects.iter().map(&mut hold).collect();
         let (held, looks): (Vec<_>, Vec<_>) = held?.into_iter().unzip();
@@ -164,7 +167,15 @@ impl BlobSource for Reader {
     }
 
     fn are_as_held(&self, held: &[HeldObject]) -> bool {
+        let mut parents = Parents::default();
+        let mut is_in_place = |one: &HeldObject| {
+            let mut digits = [0; 64];
+            let (name, _) = object_place(one.object().digest.hex_in(&mut digits));
+            let look = || statat(&self.objects, name, AtFlags::SYMLINK_NOFOLLOW).ok();
+            parents.get(one.object(), look) == Some(one.parent())
+        };
         held.iter().all(|one| match (one.new_look(), &self.stamps) {
+            _ if !is_in_place(one) => false,
             (Ok(None), _) => true,
             // That it was given again is noted in its file as well.
             (Ok(Some(status)), Some(stamps)) => fitting(status, one.object())
@@ -285,6 +296,20 @@ impl<'a> Neighbours<'a> {
         }
         let (_, directory) = self.directory.as_ref()?;
         Some((directory, name))
+    }
+}
+
+/// Which directory objects are in, asked once for neighbours.
+#[derive(Default)]
+struct Parents(Option<(u8, Option<Identity>)>);
+
+impl Parents {
+    fn get(&mut self, object: ObjectId, look: impl FnOnce() -> Option<Stat>) -> Option<Identity> {
+        let prefix = object.digest.as_bytes()[0];
+        if self.0.is_none_or(|(of, _)| of != prefix) {
+            self.0 = Some((prefix, look().map(|status| (status.st_dev, status.st_ino))));
+        }
+        self.0.and_then(|(_, parent)| parent)
     }
 }
 

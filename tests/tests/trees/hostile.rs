@@ -161,6 +161,38 @@ fn what_somebody_outside_changes_meanwhile_is_never_attested() {
     assert_eq!(build.outcome, Some(Outcome::Succeeded));
 }
 
+#[test]
+fn another_directory_of_objects_in_the_place_of_one_is_seen() {
+    let instance = Instance::started();
+    let client = instance.client();
+    let (good, bad) = (b"of an input\n", b"of somebody\n");
+    let deps = TreeOf::default().file("file", good).upload(&client);
+    let object = object_file(&instance, belljar_core::ObjectId::of(good));
+    let script = "echo begun; sleep 3; cat /deps/x/file > out";
+    let spec = with(client.spec(&[], &[script], &["out"]), &[("x", deps)]);
+    // From this one on the store holds what is to be looked at open.
+    let build = run(&client, "first", &spec);
+    assert_eq!(build.outcome, Some(Outcome::Succeeded));
+    let build = submit(&client, "second", &spec);
+    client.until(&build.id, |build| log(&instance, build).contains("begun"));
+    let place = object.parent().unwrap();
+    let aside = place.with_extension("aside");
+    fs::rename(place, &aside).unwrap();
+    let copied = Command::new("cp")
+        .arg("-a")
+        .args([&aside, &place.to_owned()])
+        .status();
+    assert!(copied.unwrap().success());
+    overwrite(&object, bad);
+    let build = ended(&client, &build);
+    fs::remove_dir_all(place).unwrap();
+    fs::rename(&aside, place).unwrap();
+    let told = format!("{:?}", build.outcome);
+    assert!(told.contains("changed while the build ran"), "{told}");
+    assert_eq!(build.evidence.bundle, None);
+    assert!(client.read(belljar_core::ObjectId::of(bad)).is_err() || build.artifacts.is_empty());
+}
+
 /// Locks files and says how many; then watches them for some tenths of a second, and says what it saw.
 const WATCHER: &str = r#"
 #define _GNU_SOURCE

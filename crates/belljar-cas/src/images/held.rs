@@ -112,7 +112,7 @@ mod tests {
             let file = rustix::fs::open("/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
             let file = file.unwrap();
             let status = rustix::fs::fstat(&file).unwrap();
-            HeldObject::new(ObjectId::of(b""), file, &status)
+            HeldObject::new(ObjectId::of(b""), file, &status, (0, 0))
         };
         let some = |count: usize| (0..count).map(|_| object()).collect::<Vec<_>>();
         let held = HeldTrees::of(4);
