@@ -11,7 +11,7 @@ pub struct Headroom<S> {
     room: Room,
 }
 
-/// How much room has to stay on a file system while something of a length that nobody has announced is written to it.
+/// How much room has to stay on a file system while something is written to it.
 #[derive(Clone, Debug)]
 pub struct Room {
     root: PathBuf,
@@ -20,7 +20,7 @@ pub struct Room {
     since: Option<u64>,
 }
 
-/// An object whose length nobody has announced.
+/// An object that is being written. Also one that there was room for when it was begun: others may have been begun since.
 struct Growing {
     inner: Box<dyn PendingBlob>,
     room: Room,
@@ -77,14 +77,10 @@ impl<S> Headroom<S> {
 impl<S: BlobSink> BlobSink for Headroom<S> {
     fn begin(&self, expected: Option<BlobName>) -> Result<Box<dyn PendingBlob>, WriteError> {
         self.room.has(expected.map_or(0, |object| object.size))?;
+        let mut room = self.room.clone();
+        room.since = expected.map(|_| 0);
         let inner = self.inner.begin(expected)?;
-        Ok(match expected {
-            Some(_) => inner,
-            None => Box::new(Growing {
-                inner,
-                room: self.room.clone(),
-            }),
-        })
+        Ok(Box::new(Growing { inner, room }))
     }
 
     fn batch(&self) -> Result<Batch, WriteError> {

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bazel_remote_apis::google::bytestream::WriteRequest;
 use belljar_core::{Digest, ObjectId, Outcome};
 use belljar_tests::{Instance, Part, Project, tool, wait_for};
 use belljar_wire::Reason;
@@ -87,6 +88,14 @@ impl Disk {
         self.0.path().join("mounted")
     }
 
+    /// Leaves no more than so many bytes.
+    fn leave(&self, bytes: u64) {
+        let space = rustix::fs::statvfs(self.path()).unwrap();
+        let there = space.f_bavail * space.f_frsize;
+        let filler = vec![7; usize::try_from(there - bytes).unwrap()];
+        fs::write(self.path().join("filler"), filler).unwrap();
+    }
+
     /// Uses all that is left.
     fn fill(&self) {
         let mut file = File::options()
@@ -164,6 +173,53 @@ fn a_disk_that_is_full_costs_no_more_than_what_runs_meanwhile() {
         .assert_succeeded();
     sweep(&mut instance, &["--all"]);
     assert_whole(instance.state());
+    drop(client);
+    drop(instance);
+}
+
+#[test]
+fn an_upload_that_was_let_in_does_not_use_the_reserve_up() {
+    const RESERVE: u64 = 24 << 20;
+    const SIZE: usize = 22 << 20;
+    let disk = Disk::new();
+    let mut instance = Instance::below(&disk.path());
+    instance.start();
+    let reserve = format!("reserve_bytes = {RESERVE}\n");
+    append(&instance, Part::Store, &reserve);
+    reconfigure(&mut instance, Part::Store, |text| text);
+    let client = instance.client();
+    let content = vec![7; SIZE];
+    let object = ObjectId::of(&content);
+    let send = |from: usize, to: usize| {
+        let name = format!(
+            "uploads/7d1c7a2e-62d5-4f0c-9f0e-3c1f6f0e1c2b/blobs/{}/{}",
+            object.digest.to_hex(),
+            object.size
+        );
+        let pieces = content[from..to].chunks(1 << 20).enumerate();
+        let requests = pieces.map(|(number, piece)| WriteRequest {
+            resource_name: name.clone(),
+            write_offset: i64::try_from(from + (number << 20)).unwrap(),
+            finish_write: from + (number << 20) + piece.len() == SIZE,
+            data: piece.to_vec(),
+        });
+        let requests = tokio_stream::iter(requests.collect::<Vec<_>>());
+        client.wait(client.streams().write(requests))
+    };
+    // There was room for it when it began. Then others came, as they do.
+    let begun = send(0, 1 << 20).unwrap_err();
+    assert!(begun.message().contains("go on"), "{begun:?}");
+    disk.leave(RESERVE + (1 << 20));
+    let refused = send(1 << 20, SIZE).unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    assert!(
+        refused.message().contains("belljar store gc"),
+        "{refused:?}"
+    );
+    // What it used of the reserve is there again.
+    let space = rustix::fs::statvfs(disk.path()).unwrap();
+    let there = space.f_bavail * space.f_frsize;
+    assert!(there >= RESERVE, "{there}");
     drop(client);
     drop(instance);
 }
