@@ -280,9 +280,9 @@ impl Images {
         stamp: Stamp,
         objects: &[ObjectId],
     ) -> bool {
-        if !self.held.takes(objects.len()) {
+        let Some(room) = self.held.make_room(objects.len()) else {
             return are_whole(source, objects);
-        }
+        };
         let held = Mutex::new(Vec::new());
         let whole = all(objects, |few| match source.hold(few) {
             Some(few) => {
@@ -295,7 +295,7 @@ impl Images {
         });
         let held = held.into_inner().unwrap_or_else(PoisonError::into_inner);
         if whole && held.len() == objects.len() {
-            self.held.hold(name, stamp, held);
+            self.held.hold(name, stamp, held, room);
         }
         whole
     }
