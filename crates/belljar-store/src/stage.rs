@@ -7,7 +7,7 @@ use belljar_cas::{ImageOrder, Images, LayoutError, Measure, Provenance, TMP, Tre
 use belljar_core::bounds;
 use belljar_plan::store::StagedTree;
 
-use crate::failed::Failed;
+use crate::failed::{Failed, chain};
 use crate::session::Store;
 
 /// The trees of one attempt, of which each has an image.
@@ -95,8 +95,8 @@ fn look_at(trees: &[StagedTree], store: &Store) -> Result<bool, Failed> {
     Ok(true)
 }
 
-/// Of a tree that was changed, objects that are damaged are put aside: as long as its image is known, nobody looks at
-/// them before the end of the next build, which would end like this one.
+/// Of a tree that was changed, objects that are damaged are put aside: else whoever has them would be told that they are
+/// here, and the next build would be refused for them.
 fn put_aside(store: &Store, image: &str) {
     let objects = match store.images.objects_of(image) {
         Ok(objects) => objects.unwrap_or_default(),
@@ -106,11 +106,8 @@ fn put_aside(store: &Store, image: &str) {
         }
     };
     for object in objects {
-        if !matches!(store.source.verify(object), Ok(true))
-            && let Err(error) = store.examine(object.digest)
-        {
-            let why = chain(&error);
-            tracing::error!(%object, why, "it cannot be told whether an object is damaged");
+        if !matches!(store.source.verify(object), Ok(true)) {
+            store.put_aside(object);
         }
     }
 }

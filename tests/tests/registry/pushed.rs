@@ -496,7 +496,7 @@ fn what_is_no_list_of_referrers_is_not_replaced() {
         (b"{\"manifests\":7}", "is no list of referrers"),
         (&large, "more comes than"),
     ] {
-        registry.answer(&tag, Answer::of(there, crate::server::INDEX));
+        registry.answer(&tag, Answer::of(there, INDEX));
         let why = why(puller.push(&run, &reference), 2);
         assert!(why.contains(due), "{why}");
         assert_eq!(registry.content(&tag).unwrap(), there);
