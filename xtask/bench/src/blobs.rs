@@ -9,15 +9,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
-use bazel_remote_apis::google::bytestream::WriteRequest;
-use bazel_remote_apis::google::bytestream::byte_stream_client::ByteStreamClient;
+use bazel_remote_apis::google::bytestream::{WriteRequest, WriteResponse};
 use belljar_core::{Hasher, ObjectId, bounds};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 use hyper_util::rt::TokioIo;
+use prost::Message as _;
+use prost::encoding::{WireType, encode_key, encode_varint};
 use reapi::batch_update_blobs_request::Request as Blob;
 use reapi::content_addressable_storage_client::ContentAddressableStorageClient;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{Bytes, http};
 use tonic::transport::{Channel, Endpoint};
+use tower::{Service as _, ServiceExt as _};
 
 /// How many small blobs.
 pub(super) const SMALL: usize = 10_000;
@@ -27,6 +34,10 @@ pub(super) const SMALL_BYTES: usize = 200;
 pub(super) const LARGE: usize = 1 << 30;
 /// Bytes in one message of its upload.
 const MESSAGE: usize = 1 << 20;
+/// Bytes before a message of gRPC: whether it is packed, and its length.
+const PREFIX: usize = 5;
+/// The field `WriteRequest.data`.
+const DATA: u32 = 10;
 /// Small blobs in one call, and calls under way at once, as the command line has it.
 const BATCH: usize = 1000;
 const CALLS: usize = 4;
@@ -198,27 +209,58 @@ pub(super) async fn batches(socket: &Path, small: &[Vec<u8>]) -> Result<()> {
     Ok(())
 }
 
+/// Uploads one blob by `ByteStream.Write`, as a client that copies nothing: what is measured is who takes it.
 async fn stream(socket: &Path, object: ObjectId, block: Vec<u8>) -> Result<()> {
-    let mut client = ByteStreamClient::new(connect(socket).await?);
     let name = format!(
         "uploads/00000000-0000-4000-8000-000000000000/blobs/{}/{}",
         object.digest.to_hex(),
         object.size
     );
     let size = usize::try_from(object.size)?;
-    let messages = (0..size / MESSAGE).map(move |at| WriteRequest {
-        resource_name: if at == 0 { name.clone() } else { String::new() },
-        write_offset: i64::try_from(at * MESSAGE).unwrap_or(i64::MAX),
-        finish_write: (at + 1) * MESSAGE == size,
-        data: block.clone(),
+    let block = Bytes::from(block);
+    let messages = (0..size / MESSAGE).flat_map(move |at| {
+        let head = WriteRequest {
+            resource_name: if at == 0 { name.clone() } else { String::new() },
+            write_offset: i64::try_from(at * MESSAGE).unwrap_or(i64::MAX),
+            finish_write: (at + 1) * MESSAGE == size,
+            data: Vec::new(),
+        };
+        [framed(&head, block.len()), block.clone()].map(|part| Ok::<_, Status>(Frame::data(part)))
     });
-    let answer = client.write(tokio_stream::iter(messages)).await?;
-    let committed = answer.into_inner().committed_size;
+    let body = Body::new(StreamBody::new(tokio_stream::iter(messages)));
+    let request = http::Request::post("http://localhost/google.bytestream.ByteStream/Write")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(body)?;
+    let mut channel = connect(socket).await?;
+    channel.ready().await?;
+    let answer = channel.call(request).await?;
+    let refused = Status::from_header_map(answer.headers());
+    let answer = answer.into_body().collect().await?;
+    let refused = refused.or_else(|| answer.trailers().and_then(Status::from_header_map));
+    if let Some(refused) = refused.filter(|status| status.code() != tonic::Code::Ok) {
+        return Err(refused.into());
+    }
+    let message = answer.to_bytes();
+    let message = message.get(PREFIX..).context("an empty answer")?;
+    let committed = WriteResponse::decode(message)?.committed_size;
     ensure!(
         u64::try_from(committed) == Ok(object.size),
         "{committed} bytes were taken"
     );
     Ok(())
+}
+
+/// What stands before the content of so many bytes: the prefix of a gRPC message, and the message up to it.
+fn framed(head: &WriteRequest, data: usize) -> Bytes {
+    let mut message = head.encode_to_vec();
+    encode_key(DATA, WireType::LengthDelimited, &mut message);
+    encode_varint(data as u64, &mut message);
+    let length = u32::try_from(message.len() + data).unwrap_or(u32::MAX);
+    let mut framed = vec![0];
+    framed.extend(length.to_be_bytes());
+    framed.extend(message);
+    framed.into()
 }
 
 fn digest(object: ObjectId) -> reapi::Digest {

@@ -85,6 +85,7 @@ pub(crate) const BANS: &[Ban] = &[
             "belljard",
             "belljar",
             "belljar-tests",
+            "belljar-bench",
         ],
         why: "protobuf is parsed once, at the edge; only trees are protobuf by definition",
     },
