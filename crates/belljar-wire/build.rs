@@ -1,4 +1,4 @@
-//! Compiles `proto/belljar/v1` with a protobuf compiler written in Rust: no `protoc` is needed.
+//! Compiles `proto/` with a protobuf compiler written in Rust: no `protoc` is needed.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -14,9 +14,11 @@ const FILES: [&str; 6] = [
     "belljar/v1/store_service.proto",
 ];
 
+const BYTE_STREAM: &str = "google/bytestream/bytestream.proto";
+
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
-    for file in FILES {
+    for file in FILES.into_iter().chain([BYTE_STREAM]) {
         // The one way to tell cargo what a build script reads.
         #[allow(clippy::print_stdout)]
         {
@@ -31,5 +33,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         .btree_map(".")
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        // Content stays where it came in.
+        .bytes(".")
+        .build_client(false)
+        .emit_rerun_if_changed(false)
+        .compile_fds(protox::compile([BYTE_STREAM], [&root])?)?;
     Ok(())
 }

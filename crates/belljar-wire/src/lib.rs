@@ -1,4 +1,4 @@
-//! Protobuf of the package `belljar.v1` (see `proto/`), and the one place where it becomes domain
+//! Protobuf of the packages `belljar.v1` and `google.bytestream` (see `proto/`), and the one place where it becomes domain
 //! types and back.
 //!
 //! Whatever comes in is parsed once: `TryFrom` gives a [`belljar_core::Invalid`] whose field is a path
@@ -46,6 +46,12 @@ pub use summary::BuildSummary;
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
 pub mod v1 {
     tonic::include_proto!("belljar.v1");
+}
+
+/// Generated messages and server of `google.bytestream`, whose content shares the memory that it came in.
+#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
+pub mod bytestream {
+    tonic::include_proto!("google.bytestream");
 }
 
 /// The compiled `google.protobuf.FileDescriptorSet` of `belljar.v1` with all that it imports.

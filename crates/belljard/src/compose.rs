@@ -18,7 +18,6 @@ use std::sync::Arc;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2::capabilities_server::CapabilitiesServer;
 use bazel_remote_apis::build::bazel::remote::execution::v2::content_addressable_storage_server::ContentAddressableStorageServer;
-use bazel_remote_apis::google::bytestream::byte_stream_server::ByteStreamServer;
 use belljar_cas::LayoutError;
 use belljar_core::bounds;
 use belljar_engine::garbage::Hold;
@@ -27,6 +26,7 @@ use belljar_engine::queue::{OpenError, Queue, QueueError};
 use belljar_engine::{Engine, Settings, engine};
 use belljar_plan::ConfinedStep;
 use belljar_sys::systemd::Manager;
+use belljar_wire::bytestream::byte_stream_server::ByteStreamServer;
 use belljar_wire::v1::build_service_server::BuildServiceServer;
 use belljar_wire::v1::evidence_service_server::EvidenceServiceServer;
 use belljar_wire::v1::image_service_server::ImageServiceServer;

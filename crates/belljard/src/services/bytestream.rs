@@ -1,14 +1,14 @@
 use std::io;
 
-use bazel_remote_apis::google::bytestream::byte_stream_server::ByteStream;
-use bazel_remote_apis::google::bytestream::{
-    QueryWriteStatusRequest, QueryWriteStatusResponse, ReadRequest, ReadResponse, WriteRequest,
-    WriteResponse,
-};
 use belljar_cas::VerifyingRead;
 use belljar_core::{BlobName, Invalid};
 use belljar_policy::Right;
 use belljar_wire::Problem;
+use belljar_wire::bytestream::byte_stream_server::ByteStream;
+use belljar_wire::bytestream::{
+    QueryWriteStatusRequest, QueryWriteStatusResponse, ReadRequest, ReadResponse, WriteRequest,
+    WriteResponse,
+};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Caller;
@@ -56,7 +56,8 @@ impl ByteStream for ByteStreams {
             (permit, packing),
             move |taker| {
                 let mut part = Part::new(VerifyingRead::new(content, object), skip, take);
-                let mut outlet = Outlet::new(taker, |data| ReadResponse { data });
+                let mut outlet =
+                    Outlet::new(taker, |data: Vec<u8>| ReadResponse { data: data.into() });
                 let copied = match download.form {
                     Form::Identity => io::copy(&mut part, &mut outlet).map(drop),
                     Form::Zstd => zstd::pack(&mut part, &mut outlet),

@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2::content_addressable_storage_server::ContentAddressableStorageServer;
-use bazel_remote_apis::google::bytestream::byte_stream_server::ByteStreamServer;
 use belljar_engine::ports::Spawner as _;
+use belljar_wire::bytestream::byte_stream_server::ByteStreamServer;
 use belljar_wire::v1::build_service_server::BuildServiceServer;
 use belljar_wire::v1::evidence_service_server::EvidenceServiceServer;
 use tokio::time::timeout;

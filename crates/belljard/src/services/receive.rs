@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use bazel_remote_apis::google::bytestream::WriteRequest;
 use belljar_core::{BlobName, Invalid, ObjectId, bounds};
 use belljar_policy::Right;
 use belljar_wire::Problem;
+use belljar_wire::bytestream::WriteRequest;
 use tokio::time::timeout;
+use tonic::codegen::Bytes;
 use tonic::{Status, Streaming};
 
 use super::objects::{Objects, Shelf, upload_key};
@@ -81,7 +82,7 @@ pub(super) fn length(bytes: u64) -> i64 {
 /// Content as it is. The last piece waits until the client says that it is the last: only then it is the
 /// store's turn to decide.
 async fn plain(mut incoming: Incoming, mut put: Put) -> Result<ObjectId, Status> {
-    let mut last: Option<Vec<u8>> = None;
+    let mut last: Option<Bytes> = None;
     while let Some((data, finish)) = incoming.next().await? {
         let more = last.is_some() && !data.is_empty();
         if more || data.len() as u64 > put.left() {
@@ -223,7 +224,7 @@ impl Incoming {
     }
 
     /// The next content, and whether it is the last; none when the client has ended the stream.
-    async fn next(&mut self) -> Result<Option<(Vec<u8>, bool)>, Status> {
+    async fn next(&mut self) -> Result<Option<(Bytes, bool)>, Status> {
         let message = match self.first.take() {
             Some(first) => first,
             None => match self.message().await? {

@@ -10,6 +10,7 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use ruzstd::encoding::{CompressionLevel, compress, compress_to_vec};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
+use tonic::codegen::Bytes;
 
 use crate::places::Turn;
 
@@ -202,7 +203,7 @@ impl<T: Write> Write for Patient<'_, T> {
 /// side is dropped.
 pub(super) struct Unpacker {
     /// Takes packed pieces; dropped, it is the end.
-    pub(super) packed: mpsc::Sender<Vec<u8>>,
+    pub(super) packed: mpsc::Sender<Bytes>,
     /// Gives unpacked pieces, and the reason if there is nothing more to be had.
     pub(super) unpacked: mpsc::Receiver<Result<Vec<u8>, Malformed>>,
 }
@@ -227,12 +228,12 @@ impl Unpacker {
 
 /// Pieces that tasks send, as one stream of bytes.
 struct Pieces {
-    source: mpsc::Receiver<Vec<u8>>,
-    piece: io::Cursor<Vec<u8>>,
+    source: mpsc::Receiver<Bytes>,
+    piece: io::Cursor<Bytes>,
 }
 
 impl Pieces {
-    fn new(source: mpsc::Receiver<Vec<u8>>) -> Self {
+    fn new(source: mpsc::Receiver<Bytes>) -> Self {
         let piece = io::Cursor::default();
         Self { source, piece }
     }
