@@ -18,12 +18,15 @@
 
 mod blob;
 mod custody;
+mod destination;
 mod expected;
 mod failure;
+mod hashing;
 mod headroom;
 mod images;
 mod layout;
 mod memory;
+mod pending;
 mod reach;
 mod reader;
 mod removal;

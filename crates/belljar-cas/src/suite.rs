@@ -38,11 +38,20 @@ fn get(source: &dyn BlobSource, object: ObjectId) -> Result<Vec<u8>, ReadError> 
     Ok(bytes)
 }
 
+/// So long that it is hashed while it is written; no two pieces of it are the same.
+fn long() -> Vec<u8> {
+    (0..(6 << 20) / 4).flat_map(u32::to_le_bytes).collect()
+}
+
 fn what_was_put_is_read_back(source: &dyn BlobSource, sink: &dyn BlobSink) {
+    let long = long();
+    let odd: Vec<&[u8]> = long.chunks(100_003).collect();
     for pieces in [
         &[&b"one"[..], b"", b"two"][..],
         &[b"onetwo"],
         &[&[7; 200_000]],
+        &[&long],
+        &odd,
     ] {
         let whole = pieces.concat();
         let object = ObjectId::of(&whole);
@@ -75,6 +84,13 @@ fn what_is_not_as_announced_is_refused_and_not_kept(source: &dyn BlobSource, sin
         }
         assert!(other.is_empty() || !source.contains(ObjectId::of(other)).unwrap());
     }
+    let begin = long();
+    let large = ObjectId::of(&[&begin[..], b"end"].concat());
+    let other = put(sink, Some(large), &[&begin, b"enD"]);
+    assert!(
+        matches!(other, Err(WriteError::Mismatch { expected, .. }) if expected == large.into())
+    );
+    assert!(!source.contains(large).unwrap());
     let long = put(sink, Some(object), &[b"expected", b"!"]);
     assert!(matches!(long, Err(WriteError::TooLong { .. })), "{long:?}");
     let huge = ObjectId {
@@ -300,7 +316,7 @@ const SUITE: &[(&str, Case)] = &[
 fn memory_behaves() {
     for (name, case) in SUITE {
         println!("{name}");
-        let memory = Memory::new(1 << 20);
+        let memory = Memory::new(32 << 20);
         case(&memory, &memory);
     }
 }

@@ -1,6 +1,5 @@
 use std::fs::File;
-use std::io::{self, Write};
-use std::num::NonZeroU64;
+use std::io::{self};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,28 +8,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use belljar_core::{BlobName, Digest, ObjectId, bounds};
 use rustix::fs::{
-    Advice, AtFlags, CWD, FlockOperation, Mode, OFlags, Stat, fadvise, fchmod, flock, fsync,
-    linkat, openat, renameat, statat, syncfs, unlinkat,
+    AtFlags, CWD, FlockOperation, Mode, OFlags, Stat, flock, fsync, linkat, openat, renameat,
+    statat, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 
 use crate::blob::Sealed;
-use crate::expected::Expecting;
 use crate::failure::is_full;
 use crate::layout::{self, object_path};
 use crate::memory::foreign;
+use crate::pending::PendingFile;
 use crate::reader::is_marked;
 use crate::stamps::Stamps;
 use crate::{
     Batch, BlobSink, LayoutError, OBJECTS, PendingBlob, QUARANTINE, STAMPS, TMP, VerifyingRead,
     WriteError,
 };
-
-/// Objects are never written to once they have a name, not even by their owner.
-const OBJECT_MODE: u32 = 0o440;
-/// How much of a large object is written before the disk begins with it: so that the disk works while the
-/// rest comes, and not only at the end.
-const AHEAD_BYTES: u64 = 8 << 20;
 
 /// Writes objects to disk. Only the process that owns them has one.
 #[derive(Debug, Clone)]
@@ -50,18 +43,6 @@ pub(crate) struct Directories {
     _root: OwnedFd,
     /// Makes the names in `tmp` differ.
     next: AtomicU64,
-}
-
-/// A file without a name. Its descriptor is known to this process alone, so what was hashed on the way
-/// in is what is there.
-struct PendingFile {
-    directories: Arc<Directories>,
-    file: File,
-    expected: Option<BlobName>,
-    content: Expecting,
-    written: u64,
-    /// Up to where the disk was told to begin.
-    begun: u64,
 }
 
 impl Writer {
@@ -124,14 +105,12 @@ impl BlobSink for Writer {
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
         let file = openat(&self.0.tmp, ".", flags, Mode::RUSR)
             .map_err(|e| failed("opening a file", e.into()))?;
-        Ok(Box::new(PendingFile {
-            directories: Arc::clone(&self.0),
-            file: File::from(file),
+        let directories = Arc::clone(&self.0);
+        Ok(Box::new(PendingFile::new(
+            directories,
+            File::from(file),
             expected,
-            content: Expecting::new(expected),
-            written: 0,
-            begun: 0,
-        }))
+        )))
     }
 
     fn batch(&self) -> Result<Batch, WriteError> {
@@ -170,66 +149,10 @@ impl BlobSink for Writer {
     }
 }
 
-impl PendingBlob for PendingFile {
-    fn write(&mut self, piece: &[u8]) -> Result<(), WriteError> {
-        let written = self.written.saturating_add(piece.len() as u64);
-        match self.expected {
-            Some(expected) if written > expected.size => {
-                return Err(WriteError::TooLong { expected });
-            }
-            _ if written > bounds::BLOB_BYTES => return Err(WriteError::TooLarge),
-            _ => {}
-        }
-        self.file
-            .write_all(piece)
-            .map_err(|e| failed("writing", e))?;
-        self.content.update(piece);
-        self.written = written;
-        if let Some(length) = NonZeroU64::new(written - self.begun)
-            && length.get() >= AHEAD_BYTES
-        {
-            // Begins to write out what is dirty (posix_fadvise(2)), and waits for nothing. Only advice: what
-            // counts is the fsync at the end.
-            let _ = fadvise(&self.file, self.begun, Some(length), Advice::DontNeed);
-            self.begun = written;
-        }
-        Ok(())
-    }
-
-    fn finish(self: Box<Self>) -> Result<ObjectId, WriteError> {
-        let directories = Arc::clone(&self.directories);
-        let (found, file) = self.sealed()?;
-        // The content is durable before it has a name: after a crash, a name means a whole object.
-        fsync(&file).map_err(|e| failed("making the content durable", e.into()))?;
-        directories.give_name(&file, found)?;
-        // Also where the name was there before: who made it may not have come to this point yet.
-        let synced = directories.sync_parent(found);
-        synced.map_err(|e| failed("making the name durable", e))?;
-        Ok(found)
-    }
-
-    fn finish_into(self: Box<Self>, batch: &mut Batch) -> Result<ObjectId, WriteError> {
-        let (found, file) = self.sealed()?;
-        batch.push(found, Sealed::File(file))?;
-        Ok(found)
-    }
-}
-
-impl PendingFile {
-    /// The file, verified, as nobody will write to it again.
-    fn sealed(self) -> Result<(ObjectId, File), WriteError> {
-        let found = self.content.finish(self.written)?;
-        fchmod(&self.file, Mode::from_raw_mode(OBJECT_MODE))
-            .map_err(|e| failed("setting the mode", e.into()))?;
-        layout::mark_verified(&self.file).map_err(|e| failed("setting the time", e))?;
-        Ok((found, self.file))
-    }
-}
-
 impl Directories {
     /// Links the file under its object's name. That it is there already is fine if it is as it was when it was
     /// verified; else the file, which was verified just now, takes its place.
-    fn give_name(&self, file: &File, object: ObjectId) -> Result<(), WriteError> {
+    pub(crate) fn give_name(&self, file: &File, object: ObjectId) -> Result<(), WriteError> {
         let path = object_path(object.digest);
         let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
         let _names = self.lock();
@@ -308,14 +231,14 @@ impl Directories {
         })
     }
 
-    fn sync_parent(&self, object: ObjectId) -> io::Result<()> {
+    pub(crate) fn sync_parent(&self, object: ObjectId) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let parent = &object_path(object.digest)[..2];
         Ok(fsync(openat(&self.objects, parent, flags, Mode::empty())?)?)
     }
 }
 
-fn failed(doing: &'static str, source: io::Error) -> WriteError {
+pub(crate) fn failed(doing: &'static str, source: io::Error) -> WriteError {
     if is_full(&source) {
         WriteError::Full(source)
     } else {

@@ -62,7 +62,11 @@ pub const PIN_REASON_BYTES: usize = 1024;
 pub const QUARANTINED: usize = 256;
 /// Most objects that the store makes durable together; each holds a descriptor until then.
 pub const OBJECTS_AT_ONCE: usize = 64;
-/// Most interrupted uploads that the store keeps; each holds a descriptor.
+/// Content of an object that is gathered before it is written, in bytes: larger writes cost the kernel less.
+pub const GATHERED_BYTES: usize = 512 * 1024;
+/// Most pieces of [`GATHERED_BYTES`] of one large object that came and are not written yet, or not hashed yet.
+pub const WRITTEN_BEHIND: usize = 3;
+/// Most interrupted uploads that the store keeps; each holds a descriptor, and a large one two threads.
 pub const PARTIAL_UPLOADS: usize = 64;
 /// Most bytes of interrupted uploads that the store keeps (8 GiB).
 pub const PARTIAL_BYTES: u64 = 8 << 30;
