@@ -1,3 +1,4 @@
+mod care;
 mod end;
 mod held;
 
@@ -19,7 +20,7 @@ use rustix::io::Errno;
 
 use crate::failure::is_full;
 use crate::tree::{Measure, Tree, all, are_whole};
-use crate::{BlobSource, HeldObject, IMAGES, LayoutError, TMP, TreeError};
+use crate::{BlobSource, HeldObject, IMAGES, LayoutError, QUARANTINE, TMP, TreeError};
 
 use held::HeldTrees;
 
@@ -35,6 +36,11 @@ const IMAGE_MODE: u32 = 0o440;
 pub struct Images {
     directory: File,
     tmp: OwnedFd,
+    quarantine: OwnedFd,
+    /// Held while a name is given, or taken from a damaged image.
+    names: Mutex<()>,
+    /// How many damaged images were put aside, or had others put in their place.
+    damages: AtomicU64,
     /// Images that this process has made or read to the end, at most [`bounds::KNOWN_IMAGES`].
     known: Mutex<BTreeMap<String, Known>>,
     held: HeldTrees,
@@ -113,6 +119,9 @@ impl Images {
         Ok(Self {
             directory: directory(IMAGES, OFlags::RDONLY)?.into(),
             tmp: directory(TMP, OFlags::PATH)?,
+            quarantine: directory(QUARANTINE, OFlags::PATH)?,
+            names: Mutex::default(),
+            damages: AtomicU64::new(0),
             known: Mutex::default(),
             held: HeldTrees::new(),
             removals: AtomicU64::new(0),
@@ -141,8 +150,13 @@ impl Images {
                 Some(_) => end::read(file),
                 None => end::read_whole(file),
             };
+            let end = end.map_err(failed)?;
+            if end.is_none() {
+                // Builds may have it mounted.
+                self.damages.fetch_add(1, Ordering::SeqCst);
+            }
             // Where an object is not whole, the way of a new tree tells which.
-            if let Some(end) = end.map_err(failed)?
+            if let Some(end) = end
                 && are_whole(source, &end.objects)
             {
                 self.remember(order.name, stamp, end.measure, removals);
@@ -196,24 +210,6 @@ impl Images {
         match end::read(&file)? {
             Some(end) => Ok(Some(end.objects)),
             None => Err(io::Error::other(format!("the image {name} is damaged"))),
-        }
-    }
-
-    /// Removes an image; it is made anew when it is needed. Gives the bytes that it took on disk; none where
-    /// there was no such image.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn evict(&self, name: &str) -> io::Result<Option<u64>> {
-        let Some(file) = self.find(name)? else {
-            return Ok(None);
-        };
-        let bytes = file.metadata()?.blocks() * 512;
-        self.lock().remove(name);
-        match unlinkat(&self.directory, name, AtFlags::empty()) {
-            Ok(()) => Ok(Some(bytes)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error.into()),
         }
     }
 
@@ -325,6 +321,7 @@ impl Images {
         let link = |place: &OwnedFd, name: &str| {
             linkat(CWD, &unnamed, place, name, AtFlags::SYMLINK_FOLLOW)
         };
+        let _names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if replace {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let passing = format!("{name}.{number}");

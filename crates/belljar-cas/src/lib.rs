@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | `objects/sha256/ab/cdef…` | one object: 2 and 62 hexadecimal digits of its SHA-256; its time of change says when it was last given | 0440 |
 //! | `stamps.v1` | what each object looked like when it was verified | 0600 |
-//! | `quarantine/<digest>` | objects that were found damaged | 0440 |
+//! | `quarantine/<name>` | objects, by their digests, and images that were found damaged | 0440 |
 //! | `tmp/` | names that exist for a moment while a damaged object is replaced | 0750 |
 //! | `logs/<attempt>.log` | logs | 0640 |
 //! | `images/<tree>-<size>-<time>.v1` | a tree, mountable over the objects | 0440 |
@@ -49,7 +49,7 @@ pub use reader::{Finding, Reader};
 pub use removal::{Quarantined, Removal};
 pub use scan::scan;
 pub use tree::Measure;
-pub use usage::{Found, Part, Space, Usage, objects_of_prefix, quarantined};
+pub use usage::{Aside, Found, Part, Space, Usage, objects_of_prefix, quarantined};
 pub use verify::VerifyingRead;
 pub use writer::Writer;
 

@@ -1,6 +1,7 @@
 //! How objects go: those that nobody needs, and those that are damaged.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
 use belljar_core::{Digest, bounds};
@@ -66,7 +67,7 @@ impl Writer {
     /// What the system says.
     pub fn quarantine(&self, digest: Digest, inode: u64) -> io::Result<Quarantined> {
         let path = object_path(digest);
-        let full = self.quarantined()? >= bounds::QUARANTINED;
+        let full = !has_room(&self.0.quarantine)?;
         let _names = self.0.lock();
         match statat(&self.0.objects, &path, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(status) if status.st_ino == inode => {}
@@ -88,11 +89,12 @@ impl Writer {
         fsync(openat(&self.0.quarantine, ".", flags, Mode::empty())?)?;
         Ok(done)
     }
+}
 
-    fn quarantined(&self) -> io::Result<usize> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let entries = Dir::new(openat(&self.0.quarantine, ".", flags, Mode::empty())?)?;
-        // Two of them are no files.
-        Ok(entries.count().saturating_sub(2))
-    }
+/// Whether what is damaged may be put into this directory, or too much lies there.
+pub(crate) fn has_room(quarantine: &OwnedFd) -> io::Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let entries = Dir::new(openat(quarantine, ".", flags, Mode::empty())?)?;
+    // Two of them are no files.
+    Ok(entries.count().saturating_sub(2) < bounds::QUARANTINED)
 }

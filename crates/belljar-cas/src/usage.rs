@@ -34,6 +34,15 @@ pub struct Usage {
     pub other: Part,
 }
 
+/// What was found damaged, and put aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Aside {
+    /// Of the object, or of the tree that it is an image of.
+    pub digest: Digest,
+    /// Whether it is the mountable image of a tree, which is made anew from that.
+    pub image: bool,
+}
+
 /// How much room there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
@@ -129,18 +138,35 @@ fn count(directory: &Path, part: &mut Part) -> io::Result<()> {
     Ok(())
 }
 
-/// The damaged objects that were put aside, below the store's `root`, in order.
+/// What was found damaged and put aside, below the store's `root`, in order.
 ///
 /// # Errors
 /// What the system says.
-pub fn quarantined(root: &Path) -> io::Result<Vec<Digest>> {
+pub fn quarantined(root: &Path) -> io::Result<Vec<Aside>> {
+    let aside = |name: &str| match tree_of(name) {
+        Some(digest) => Some(Aside {
+            digest,
+            image: true,
+        }),
+        None => Digest::from_hex(name).ok().map(|digest| Aside {
+            digest,
+            image: false,
+        }),
+    };
     let mut found = Vec::new();
     for entry in fs::read_dir(root.join(QUARANTINE))? {
-        let name = entry?.file_name();
-        found.extend(name.to_str().and_then(|hex| Digest::from_hex(hex).ok()));
+        found.extend(entry?.file_name().to_str().and_then(aside));
     }
     found.sort_unstable();
+    // One tree may have several images, of different times.
+    found.dedup();
     Ok(found)
+}
+
+/// Which tree an image is of, by its name; none where that is no image's.
+pub(crate) fn tree_of(name: &str) -> Option<Digest> {
+    let (tree, _) = name.split_once('-')?;
+    Digest::from_hex(tree).ok()
 }
 
 /// The objects whose digests begin with `prefix`, below the store's `root`. What is not named like an object is

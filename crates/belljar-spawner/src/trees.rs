@@ -22,6 +22,9 @@ const TREES: &str = "trees";
 /// Below the mount directory: the objects that all trees are over.
 pub const OBJECTS: &str = "objects";
 
+/// Below the store's root: images of trees, under their names.
+const IMAGES: &str = "images";
+
 const READ_ONLY: Attributes = Attributes {
     read_only: true,
     devices: false,
@@ -81,6 +84,15 @@ impl Mounted {
     /// What fstat(2) says.
     fn is_unchanged(&self) -> io::Result<bool> {
         Ok(Stamp::of(&self.image)? == self.stamp)
+    }
+
+    /// Whether it is still what the store has under this name. One that was found damaged is not.
+    fn is_called(&self, path: &Path) -> bool {
+        let file = |status: &fs::Metadata| (status.dev(), status.ino());
+        match (self.image.metadata(), fs::symlink_metadata(path)) {
+            (Ok(ours), Ok(named)) => file(&ours) == file(&named),
+            _ => false,
+        }
     }
 }
 
@@ -151,6 +163,7 @@ impl Trees {
         let name = tree.image();
         if let Some((mounted, last)) = self.mounted.get_mut(&name)
             && mounted.is_unchanged()?
+            && mounted.is_called(&self.store.join(IMAGES).join(&name))
         {
             *last = self.uses;
             return Ok(Rc::clone(mounted));
@@ -160,7 +173,8 @@ impl Trees {
         let mounted = Rc::new(self.mount_image(&name).map_err(during)?);
         let one = (Rc::clone(&mounted), self.uses);
         if let Some((old, _)) = self.mounted.insert(name, one) {
-            // Somebody has written to that one; builds that use it will not end well.
+            // Somebody has written to that one, and builds that use it will not end well; or the store has found it
+            // damaged, or nobody needed it for a while.
             self.take_off(old);
         }
         self.shrink();
@@ -168,7 +182,7 @@ impl Trees {
     }
 
     fn mount_image(&self, name: &str) -> io::Result<Mounted> {
-        let images = durable::open_directory(&self.store.join("images"))?;
+        let images = durable::open_directory(&self.store.join(IMAGES))?;
         let image = durable::open_regular(&images, name)?;
         self.check_owner(&image)?;
         let stamp = Stamp::of(&image)?;

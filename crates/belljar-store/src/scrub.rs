@@ -1,14 +1,16 @@
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use belljar_cas::Finding;
-use belljar_core::{Digest, Timestamp};
+use belljar_core::Timestamp;
 use belljar_plan::store::Scrub;
 
+use crate::failed::chain;
 use crate::session::Store;
 
-/// Reads all objects now and then, at a bounded rate, and puts those aside that are damaged.
+/// Reads all objects and images now and then, at a bounded rate, and puts those aside that are damaged.
 pub(crate) struct Scrubber {
     state: Mutex<State>,
     wanted: Condvar,
@@ -92,19 +94,8 @@ impl Scrubber {
     }
 
     fn read_all(&self, store: &Store) {
-        for prefix in 0..=u8::MAX {
-            let found = match store.custody.of_prefix(prefix) {
-                Ok(found) => found,
-                Err(error) => {
-                    tracing::error!(%error, prefix, "objects cannot be listed");
-                    self.lock().told.unread += 1;
-                    continue;
-                }
-            };
-            for object in found {
-                self.read(store, object.digest);
-            }
-        }
+        self.read_objects(store);
+        self.read_images(store);
         if let Err(error) = std::fs::write(store.root.join(FINISHED), b"") {
             // Then it is due earlier than it need be.
             tracing::warn!(%error, "the end of reading all objects was not noted");
@@ -122,9 +113,43 @@ impl Scrubber {
         tracing::info!(objects, bytes, damaged, unread, "all objects were read");
     }
 
-    fn read(&self, store: &Store, digest: Digest) {
+    fn read_objects(&self, store: &Store) {
+        for prefix in 0..=u8::MAX {
+            let found = match store.custody.of_prefix(prefix) {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::error!(%error, prefix, "objects cannot be listed");
+                    self.lock().told.unread += 1;
+                    continue;
+                }
+            };
+            for object in found {
+                let digest = object.digest;
+                let examine = || store.examine(digest).map_err(|e| chain(&e));
+                self.read(&digest, examine);
+            }
+        }
+    }
+
+    /// What a build mounts is read as well: nothing of it is looked at when it is used again.
+    fn read_images(&self, store: &Store) {
+        let names = match store.images.names() {
+            Ok(names) => names,
+            Err(error) => {
+                tracing::error!(%error, "images cannot be listed");
+                self.lock().told.unread += 1;
+                return;
+            }
+        };
+        for name in names {
+            let examine = || store.examine_image(&name).map_err(|e| chain(&e));
+            self.read(&name, examine);
+        }
+    }
+
+    fn read(&self, what: &dyn Display, examine: impl FnOnce() -> Result<Finding, String>) {
         let began = Instant::now();
-        let read = match store.examine(digest) {
+        let read = match examine() {
             Ok(Finding::Absent) => return,
             Ok(Finding::Whole { size }) => {
                 let mut state = self.lock();
@@ -140,7 +165,7 @@ impl Scrubber {
                 size
             }
             Err(error) => {
-                tracing::error!(%digest, error = crate::failed::chain(&error), "an object cannot be read");
+                tracing::error!(%what, error, "it cannot be read");
                 self.lock().told.unread += 1;
                 return;
             }

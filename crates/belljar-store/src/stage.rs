@@ -20,7 +20,7 @@ pub(crate) struct Staged {
     pub(crate) bytes: u64,
     /// How many of the images were made for it.
     pub(crate) made: usize,
-    /// How many damages of objects were known when it began.
+    /// How many damages were known when it began.
     damages: u64,
 }
 
@@ -40,7 +40,7 @@ impl Staged {
             entries: 0,
             bytes: 0,
             made: 0,
-            damages: store.custody.damages(),
+            damages: store.damages(),
         };
         for tree in &trees {
             let prepared = store
@@ -73,10 +73,10 @@ impl Staged {
             }),
             None => look_at(&self.trees, store),
         };
-        // A build may have read what was damaged, and its own outputs may have mended it. Whose the object was is
-        // not looked at: damage is rare, and the build is run again.
-        if store.custody.damages() != self.damages {
-            tracing::warn!("an object was found damaged since the trees were staged");
+        // A build may have read what was damaged, and its own outputs, or the next build, may have mended it. Whose it was
+        // is not looked at: damage is rare, and the build is run again.
+        if store.damages() != self.damages {
+            tracing::warn!("something was found damaged since the trees were staged");
             return Ok(false);
         }
         unchanged

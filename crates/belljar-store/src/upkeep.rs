@@ -74,6 +74,20 @@ impl Store {
         Ok(finding)
     }
 
+    /// Reads an image to its end; one that is damaged is put aside.
+    pub(crate) fn examine_image(&self, name: &str) -> io::Result<Finding> {
+        let finding = self.images.examine(name)?;
+        if matches!(finding, Finding::Damaged { .. }) {
+            tracing::error!(image = name, "an image is damaged, and was put aside");
+        }
+        Ok(finding)
+    }
+
+    /// How much was found damaged since this process began.
+    pub(crate) fn damages(&self) -> u64 {
+        self.custody.damages().saturating_add(self.images.damages())
+    }
+
     /// Puts an object aside that somebody has found damaged, if it is so.
     pub(crate) fn put_aside(&self, object: ObjectId) {
         if let Err(error) = self.examine(object.digest) {

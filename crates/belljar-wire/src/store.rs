@@ -66,7 +66,7 @@ pub struct KeptBuilds {
     pub bytes: Option<u64>,
 }
 
-/// How the reading of all objects fares: the parsed form of `belljar.v1.Scrub`.
+/// How the reading of all objects and images fares: the parsed form of `belljar.v1.Scrub`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScrubStatus {
     /// Whether it is under way.
@@ -75,21 +75,23 @@ pub struct ScrubStatus {
     pub started: Option<Timestamp>,
     /// When it last ended.
     pub ended: Option<Timestamp>,
-    /// Objects read.
+    /// Objects and images read.
     pub objects: u64,
     /// Bytes read.
     pub bytes: u64,
-    /// Objects that were damaged.
+    /// Those that were damaged.
     pub damaged: u64,
-    /// Objects that could not be read.
+    /// Those that could not be read.
     pub unread: u64,
 }
 
-/// An object that was found damaged.
+/// An object, or the mountable image of a tree, that was found damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedObject {
-    /// What it should have been.
+    /// What it should have been, or which tree.
     pub digest: Digest,
+    /// Whether it is an image, which is made anew from its tree.
+    pub image: bool,
     /// Builds that need it.
     pub builds: Vec<BuildId>,
 }
@@ -331,6 +333,7 @@ fn damaged(damaged: v1::Damaged) -> Result<DamagedObject, Invalid> {
     let builds = |name: String| parse_build_name(&name);
     Ok(DamagedObject {
         digest: Digest::from_hex(&damaged.hash).map_err(|e| e.within("hash"))?,
+        image: damaged.image,
         builds: each("builds", damaged.builds, builds)?,
     })
 }

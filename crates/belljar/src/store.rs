@@ -132,7 +132,8 @@ fn described(status: &StoreStatus, pins: &[PinRecord]) -> String {
             true => "no build that is kept needs it".to_owned(),
             false => format!("needed by {}", builds.join(", ")),
         };
-        rows.push(("damaged", format!("{}; {needed}", one.digest)));
+        let what = if one.image { "image of " } else { "" };
+        rows.push(("damaged", format!("{what}{}; {needed}", one.digest)));
     }
     rows.push(("counted", format!("at {}", status.counted)));
     rows.extend(pins.iter().map(|pin| ("pinned", row(pin))));

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use belljar_core::{Digest, bounds};
+use belljar_cas::Aside;
+use belljar_core::bounds;
 use belljar_engine::garbage::{Goal, SweepError, Sweeper};
 use belljar_engine::ports::Upkeep as _;
 
@@ -70,9 +71,9 @@ async fn sweep(sweeper: &Broom, goal: Goal) {
     }
 }
 
-/// Tells of each damaged object that was put aside once, with the builds that need it. Of those that were told of,
+/// Tells of each damaged object and image that was put aside once, with the builds that need it. Of those that were told of,
 /// `told` has what is still there: at most [`bounds::QUARANTINED`].
-async fn tell_of_damage(sweeper: &Broom, told: &mut BTreeSet<Digest>) {
+async fn tell_of_damage(sweeper: &Broom, told: &mut BTreeSet<Aside>) {
     let root = sweeper.root.clone();
     let looked = tokio::task::spawn_blocking(move || belljar_cas::quarantined(&root));
     let cause = match looked.await {
@@ -84,21 +85,30 @@ async fn tell_of_damage(sweeper: &Broom, told: &mut BTreeSet<Digest>) {
 }
 
 /// What of this was not told of yet. What is not there any more is forgotten, and told of when it comes again.
-fn untold(mut aside: Vec<Digest>, told: &mut BTreeSet<Digest>) -> Vec<Digest> {
+fn untold(mut aside: Vec<Aside>, told: &mut BTreeSet<Aside>) -> Vec<Aside> {
     aside.truncate(bounds::QUARANTINED);
-    told.retain(|digest| aside.contains(digest));
-    aside.retain(|digest| !told.contains(digest));
+    told.retain(|one| aside.contains(one));
+    aside.retain(|one| !told.contains(one));
     aside
 }
 
-async fn tell_of(sweeper: &Broom, aside: Vec<Digest>, told: &mut BTreeSet<Digest>) {
+async fn tell_of(sweeper: &Broom, aside: Vec<Aside>, told: &mut BTreeSet<Aside>) {
     let aside = untold(aside, told);
-    match sweeper.needing(&aside).await {
+    let digests: Vec<_> = aside.iter().map(|aside| aside.digest).collect();
+    match sweeper.needing(&digests).await {
         Ok(needing) => {
-            for (digest, builds) in aside.into_iter().zip(needing) {
+            for (aside, builds) in aside.into_iter().zip(needing) {
                 let builds: Vec<String> = builds.iter().map(belljar_wire::build_name).collect();
-                tracing::error!(target: "audit", %digest, ?builds, "an object is damaged, and was put aside");
-                told.insert(digest);
+                let digest = aside.digest;
+                match aside.image {
+                    true => {
+                        tracing::error!(target: "audit", tree = %digest, ?builds, "an image is damaged, and was put aside");
+                    }
+                    false => {
+                        tracing::error!(target: "audit", %digest, ?builds, "an object is damaged, and was put aside");
+                    }
+                }
+                told.insert(aside);
             }
         }
         Err(error) => {
@@ -111,11 +121,16 @@ async fn tell_of(sweeper: &Broom, aside: Vec<Digest>, told: &mut BTreeSet<Digest
 #[cfg(test)]
 mod tests {
     use super::*;
+    use belljar_core::Digest;
 
     #[test]
     fn what_was_told_of_is_remembered_as_long_as_it_is_there() {
-        let digests = |range: std::ops::Range<usize>| -> Vec<Digest> {
-            range.map(|n| Digest::of(&n.to_le_bytes())).collect()
+        let digests = |range: std::ops::Range<usize>| -> Vec<Aside> {
+            let aside = |n: usize| Aside {
+                digest: Digest::of(&n.to_le_bytes()),
+                image: n % 3 == 0,
+            };
+            range.map(aside).collect()
         };
         let mut told = BTreeSet::new();
         for begin in 0..10 {

@@ -1,8 +1,22 @@
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use belljar_tests::{Part, Project, overwrite, wait_for};
+use belljar_tests::{Instance, Part, Project, overwrite, wait_for};
+use serde_json::Value;
 
-use crate::{can_be_fetched, name, reconfigure, started, status};
+use crate::disk::Disk;
+use crate::{append, can_be_fetched, name, reconfigure, started, status};
+
+/// What is told when all was read once more.
+fn scrubbed(instance: &mut Instance) -> Value {
+    let begun = instance.tell("store scrub", &["--json"]).assert_code(0);
+    assert_eq!(begun.json("belljar.scrub/v1")["scrub"]["running"], true);
+    wait_for("the end of a scrub", Duration::from_secs(60), || {
+        let told = status(instance);
+        (told["scrub"]["running"] == false).then_some(told)
+    })
+}
 
 #[test]
 fn an_object_that_has_rotted_is_found_put_aside_and_told_of_with_its_builds() {
@@ -19,14 +33,9 @@ fn an_object_that_has_rotted_is_found_put_aside_and_told_of_with_its_builds() {
     let store = instance.state().join("store");
     let path = belljar_cas::path_of(&store, belljar_core::Digest::from_hex(hex).unwrap());
     overwrite(&path, b"mad3\n");
-    let begun = instance.tell("store scrub", &["--json"]).assert_code(0);
-    assert_eq!(begun.json("belljar.scrub/v1")["scrub"]["running"], true);
-    let told = wait_for("the end of a scrub", Duration::from_secs(60), || {
-        let told = status(&mut instance);
-        (told["scrub"]["running"] == false).then_some(told)
-    });
+    let told = scrubbed(&mut instance);
     assert_eq!(told["scrub"]["damaged"], 1, "{told}");
-    let due = serde_json::json!([{"digest": digest, "builds": [build]}]);
+    let due = serde_json::json!([{"digest": digest, "builds": [build], "image": false}]);
     assert_eq!(told["damaged"], due);
     assert_eq!(told["quarantine"]["files"], 1);
     // It is never served, and who has its content may give it again.
@@ -60,4 +69,53 @@ fn an_input_that_has_rotted_costs_one_build_and_is_asked_for_again() {
     let told = status(&mut instance);
     assert_eq!(told["damaged"][0]["digest"], object.digest.to_string());
     assert_eq!(told["quarantine"]["files"], 1, "{told}");
+}
+
+#[test]
+fn an_image_that_has_rotted_is_put_aside_and_made_anew_and_nobody_mounts_it_any_more() {
+    let disk = Disk::new();
+    let mut instance = Instance::below(&disk.path());
+    instance.start();
+    append(&instance, Part::Belljard, "[store]\nevery_seconds = 1\n");
+    reconfigure(&mut instance, Part::Belljard, |text| text);
+    let project = Project::script("cat in > out");
+    project.write("in", "good\n");
+    let run = instance.run(&project);
+    run.assert_succeeded();
+    let build = name(&run);
+    let store = instance.state().join("store");
+    let tree = run.json["spec"]["source"]["digest"].as_str().unwrap();
+    let hex = tree.strip_prefix("sha256:").unwrap();
+    let mut images = fs::read_dir(store.join("images"))
+        .unwrap()
+        .map(|image| image.unwrap());
+    let image = images.find(|image| image.file_name().to_str().unwrap().starts_with(hex));
+    let image = image.unwrap().path();
+    let good = fs::read(&image).unwrap();
+    disk.rot(&image, 1500);
+    assert_ne!(fs::read(&image).unwrap(), good);
+    let told = scrubbed(&mut instance);
+    assert_eq!(told["scrub"]["damaged"], 1, "{told}");
+    let due = serde_json::json!([{"digest": tree, "builds": [build], "image": true}]);
+    assert_eq!(told["damaged"], due);
+    assert_eq!(told["quarantine"]["files"], 1);
+    assert!(!image.exists());
+    wait_for("the event", Duration::from_secs(30), || {
+        let said = instance.said(Part::Belljard);
+        let event = |line: &str| line.contains("an image is damaged") && line.contains(&build);
+        said.lines().any(event).then_some(())
+    });
+    // The spawner has it mounted still, and takes what is made anew all the same.
+    let run = instance.run(&project);
+    run.assert_succeeded();
+    assert_eq!(run.file("out"), b"good\n");
+    assert_eq!(fs::read(&image).unwrap(), good);
+    let spawner = instance.pid_of(Part::Spawner);
+    let open: Vec<PathBuf> = fs::read_dir(format!("/proc/{spawner}/fd"))
+        .unwrap()
+        .filter_map(|file| fs::read_link(file.unwrap().path()).ok())
+        .collect();
+    assert!(open.contains(&image), "{open:?}");
+    assert!(!open.contains(&store.join("quarantine").join(image.file_name().unwrap())));
+    assert_eq!(scrubbed(&mut instance)["scrub"]["damaged"], 0);
 }

@@ -1,15 +1,14 @@
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use bazel_remote_apis::google::bytestream::WriteRequest;
 use belljar_core::{Digest, ObjectId, Outcome};
-use belljar_tests::{Instance, Part, Project, tool, wait_for};
+use belljar_tests::{Instance, Part, Project, wait_for};
 use belljar_wire::Reason;
 use tonic::Code;
 
+use crate::disk::Disk;
 use crate::{append, reconfigure, started, sweep};
 
 #[test]
@@ -61,57 +60,6 @@ fn when_only_the_reserve_is_left_callers_are_refused_with_the_reason() {
     let build = client.submit("after", &spec).unwrap().id;
     let ended = client.until(&build, |build| build.outcome.is_some());
     assert_eq!(ended.outcome, Some(Outcome::Succeeded));
-}
-
-/// A small disk of its own: a file with a file system that images of trees can be mounted from, as they cannot from
-/// tmpfs.
-struct Disk(tempfile::TempDir);
-
-impl Disk {
-    fn new() -> Self {
-        let place = tempfile::Builder::new()
-            .prefix("belljar-disk-")
-            .tempdir_in("/var/tmp");
-        let disk = Self(place.unwrap());
-        let place = disk.0.path();
-        fs::set_permissions(place, fs::Permissions::from_mode(0o755)).unwrap();
-        let file = File::create_new(place.join("image")).unwrap();
-        file.set_len(64 << 20).unwrap();
-        fs::create_dir(disk.path()).unwrap();
-        let format = ["-q", "-O", "^has_journal", "-m", "0", "image"];
-        tool(place, "mkfs.ext4", &format);
-        tool(place, "mount", &["-o", "loop", "image", "mounted"]);
-        disk
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.path().join("mounted")
-    }
-
-    /// Leaves no more than so many bytes.
-    fn leave(&self, bytes: u64) {
-        let space = rustix::fs::statvfs(self.path()).unwrap();
-        let there = space.f_bavail * space.f_frsize;
-        let filler = vec![7; usize::try_from(there - bytes).unwrap()];
-        fs::write(self.path().join("filler"), filler).unwrap();
-    }
-
-    /// Uses all that is left.
-    fn fill(&self) {
-        let mut file = File::options()
-            .append(true)
-            .create(true)
-            .open(self.path().join("filler"))
-            .unwrap();
-        let piece = vec![0; 4096];
-        while file.write_all(&piece).is_ok() {}
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        tool(self.0.path(), "umount", &["--lazy", "mounted"]);
-    }
 }
 
 /// Every object is what its name says.

@@ -4,7 +4,7 @@
 //! * [`busy`]: garbage is collected while builds run.
 //! * [`given`]: what a build was given of another.
 //! * [`full`]: a disk that is full, and one that is nearly.
-//! * [`damage`]: an object that has rotted.
+//! * [`damage`]: an object that has rotted, and an image of a tree.
 //! * [`named`]: objects that clients name by BLAKE3.
 
 // Helpers of tests may stop at the first surprise too, and say where they are; clippy's exemption is for the tests
@@ -13,6 +13,7 @@
 
 mod busy;
 mod damage;
+mod disk;
 mod full;
 mod given;
 mod keeping;

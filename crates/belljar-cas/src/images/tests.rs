@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::layout::object_path;
-use crate::{BlobSink, OBJECTS, Reader, Writer};
+use crate::{BlobSink, Finding, OBJECTS, Reader, Writer};
 use belljar_core::RelPath;
 use belljar_tree::{Leaf, build};
 
@@ -265,6 +265,54 @@ fn an_evicted_image_is_made_anew_with_the_same_bytes() {
     );
     assert_eq!(rig.prepare(&images), Provenance::Made);
     assert_eq!(std::fs::read(rig.image()).unwrap(), bytes);
+}
+
+#[test]
+fn an_image_that_is_damaged_is_put_aside_as_long_as_there_is_room_and_made_anew() {
+    let rig = Rig::new();
+    let images = rig.images();
+    let examine = || images.examine(NAME).unwrap();
+    assert_eq!(examine(), Finding::Absent);
+    rig.prepare(&images);
+    let good = std::fs::read(rig.image()).unwrap();
+    let size = good.len() as u64;
+    assert_eq!(examine(), Finding::Whole { size });
+    assert_eq!(
+        (rig.prepare(&images), images.damages()),
+        (Provenance::Known, 0)
+    );
+    let aside = rig.root.path().join(QUARANTINE);
+    for (damages, full) in [(1, false), (2, true)] {
+        if full {
+            for number in 0..bounds::QUARANTINED {
+                std::fs::write(aside.join(number.to_string()), b"").unwrap();
+            }
+        }
+        let mut bad = good.clone();
+        bad[2000] ^= 1;
+        overwrite(&rig.image(), &bad);
+        assert!(matches!(examine(), Finding::Damaged { size: of, .. } if of == size));
+        assert!(!rig.image().exists() && images.damages() == damages);
+        let kept = std::fs::read(aside.join(NAME)).ok();
+        assert_eq!(kept, (!full).then_some(bad));
+        assert_eq!(rig.prepare(&images), Provenance::Made);
+        assert_eq!(std::fs::read(rig.image()).unwrap(), good);
+        if !full {
+            std::fs::remove_file(aside.join(NAME)).unwrap();
+        }
+    }
+    // Of what was damaged when it was asked for, builds may still have what it was.
+    overwrite(&rig.image(), b"");
+    rig.prepare(&images);
+    assert_eq!(images.damages(), 3);
+    assert_eq!(
+        images.names().unwrap(),
+        Vec::<String>::new(),
+        "no image is called so"
+    );
+    let name = format!("{}-1-2.v1", rig.tree.digest.to_hex());
+    std::fs::copy(rig.image(), rig.image().with_file_name(&name)).unwrap();
+    assert_eq!(images.names().unwrap(), [name]);
 }
 
 #[test]

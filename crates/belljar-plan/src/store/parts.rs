@@ -14,7 +14,7 @@ pub struct Sender {
     pub principal: Digest,
 }
 
-/// How the reading of all objects fares.
+/// How the reading of all objects, and of all images of trees, fares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scrub {
@@ -24,7 +24,7 @@ pub struct Scrub {
     pub started: Option<Timestamp>,
     /// When it last came to its end.
     pub finished: Option<Timestamp>,
-    /// Objects that were read since it began.
+    /// Objects and images that were read since it began.
     pub objects: u64,
     /// Bytes of these.
     pub bytes: u64,

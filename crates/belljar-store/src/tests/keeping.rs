@@ -114,6 +114,46 @@ fn all_objects_are_read_and_damaged_ones_are_put_aside() {
 }
 
 #[test]
+fn an_image_that_has_rotted_is_put_aside_and_who_had_it_has_not_what_was_staged() {
+    let rig = Rig::new();
+    let (tree, other) = (rig.tree("a", b"a"), rig.tree("b", b"b"));
+    let mut had = rig.staged(1, tree);
+    rig.staged(2, other).close();
+    let good = std::fs::read(rig.image(tree)).unwrap();
+    let mut bad = good.clone();
+    bad[1500] ^= 1;
+    std::fs::remove_file(rig.image(tree)).unwrap();
+    std::fs::write(rig.image(tree), &bad).unwrap();
+    Scrubber::start(Arc::clone(&rig.store)).unwrap();
+    rig.store.scrubber.begin();
+    wait_until(|| !rig.store.scrubber.told().running);
+    let told = rig.store.scrubber.told();
+    // Four objects, and two images.
+    assert_eq!((told.objects, told.damaged, told.unread), (6, 1, 0));
+    assert!(!rig.image(tree).exists() && rig.image(other).exists());
+    let aside = rig.directory.path().join(QUARANTINE);
+    assert_eq!(
+        std::fs::read(aside.join(staged(tree).image())).unwrap(),
+        bad
+    );
+    let aside = belljar_cas::quarantined(rig.directory.path()).unwrap();
+    let due = belljar_cas::Aside {
+        digest: tree.digest,
+        image: true,
+    };
+    assert_eq!(aside, [due]);
+    // The next one has it made anew, which must not vouch for the first.
+    let mut next = rig.staged(3, tree);
+    assert_eq!(std::fs::read(rig.image(tree)).unwrap(), good);
+    for (peer, unchanged) in [(&mut had, false), (&mut next, true)] {
+        assert_eq!(
+            peer.reply(&Request::VerifyInputs),
+            Answer::Inputs { unchanged }
+        );
+    }
+}
+
+#[test]
 fn room_is_told_and_too_much_at_once_is_refused() {
     let rig = Rig::new();
     let mut client = rig.connect(Role::Client);

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use belljar_cas::{BlobSource, DERIVATIONS, IMAGES, LOGS, Memory, TMP};
+use belljar_cas::{BlobSource, DERIVATIONS, IMAGES, LOGS, Memory, QUARANTINE, TMP};
 use belljar_core::{AttemptId, ObjectId, Outputs, RelPath, bounds};
 use belljar_plan::frame::{self, Frame};
 use belljar_plan::store::{Answer, Collected, Consent, Failure, Request, StagedTree};
@@ -94,7 +94,7 @@ impl Rig {
 
     fn with(bytes: u64, unpackers: Box<dyn Unpackers>, reserve: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        for name in [IMAGES, TMP, LOGS, DERIVATIONS] {
+        for name in [IMAGES, TMP, LOGS, DERIVATIONS, QUARANTINE] {
             std::fs::create_dir(directory.path().join(name)).unwrap();
         }
         let memory = Memory::new(bytes);

@@ -11,7 +11,7 @@ pub(crate) struct Store<'a> {
     objects: Part,
     images: Part,
     logs: Part,
-    /// Damaged objects that were put aside.
+    /// What was found damaged, and put aside.
     quarantine: Part,
     other: Part,
     total_bytes: u64,
@@ -61,6 +61,8 @@ struct Damaged {
     digest: Digest,
     /// Builds that need it.
     builds: Vec<String>,
+    /// Whether it is the mountable image of the tree of that digest.
+    image: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -80,6 +82,7 @@ impl<'a> Store<'a> {
         let damaged = status.damaged.iter().map(|one| Damaged {
             digest: one.digest,
             builds: one.builds.iter().map(build_name).collect(),
+            image: one.image,
         });
         Self {
             schema: "belljar.store/v1",

@@ -70,7 +70,7 @@ impl Fetching {
             let there = |digest: &Digest| belljar_cas::path_of(&root, *digest).is_file();
             let mut there_all = owned && asked.iter().all(there);
             let aside = belljar_cas::quarantined(&root).map_err(failed)?;
-            if there_all && !aside.is_empty() {
+            if there_all && aside.iter().any(|aside| !aside.image) {
                 let mut reached = Reached::default();
                 let walked = reached.add_tree(&*source, input.tree, |digest| {
                     there_all &= there(&digest);

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
-use belljar_cas::Usage;
-use belljar_core::{BuildId, Digest, Invalid, ObjectId, ProjectId, Timestamp, bounds};
+use belljar_cas::{Aside, Usage};
+use belljar_core::{BuildId, Invalid, ObjectId, ProjectId, Timestamp, bounds};
 use belljar_engine::garbage::{Goal, Retention, SweepError};
 use belljar_engine::ports::{Clock as _, Trouble, Upkeep as _};
 use belljar_engine::queue::{Pin, PinError, Target};
@@ -33,7 +33,7 @@ pub(crate) struct StoreKeeper {
 pub(crate) struct Content {
     usage: Usage,
     /// What was put aside, with the builds that need it.
-    damaged: Vec<(Digest, Vec<BuildId>)>,
+    damaged: Vec<(Aside, Vec<BuildId>)>,
 }
 
 impl Content {
@@ -47,7 +47,8 @@ impl Content {
         let counted = counted.await.map_err(|e| internal(what, &e))?;
         let (usage, mut aside) = counted.map_err(|e| internal(what, &e))?;
         aside.truncate(bounds::QUARANTINED);
-        let needing = sweeper.needing(&aside).await.map_err(|e| swept(&e))?;
+        let digests: Vec<_> = aside.iter().map(|aside| aside.digest).collect();
+        let needing = sweeper.needing(&digests).await.map_err(|e| swept(&e))?;
         let damaged = aside.into_iter().zip(needing).collect();
         Ok(Self { usage, damaged })
     }
@@ -99,8 +100,9 @@ impl StoreService for StoreKeeper {
             scrub: Some(told_scrub(scrub)),
             damaged: damaged
                 .iter()
-                .map(|(digest, builds)| v1::Damaged {
-                    hash: digest.to_hex(),
+                .map(|(aside, builds)| v1::Damaged {
+                    hash: aside.digest.to_hex(),
+                    image: aside.image,
                     builds: builds.iter().map(build_name).collect(),
                 })
                 .collect(),
