@@ -1,4 +1,5 @@
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use belljar_core::{BlobName, ObjectId, bounds};
 
@@ -11,13 +12,13 @@ pub struct Headroom<S> {
     room: Room,
 }
 
-/// How much room has to stay on a file system while something is written to it.
+/// How much room has to stay on a file system while something is written to it. Clones count together.
 #[derive(Clone, Debug)]
 pub struct Room {
     root: PathBuf,
     reserve: u64,
-    /// Bytes that came since it was looked; none before.
-    since: Option<u64>,
+    /// How many bytes may come, from all together, before it is looked again.
+    left: Arc<Mutex<u64>>,
 }
 
 /// An object that is being written. Also one that there was room for when it was begun: others may have been begun since.
@@ -32,54 +33,53 @@ impl Room {
         Self {
             root: root.to_owned(),
             reserve,
-            since: None,
+            left: Arc::default(),
         }
     }
 
-    /// To be called before so many bytes more are written. Looks at the first, and every [`bounds::ROOM_BYTES`].
+    /// To be called before so many bytes more are written. Looks at the first, and again when as many have come, from all
+    /// together, as there was room for then: at most [`bounds::ROOM_BYTES`].
     ///
     /// # Errors
     /// [`WriteError::Reserved`] when they would use what is kept, [`WriteError::Io`].
-    pub fn before(&mut self, bytes: u64) -> Result<(), WriteError> {
-        let since = self.since.unwrap_or(bounds::ROOM_BYTES);
-        self.since = Some(since.saturating_add(bytes));
-        if since < bounds::ROOM_BYTES {
-            return Ok(());
-        }
-        self.since = Some(bytes);
-        self.has(bytes)
+    pub fn before(&self, bytes: u64) -> Result<(), WriteError> {
+        // A number has no half of a change.
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        *left = match left.checked_sub(bytes) {
+            Some(left) => left,
+            None => self.beside(bytes)?.min(bounds::ROOM_BYTES),
+        };
+        Ok(())
     }
 
-    fn has(&self, needed: u64) -> Result<(), WriteError> {
+    /// How much room there is beside so many bytes and what is kept.
+    fn beside(&self, needed: u64) -> Result<u64, WriteError> {
         let space = Space::of(&self.root).map_err(|source| WriteError::Io {
             doing: "looking how much room there is",
             source,
         })?;
-        if space.available < self.reserve.saturating_add(needed) {
-            return Err(WriteError::Reserved {
-                needed,
-                available: space.available,
-                reserve: self.reserve,
-            });
-        }
-        Ok(())
+        let beside = space
+            .available
+            .checked_sub(self.reserve.saturating_add(needed));
+        beside.ok_or(WriteError::Reserved {
+            needed,
+            available: space.available,
+            reserve: self.reserve,
+        })
     }
 }
 
 impl<S> Headroom<S> {
-    /// Keeps `reserve` bytes of the file system free that `root` lies on.
-    pub fn new(inner: S, root: &Path, reserve: u64) -> Self {
-        let room = Room::new(root, reserve);
+    /// Keeps `room` free.
+    pub fn new(inner: S, room: Room) -> Self {
         Self { inner, room }
     }
 }
 
 impl<S: BlobSink> BlobSink for Headroom<S> {
     fn begin(&self, expected: Option<BlobName>) -> Result<Box<dyn PendingBlob>, WriteError> {
-        self.room.has(expected.map_or(0, |object| object.size))?;
-        let mut room = self.room.clone();
-        room.since = expected.map(|_| 0);
-        let inner = self.inner.begin(expected)?;
+        self.room.beside(expected.map_or(0, |object| object.size))?;
+        let (inner, room) = (self.inner.begin(expected)?, self.room.clone());
         Ok(Box::new(Growing { inner, room }))
     }
 
@@ -122,7 +122,7 @@ mod tests {
         let available = Space::of(root.path()).unwrap().available;
         let memory = Memory::new(1 << 20);
         let put = |reserve, content: &[u8]| {
-            let sink = Headroom::new(memory.clone(), root.path(), reserve);
+            let sink = Headroom::new(memory.clone(), Room::new(root.path(), reserve));
             let mut blob = sink.begin(Some(ObjectId::of(content).into()))?;
             blob.write(content)?;
             blob.finish()
@@ -146,7 +146,7 @@ mod tests {
         let available = Space::of(root.path()).unwrap().available;
         let memory = Memory::new(1 << 20);
         let put = |reserve| {
-            let sink = Headroom::new(memory.clone(), root.path(), reserve);
+            let sink = Headroom::new(memory.clone(), Room::new(root.path(), reserve));
             let mut blob = Box::new(Growing {
                 inner: sink.inner.begin(None)?,
                 room: sink.room.clone(),
@@ -160,11 +160,20 @@ mod tests {
             matches!(error, WriteError::Reserved { needed: 5, .. }),
             "{error}"
         );
-        // Not at every piece.
+    }
+
+    #[test]
+    fn it_is_not_looked_at_every_piece_and_all_count_together() {
+        let root = tempfile::tempdir().unwrap();
         let mut room = Room::new(root.path(), 0);
         assert!(room.before(1).is_ok());
-        room.reserve = u64::MAX;
-        assert!(room.before(bounds::ROOM_BYTES - 1).is_ok());
-        assert!(room.before(1).is_err());
+        let mut other = room.clone();
+        for room in [&mut room, &mut other] {
+            // Whoever looks finds nothing.
+            room.reserve = u64::MAX;
+        }
+        assert!(room.before(bounds::ROOM_BYTES / 2).is_ok());
+        assert!(other.before(bounds::ROOM_BYTES / 2).is_ok());
+        assert!(other.before(1).is_err() && room.before(1).is_err());
     }
 }

@@ -37,7 +37,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use belljar_cas::{Disk, Headroom, LOGS, LayoutError, Reader, Space, TMP, Writer};
+use belljar_cas::{Disk, Headroom, LOGS, LayoutError, Reader, Room, Space, TMP, Writer};
 use belljar_core::bounds;
 use belljar_plan::ConfinedStep;
 use belljar_sys::confine::{self, Service};
@@ -131,9 +131,10 @@ fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
     let custody = Disk::new(writer.clone(), &config.root)?;
     let space = Space::of(&config.root).map_err(system("looking how much room there is"))?;
     let reserve = config.reserve(space);
-    let intake = Headroom::new(writer.clone(), &config.root, reserve);
+    let room = Room::new(&config.root, reserve);
+    let intake = Headroom::new(writer.clone(), room.clone());
     let tmp = config.root.join(TMP);
-    let derivations = Derivations::new(Box::new(nursery), records, tmp, reserve);
+    let derivations = Derivations::new(Box::new(nursery), records, tmp, room);
     let store = Arc::new(Store {
         source: Box::new(reader),
         sink: Box::new(writer),

@@ -32,11 +32,15 @@ impl Disk {
         self.0.path().join("mounted")
     }
 
+    /// How many bytes are left.
+    pub(crate) fn available(&self) -> u64 {
+        let space = rustix::fs::statvfs(self.path()).unwrap();
+        space.f_bavail * space.f_frsize
+    }
+
     /// Leaves no more than so many bytes.
     pub(crate) fn leave(&self, bytes: u64) {
-        let space = rustix::fs::statvfs(self.path()).unwrap();
-        let there = space.f_bavail * space.f_frsize;
-        let filler = vec![7; usize::try_from(there - bytes).unwrap()];
+        let filler = vec![7; usize::try_from(self.available() - bytes).unwrap()];
         fs::write(self.path().join("filler"), filler).unwrap();
     }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bazel_remote_apis::google::bytestream::WriteRequest;
 use belljar_core::{Digest, ObjectId, Outcome};
-use belljar_tests::{Instance, Part, Project, wait_for};
+use belljar_tests::{Client, Instance, Part, Project, wait_for};
 use belljar_wire::Reason;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::disk::Disk;
 use crate::{append, reconfigure, started, sweep};
@@ -125,6 +125,25 @@ fn a_disk_that_is_full_costs_no_more_than_what_runs_meanwhile() {
     drop(instance);
 }
 
+/// Sends a part of an object.
+fn send(client: &Client, content: &[u8], from: usize, to: usize) -> Result<(), Status> {
+    let object = ObjectId::of(content);
+    let name = format!(
+        "uploads/7d1c7a2e-62d5-4f0c-9f0e-3c1f6f0e1c2b/blobs/{}/{}",
+        object.digest.to_hex(),
+        object.size
+    );
+    let pieces = content[from..to].chunks(1 << 20).enumerate();
+    let requests = pieces.map(|(number, piece)| WriteRequest {
+        resource_name: name.clone(),
+        write_offset: i64::try_from(from + (number << 20)).unwrap(),
+        finish_write: from + (number << 20) + piece.len() == content.len(),
+        data: piece.to_vec(),
+    });
+    let requests = tokio_stream::iter(requests.collect::<Vec<_>>());
+    client.wait(client.streams().write(requests)).map(drop)
+}
+
 #[test]
 fn an_upload_that_was_let_in_does_not_use_the_reserve_up() {
     const RESERVE: u64 = 24 << 20;
@@ -137,37 +156,48 @@ fn an_upload_that_was_let_in_does_not_use_the_reserve_up() {
     reconfigure(&mut instance, Part::Store, |text| text);
     let client = instance.client();
     let content = vec![7; SIZE];
-    let object = ObjectId::of(&content);
-    let send = |from: usize, to: usize| {
-        let name = format!(
-            "uploads/7d1c7a2e-62d5-4f0c-9f0e-3c1f6f0e1c2b/blobs/{}/{}",
-            object.digest.to_hex(),
-            object.size
-        );
-        let pieces = content[from..to].chunks(1 << 20).enumerate();
-        let requests = pieces.map(|(number, piece)| WriteRequest {
-            resource_name: name.clone(),
-            write_offset: i64::try_from(from + (number << 20)).unwrap(),
-            finish_write: from + (number << 20) + piece.len() == SIZE,
-            data: piece.to_vec(),
-        });
-        let requests = tokio_stream::iter(requests.collect::<Vec<_>>());
-        client.wait(client.streams().write(requests))
-    };
     // There was room for it when it began. Then others came, as they do.
-    let begun = send(0, 1 << 20).unwrap_err();
+    let begun = send(&client, &content, 0, 1 << 20).unwrap_err();
     assert!(begun.message().contains("go on"), "{begun:?}");
     disk.leave(RESERVE + (1 << 20));
-    let refused = send(1 << 20, SIZE).unwrap_err();
+    let refused = send(&client, &content, 1 << 20, SIZE).unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
     assert!(
         refused.message().contains("belljar store gc"),
         "{refused:?}"
     );
     // What it used of the reserve is there again.
-    let space = rustix::fs::statvfs(disk.path()).unwrap();
-    let there = space.f_bavail * space.f_frsize;
+    let there = disk.available();
     assert!(there >= RESERVE, "{there}");
+    drop(client);
+    drop(instance);
+}
+
+#[test]
+fn uploads_that_were_let_in_do_not_use_the_reserve_up_together() {
+    const RESERVE: u64 = 24 << 20;
+    const SIZE: usize = 9 << 20;
+    let disk = Disk::new();
+    let mut instance = Instance::below(&disk.path());
+    instance.start();
+    let reserve = format!("reserve_bytes = {RESERVE}\n");
+    append(&instance, Part::Store, &reserve);
+    reconfigure(&mut instance, Part::Store, |text| text);
+    let client = instance.client();
+    let contents = [1, 2, 3, 4].map(|byte| vec![byte; SIZE]);
+    for content in &contents {
+        let begun = send(&client, content, 0, 1 << 20).unwrap_err();
+        assert!(begun.message().contains("go on"), "{begun:?}");
+    }
+    disk.leave(RESERVE + (10 << 20));
+    // None of them alone brings as much as is there, or as much as may come before it is looked.
+    let brought = contents.map(|content| send(&client, &content, 1 << 20, 8 << 20).unwrap_err());
+    let there = disk.available();
+    assert!(there >= RESERVE - (1 << 20), "{there}");
+    assert!(brought[0].message().contains("go on"), "{brought:?}");
+    let last = &brought[3];
+    assert_eq!(last.code(), Code::ResourceExhausted, "{brought:?}");
+    assert!(last.message().contains("kept for builds"), "{brought:?}");
     drop(client);
     drop(instance);
 }

@@ -84,8 +84,8 @@ pub const DERIVATIONS: usize = 4;
 pub const DERIVATIONS_PER_PRINCIPAL: usize = 3;
 /// Most of them for what is fetched for one project; its further ones wait.
 pub const DERIVATIONS_PER_PROJECT: usize = 2;
-/// How many bytes of a blob are written to the store before it is looked again how much room there is: by so much each
-/// that comes at the same time may use the reserve.
+/// How many bytes callers have the store write, all together, before it is looked again how much room there is: by so much
+/// the reserve may be used where builds write meanwhile, too.
 pub const ROOM_BYTES: u64 = 16 << 20;
 /// Longest that one derivation may take, in seconds.
 pub const DERIVATION_SECONDS: u64 = 600;

@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use belljar_cas::{BlobSink, BlobSource};
+use belljar_cas::{BlobSink, BlobSource, Room};
 use belljar_core::{Derivation, Dropped, Fact, ObjectId, Recipe, bounds};
 use belljar_plan::frame::{self, Frame};
 use belljar_plan::store::Answer;
@@ -53,8 +53,8 @@ pub(crate) struct Derivations {
     records: Records,
     /// Where content waits until it is known to be wanted.
     tmp: PathBuf,
-    /// Bytes that are left to builds that run.
-    reserve: u64,
+    /// What is left to builds that run.
+    room: Room,
     places: Places,
 }
 
@@ -63,13 +63,13 @@ impl Derivations {
         unpackers: Box<dyn Unpackers>,
         records: Records,
         tmp: PathBuf,
-        reserve: u64,
+        room: Room,
     ) -> Self {
         Self {
             unpackers,
             records,
             tmp,
-            reserve,
+            room,
             places: Places::default(),
         }
     }
@@ -103,7 +103,7 @@ impl Derivations {
             deadline: Instant::now() + Duration::from_secs(bounds::DERIVATION_SECONDS),
             looked: Instant::now(),
             assembly: Assembly::default(),
-            spool: Spool::new(&self.tmp, self.reserve)?,
+            spool: Spool::new(&self.tmp, self.room.clone())?,
             names: Names::of(&recipe),
             feed: None,
             from: BTreeSet::new(),

@@ -21,12 +21,12 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// An empty one in `directory`, which leaves so many bytes of its file system to builds that run.
-    pub(crate) fn new(directory: &Path, reserve: u64) -> Result<Self, Failed> {
+    /// An empty one in `directory`, which leaves `room` to builds that run.
+    pub(crate) fn new(directory: &Path, room: Room) -> Result<Self, Failed> {
         let file = tempfile::tempfile_in(directory).map_err(failed)?;
         Ok(Self {
             file,
-            room: Room::new(directory, reserve),
+            room,
             end: 0,
             open: None,
             kept: BTreeMap::new(),

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use belljar_cas::{BlobSource, DERIVATIONS, IMAGES, LOGS, Memory, QUARANTINE, TMP};
+use belljar_cas::{BlobSource, DERIVATIONS, IMAGES, LOGS, Memory, QUARANTINE, Room, TMP};
 use belljar_core::{AttemptId, ObjectId, Outputs, RelPath, bounds};
 use belljar_plan::frame::{self, Frame};
 use belljar_plan::store::{Answer, Collected, Consent, Failure, Request, StagedTree};
@@ -100,8 +100,9 @@ impl Rig {
         let memory = Memory::new(bytes);
         let records = Records::open(directory.path()).unwrap();
         let tmp = directory.path().join(TMP);
+        let room = Room::new(&tmp, reserve);
         let store = Store {
-            derivations: Derivations::new(unpackers, records, tmp, reserve),
+            derivations: Derivations::new(unpackers, records, tmp, room),
             confined: Vec::new(),
             source: Box::new(memory.clone()),
             sink: Box::new(memory.clone()),
