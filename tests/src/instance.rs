@@ -175,6 +175,11 @@ impl Instance {
         self.take_part(part).kill();
     }
 
+    /// Waits until one process has ended by itself, and tells how.
+    pub fn has_ended(&mut self, part: Part) -> std::process::ExitStatus {
+        self.take_part(part).ended()
+    }
+
     /// Asks one process to end, and waits until it has.
     pub fn end_part(&mut self, part: Part) {
         self.take_part(part)

@@ -222,6 +222,24 @@ impl Process {
         );
     }
 
+    /// Waits until it has ended by itself.
+    pub(crate) fn ended(mut self) -> std::process::ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("waitpid") {
+                return status;
+            }
+            let waited = start.elapsed();
+            assert!(
+                waited < Duration::from_secs(60),
+                "{:?} goes on:\n{}",
+                self.part,
+                self.said()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Asks it to end, and waits until it has.
     ///
     /// # Errors

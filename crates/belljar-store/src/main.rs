@@ -69,7 +69,7 @@ struct Arguments {
     die_with_parent: bool,
 }
 
-/// Why the store did not start.
+/// Why the store did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error("the configuration cannot be used")]
@@ -82,6 +82,8 @@ enum StartError {
     Layout(#[from] LayoutError),
     #[error("the store's images cannot be used")]
     Images(#[from] stage::OpenError),
+    #[error("no connection is served any more")]
+    Ended(#[from] server::EndError),
     #[error("{doing} failed")]
     System {
         doing: &'static str,
@@ -106,7 +108,7 @@ fn main() -> ExitCode {
         .with(filter)
         .init();
     let Err(error) = run(&arguments);
-    tracing::error!(error = failed::chain(&error), "the store did not start");
+    tracing::error!(error = failed::chain(&error), "the store ends");
     ExitCode::FAILURE
 }
 
@@ -123,7 +125,8 @@ fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
     let manager = Manager::connect().map_err(system("reaching the service manager"))?;
     let confined = confine(&config).map_err(system("confining this process"))?;
     // Before there are threads, and before this process holds anything; confined as this one is.
-    let nursery = Nursery::clone_off().map_err(system("making a process to make unpackers"))?;
+    let (nursery, process) =
+        Nursery::clone_off().map_err(system("making a process to make unpackers"))?;
     let writer = Writer::open(&config.root)?;
     let reader = Reader::of(&writer, &config.root)?;
     let images = stage::open(&config.root)?;
@@ -159,8 +162,8 @@ fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
     Scrubber::start(Arc::clone(&store)).map_err(system("starting a thread"))?;
     tracing::info!(reserve, grace = config.grace, "room and patience");
     tracing::info!(socket = %config.socket.display(), root = %config.root.display(), "the store listens");
-    let telling = system("telling the service manager");
-    server::serve(&listener, &store, config.access, manager).map_err(telling)
+    let served = server::serve(&listener, &store, config.access, &process, manager);
+    Ok(served?)
 }
 
 /// Takes from this process what it does not need. Gives what belljard may ask for.

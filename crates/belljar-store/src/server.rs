@@ -1,10 +1,13 @@
 use std::convert::Infallible;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use belljar_core::bounds;
 use belljar_plan::store::{Answer, Failure};
+use belljar_sys::poll::{self, Event, Interest};
+use belljar_sys::process::Child;
 use belljar_sys::seqpacket::{Connection, Listener};
 use belljar_sys::systemd::Manager;
 
@@ -81,23 +84,45 @@ pub(crate) fn sweep(partials: Arc<Partials>) -> io::Result<()> {
     thread.spawn(forever).map(drop)
 }
 
-/// Serves every connection in a thread of its own, for ever; and tells `manager` that it does, as long as the tables
-/// that all of them need can be had.
+/// Why no connection is served any more.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EndError {
+    #[error("telling the service manager failed")]
+    Manager(#[source] io::Error),
+    #[error("waiting for connections failed")]
+    Waiting(#[source] io::Error),
+    #[error(
+        "the nursery has ended, and without it no tree can be made. hint: the service manager starts the store anew"
+    )]
+    Nursery,
+}
+
+/// Serves every connection in a thread of its own, as long as the `nursery` lives; and tells `manager` that it does, as
+/// long as the tables that all of them need can be had.
 pub(crate) fn serve(
     listener: &Listener,
     store: &Arc<Store>,
     access: Access,
+    nursery: &Child,
     mut manager: Manager,
-) -> io::Result<Infallible> {
+) -> Result<Infallible, EndError> {
     let slots = Arc::new(Slots::default());
-    manager.ready()?;
+    manager.ready().map_err(EndError::Manager)?;
+    let interests = [listener.as_fd(), nursery.pidfd.as_fd()].map(|descriptor| Interest {
+        descriptor,
+        event: Event::Readable,
+    });
     loop {
         if manager.is_due() {
             drop(slots.lock());
             store.partials.lives();
-            manager.alive()?;
+            manager.alive().map_err(EndError::Manager)?;
         }
-        if !listener.wait(manager.interval())? {
+        let happened = poll::wait(&interests, manager.interval()).map_err(EndError::Waiting)?;
+        if happened[1] {
+            return Err(EndError::Nursery);
+        }
+        if !happened[0] {
             continue;
         }
         match listener.accept() {

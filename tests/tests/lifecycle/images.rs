@@ -935,15 +935,25 @@ fn an_unpacker_is_confined_and_its_death_leaves_nothing() {
 }
 
 #[test]
-fn without_its_nursery_the_store_makes_no_trees_until_it_is_started_anew() {
+fn a_store_that_loses_its_nursery_ends_to_be_started_anew() {
     let mut workshop = Workshop::new();
-    let source = workshop.dir.write("image.tar", flat());
-    kill(children(workshop.instance.pid_of(Part::Store))[0]);
-    let (code, json) = workshop.import(&source, "x");
-    assert_eq!(code, 8, "{json}");
+    let source = large(&workshop);
+    let nursery = children(workshop.instance.pid_of(Part::Store))[0];
+    let begun = workshop.begin(&source, "x");
+    wait_for("an unpacker", Duration::from_secs(60), || {
+        children(nursery).pop()
+    });
+    kill(nursery);
+    // Not as one that was asked to end: a service manager starts it anew.
+    let status = workshop.instance.has_ended(Part::Store);
+    assert_eq!(status.code(), Some(1), "{status}");
     let said = workshop.instance.said(Part::Store);
-    assert!(said.contains("starting an unpacker"), "{said}");
-    workshop.instance.end_part(Part::Store);
+    assert!(said.contains("the nursery has ended"), "{said}");
+    // Who waited for a tree is told, and may ask again.
+    let (code, json) = ended(&begun.wait_with_output().unwrap());
+    assert_eq!(code, 8, "{json}");
+    let source = workshop.dir.write("image.tar", flat());
+    assert_eq!(workshop.import(&source, "x").0, 8);
     workshop.instance.start_part(Part::Store);
     assert_eq!(workshop.import(&source, "x").0, 0);
 }

@@ -85,14 +85,15 @@ impl Nursery {
         }
     }
 
-    /// Clones the nursery. The caller must have one thread.
+    /// Clones the nursery. The caller must have one thread. It cannot be done again once there are more: where the
+    /// process that comes with it ends, so has the store.
     ///
     /// # Errors
     /// What socketpair(2) or clone3(2) say.
-    pub(crate) fn clone_off() -> io::Result<Self> {
+    pub(crate) fn clone_off() -> io::Result<(Self, Child)> {
         let (ours, theirs) = Connection::pair()?;
         ours.set_timeout(Some(PATIENCE))?;
-        process::clone_child(NewNamespaces::default(), None, || {
+        let process = process::clone_child(NewNamespaces::default(), None, || {
             let served = confine(&theirs).and_then(|()| serve(&theirs));
             match served {
                 Ok(()) => 0,
@@ -102,7 +103,7 @@ impl Nursery {
                 }
             }
         })?;
-        Ok(Self::over(ours))
+        Ok((Self::over(ours), process))
     }
 }
 
@@ -113,10 +114,14 @@ impl Unpackers for Nursery {
         let nursery = nursery.unwrap_or_else(PoisonError::into_inner);
         let number = self.asked.fetch_add(1, Ordering::SeqCst);
         let request = frame::encode(&Request::Start { number }).map_err(io::Error::other)?;
-        nursery.send_with(&request, theirs.as_fd())?;
+        let gone = || io::Error::other("the nursery is gone; the store ends, to be started anew");
+        let sent = nursery.send_with(&request, theirs.as_fd());
+        sent.map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => gone(),
+            _ => error,
+        })?;
         drop(theirs);
         let mut buffer = vec![0; bounds::FRAME_BYTES];
-        let gone = || io::Error::other("the nursery is gone; restart the store");
         loop {
             let received = nursery.receive(&mut buffer)?.ok_or_else(gone)?;
             match (decode(&buffer[..received.length])?, received.descriptor) {
