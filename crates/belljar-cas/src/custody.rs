@@ -4,9 +4,10 @@ use std::sync::atomic::Ordering;
 
 use belljar_core::{Digest, ObjectId};
 
+use crate::few::Few;
 use crate::{
-    BlobSource, Finding, Found, LayoutError, Memory, Quarantined, ReadError, Reader, Removal,
-    Writer, objects_of_prefix,
+    BlobSource, Fault, Finding, Found, LayoutError, Memory, Quarantined, ReadError, Reader,
+    Removal, Writer, objects_of_prefix,
 };
 
 /// The care of objects that are there: who owns them removes them, and looks whether they are whole.
@@ -18,7 +19,7 @@ pub trait Custody: Send + Sync {
     fn remove(&self, digest: Digest, before: u64) -> io::Result<Removal>;
 
     /// Reads an object to its end, whatever was noted of it; one that is damaged is put aside, see
-    /// [`Writer::quarantine`].
+    /// [`Writer::quarantine`], and so is one that the disk does not give, as long as these are few.
     ///
     /// # Errors
     /// When it cannot be told, or put aside.
@@ -41,6 +42,7 @@ pub struct Disk {
     writer: Writer,
     reader: Reader,
     root: PathBuf,
+    few: Few,
 }
 
 impl Disk {
@@ -53,6 +55,7 @@ impl Disk {
             reader: Reader::of(&writer, root)?,
             writer,
             root: root.to_owned(),
+            few: Few::default(),
         })
     }
 }
@@ -64,17 +67,28 @@ impl Custody for Disk {
 
     fn examine(&self, digest: Digest) -> Result<Finding, ReadError> {
         let finding = self.reader.examine(digest)?;
-        if let Finding::Damaged { size, inode } = finding {
-            let aside = self.writer.quarantine(digest, inode);
-            let aside = aside.map_err(|source| ReadError::Io {
-                object: ObjectId { digest, size },
-                source,
-            })?;
-            if aside == Quarantined::Replaced {
-                return Ok(Finding::Absent);
-            }
+        let (fault, size, inode) = match finding {
+            Finding::Damaged { size, inode } => (Fault::Content, size, inode),
+            Finding::Unread { size, inode } => (Fault::Unread, size, inode),
+            Finding::Whole { .. } | Finding::Absent => return Ok(finding),
+        };
+        let failed = |source| {
+            let object = ObjectId { digest, size };
+            ReadError::Io { object, source }
+        };
+        if fault == Fault::Unread {
+            // Whoever gives it again has it read, and it is replaced then, whatever becomes of it here.
+            self.writer.0.stamps.forget(digest);
+            self.few.take().map_err(failed)?;
         }
-        Ok(finding)
+        match self.writer.quarantine(digest, inode, fault) {
+            Ok(Quarantined::Aside | Quarantined::Removed) => Ok(finding),
+            Ok(Quarantined::Replaced) => Ok(Finding::Absent),
+            Ok(Quarantined::Stays) => Err(failed(io::Error::other(
+                "the disk does not give it; it stays, since too much was put aside already",
+            ))),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     fn damages(&self) -> u64 {

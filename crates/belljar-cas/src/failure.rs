@@ -2,6 +2,7 @@ use std::io;
 use std::path::PathBuf;
 
 use belljar_core::{BlobName, Invalid, ObjectId, bounds};
+use rustix::io::Errno;
 
 /// Why an object could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -179,6 +180,8 @@ pub enum TreeError {
     Io {
         /// Where in the tree.
         path: String,
+        /// What cannot be read.
+        object: ObjectId,
         /// What the system says.
         source: io::Error,
     },
@@ -203,6 +206,13 @@ pub enum ScanError {
         /// What the system says.
         source: io::Error,
     },
+}
+
+/// Whether the system says that the disk does not give a file: the medium has failed there (EIO), or what the file system
+/// finds has not its own sum (EBADMSG) or form (EUCLEAN).
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN))
 }
 
 /// Whether the system says that there is no space, by disk or by quota.

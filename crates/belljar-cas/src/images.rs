@@ -18,7 +18,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::failure::is_full;
+use crate::failure::{is_full, is_unreadable};
+use crate::few::Few;
 use crate::tree::{Measure, Tree, all, are_whole};
 use crate::{BlobSource, HeldObject, IMAGES, LayoutError, QUARANTINE, TMP, TreeError};
 
@@ -41,6 +42,7 @@ pub struct Images {
     names: Mutex<()>,
     /// How many damaged images were put aside, or had others put in their place.
     damages: AtomicU64,
+    few: Few,
     /// Images that this process has made or read to the end, at most [`bounds::KNOWN_IMAGES`].
     known: Mutex<BTreeMap<String, Known>>,
     held: HeldTrees,
@@ -122,6 +124,7 @@ impl Images {
             quarantine: directory(QUARANTINE, OFlags::PATH)?,
             names: Mutex::default(),
             damages: AtomicU64::new(0),
+            few: Few::default(),
             known: Mutex::default(),
             held: HeldTrees::new(),
             removals: AtomicU64::new(0),
@@ -150,7 +153,11 @@ impl Images {
                 Some(_) => end::read(file),
                 None => end::read_whole(file),
             };
-            let end = end.map_err(failed)?;
+            let end = match end {
+                // As one of other content.
+                Err(error) if is_unreadable(&error) => None,
+                end => end.map_err(failed)?,
+            };
             if end.is_none() {
                 // Builds may have it mounted.
                 self.damages.fetch_add(1, Ordering::SeqCst);

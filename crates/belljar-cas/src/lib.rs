@@ -21,6 +21,7 @@ mod custody;
 mod destination;
 mod expected;
 mod failure;
+mod few;
 mod hashing;
 mod headroom;
 mod images;
@@ -46,7 +47,7 @@ pub use layout::{DERIVATIONS, IMAGES, LOGS, OBJECTS, QUARANTINE, STAMPS, TMP, pa
 pub use memory::Memory;
 pub use reach::{ReachError, Reached};
 pub use reader::{Finding, Reader};
-pub use removal::{Quarantined, Removal};
+pub use removal::{Fault, Quarantined, Removal};
 pub use scan::scan;
 pub use tree::Measure;
 pub use usage::{Aside, Found, Part, Space, Usage, objects_of_prefix, quarantined};

@@ -11,6 +11,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::blob::Identity;
+use crate::failure::is_unreadable;
 use crate::layout::{VERIFIED, mark_verified, object_path, object_place};
 use crate::stamps::{Look, Stamps};
 use crate::{BlobSource, HeldObject, LayoutError, OBJECTS, ReadError, VerifyingRead, Writer};
@@ -26,6 +27,13 @@ pub enum Finding {
     /// Something else.
     Damaged {
         /// Bytes of content.
+        size: u64,
+        /// Which file it was.
+        inode: u64,
+    },
+    /// The disk does not give it.
+    Unread {
+        /// Bytes of content that it should have.
         size: u64,
         /// Which file it was.
         inode: u64,
@@ -209,6 +217,10 @@ impl Reader {
                 inode: status.st_ino,
             }),
             Err(ReadError::Missing(_)) => Ok(Finding::Absent),
+            Err(ReadError::Io { source, .. }) if is_unreadable(&source) => Ok(Finding::Unread {
+                size,
+                inode: status.st_ino,
+            }),
             Err(error) => Err(error),
         }
     }

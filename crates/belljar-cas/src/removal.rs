@@ -25,6 +25,15 @@ pub enum Removal {
     Given,
 }
 
+/// What is wrong with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It has other content.
+    Content,
+    /// The disk does not give it, now: all of it may be there.
+    Unread,
+}
+
 /// What became of an object that was found damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quarantined {
@@ -32,6 +41,8 @@ pub enum Quarantined {
     Aside,
     /// It is gone: too many lie there.
     Removed,
+    /// It stays where it was: too many lie there, and it may be whole.
+    Stays,
     /// It was replaced meanwhile, or is gone.
     Replaced,
 }
@@ -61,13 +72,16 @@ impl Writer {
     }
 
     /// Puts a damaged object aside: nobody finds it by its name any more, and who has its content may give it
-    /// again. `inode` is that of the file that was found damaged. Durable when this returns.
+    /// again. `inode` is that of the file that was found to be so. Durable when this returns.
     ///
     /// # Errors
     /// What the system says.
-    pub fn quarantine(&self, digest: Digest, inode: u64) -> io::Result<Quarantined> {
+    pub fn quarantine(&self, digest: Digest, inode: u64, fault: Fault) -> io::Result<Quarantined> {
         let path = object_path(digest);
         let full = !has_room(&self.0.quarantine)?;
+        if full && fault == Fault::Unread {
+            return Ok(Quarantined::Stays);
+        }
         let _names = self.0.lock();
         match statat(&self.0.objects, &path, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(status) if status.st_ino == inode => {}

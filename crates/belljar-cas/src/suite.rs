@@ -8,7 +8,7 @@ use belljar_core::{Blake3Digest, BlobDigest, BlobName, Digest, ObjectId, bounds}
 
 use crate::layout::object_path;
 use crate::{
-    BlobSink, BlobSource, Finding, LayoutError, Memory, OBJECTS, QUARANTINE, Quarantined,
+    BlobSink, BlobSource, Fault, Finding, LayoutError, Memory, OBJECTS, QUARANTINE, Quarantined,
     ReadError, Reader, Removal, TMP, Usage, WriteError, Writer, objects_of_prefix,
 };
 
@@ -575,11 +575,15 @@ fn what_is_damaged_is_put_aside_and_can_be_given_again() {
     };
     assert_eq!(inode, status.ino());
     assert_eq!(
-        writer.quarantine(object.digest, inode + 1).unwrap(),
+        writer
+            .quarantine(object.digest, inode + 1, Fault::Content)
+            .unwrap(),
         Quarantined::Replaced
     );
     assert_eq!(
-        writer.quarantine(object.digest, inode).unwrap(),
+        writer
+            .quarantine(object.digest, inode, Fault::Content)
+            .unwrap(),
         Quarantined::Aside
     );
     let aside = root.path().join(QUARANTINE).join(object.digest.to_hex());
@@ -588,7 +592,9 @@ fn what_is_damaged_is_put_aside_and_can_be_given_again() {
     assert_eq!(reader.examine(object.digest).unwrap(), Finding::Absent);
     put(&writer, Some(object), &[b"content"]).unwrap();
     assert_eq!(
-        writer.quarantine(object.digest, inode).unwrap(),
+        writer
+            .quarantine(object.digest, inode, Fault::Content)
+            .unwrap(),
         Quarantined::Replaced
     );
     assert_eq!(get(&reader, object).unwrap(), b"content");

@@ -281,7 +281,11 @@ fn unread(path: String, error: ReadError) -> TreeError {
         ReadError::Missing(object) | ReadError::Size { object, .. } => {
             TreeError::Missing { path, object }
         }
-        ReadError::Io { source, .. } => TreeError::Io { path, source },
+        ReadError::Io { object, source } => TreeError::Io {
+            path,
+            object,
+            source,
+        },
     }
 }
 

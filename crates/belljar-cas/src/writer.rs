@@ -14,7 +14,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::blob::Sealed;
-use crate::failure::is_full;
+use crate::failure::{is_full, is_unreadable};
 use crate::layout::{self, object_path};
 use crate::memory::foreign;
 use crate::pending::PendingFile;
@@ -212,6 +212,8 @@ impl Directories {
         match io::copy(&mut VerifyingRead::new(file, object), &mut io::sink()) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(false),
+            // What was given now takes its place.
+            Err(error) if is_unreadable(&error) => Ok(false),
             Err(error) => Err(reading(error)),
         }
     }

@@ -157,7 +157,7 @@ impl Scrubber {
                 state.told.bytes += size;
                 size
             }
-            Ok(Finding::Damaged { size, .. }) => {
+            Ok(Finding::Damaged { size, .. } | Finding::Unread { size, .. }) => {
                 let mut state = self.lock();
                 state.told.objects += 1;
                 state.told.bytes += size;

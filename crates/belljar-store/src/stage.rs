@@ -112,9 +112,9 @@ fn put_aside(store: &Store, image: &str) {
     }
 }
 
-/// An object that was found damaged is put aside, so that whoever has its content is asked for it again.
+/// An object that was found damaged, or that the disk does not give, is put aside, so that whoever has its content is asked for it again.
 fn aside(store: &Store, error: TreeError) -> Failed {
-    if let TreeError::Damaged { object, .. } = &error {
+    if let TreeError::Damaged { object, .. } | TreeError::Io { object, .. } = &error {
         store.put_aside(*object);
     }
     error.into()

@@ -66,19 +66,34 @@ impl Store {
     /// Reads an object to its end; one that is damaged is put aside.
     pub(crate) fn examine(&self, digest: Digest) -> Result<Finding, ReadError> {
         let finding = self.custody.examine(digest)?;
-        if matches!(finding, Finding::Damaged { .. }) {
-            // It is gone: images are looked at again before they are used.
-            self.images.note_removal();
-            tracing::error!(%digest, "an object is damaged, and was put aside");
+        match finding {
+            Finding::Whole { .. } | Finding::Absent => return Ok(finding),
+            Finding::Damaged { .. } => {
+                tracing::error!(%digest, "an object is damaged, and was put aside");
+            }
+            Finding::Unread { .. } => {
+                tracing::error!(%digest, "the disk does not give an object, which was put aside");
+            }
         }
+        // It is gone: images are looked at again before they are used.
+        self.images.note_removal();
         Ok(finding)
     }
 
     /// Reads an image to its end; one that is damaged is put aside.
     pub(crate) fn examine_image(&self, name: &str) -> io::Result<Finding> {
         let finding = self.images.examine(name)?;
-        if matches!(finding, Finding::Damaged { .. }) {
-            tracing::error!(image = name, "an image is damaged, and was put aside");
+        match finding {
+            Finding::Whole { .. } | Finding::Absent => {}
+            Finding::Damaged { .. } => {
+                tracing::error!(image = name, "an image is damaged, and was put aside");
+            }
+            Finding::Unread { .. } => {
+                tracing::error!(
+                    image = name,
+                    "the disk does not give an image, which was put aside"
+                );
+            }
         }
         Ok(finding)
     }

@@ -119,3 +119,64 @@ fn an_image_that_has_rotted_is_put_aside_and_made_anew_and_nobody_mounts_it_any_
     assert!(!open.contains(&store.join("quarantine").join(image.file_name().unwrap())));
     assert_eq!(scrubbed(&mut instance)["scrub"]["damaged"], 0);
 }
+
+#[test]
+fn objects_that_the_disk_does_not_give_are_put_aside_as_long_as_they_are_few_and_can_be_sent_again()
+{
+    let disk = Disk::new();
+    let mut instance = Instance::below(&disk.path());
+    instance.start();
+    let run = instance.run(&Project::script("echo made > out"));
+    run.assert_succeeded();
+    let build = name(&run);
+    let made = b"made\n".to_vec();
+    let others: Vec<Vec<u8>> = (0..20).map(|n| format!("{n}\n").into_bytes()).collect();
+    let client = instance.client();
+    for content in &others {
+        client.put(content);
+    }
+    let store = instance.state().join("store");
+    let path = |content: &Vec<u8>| belljar_cas::path_of(&store, belljar_core::Digest::of(content));
+    let withhold = |instance: &mut Instance, contents: &[Vec<u8>]| {
+        for part in [Part::Belljard, Part::Store] {
+            instance.end_part(part);
+        }
+        disk.withhold(&contents.iter().map(path).collect::<Vec<_>>());
+        for part in [Part::Store, Part::Belljard] {
+            instance.start_part(part);
+        }
+    };
+    // One.
+    withhold(&mut instance, std::slice::from_ref(&made));
+    let told = scrubbed(&mut instance);
+    assert_eq!(
+        (&told["scrub"]["damaged"], &told["scrub"]["unread"]),
+        (&1.into(), &0.into()),
+        "{told}"
+    );
+    let digest = belljar_core::ObjectId::of(&made).digest.to_string();
+    let due = serde_json::json!([{"digest": digest, "builds": [build], "image": false}]);
+    assert_eq!(told["damaged"], due);
+    assert!(!can_be_fetched(&mut instance, &build));
+    instance.client().put(&made);
+    assert!(can_be_fetched(&mut instance, &build));
+    // Many: that is the disk.
+    withhold(&mut instance, &others);
+    let told = scrubbed(&mut instance);
+    assert_eq!(
+        (&told["scrub"]["damaged"], &told["scrub"]["unread"]),
+        (&16.into(), &4.into()),
+        "{told}"
+    );
+    assert_eq!(told["quarantine"]["files"], 17);
+    let stays: Vec<_> = others
+        .iter()
+        .filter(|content| path(content).exists())
+        .collect();
+    assert_eq!(stays.len(), 4);
+    // What stays is replaced by who sends it.
+    instance.client().put(stays[0]);
+    assert_eq!(&fs::read(path(stays[0])).unwrap(), stays[0]);
+    assert_eq!(scrubbed(&mut instance)["scrub"]["unread"], 3);
+    assert!(can_be_fetched(&mut instance, &build));
+}

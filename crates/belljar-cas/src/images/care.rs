@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::{Images, end};
 use crate::Finding;
+use crate::failure::is_unreadable;
 use crate::removal::has_room;
 use crate::usage::tree_of;
 
@@ -32,7 +33,7 @@ impl Images {
     }
 
     /// Reads an image to its end, whatever was noted of it. One that is damaged is put aside, and made anew from its
-    /// tree when it is asked for next.
+    /// tree when it is asked for next; so is one that the disk does not give, as long as these are few.
     ///
     /// # Errors
     /// When it cannot be told, or put aside.
@@ -42,11 +43,17 @@ impl Images {
         };
         let status = file.metadata()?;
         let (size, inode) = (status.size(), status.ino());
-        if end::read_whole(&file)?.is_some() {
-            return Ok(Finding::Whole { size });
-        }
+        let finding = match end::read_whole(&file) {
+            Ok(Some(_)) => return Ok(Finding::Whole { size }),
+            Ok(None) => Finding::Damaged { size, inode },
+            Err(error) if is_unreadable(&error) => {
+                self.few.take()?;
+                Finding::Unread { size, inode }
+            }
+            Err(error) => return Err(error),
+        };
         Ok(match self.put_aside(name, inode)? {
-            true => Finding::Damaged { size, inode },
+            true => finding,
             false => Finding::Absent,
         })
     }

@@ -100,6 +100,7 @@ fn fetch(
         },
         _ => TreeError::Io {
             path: shown(path),
+            object,
             source,
         },
     })?;

@@ -60,6 +60,11 @@ pub const PINS: usize = 10_000;
 pub const PIN_REASON_BYTES: usize = 1024;
 /// Most damaged objects that are kept aside; further ones are removed.
 pub const QUARANTINED: usize = 256;
+/// Most objects, and most images of trees, that are put aside within [`UNREAD_SECONDS`] because the disk does not give them;
+/// further ones stay.
+pub const UNREAD_FILES: usize = 16;
+/// See [`UNREAD_FILES`].
+pub const UNREAD_SECONDS: u64 = 86_400;
 /// Most objects that the store makes durable together; each holds a descriptor until then.
 pub const OBJECTS_AT_ONCE: usize = 64;
 /// Content of an object that is gathered before it is written, in bytes: larger writes cost the kernel less.

@@ -28,9 +28,9 @@ pub struct Scrub {
     pub objects: u64,
     /// Bytes of these.
     pub bytes: u64,
-    /// Those that were damaged, and put aside.
+    /// Those that were damaged, or not given by the disk, and put aside.
     pub damaged: u64,
-    /// Those that could not be read.
+    /// Those that could not be read, and stay.
     pub unread: u64,
 }
 

@@ -54,10 +54,7 @@ impl Feed {
             Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Fed::Partly),
             Ok(Err(error)) => {
                 let failed = Failed::internal(&format!("reading {}", self.object), &error);
-                Err(match error.kind() {
-                    io::ErrorKind::InvalidData => Stopped::Damaged(self.object, failed),
-                    _ => Stopped::Failed(failed),
-                })
+                Err(Stopped::Damaged(self.object, failed))
             }
             Err(RecvTimeoutError::Timeout) => Ok(Fed::Partly),
             Err(RecvTimeoutError::Disconnected) => {

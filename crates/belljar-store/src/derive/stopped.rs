@@ -14,7 +14,7 @@ pub(crate) enum Stopped {
     Lacks(ObjectId),
     /// Too many trees are being made.
     Busy,
-    /// An object that was to be read is not what it is named by.
+    /// An object that was to be read is not what it is named by, or could not be read.
     Damaged(ObjectId, Failed),
     /// Something failed.
     Failed(Failed),
