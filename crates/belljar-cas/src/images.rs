@@ -18,7 +18,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::failure::{is_full, is_unreadable};
+use crate::failure::is_full;
 use crate::few::Few;
 use crate::tree::{Measure, Tree, all, are_whole};
 use crate::{BlobSource, HeldObject, IMAGES, LayoutError, QUARANTINE, TMP, TreeError};
@@ -72,6 +72,8 @@ pub enum Provenance {
     Found,
     /// It was made now.
     Made,
+    /// It was there, damaged, and was made anew, which is counted by [`Images::damages`].
+    Mended,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -142,25 +144,17 @@ impl Images {
         order: ImageOrder<'_>,
     ) -> Result<(Provenance, Measure), TreeError> {
         let removals = self.removals();
+        let mut provenance = Provenance::Made;
         let found = self.find(order.name).map_err(failed)?;
         if let Some(file) = &found {
             let stamp = Stamp::of(file).map_err(failed)?;
             let known = self.known(order.name, stamp);
-            let end = match known {
-                Some(known) if known.removals == removals => {
-                    return Ok((Provenance::Known, known.measure));
-                }
-                Some(_) => end::read(file),
-                None => end::read_whole(file),
-            };
-            let end = match end {
-                // As one of other content.
-                Err(error) if is_unreadable(&error) => None,
-                end => end.map_err(failed)?,
-            };
+            if let Some(known) = known.filter(|known| known.removals == removals) {
+                return Ok((Provenance::Known, known.measure));
+            }
+            let end = self.end_of(file, known.is_some()).map_err(failed)?;
             if end.is_none() {
-                // Builds may have it mounted.
-                self.damages.fetch_add(1, Ordering::SeqCst);
+                provenance = Provenance::Mended;
             }
             // Where an object is not whole, the way of a new tree tells which.
             if let Some(end) = end
@@ -193,7 +187,7 @@ impl Images {
             tree.verify(source, &objects)?;
         }
         self.remember(order.name, stamp, tree.measure, removals);
-        Ok((Provenance::Made, tree.measure))
+        Ok((provenance, tree.measure))
     }
 
     /// Objects are about to be removed: before an image is used again, it is looked whether its own are there.

@@ -50,7 +50,16 @@ impl Staged {
                 prepared.map_err(|error| aside(store, error))?;
             staged.entries = staged.entries.saturating_add(entries);
             staged.bytes = staged.bytes.saturating_add(bytes);
-            staged.made += usize::from(provenance == Provenance::Made);
+            match provenance {
+                Provenance::Known | Provenance::Found => {}
+                Provenance::Made => staged.made += 1,
+                Provenance::Mended => {
+                    tracing::error!(tree = %tree.tree, "an image was damaged, and was made anew");
+                    staged.made += 1;
+                    // This attempt has it as it should be.
+                    staged.damages += 1;
+                }
+            }
         }
         staged.trees = Arc::new(trees);
         Ok(staged)

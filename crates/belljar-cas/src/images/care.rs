@@ -1,5 +1,6 @@
 //! The care of images that are there: whether they are whole, and what becomes of those that are not.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::PoisonError;
@@ -8,7 +9,8 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, fsync, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::{Images, end};
+use super::Images;
+use super::end::{self, End};
 use crate::Finding;
 use crate::failure::is_unreadable;
 use crate::removal::has_room;
@@ -56,6 +58,23 @@ impl Images {
             true => finding,
             false => Finding::Absent,
         })
+    }
+
+    /// The end of an image, which is believed where the image is `known`. None where it is damaged, or the disk does not give it:
+    /// that is counted, since builds may have it mounted.
+    pub(super) fn end_of(&self, file: &File, known: bool) -> io::Result<Option<End>> {
+        let end = match known {
+            true => end::read(file),
+            false => end::read_whole(file),
+        };
+        let end = match end {
+            Err(error) if is_unreadable(&error) => None,
+            end => end?,
+        };
+        if end.is_none() {
+            self.damages.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(end)
     }
 
     /// How many damaged images were put aside, or had others put in their place, since this process began. Who had one

@@ -110,12 +110,16 @@ fn whatever_bit_of_an_image_flips_it_is_made_anew() {
         let mut bad = good.clone();
         bad[at] ^= 1;
         overwrite(&rig.image(), &bad);
-        assert_eq!(rig.prepare(&rig.images()), Provenance::Made, "byte {at}");
+        assert_eq!(rig.prepare(&rig.images()), Provenance::Mended, "byte {at}");
         assert_eq!(std::fs::read(rig.image()).unwrap(), good);
     }
     for cut in [0, 1, 31, 40, end::FOOTER, good.len() - 1] {
         overwrite(&rig.image(), &good[..cut]);
-        assert_eq!(rig.prepare(&rig.images()), Provenance::Made, "cut at {cut}");
+        assert_eq!(
+            rig.prepare(&rig.images()),
+            Provenance::Mended,
+            "cut at {cut}"
+        );
         assert_eq!(std::fs::read(rig.image()).unwrap(), good);
     }
 }
@@ -133,7 +137,7 @@ fn a_change_while_this_process_runs_is_seen() {
     bad[2000] ^= 1;
     overwrite(&rig.image(), &bad);
     assert!(!unchanged());
-    assert_eq!(rig.prepare(&images), Provenance::Made);
+    assert_eq!(rig.prepare(&images), Provenance::Mended);
     assert!(unchanged());
     overwrite(&rig.object(b"two"), b"twO");
     assert!(!unchanged(), "an object of another content");
@@ -303,7 +307,7 @@ fn an_image_that_is_damaged_is_put_aside_as_long_as_there_is_room_and_made_anew(
     }
     // Of what was damaged when it was asked for, builds may still have what it was.
     overwrite(&rig.image(), b"");
-    rig.prepare(&images);
+    assert_eq!(rig.prepare(&images), Provenance::Mended);
     assert_eq!(images.damages(), 3);
     assert_eq!(
         images.names().unwrap(),

@@ -65,10 +65,14 @@ fn an_image_that_somebody_writes_to_is_seen() {
     bytes[1500] ^= 1;
     std::fs::remove_file(rig.image(tree)).unwrap();
     std::fs::write(rig.image(tree), bytes).unwrap();
-    assert_eq!(
-        peer.reply(&Request::VerifyInputs),
-        Answer::Inputs { unchanged: false }
-    );
+    // Whoever finds it so has another one; who had it before has not what was staged.
+    let mut next = rig.staged(2, tree);
+    for (peer, unchanged) in [(&mut peer, false), (&mut next, true)] {
+        assert_eq!(
+            peer.reply(&Request::VerifyInputs),
+            Answer::Inputs { unchanged }
+        );
+    }
 }
 
 #[test]
