@@ -541,6 +541,17 @@ fn an_object_goes_unless_it_was_given_lately() {
     }
     assert_eq!(remove(second + 1), Removal::Given);
     assert!(reader.verify(object).unwrap());
+    // Not each time, where it is told so.
+    writer.note_no_more_than_every(3600);
+    let status = || std::fs::metadata(&path).unwrap();
+    let third = (status().ctime(), status().ctime_nsec());
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert!(writer.give_again(object).unwrap());
+    put(&writer, Some(object), &[b"content"]).unwrap();
+    assert_eq!((status().ctime(), status().ctime_nsec()), third);
+    writer.note_no_more_than_every(1);
+    assert!(writer.give_again(object).unwrap());
+    assert_ne!((status().ctime(), status().ctime_nsec()), third);
     assert!(!writer.give_again(ObjectId::of(b"none")).unwrap());
     damage(&path, b"conTent");
     assert!(!writer.give_again(object).unwrap());

@@ -39,6 +39,8 @@ pub(crate) struct Directories {
     pub(crate) damages: AtomicU64,
     /// Held while a name is given or taken away: who was told that an object is there finds it there.
     pub(crate) names: Mutex<()>,
+    /// For how many seconds an object that was given needs not be noted when it is given again.
+    recent: AtomicU64,
     /// Locked (flock(2)) as long as this lives: a root has one owner.
     _root: OwnedFd,
     /// Makes the names in `tmp` differ.
@@ -79,6 +81,7 @@ impl Writer {
             stamps: Arc::new(stamps),
             damages: AtomicU64::new(0),
             names: Mutex::default(),
+            recent: AtomicU64::new(0),
             _root: top,
             next: AtomicU64::new(0),
         }));
@@ -90,6 +93,12 @@ impl Writer {
             source,
         })?;
         Ok(writer)
+    }
+
+    /// An object that is given again within so many seconds is not noted to have been: whoever has those removed that were
+    /// given before a time counts as many more. By default each time is noted.
+    pub fn note_no_more_than_every(&self, seconds: u64) {
+        self.0.recent.store(seconds, Ordering::Relaxed);
     }
 
     pub(crate) fn stamps(&self) -> Arc<Stamps> {
@@ -142,7 +151,7 @@ impl BlobSink for Writer {
         let path = object_path(object.digest);
         let _names = self.0.lock();
         match statat(&self.0.objects, &path, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => self.0.again(&path, object),
+            Ok(status) => self.0.again(&path, object, &status),
             Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(failed("looking at the object that is there", error.into())),
         }
@@ -159,7 +168,7 @@ impl Directories {
         match linkat(CWD, &unnamed, &self.objects, &path, AtFlags::SYMLINK_FOLLOW) {
             Ok(()) => {}
             Err(Errno::EXIST) => {
-                if self.again(&path, object)? {
+                if self.again(&path, object, &self.look(&path)?)? {
                     return Ok(());
                 }
                 self.replace(&unnamed, object.digest, &path)?;
@@ -170,13 +179,12 @@ impl Directories {
         Ok(())
     }
 
-    /// Gives the object that is there again, if it is whole. The caller has the names.
-    fn again(&self, path: &str, object: ObjectId) -> Result<bool, WriteError> {
-        let status = self.look(path)?;
+    /// Gives the object that is there again, if it is whole. The caller has the names, and has looked.
+    fn again(&self, path: &str, object: ObjectId, status: &Stat) -> Result<bool, WriteError> {
         let known = u64::try_from(status.st_size) == Ok(object.size)
-            && is_marked(&status)
-            && self.stamps.fits(object.digest, &status);
-        if known && is_recent(&status) {
+            && is_marked(status)
+            && self.stamps.fits(object.digest, status);
+        if known && self.is_recent(status) {
             return Ok(true);
         }
         let whole = known || self.is_whole(path, object)?;
@@ -186,6 +194,14 @@ impl Directories {
             self.stamps.note(object.digest, &self.look(path)?);
         }
         Ok(whole)
+    }
+
+    /// Whether an object was given so lately that it needs not be noted again.
+    fn is_recent(&self, status: &Stat) -> bool {
+        let changed = u64::try_from(status.st_ctime).unwrap_or(0);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let recent = self.recent.load(Ordering::Relaxed);
+        now.is_ok_and(|now| now.as_secs().saturating_sub(changed) < recent)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, ()> {
@@ -246,11 +262,4 @@ pub(crate) fn failed(doing: &'static str, source: io::Error) -> WriteError {
     } else {
         WriteError::Io { doing, source }
     }
-}
-
-/// Whether an object was given so lately that it needs not be noted again.
-fn is_recent(status: &Stat) -> bool {
-    let changed = u64::try_from(status.st_ctime).unwrap_or(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.is_ok_and(|now| now.as_secs().saturating_sub(changed) < bounds::GIVEN_SECONDS)
 }

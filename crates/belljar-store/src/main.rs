@@ -128,6 +128,7 @@ fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
     let (nursery, process) =
         Nursery::clone_off().map_err(system("making a process to make unpackers"))?;
     let writer = Writer::open(&config.root)?;
+    writer.note_no_more_than_every(config.grace / bounds::GIVEN_PART);
     let reader = Reader::of(&writer, &config.root)?;
     let images = stage::open(&config.root)?;
     let records = Records::open(&config.root).map_err(system("opening the marks of records"))?;

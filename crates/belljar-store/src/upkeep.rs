@@ -125,7 +125,9 @@ impl Store {
     fn remove(&self, objects: &[Digest], before: u64) -> Result<Answer, Failed> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.map_or(0, |now| now.as_secs());
-        let before = before.min(now.saturating_sub(self.grace));
+        // What is given again is not noted each time.
+        let grace = self.grace + self.grace / bounds::GIVEN_PART;
+        let before = before.min(now.saturating_sub(grace));
         let failed = |e: io::Error| Failed::internal("removing objects", &e);
         let removed = self
             .leases

@@ -22,8 +22,9 @@ pub const STAMPS: usize = 4_000_000;
 /// Most files of objects that the store keeps open to see whether they were changed: some 1.3 KiB of the kernel's memory
 /// each. Fewer where three quarters of the files that it may open are less.
 pub const HELD_OBJECTS: usize = 20_000;
-/// For how long an object that is given again needs not be noted to have been, in seconds.
-pub const GIVEN_SECONDS: u64 = 1;
+/// An object that is given again within this part of the time that it stays for is not noted to have been: it stays for as
+/// much longer.
+pub const GIVEN_PART: u64 = 60;
 /// How long an object stays at least after it was given, in seconds, unless the store's configuration says
 /// otherwise: whoever was told that it is there needs some time to name it.
 pub const GRACE_SECONDS: u64 = 3600;

@@ -302,7 +302,9 @@ impl Work<'_> {
             }
         }
         for (object, encoded) in &built.directories {
-            keeper.put(*object, |blob| Ok(blob.write(encoded)?))?;
+            if !sink.give_again(*object).map_err(Failed::from)? {
+                keeper.put(*object, |blob| Ok(blob.write(encoded)?))?;
+            }
         }
         let record = Derivation {
             schema: Derivation::SCHEMA.to_owned(),
