@@ -271,7 +271,7 @@ pub(crate) fn too_many(entries: usize) -> Invalid {
 }
 
 /// How many entries the encoded `Directory` would have, without unpacking it.
-fn count_entries(mut bytes: &[u8]) -> Result<usize, DecodeError> {
+pub(crate) fn count_entries(mut bytes: &[u8]) -> Result<usize, DecodeError> {
     let mut count = 0;
     while next_field(&mut bytes)?.is_some() {
         count += 1;
@@ -282,7 +282,7 @@ fn count_entries(mut bytes: &[u8]) -> Result<usize, DecodeError> {
 /// How many entries the directories of the encoded `Tree` would have together, without unpacking it.
 pub(crate) fn count_tree_entries(mut bytes: &[u8]) -> Result<usize, DecodeError> {
     let mut count: usize = 0;
-    while let Some(directory) = next_field(&mut bytes)? {
+    while let Some((_, directory)) = next_field(&mut bytes)? {
         count = count
             .saturating_add(1)
             .saturating_add(count_entries(directory)?);
@@ -290,9 +290,9 @@ pub(crate) fn count_tree_entries(mut bytes: &[u8]) -> Result<usize, DecodeError>
     Ok(count)
 }
 
-/// Takes one field off the front of an encoded message; its content, which is empty unless the field is
+/// Takes one field off the front of an encoded message; its tag and content, which is empty unless the field is
 /// one of the messages or strings of which everything here consists.
-fn next_field<'a>(bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, DecodeError> {
+pub(crate) fn next_field<'a>(bytes: &mut &'a [u8]) -> Result<Option<(u32, &'a [u8])>, DecodeError> {
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -300,11 +300,11 @@ fn next_field<'a>(bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, DecodeError>
     let before = *bytes;
     skip_field(wire_type, tag, bytes, DecodeContext::default())?;
     if wire_type != WireType::LengthDelimited {
-        return Ok(Some(&[]));
+        return Ok(Some((tag, &[])));
     }
     let mut content = &before[..before.len() - bytes.len()];
     decode_varint(&mut content)?;
-    Ok(Some(content))
+    Ok(Some((tag, content)))
 }
 
 /// Converts a repeated field, naming the element that is refused.

@@ -7,10 +7,11 @@
 //! * [`build`] makes the directories of a list of paths, bottom-up.
 //! * [`outermost`] makes of such a list the trees of its outermost directories.
 //! * [`erofs`] makes a tree into what a kernel can mount.
+//! * [`check_unpacked_size`] is for directories that other clients keep, with properties.
 //!
 //! Canonical means: names sorted by their bytes within files, directories and symbolic links, unique
 //! across the three; fields in the order of their numbers, defaults left out, nothing unknown. Node
-//! properties (time stamps, modes) are not kept and therefore refused.
+//! properties (time stamps, modes) are not kept in trees of builds and therefore refused.
 
 mod builder;
 mod directory;
@@ -18,10 +19,12 @@ pub mod erofs;
 mod message;
 mod name;
 mod outermost;
+mod properties;
 mod tree;
 
 pub use builder::{Built, Leaf, build};
 pub use directory::{Directory, DirectoryNode, FileNode, SymlinkNode};
 pub use name::{Name, SymlinkTarget};
 pub use outermost::outermost;
+pub use properties::check_unpacked_size;
 pub use tree::Tree;

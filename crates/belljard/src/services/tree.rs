@@ -4,7 +4,7 @@ use std::io::Read as _;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use belljar_cas::{BlobSource as _, ReadError, VerifyingRead};
 use belljar_core::{BlobName, Invalid, bounds};
-use belljar_tree::Directory;
+use belljar_tree::{Directory, check_unpacked_size};
 use belljar_wire::Problem;
 use prost::Message as _;
 use tonic::Status;
@@ -83,7 +83,7 @@ impl Walk {
             if seen.len() > bounds::TREE_ENTRIES {
                 return Err(too_large().into());
             }
-            let size = directory.encoded_len();
+            let size = weight(&directory);
             let full = page.directories.len() == self.page || bytes + size > bounds::BATCH_BYTES;
             if full && !page.directories.is_empty() {
                 page.next_page_token = self.token(position);
@@ -124,11 +124,55 @@ fn read(share: &Share, blob: BlobName) -> Result<Option<reapi::Directory>, Statu
     let mut bytes = Vec::new();
     let read = VerifyingRead::new(content, object).read_to_end(&mut bytes);
     read.map_err(|source| failed(ReadError::Io { object, source }))?;
-    // Other encodings than the one of a tree can become forty times as large in memory as they are here. Digests by
-    // whatever function have one length.
-    Directory::decode(&bytes).map_err(|e| not_one(blob, &e.to_string()))?;
-    let decoded = reapi::Directory::decode(&bytes[..]);
-    decoded.map(Some).map_err(|e| not_one(blob, &e.to_string()))
+    unpacked(&bytes)
+        .map(Some)
+        .map_err(|e| not_one(blob, &e.to_string()))
+}
+
+/// The directory that these bytes are the one encoding of. Its nodes may have properties: builds refuse them, but other
+/// clients keep trees here too.
+fn unpacked(bytes: &[u8]) -> Result<reapi::Directory, Invalid> {
+    // Other encodings than the one of a tree can become forty times as large in memory as they are here.
+    check_unpacked_size(bytes)?;
+    let malformed = |e| Invalid::new(format!("not a Directory message: {e}"));
+    let directory = reapi::Directory::decode(bytes).map_err(malformed)?;
+    // Digests by whatever function have one length.
+    if properties(&directory).next().is_none() {
+        Directory::decode(bytes)?;
+        return Ok(directory);
+    }
+    Directory::decode(&without_properties(directory.clone()).encode_to_vec())?;
+    // It goes out as it is encoded again, and has to have the digest that it was asked for by.
+    if directory.encode_to_vec() != bytes {
+        let why = "the Directory message is not in its canonical encoding";
+        return Err(Invalid::new(why));
+    }
+    Ok(directory)
+}
+
+fn properties(directory: &reapi::Directory) -> impl Iterator<Item = &reapi::NodeProperties> {
+    let files = directory.files.iter().map(|node| &node.node_properties);
+    let links = directory.symlinks.iter().map(|node| &node.node_properties);
+    let own = [&directory.node_properties];
+    files.chain(links).chain(own).flatten()
+}
+
+fn without_properties(mut directory: reapi::Directory) -> reapi::Directory {
+    directory.node_properties = None;
+    for file in &mut directory.files {
+        file.node_properties = None;
+    }
+    for link in &mut directory.symlinks {
+        link.node_properties = None;
+    }
+    directory
+}
+
+/// What a directory takes of a message, and of memory while that is made: many small properties are more there than
+/// they are on the wire.
+fn weight(directory: &reapi::Directory) -> usize {
+    let count: usize = properties(directory).map(|all| all.properties.len()).sum();
+    directory.encoded_len() + count * size_of::<reapi::NodeProperty>()
 }
 
 fn children(

@@ -50,7 +50,7 @@ impl Daemon {
         Ok(content)
     }
 
-    async fn update(
+    pub(super) async fn update(
         &self,
         requests: Vec<(ObjectId, Vec<u8>, Compressor)>,
     ) -> Result<Vec<(i32, String)>, Status> {
@@ -70,7 +70,7 @@ impl Daemon {
         Ok(statuses.map(|one| (one.code, one.message)).collect())
     }
 
-    async fn tree(
+    pub(super) async fn tree(
         &self,
         root: ObjectId,
         page_size: i32,

@@ -4,6 +4,7 @@ mod blake3_names;
 mod blobs;
 mod crowds;
 mod fakes;
+mod foreign;
 mod hostile;
 mod projects;
 mod remote;
