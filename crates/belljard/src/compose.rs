@@ -34,6 +34,7 @@ use belljar_wire::v1::input_service_server::InputServiceServer;
 use belljar_wire::v1::store_service_server::StoreServiceServer;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+use tonic::service::Routes;
 use tonic::transport::server::Router;
 
 use crate::config::Config;
@@ -48,7 +49,7 @@ use crate::remote::{self, Certificates, Door, Remote, TlsError};
 use crate::rules::Rules;
 use crate::services::{
     Blobs, Builds, ByteStreams, EvidenceRecords, Gate, Host, Objects, Processes, Pusher, Reception,
-    ServerCapabilities, TreeMaker, View, health,
+    ServerCapabilities, TreeMaker, View, health, no_service,
 };
 use crate::stored::Stored;
 use crate::sweeping;
@@ -341,7 +342,7 @@ async fn services(
     let most = bounds::GRPC_MESSAGE_BYTES;
     // Most clients still ask for the older form.
     let (reflection, older) = (described().build_v1()?, described().build_v1alpha()?);
-    let router = server()
+    let routes = Routes::default()
         .add_service(gated.behind(builds.max_decoding_message_size(most)))
         .add_service(gated.behind(evidence.max_decoding_message_size(most)))
         .add_service(gated.behind(inputs.max_decoding_message_size(most)))
@@ -353,7 +354,13 @@ async fn services(
         .add_service(gated.behind(health.max_decoding_message_size(most)))
         .add_service(gated.behind(reflection.max_decoding_message_size(most)))
         .add_service(gated.behind(older.max_decoding_message_size(most)));
-    Ok((router, looking))
+    Ok((serving(routes), looking))
+}
+
+/// These services, and an answer in words to calls of any other.
+fn serving(services: Routes) -> Router {
+    let answered = services.into_axum_router().fallback(no_service);
+    server().add_routes(answered.into())
 }
 
 fn make_directory(path: &Path) -> Result<(), RunError> {

@@ -28,6 +28,7 @@ mod store;
 mod taker;
 mod tree;
 mod trees;
+mod unknown;
 mod unreadable;
 mod vault;
 mod view;
@@ -51,6 +52,7 @@ pub(crate) use pushing::Pusher;
 pub(crate) use reception::{Counted, Reception};
 pub(crate) use store::{Content, StoreKeeper};
 pub(crate) use trees::Trees;
+pub(crate) use unknown::no_service;
 pub(crate) use vault::Vault;
 pub(crate) use view::View;
 

@@ -15,7 +15,7 @@ use tonic::body::Body;
 use tonic::codegen::{Bytes, Service, StdError, http};
 use tonic::server::NamedService;
 
-use super::unreadable;
+use super::{unknown, unreadable};
 use crate::listen::Peer;
 use crate::places::{Full, Place, Places};
 use crate::remote::{Door, Refusal};
@@ -110,12 +110,15 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let called = request.uri().clone();
         match self.reception.take(request) {
             Ok((place, request)) => {
                 let answered = self.service.call(request);
                 Box::pin(async move {
                     let answer = answered.await?;
-                    if let Some(status) = unreadable::told_to_the_caller(&answer) {
+                    let instead = unreadable::told_to_the_caller(&answer)
+                        .or_else(|| unknown::no_method(called.path(), &answer));
+                    if let Some(status) = instead {
                         return Ok(status.into_http());
                     }
                     Ok(answer.map(|body| {

@@ -1,7 +1,9 @@
 //! What clients of the Remote Execution API do that Belljar's own do not.
 
 use prost::Message as _;
+use reapi::action_cache_client::ActionCacheClient;
 use reapi::compressor::Value::Identity;
+use tonic::codegen::http::uri::PathAndQuery;
 
 use super::*;
 
@@ -123,4 +125,32 @@ async fn many_properties_make_small_pages() {
     let told = daemon.tree(encoded(&root).0, 0, String::new()).await;
     let counts: Vec<usize> = told.unwrap().iter().map(|p| p.directories.len()).collect();
     assert_eq!(counts, [2, 1, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn what_is_not_offered_is_said_by_name() {
+    let (_directory, site) = site().await;
+    let daemon = start(&site, "").await;
+    let mut actions = ActionCacheClient::new(daemon.channel.clone());
+    let request = reapi::GetActionResultRequest::default();
+    let refused = actions.get_action_result(request).await.unwrap_err();
+    let due = |name: &str| format!("{name} is not offered by this server");
+    let method = "build.bazel.remote.execution.v2.ActionCache/GetActionResult";
+    assert_eq!(refused.code(), Code::Unimplemented);
+    assert_eq!(refused.message(), due(method));
+    for path in [
+        "/belljar.v1.BuildService/Nothing",
+        "/google.bytestream.ByteStream/Nothing",
+        "/x.Y/Nothing",
+    ] {
+        let mut client = tonic::client::Grpc::new(daemon.channel.clone());
+        client.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<(), ()>::default();
+        let method = PathAndQuery::from_static(path);
+        let answer = client.unary(Request::new(()), method, codec).await;
+        let refused = answer.unwrap_err();
+        assert_eq!(refused.code(), Code::Unimplemented, "{path}");
+        assert_eq!(refused.message(), due(&path[1..]));
+        assert_eq!(Problem::from_status(&refused).reason, Reason::Unsupported);
+    }
 }
