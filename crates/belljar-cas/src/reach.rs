@@ -11,8 +11,8 @@ use crate::{BlobSource, ReadError, VerifyingRead};
 #[derive(Debug, Default)]
 pub struct Reached {
     objects: HashSet<u128>,
-    /// Directories of which all is reached.
-    walked: HashSet<u128>,
+    /// Directories of which all is reached, with the sizes by which they were named: by another one nothing was read.
+    walked: HashSet<(u128, u64)>,
 }
 
 /// Why it cannot be told what something leads to.
@@ -58,7 +58,7 @@ impl Reached {
         add(self, root.digest)?;
         let mut left = vec![root];
         while let Some(object) = left.pop() {
-            if !self.walked.insert(half(object.digest)) {
+            if !self.walked.insert((half(object.digest), object.size)) {
                 continue;
             }
             let Some(directory) = read(source, object)? else {

@@ -1,5 +1,6 @@
-use belljar_core::ObjectId;
+use belljar_core::{ObjectId, Recipe};
 use belljar_tests::{Instance, Part, Project, Run};
+use belljar_tree::{Directory, DirectoryNode, Leaf, Name, build as tree_of};
 
 use crate::{LEASE, can_be_fetched, counted, du, name, reconfigure, started, status, sweep};
 
@@ -162,4 +163,42 @@ fn a_disk_that_is_used_beyond_the_high_mark_is_swept_without_being_asked() {
         .lines()
         .any(|line| line.contains("garbage was collected") && line.contains("belljard"));
     assert!(by, "{said}");
+}
+
+#[test]
+fn a_pin_of_a_tree_that_names_another_by_a_wrong_size_takes_nothing_from_that() {
+    let mut instance = started("", "");
+    let client = instance.client();
+    let content = b"of a tree that was made";
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(content.len() as u64);
+    archive
+        .append_data(&mut header, "below/file", &content[..])
+        .unwrap();
+    let archive = client.put(&archive.into_inner().unwrap());
+    let tree = client.derive(&Recipe::Tar { archive }).unwrap().input.tree;
+    let object = ObjectId::of(content);
+    let file = Leaf::File {
+        object,
+        executable: false,
+    };
+    let path = belljar_core::RelPath::new("file").unwrap();
+    let mut below = tree_of([(path, file)]).unwrap().root;
+    below.size += 1;
+    let node = DirectoryNode {
+        name: Name::new("below").unwrap(),
+        object: below,
+    };
+    let other = Directory::new(vec![], vec![node], vec![]).unwrap();
+    let other = client.put(&other.encode());
+    let pin = format!("trees/{}/{}", other.digest.to_hex(), other.size);
+    instance.tell("store pin", &[&pin]).assert_code(0);
+    std::thread::sleep(LEASE);
+    // Who is told that it is there has it for a while, with all that is in it.
+    assert!(client.missing(&[tree]).is_empty());
+    sweep(&mut instance, &["--all"]);
+    let path = belljar_cas::path_of(&instance.state().join("store"), object.digest);
+    assert!(path.exists());
 }
