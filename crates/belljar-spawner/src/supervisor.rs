@@ -90,6 +90,7 @@ impl Supervisor {
                 }
             }
             self.look_at_the_clock();
+            self.site.trees.let_go();
         }
     }
 

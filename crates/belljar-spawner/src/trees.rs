@@ -54,9 +54,12 @@ pub struct Mounted {
     stamp: Stamp,
 }
 
-/// What changes when somebody writes to the image file.
+/// What changes when somebody writes to the image file, or puts another in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
+    inode: u64,
+    /// Without its name it has room on the disk as long as it is mounted, and nobody looks after it.
+    has_name: bool,
     size: u64,
     modified: (i64, i64),
 }
@@ -85,21 +88,14 @@ impl Mounted {
     fn is_unchanged(&self) -> io::Result<bool> {
         Ok(Stamp::of(&self.image)? == self.stamp)
     }
-
-    /// Whether it is still what the store has under this name. One that was found damaged is not.
-    fn is_called(&self, path: &Path) -> bool {
-        let file = |status: &fs::Metadata| (status.dev(), status.ino());
-        match (self.image.metadata(), fs::symlink_metadata(path)) {
-            (Ok(ours), Ok(named)) => file(&ours) == file(&named),
-            _ => false,
-        }
-    }
 }
 
 impl Stamp {
     fn of(image: &File) -> io::Result<Self> {
         let status = image.metadata()?;
         Ok(Self {
+            inode: status.ino(),
+            has_name: status.nlink() > 0,
             size: status.size(),
             modified: (status.mtime(), status.mtime_nsec()),
         })
@@ -161,16 +157,18 @@ impl Trees {
     fn mount(&mut self, tree: &StagedTree) -> io::Result<Rc<Mounted>> {
         self.uses += 1;
         let name = tree.image();
+        let during = |e: io::Error| io::Error::new(e.kind(), format!("the image {name}: {e}"));
+        let image = self.image(&name).map_err(during)?;
+        let stamp = Stamp::of(&image).map_err(during)?;
+        // The store may have made it anew, for what was wrong with the one that is mounted.
         if let Some((mounted, last)) = self.mounted.get_mut(&name)
-            && mounted.is_unchanged()?
-            && mounted.is_called(&self.store.join(IMAGES).join(&name))
+            && mounted.stamp == stamp
         {
             *last = self.uses;
             return Ok(Rc::clone(mounted));
         }
         self.objects()?;
-        let during = |e: io::Error| io::Error::new(e.kind(), format!("the image {name}: {e}"));
-        let mounted = Rc::new(self.mount_image(&name).map_err(during)?);
+        let mounted = Rc::new(self.mount_image(image, stamp).map_err(during)?);
         let one = (Rc::clone(&mounted), self.uses);
         if let Some((old, _)) = self.mounted.insert(name, one) {
             // Somebody has written to that one, and builds that use it will not end well; or the store has found it
@@ -181,11 +179,14 @@ impl Trees {
         Ok(mounted)
     }
 
-    fn mount_image(&self, name: &str) -> io::Result<Mounted> {
+    fn image(&self, name: &str) -> io::Result<File> {
         let images = durable::open_directory(&self.store.join(IMAGES))?;
         let image = durable::open_regular(&images, name)?;
         self.check_owner(&image)?;
-        let stamp = Stamp::of(&image)?;
+        Ok(image)
+    }
+
+    fn mount_image(&self, image: File, stamp: Stamp) -> io::Result<Mounted> {
         // By this name it is this very file, whatever its directory holds by now.
         let source = format!("/proc/self/fd/{}", image.as_raw_fd());
         let made = mount::make("erofs", &[("source", Some(&source))], READ_ONLY)?;
@@ -225,6 +226,24 @@ impl Trees {
             )));
         }
         Ok(())
+    }
+
+    /// Takes those off that no build uses and whose image is gone: else it would have its room on the disk still.
+    pub fn let_go(&mut self) {
+        let is_gone = |mounted: &Rc<Mounted>| {
+            let idle = Rc::strong_count(mounted) == 1;
+            idle && !mounted.is_unchanged().unwrap_or(true)
+        };
+        let gone = self
+            .mounted
+            .iter()
+            .filter(|(_, (mounted, _))| is_gone(mounted));
+        let gone: Vec<String> = gone.map(|(name, _)| name.clone()).collect();
+        for name in gone {
+            if let Some((mounted, _)) = self.mounted.remove(&name) {
+                self.take_off(mounted);
+            }
+        }
     }
 
     /// Forgets the trees that were not used for the longest time and that no build uses, until there are no

@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -179,4 +180,38 @@ fn objects_that_the_disk_does_not_give_are_put_aside_as_long_as_they_are_few_and
     assert_eq!(&fs::read(path(stays[0])).unwrap(), stays[0]);
     assert_eq!(scrubbed(&mut instance)["scrub"]["unread"], 3);
     assert!(can_be_fetched(&mut instance, &build));
+}
+
+#[test]
+fn an_image_that_has_rotted_is_mounted_no_more_once_the_store_has_made_it_anew() {
+    let mut instance = started("", "");
+    let project = Project::script("cat a > out");
+    project.write("a", "good\n");
+    project.write("b", "evil\n");
+    instance.run(&project).assert_succeeded();
+    // What was rot until now: the name of one object where that of another was, and nobody has written to the file.
+    let place = |content: &[u8]| {
+        let hex = belljar_core::Digest::of(content).to_hex();
+        format!("/{}/{}", &hex[..2], &hex[2..]).into_bytes()
+    };
+    let (good, evil) = (place(b"good\n"), place(b"evil\n"));
+    let mut rotted = 0;
+    for image in std::fs::read_dir(instance.state().join("store/images")).unwrap() {
+        let path = image.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        let mut places = bytes.windows(good.len()).enumerate();
+        let Some((at, _)) = places.find(|(_, bytes)| *bytes == good) else {
+            continue;
+        };
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        let modified = file.metadata().unwrap().modified().unwrap();
+        file.write_all_at(&evil, at as u64).unwrap();
+        let times = std::fs::FileTimes::new().set_modified(modified);
+        file.set_times(times).unwrap();
+        rotted += 1;
+    }
+    assert_eq!(rotted, 1);
+    let run = instance.run(&project);
+    run.assert_succeeded();
+    assert_eq!(run.file("out"), b"good\n");
 }
