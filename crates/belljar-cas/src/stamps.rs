@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use belljar_core::{Digest, bounds};
-use rustix::fs::{Mode, OFlags, Stat, fsync, openat, renameat};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, fsync, openat, renameat, unlinkat};
 use siphasher::sip::SipHasher13;
 
 use crate::layout::{STAMPS, TMP};
@@ -16,6 +16,8 @@ use crate::layout::{STAMPS, TMP};
 /// One entry of the file: which object, and what it looked like.
 const ENTRY: usize = 16;
 const FILE_MODE: u32 = 0o600;
+/// So many entries of the file may be outdated, beside as many as there are of use.
+const OUTDATED: usize = 1 << 16;
 /// What a rewritten file is called until it is whole, in `tmp/`.
 const PASSING: &str = "stamps";
 
@@ -24,15 +26,18 @@ const PASSING: &str = "stamps";
 /// place or restores it from a backup leaves another stamp, and the object is read and hashed before it is
 /// believed again.
 ///
-/// Kept as 64 bits each, in memory and in a file that only grows until it is read again. That file is
-/// never made durable: what it has lost costs reading an object once more, and what it got wrong fits none.
+/// Kept as 64 bits each, in memory and in a file that grows until half of it is outdated. That file is
+/// never relied upon: what it has lost costs reading an object once more, and what it got wrong fits none.
 #[derive(Debug)]
 pub(crate) struct Stamps(Mutex<Known>);
 
 #[derive(Debug)]
 struct Known {
     of: HashMap<u64, u64>,
+    root: OwnedFd,
     file: File,
+    /// Entries of the file, also those that later ones have taken the place of.
+    written: usize,
     /// Nothing is noted after a failure to write, but in memory.
     broken: bool,
 }
@@ -40,6 +45,20 @@ struct Known {
 impl Known {
     fn has(&self, look: Look) -> bool {
         self.of.get(&look.key) == Some(&look.stamp)
+    }
+
+    /// Adds an entry to the file. Most of one in which little is of use any more is left out.
+    fn write(&mut self, key: u64, stamp: u64) -> io::Result<()> {
+        let mut entry = [0; ENTRY];
+        entry[..8].copy_from_slice(&key.to_le_bytes());
+        entry[8..].copy_from_slice(&stamp.to_le_bytes());
+        self.file.write_all(&entry)?;
+        self.written += 1;
+        if self.written > 2 * self.of.len() + OUTDATED {
+            self.file = rewritten(&self.root, &self.of)?;
+            self.written = self.of.len();
+        }
+        Ok(())
     }
 }
 
@@ -78,12 +97,16 @@ impl Stamps {
             }
         }
         // More than half of it is of no use, or its end is half an entry.
-        if !entries.remainder().is_empty() || entries.len() > 2 * of.len() + 1024 {
+        let mut written = entries.len();
+        if !entries.remainder().is_empty() || written > 2 * of.len() + 1024 {
             file = rewritten(root, &of)?;
+            written = of.len();
         }
         Ok(Self(Mutex::new(Known {
             of,
+            root: root.try_clone()?,
             file,
+            written,
             broken: false,
         })))
     }
@@ -111,11 +134,8 @@ impl Stamps {
         if known.of.insert(key, stamp) == Some(stamp) || known.broken {
             return;
         }
-        let mut entry = [0; ENTRY];
-        entry[..8].copy_from_slice(&key.to_le_bytes());
-        entry[8..].copy_from_slice(&stamp.to_le_bytes());
         // Appended whole or not at all, or cut at the next start: a full disk must not refuse an object for it.
-        known.broken = known.file.write_all(&entry).is_err();
+        known.broken = known.write(key, stamp).is_err();
     }
 
     /// Forgets an object that is gone, or shall be read again.
@@ -180,10 +200,15 @@ fn rewritten(root: &OwnedFd, of: &HashMap<u64, u64>) -> io::Result<File> {
         bytes.extend(key.to_le_bytes());
         bytes.extend(stamp.to_le_bytes());
     }
-    file.write_all(&bytes)?;
-    fsync(&file)?;
-    renameat(root, &passing, root, STAMPS)?;
-    Ok(file)
+    let done = file.write_all(&bytes).and_then(|()| {
+        fsync(&file)?;
+        Ok(renameat(root, &passing, root, STAMPS)?)
+    });
+    if done.is_err() {
+        // The first error is the one to tell; half of one takes room where there may be none.
+        let _ = unlinkat(root, &passing, AtFlags::empty());
+    }
+    done.map(|()| file)
 }
 
 #[cfg(test)]
@@ -264,5 +289,25 @@ mod tests {
             after < before && after == 10 * ENTRY as u64,
             "{before} {after}"
         );
+    }
+
+    #[test]
+    fn the_file_does_not_grow_without_end_while_it_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let top = root(directory.path());
+        let path = directory.path().join("file");
+        std::fs::write(&path, b"content").unwrap();
+        let mut status = fstat(File::open(&path).unwrap()).unwrap();
+        let digest = |i: u32| Digest::of(&i.to_le_bytes());
+        let stamps = Stamps::open(&top).unwrap();
+        // Whoever gives the same objects again and again has each noted every time.
+        for time in 0..20_000 {
+            status.st_ctime = time;
+            (0..10).for_each(|i| stamps.note(digest(i), &status));
+        }
+        let size = std::fs::metadata(directory.path().join(STAMPS)).unwrap();
+        assert!(size.size() <= 2 << 20, "{}", size.size());
+        let again = Stamps::open(&top).unwrap();
+        assert!((0..10).all(|i| again.fits(digest(i), &status)));
     }
 }
