@@ -172,6 +172,9 @@ pub enum TreeError {
         "the store's disk is full; `belljar store status` says what takes the room, `belljar store gc` removes what nobody needs"
     )]
     Full(#[source] io::Error),
+    /// There is no room for the image.
+    #[error(transparent)]
+    NoRoom(WriteError),
     /// The image cannot be written or read.
     #[error("the image of the tree cannot be kept")]
     Image(#[source] io::Error),

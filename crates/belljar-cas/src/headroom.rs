@@ -52,6 +52,11 @@ impl Room {
         Ok(())
     }
 
+    /// Whether so many bytes more may be written.
+    pub(crate) fn has(&self, needed: u64) -> Result<(), WriteError> {
+        self.beside(needed).map(drop)
+    }
+
     /// How much room there is beside so many bytes and what is kept.
     fn beside(&self, needed: u64) -> Result<u64, WriteError> {
         let space = Space::of(&self.root).map_err(|source| WriteError::Io {

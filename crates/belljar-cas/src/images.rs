@@ -1,6 +1,7 @@
 mod care;
 mod end;
 mod held;
+mod removals;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,7 +22,7 @@ use rustix::io::Errno;
 use crate::failure::is_full;
 use crate::few::Few;
 use crate::tree::{Measure, Tree, all, are_whole};
-use crate::{BlobSource, HeldObject, IMAGES, LayoutError, QUARANTINE, TMP, TreeError};
+use crate::{BlobSource, HeldObject, IMAGES, LayoutError, QUARANTINE, Room, TMP, TreeError};
 
 use held::HeldTrees;
 
@@ -48,6 +49,10 @@ pub struct Images {
     held: HeldTrees,
     /// How often objects were removed: what was seen before may be gone.
     removals: AtomicU64,
+    /// How many of the damages of objects were taken note of.
+    noted: AtomicU64,
+    /// What new images leave to builds that run.
+    room: Room,
     /// Makes the names in `tmp` differ.
     next: AtomicU64,
 }
@@ -130,8 +135,16 @@ impl Images {
             known: Mutex::default(),
             held: HeldTrees::new(),
             removals: AtomicU64::new(0),
+            noted: AtomicU64::new(0),
+            room: Room::new(root, 0),
             next: AtomicU64::new(0),
         })
+    }
+
+    /// Makes images only while `room` stays free.
+    #[must_use]
+    pub fn leaving(self, room: Room) -> Self {
+        Self { room, ..self }
     }
 
     /// Sees that an image is there, verified and durable; makes it if not. One that is damaged is made anew.
@@ -172,6 +185,8 @@ impl Images {
             let writing = scope.spawn(|| {
                 let mut bytes = tree.image(order.mtime)?;
                 end::append(&mut bytes, tree.measure, &objects);
+                let room = self.room.has(bytes.len() as u64);
+                room.map_err(TreeError::NoRoom)?;
                 self.write(&bytes).map_err(failed)
             });
             let whole = tree.verify(source, &objects);
@@ -188,16 +203,6 @@ impl Images {
         }
         self.remember(order.name, stamp, tree.measure, removals);
         Ok((provenance, tree.measure))
-    }
-
-    /// Objects are about to be removed: before an image is used again, it is looked whether its own are there.
-    pub fn note_removal(&self) {
-        self.removals.fetch_add(1, Ordering::SeqCst);
-        self.held.let_all_go();
-    }
-
-    fn removals(&self) -> u64 {
-        self.removals.load(Ordering::SeqCst)
     }
 
     /// The objects that an image names; none where there is no such image.

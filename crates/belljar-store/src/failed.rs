@@ -123,13 +123,14 @@ impl From<ReadError> for Failed {
 impl From<TreeError> for Failed {
     fn from(error: TreeError) -> Self {
         let class = match &error {
+            TreeError::NoRoom(WriteError::Io { .. }) => Failure::Internal,
             TreeError::Missing { .. } => Failure::Missing,
             TreeError::Malformed { .. }
             | TreeError::Damaged { .. }
             | TreeError::TooManyEntries
             | TreeError::TooManyBytes
             | TreeError::TooManyNames => Failure::Content,
-            TreeError::Full(_) => Failure::Full,
+            TreeError::Full(_) | TreeError::NoRoom(_) => Failure::Full,
             TreeError::Image(_) | TreeError::Io { .. } => Failure::Internal,
         };
         Self::of(class, &error)

@@ -130,12 +130,12 @@ fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
     let writer = Writer::open(&config.root)?;
     writer.note_no_more_than_every(config.grace / bounds::GIVEN_PART);
     let reader = Reader::of(&writer, &config.root)?;
-    let images = stage::open(&config.root)?;
     let records = Records::open(&config.root).map_err(system("opening the marks of records"))?;
     let custody = Disk::new(writer.clone(), &config.root)?;
     let space = Space::of(&config.root).map_err(system("looking how much room there is"))?;
     let reserve = config.reserve(space);
     let room = Room::new(&config.root, reserve);
+    let images = stage::open(&config.root)?.leaving(room.clone());
     let intake = Headroom::new(writer.clone(), room.clone());
     let tmp = config.root.join(TMP);
     let derivations = Derivations::new(Box::new(nursery), records, tmp, room);

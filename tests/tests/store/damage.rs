@@ -196,17 +196,17 @@ fn an_image_that_has_rotted_is_mounted_no_more_once_the_store_has_made_it_anew()
     };
     let (good, evil) = (place(b"good\n"), place(b"evil\n"));
     let mut rotted = 0;
-    for image in std::fs::read_dir(instance.state().join("store/images")).unwrap() {
+    for image in fs::read_dir(instance.state().join("store/images")).unwrap() {
         let path = image.unwrap().path();
-        let bytes = std::fs::read(&path).unwrap();
+        let bytes = fs::read(&path).unwrap();
         let mut places = bytes.windows(good.len()).enumerate();
         let Some((at, _)) = places.find(|(_, bytes)| *bytes == good) else {
             continue;
         };
-        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
         let modified = file.metadata().unwrap().modified().unwrap();
         file.write_all_at(&evil, at as u64).unwrap();
-        let times = std::fs::FileTimes::new().set_modified(modified);
+        let times = fs::FileTimes::new().set_modified(modified);
         file.set_times(times).unwrap();
         rotted += 1;
     }

@@ -5,6 +5,7 @@
 //! * [`given`]: what a build was given of another.
 //! * [`full`]: a disk that is full, and one that is nearly.
 //! * [`damage`]: an object that has rotted, and an image of a tree.
+//! * [`images`]: what images of trees take.
 //! * [`named`]: objects that clients name by BLAKE3.
 
 // Helpers of tests may stop at the first surprise too, and say where they are; clippy's exemption is for the tests
@@ -16,6 +17,7 @@ mod damage;
 mod disk;
 mod full;
 mod given;
+mod images;
 mod keeping;
 mod named;
 

@@ -320,6 +320,20 @@ pub(super) fn names(directory: &Path) -> io::Result<Vec<String>> {
     names.collect()
 }
 
+/// Files in a directory, the oldest first: when each was last written to, in seconds since 1970.
+pub(super) fn by_age(directory: &Path) -> io::Result<Vec<(u64, String)>> {
+    let mut found = Vec::new();
+    for name in names(directory)? {
+        match fs::symlink_metadata(directory.join(&name)) {
+            Ok(status) => found.push((u64::try_from(status.mtime()).unwrap_or(0), name)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
 /// Whether a file was last written to before `before`, in seconds since 1970.
 pub(super) fn is_older(path: &Path, before: u64) -> bool {
     let status = fs::symlink_metadata(path);

@@ -11,6 +11,7 @@
 //! each while nobody holds it, and after looking at the builds that came since.
 
 mod hold;
+mod images;
 mod mark;
 #[cfg(test)]
 mod tests;
@@ -171,6 +172,8 @@ impl<S: Spawner, U: Upkeep> Sweeper<S, U> {
             // Builds go first: most of the time is theirs.
             tokio::time::sleep((began.elapsed() * THEIRS).min(PAUSE)).await;
         }
+        self.evict_idle(goal, before, &mut report).await?;
+        self.let_go(&report).await;
         Ok(report)
     }
 
@@ -234,22 +237,6 @@ impl<S: Spawner, U: Upkeep> Sweeper<S, U> {
         let removed = self.upkeep.remove(free, before).await?;
         report.objects += removed.removed;
         report.bytes += removed.bytes;
-        Ok(())
-    }
-
-    /// Removes images of trees that nothing leads to; one that is needed after all is made anew.
-    async fn evict(&self, marked: &Marked, report: &mut Report) -> Result<(), SweepError> {
-        let names = mark::names(&self.root.join(belljar_cas::IMAGES)).map_err(SweepError::Store)?;
-        let unneeded = names.into_iter().filter(|name| {
-            let tree = name.split('-').next().map(Digest::from_hex);
-            tree.is_some_and(|tree| tree.is_ok_and(|tree| !marked.reached.has(tree)))
-        });
-        let unneeded: Vec<String> = unneeded.collect();
-        for portion in unneeded.chunks(bounds::SWEPT_AT_ONCE) {
-            let evicted = self.upkeep.evict(portion.to_vec()).await?;
-            report.images += evicted.removed;
-            report.bytes += evicted.bytes;
-        }
         Ok(())
     }
 
