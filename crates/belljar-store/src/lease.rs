@@ -50,6 +50,11 @@ impl Leases {
         }
     }
 
+    /// Waits until all is gone that is being removed.
+    pub(crate) fn settle(&self) {
+        drop(self.lock());
+    }
+
     /// Removes images that nobody holds.
     pub(crate) fn evict(&self, images: &Images, names: &[String]) -> io::Result<Removed> {
         let held = self.lock();

@@ -25,7 +25,7 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
-    /// Sees that there is an image of each of `trees`, verified.
+    /// Sees that there is an image of each of `trees`, verified. The caller holds them.
     pub(crate) fn prepare(store: &Store, trees: Vec<StagedTree>) -> Result<Self, Failed> {
         if trees.is_empty() || trees.len() > bounds::ATTEMPT_TREES {
             return Err(Failed::refused(format!(
@@ -42,27 +42,42 @@ impl Staged {
             made: 0,
             damages: store.damages(),
         };
-        for tree in &trees {
+        // What is just being put aside is counted already, and may be there still.
+        store.images.note_damages(staged.damages);
+        let removals = store.images.removals();
+        staged.see(store, &trees)?;
+        // What an image names that is there stays as long as it is held. One that was made while objects were being
+        // removed was not asked: when they are gone, it is seen whether its own are there.
+        store.leases.settle();
+        if store.images.removals() != removals {
+            (staged.entries, staged.bytes, staged.made) = (0, 0, 0);
+            staged.see(store, &trees)?;
+        }
+        staged.trees = Arc::new(trees);
+        Ok(staged)
+    }
+
+    fn see(&mut self, store: &Store, trees: &[StagedTree]) -> Result<(), Failed> {
+        for tree in trees {
             let prepared = store
                 .images
                 .prepare(&*store.source, order(tree, &tree.image()));
             let (provenance, Measure { entries, bytes, .. }) =
                 prepared.map_err(|error| aside(store, error))?;
-            staged.entries = staged.entries.saturating_add(entries);
-            staged.bytes = staged.bytes.saturating_add(bytes);
+            self.entries = self.entries.saturating_add(entries);
+            self.bytes = self.bytes.saturating_add(bytes);
             match provenance {
                 Provenance::Known | Provenance::Found => {}
-                Provenance::Made => staged.made += 1,
+                Provenance::Made => self.made += 1,
                 Provenance::Mended => {
                     tracing::error!(tree = %tree.tree, "an image was damaged, and was made anew");
-                    staged.made += 1;
+                    self.made += 1;
                     // This attempt has it as it should be.
-                    staged.damages += 1;
+                    self.damages += 1;
                 }
             }
         }
-        staged.trees = Arc::new(trees);
-        Ok(staged)
+        Ok(())
     }
 
     /// Nothing of the attempt reads the trees any more: looks whether they are unchanged while outputs become durable,

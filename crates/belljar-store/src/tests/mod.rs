@@ -9,6 +9,7 @@ mod hostile;
 mod keeping;
 mod locks;
 mod logging;
+mod meanwhile;
 mod outputs;
 mod pack_file;
 mod putting;
