@@ -3,11 +3,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use belljar_core::{Digest, ObjectId};
+use rustix::fs::{fstat, stat};
 
 use crate::few::Few;
 use crate::{
-    BlobSource, Fault, Finding, Found, LayoutError, Memory, Quarantined, ReadError, Reader,
-    Removal, Writer, objects_of_prefix,
+    BlobSource, Fault, Finding, Found, LayoutError, Memory, OBJECTS, Quarantined, ReadError,
+    Reader, Removal, Writer, objects_of_prefix,
 };
 
 /// The care of objects that are there: who owns them removes them, and looks whether they are whole.
@@ -28,6 +29,13 @@ pub trait Custody: Send + Sync {
     /// How many damaged objects had others put in their place, or were put aside, since this process began.
     /// What was read of one before may not have been what it is named by.
     fn damages(&self) -> u64;
+
+    /// Whether others find these objects where this does: somebody may have put another directory in the place of the one
+    /// that they are in.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn is_in_place(&self) -> io::Result<bool>;
 
     /// The objects whose digests begin so.
     ///
@@ -95,6 +103,12 @@ impl Custody for Disk {
         self.writer.0.damages.load(Ordering::SeqCst)
     }
 
+    fn is_in_place(&self) -> io::Result<bool> {
+        let own = fstat(&self.writer.0.objects)?;
+        let found = stat(self.root.join(OBJECTS))?;
+        Ok((own.st_dev, own.st_ino) == (found.st_dev, found.st_ino))
+    }
+
     fn of_prefix(&self, prefix: u8) -> io::Result<Vec<Found>> {
         objects_of_prefix(&self.root, prefix)
     }
@@ -124,6 +138,10 @@ impl Custody for Memory {
     /// Nothing is put into the place of what is kept.
     fn damages(&self) -> u64 {
         0
+    }
+
+    fn is_in_place(&self) -> io::Result<bool> {
+        Ok(true)
     }
 
     fn of_prefix(&self, prefix: u8) -> io::Result<Vec<Found>> {

@@ -37,7 +37,8 @@ pub struct Trees {
     mounts: PathBuf,
     store: PathBuf,
     store_uid: u32,
-    objects_there: bool,
+    /// Which directory is shown as the one of all objects: device and inode.
+    objects: Option<(u64, u64)>,
     /// By the names of their images; with the time of their last use, counted in uses.
     mounted: BTreeMap<String, (Rc<Mounted>, u64)>,
     /// How many trees were mounted or used so far: names of places, and their age.
@@ -146,7 +147,7 @@ impl Trees {
             mounts: mounts.to_owned(),
             store: store.to_owned(),
             store_uid,
-            objects_there: false,
+            objects: None,
             mounted: BTreeMap::new(),
             uses: 0,
             janitors: Vec::new(),
@@ -158,6 +159,7 @@ impl Trees {
         self.uses += 1;
         let name = tree.image();
         let during = |e: io::Error| io::Error::new(e.kind(), format!("the image {name}: {e}"));
+        self.objects()?;
         let image = self.image(&name).map_err(during)?;
         let stamp = Stamp::of(&image).map_err(during)?;
         // The store may have made it anew, for what was wrong with the one that is mounted.
@@ -167,7 +169,6 @@ impl Trees {
             *last = self.uses;
             return Ok(Rc::clone(mounted));
         }
-        self.objects()?;
         let mounted = Rc::new(self.mount_image(image, stamp).map_err(during)?);
         let one = (Rc::clone(&mounted), self.uses);
         if let Some((old, _)) = self.mounted.insert(name, one) {
@@ -200,19 +201,25 @@ impl Trees {
         })
     }
 
-    /// Shows the store's objects at a place of the spawner's own, read-only.
+    /// Shows the store's objects at a place of the spawner's own, read-only. Where somebody has put another directory in their
+    /// place, as who restores them does, that one.
     fn objects(&mut self) -> io::Result<()> {
-        if self.objects_there {
+        let objects = durable::open_directory(&self.store.join("objects/sha256"))?;
+        let status = objects.metadata()?;
+        let found = Some((status.dev(), status.ino()));
+        if self.objects == found {
             return Ok(());
         }
-        let objects = durable::open_directory(&self.store.join("objects/sha256"))?;
         self.check_owner(&objects)?;
+        if self.objects.take().is_some() {
+            mount::detach(&self.mounts.join(OBJECTS))?;
+        }
         let clone = mount::clone_directory(objects.as_fd())?;
         mount::set_attributes(clone.as_fd(), READ_ONLY, None, false)?;
         let place = self.mounts.join(OBJECTS);
         make_directory(&place)?;
         mount::attach(clone, &place)?;
-        self.objects_there = true;
+        self.objects = found;
         Ok(())
     }
 

@@ -53,6 +53,7 @@ impl Staged {
             (staged.entries, staged.bytes, staged.made) = (0, 0, 0);
             staged.see(store, &trees)?;
         }
+        in_place(store)?;
         staged.trees = Arc::new(trees);
         Ok(staged)
     }
@@ -108,6 +109,7 @@ impl Staged {
 }
 
 fn look_at(trees: &[StagedTree], store: &Store) -> Result<bool, Failed> {
+    in_place(store)?;
     let (images, source) = (&store.images, &*store.source);
     for tree in trees {
         if !images.is_unchanged(source, order(tree, &tree.image()))? {
@@ -117,6 +119,18 @@ fn look_at(trees: &[StagedTree], store: &Store) -> Result<bool, Failed> {
         }
     }
     Ok(true)
+}
+
+/// Builds read objects by their path.
+fn in_place(store: &Store) -> Result<(), Failed> {
+    let looking = |error| Failed::internal("looking where objects lie", &error);
+    match store.custody.is_in_place().map_err(looking)? {
+        true => Ok(()),
+        false => {
+            let why = "the directory of all objects is not the one that the store was started with; restart it";
+            Err(looking(io::Error::other(why)))
+        }
+    }
 }
 
 /// Of a tree that was changed, objects that are damaged are put aside: else whoever has them would be told that they are

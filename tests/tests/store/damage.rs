@@ -3,7 +3,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use belljar_tests::{Instance, Part, Project, overwrite, wait_for};
+use belljar_tests::{Instance, Part, Project, overwrite, tool, wait_for};
 use serde_json::Value;
 
 use crate::disk::Disk;
@@ -214,4 +214,47 @@ fn an_image_that_has_rotted_is_mounted_no_more_once_the_store_has_made_it_anew()
     let run = instance.run(&project);
     run.assert_succeeded();
     assert_eq!(run.file("out"), b"good\n");
+}
+
+/// Puts another directory in the place of the one that all objects are in, with the same in it.
+fn swap_objects(store: &std::path::Path) {
+    tool(store, "mv", &["objects", "before"]);
+    tool(store, "cp", &["-a", "before", "objects"]);
+}
+
+#[test]
+fn builds_read_objects_where_the_store_has_them_also_when_they_were_restored() {
+    let mut instance = started("", "");
+    let project = Project::script("cat in > out");
+    project.write("in", "good\n");
+    instance.run(&project).assert_succeeded();
+    let store = instance.state().join("store");
+    let object = belljar_core::ObjectId::of(b"good\n");
+    let place = belljar_cas::path_of(&store, object.digest);
+    let begin_anew = |instance: &mut Instance| {
+        for part in [Part::Store, Part::Belljard] {
+            instance.end_part(part);
+            instance.start_part(part);
+        }
+    };
+    // Somebody has found damage, and brings back what was saved before.
+    swap_objects(&store);
+    let below = place.strip_prefix(store.join("objects")).unwrap();
+    overwrite(&store.join("before").join(below), b"rot!\n");
+    begin_anew(&mut instance);
+    let run = instance.run(&project);
+    run.assert_succeeded();
+    assert_eq!(run.file("out"), b"good\n");
+    // What is put there while the store runs it does not have; nobody gets it then.
+    tool(&store, "rm", &["-r", "before"]);
+    swap_objects(&store);
+    overwrite(&place, b"rot!\n");
+    let run = instance.run(&project);
+    assert_eq!(run.exit_code, 8, "{run}");
+    run.assert_no_provenance();
+    assert!(run.outcome().to_string().contains("restart it"), "{run}");
+    tool(&store, "rm", &["-r", "objects"]);
+    tool(&store, "mv", &["before", "objects"]);
+    begin_anew(&mut instance);
+    instance.run(&project).assert_succeeded();
 }

@@ -82,6 +82,10 @@ impl Custody for Watched {
         self.damages.load(Ordering::SeqCst)
     }
 
+    fn is_in_place(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
     fn of_prefix(&self, prefix: u8) -> io::Result<Vec<Found>> {
         self.memory.of_prefix(prefix)
     }
