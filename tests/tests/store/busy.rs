@@ -1,11 +1,15 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use belljar_core::Outcome;
+use belljar_core::{ObjectId, Outcome};
 use belljar_tests::{Part, wait_for};
+use belljar_tree::{Directory, FileNode, Name};
+use belljar_wire::v1::SubmitBuildRequest;
 use belljar_wire::{BuildRecord, Reason};
+use tokio::task::JoinSet;
 
-use crate::{can_be_fetched, reconfigure, started};
+use crate::{LEASE, can_be_fetched, reconfigure, started};
 
 /// How many objects nobody needs.
 const GARBAGE: usize = 1500;
@@ -87,4 +91,72 @@ fn submit(client: &belljar_tests::Client, number: usize) -> belljar_core::BuildI
             Err(problem) => panic!("{problem:?}"),
         }
     })
+}
+
+#[test]
+fn builds_that_wait_to_be_looked_at_keep_nobody_waiting_while_garbage_is_collected() {
+    /// As many calls as one connection may have, nearly.
+    const SUBMITS: usize = 60;
+    let instance = started("", "");
+    let (hostile, other) = (instance.client(), instance.client());
+    let object = hostile.put(b"x");
+    // It takes a while to see that the last file of it is missing.
+    let files = (0..20_000).map(|number| FileNode {
+        name: Name::new(format!("{number:05}")).unwrap(),
+        object: if number == 19_999 {
+            ObjectId::of(b"missing")
+        } else {
+            object
+        },
+        executable: false,
+    });
+    let tree = Directory::new(files.collect(), vec![], vec![])
+        .unwrap()
+        .encode();
+    let mut spec = hostile.spec(&[], &["echo > out"], &["out"]);
+    spec.source = hostile.put_large(&tree);
+    for number in 0..200 {
+        other.put(format!("garbage {number}").as_bytes());
+    }
+    std::thread::sleep(LEASE);
+    let answered = Arc::new(AtomicUsize::new(0));
+    let mut gc = instance.command("store gc");
+    gc.arg("--all");
+    std::thread::scope(|scope| {
+        let count = answered.clone();
+        let submitting = scope.spawn(move || {
+            hostile.wait(async {
+                let mut submits = JoinSet::new();
+                for number in 0..SUBMITS {
+                    let (mut builds, count) = (hostile.builds(), count.clone());
+                    let request = SubmitBuildRequest {
+                        request_id: format!("r{number}"),
+                        spec: Some((&spec).into()),
+                        project: String::new(),
+                    };
+                    submits.spawn(async move {
+                        let refused = builds.submit_build(request).await.unwrap_err();
+                        count.fetch_add(1, Ordering::SeqCst);
+                        assert!(
+                            refused.message().contains("is not in the store"),
+                            "{refused}"
+                        );
+                    });
+                }
+                submits.join_all().await;
+            });
+        });
+        let sweeping = scope.spawn(move || gc.output().unwrap());
+        let mut most = 0;
+        while !sweeping.is_finished() {
+            let before = answered.load(Ordering::SeqCst);
+            assert!(other.missing(&[object]).is_empty());
+            most = most.max(answered.load(Ordering::SeqCst) - before);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // Those that are just looked at, a few times over; not all that wait.
+        assert!(most < SUBMITS / 3, "{most}");
+        assert!(sweeping.join().unwrap().status.success());
+        submitting.join().unwrap();
+    });
 }

@@ -79,9 +79,9 @@ impl BuildService for Builds {
         }
         self.has_room(identity, &project, &request_id).await?;
         let share = self.vault.of(&caller, project);
-        // What is there now still is when the build stands in the queue, and then for its sake.
-        let held = share.hold().await;
-        self.trees.check(&share, admitted.spec()).await?;
+        // What is there now still is when the build stands in the queue, and then for its sake. The turn comes first.
+        let (turn, held) = (self.trees.turn(&share).await?, share.hold().await);
+        self.trees.check(turn, &share, admitted.spec()).await?;
         let now = SystemClock.now();
         let queued = self.engine.submit(admitted, request_id.clone(), now, held);
         let record = match queued.await {

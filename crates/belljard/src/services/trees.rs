@@ -12,7 +12,7 @@ use tonic::Status;
 
 use super::internal;
 use super::vault::Share;
-use crate::places::Turns;
+use crate::places::{Turn, Turns};
 
 /// Looks whether the trees of a build belong to its project, down to the last file: a root alone proves
 /// nothing, since a `Directory` message may name any digest that somebody has heard of. Cheap to clone.
@@ -61,10 +61,19 @@ impl Trees {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Known::default();
     }
 
-    /// Looks at every tree that `spec` names.
-    pub(super) async fn check(&self, share: &Share, spec: &BuildSpec) -> Result<(), Status> {
+    /// A turn to look at trees. Whoever waits for one holds nothing: what goes meanwhile is waited for by all.
+    pub(super) async fn turn(&self, share: &Share) -> Result<Turn, Status> {
         let turn = self.turns.wait(share.caller().identity().clone()).await;
-        let turn = turn.map_err(|e| internal("shutting down", &e))?;
+        turn.map_err(|e| internal("shutting down", &e))
+    }
+
+    /// Looks at every tree that `spec` names.
+    pub(super) async fn check(
+        &self,
+        turn: Turn,
+        share: &Share,
+        spec: &BuildSpec,
+    ) -> Result<(), Status> {
         let (trees, share, named) = (self.clone(), share.clone(), named(spec));
         let base = spec.image_output.as_ref();
         let base = base.and_then(|output| output.base.image()?.derivation);
