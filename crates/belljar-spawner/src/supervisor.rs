@@ -90,7 +90,6 @@ impl Supervisor {
                 }
             }
             self.look_at_the_clock();
-            self.site.trees.let_go();
         }
     }
 
@@ -190,9 +189,13 @@ impl Supervisor {
         let what = operation.name();
         let answer = match operation {
             Operation::Probe => Answer::Host(self.host.clone()),
-            Operation::List => Answer::Attempts {
-                attempts: self.attempts.keys().cloned().collect(),
-            },
+            Operation::List => {
+                // Whoever has removed images asks this.
+                self.site.trees.let_go();
+                Answer::Attempts {
+                    attempts: self.attempts.keys().cloned().collect(),
+                }
+            }
             Operation::Stage {
                 attempt,
                 spec,

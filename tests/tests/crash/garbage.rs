@@ -25,6 +25,8 @@ pub(crate) const SWEEP: &[(Part, &str)] = &[
     (Part::Belljard, "ownership: write"),
     (Part::Belljard, "ownership: sync"),
     (Part::Belljard, "store, remove: send"),
+    // What takes off mounts of images that are gone.
+    (Part::Spawner, "process: clone"),
     (Part::Store, "log: remove"),
     (Part::Store, "step marks: remove"),
     (Part::Store, "image: remove"),

@@ -152,8 +152,8 @@ impl<S: Spawner, U: Upkeep> Sweeper<S, U> {
         report.unneeded = unneeded.objects.len() as u64;
         self.remove_logs(&marked, before, &mut report).await?;
         let all = std::mem::take(&mut unneeded.objects);
-        if !all.is_empty() && self.wanted(goal).await? {
-            self.evict(&marked, &mut report).await?;
+        if (goal == Goal::All || !all.is_empty()) && self.wanted(goal).await? {
+            self.evict(&marked, goal, before, &mut report).await?;
         }
         for portion in all.chunks(bounds::SWEPT_AT_ONCE) {
             if !self.wanted(goal).await? {
@@ -172,7 +172,9 @@ impl<S: Spawner, U: Upkeep> Sweeper<S, U> {
             // Builds go first: most of the time is theirs.
             tokio::time::sleep((began.elapsed() * THEIRS).min(PAUSE)).await;
         }
-        self.evict_idle(goal, before, &mut report).await?;
+        if let Goal::Available(due) = goal {
+            self.evict_idle(due, &mut report).await?;
+        }
         self.let_go(&report).await;
         Ok(report)
     }
