@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use belljar_engine::garbage::{Hold, Sweeper};
+use belljar_engine::garbage::{Ballast, Hold, Sweeper};
 use belljar_engine::ownership::Ownership;
 use belljar_engine::queue::Queue;
 
@@ -29,6 +29,10 @@ impl Stored {
         let keeping = config.store.keeping.clone();
         let (objects, owners) = (peers.objects.clone(), ownership.clone());
         let vault = Vault::new(objects, owners, hold.clone(), keeping.lease);
+        let ballast = Ballast::new(&config.state.join("ballast"));
+        if let Err(error) = ballast.take() {
+            tracing::warn!(%error, "there is no room for the ballast");
+        }
         let sweeper = Sweeper {
             queue,
             ownership,
@@ -39,6 +43,7 @@ impl Stored {
             hold,
             keeping,
             one: tokio::sync::Mutex::default(),
+            ballast,
             forget: Box::new({
                 let trees = trees.clone();
                 move || trees.forget()

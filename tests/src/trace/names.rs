@@ -159,6 +159,7 @@ impl Namer {
             ("daemon", "queue.sqlite") => "queue, checkpoint",
             ("daemon", "ownership.sqlite-wal") => "ownership",
             ("daemon", "ownership.sqlite") => "ownership, checkpoint",
+            ("daemon", "ballast") => "ballast",
             ("daemon", "audit") => "trails",
             ("daemon/audit", _) => "trail",
             ("receipts", "head.tmp") => "head draft",

@@ -21,7 +21,7 @@ impl Disk {
         let place = disk.0.path();
         fs::set_permissions(place, fs::Permissions::from_mode(0o755)).unwrap();
         let file = File::create_new(place.join("image")).unwrap();
-        file.set_len(64 << 20).unwrap();
+        file.set_len(96 << 20).unwrap();
         fs::create_dir(disk.path()).unwrap();
         let format = ["-q", "-b", "4096", "-O", "^has_journal", "-m", "0", "image"];
         tool(place, "mkfs.ext4", &format);
@@ -52,8 +52,10 @@ impl Disk {
             .create(true)
             .open(self.path().join("filler"))
             .unwrap();
-        let piece = vec![0; 4096];
-        while file.write_all(&piece).is_ok() {}
+        for size in [4096, 1] {
+            let piece = vec![0; size];
+            while file.write_all(&piece).is_ok() {}
+        }
     }
 
     /// The disk does not give these files from now on, of one block each: reading one fails (EIO). Nobody else may use it

@@ -9,7 +9,7 @@ use belljar_wire::Reason;
 use tonic::{Code, Status};
 
 use crate::disk::Disk;
-use crate::{append, reconfigure, started, sweep};
+use crate::{LEASE, append, reconfigure, started, sweep};
 
 #[test]
 fn when_only_the_reserve_is_left_callers_are_refused_with_the_reason() {
@@ -142,6 +142,43 @@ fn send(client: &Client, content: &[u8], from: usize, to: usize) -> Result<(), S
     });
     let requests = tokio_stream::iter(requests.collect::<Vec<_>>());
     client.wait(client.streams().write(requests)).map(drop)
+}
+
+#[test]
+fn garbage_is_collected_where_nothing_more_fits_on_the_disk() {
+    let disk = Disk::new();
+    let mut instance = Instance::below(&disk.path());
+    instance.start();
+    append(&instance, Part::Store, "grace_seconds = 1\n");
+    let keeping =
+        "[store]\nlease_seconds = 1\nevery_seconds = 86400\n[store.retention]\nbuilds = 1\n";
+    append(&instance, Part::Belljard, keeping);
+    for part in [Part::Store, Part::Belljard] {
+        reconfigure(&mut instance, part, |text| text);
+    }
+    for seed in 0..3 {
+        let script = format!("yes {seed} | head -c 4000000 > out");
+        instance.run(&Project::script(&script)).assert_succeeded();
+    }
+    std::thread::sleep(LEASE);
+    disk.fill();
+    assert_eq!(disk.available(), 0);
+    let swept = sweep(&mut instance, &["--all"]);
+    assert_eq!(swept["builds"], 3, "{swept}");
+    assert!(disk.available() >= 3_000_000, "{swept}");
+    assert_whole(instance.state());
+    // What helped is there again for the next time. Without it somebody has to make room, and is told so.
+    fs::remove_file(instance.state().join("daemon/ballast")).unwrap();
+    instance
+        .run(&Project::script("echo another > out"))
+        .assert_succeeded();
+    disk.fill();
+    let refused = instance.tell("store gc", &["--all"]);
+    assert!(refused.said.contains("make some room"), "{refused:?}");
+    fs::remove_file(disk.path().join("filler")).unwrap();
+    sweep(&mut instance, &["--all"]);
+    assert!(instance.state().join("daemon/ballast").exists());
+    drop(instance);
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub const GIVEN_PART: u64 = 60;
 pub const GRACE_SECONDS: u64 = 3600;
 /// Longest such time in a configuration, in seconds.
 pub const GRACE_SECONDS_MOST: u64 = 30 * 86_400;
+/// Room on belljard's disk that is given back when garbage can be collected only with some.
+pub const BALLAST_BYTES: u64 = 4 << 20;
 /// Most bytes that are kept free for builds that run, unless the store's configuration says otherwise.
 pub const RESERVE_BYTES: u64 = 1 << 30;
 /// The same as a part of the file system, if that is less: one in so many.

@@ -10,6 +10,7 @@
 //! Whoever lets in builds or tells that objects are there holds [`Hold`] meanwhile. Objects go in small portions,
 //! each while nobody holds it, and after looking at the builds that came since.
 
+mod ballast;
 mod hold;
 mod images;
 mod mark;
@@ -30,6 +31,7 @@ use crate::ports::{Spawner, Trouble, Upkeep};
 use crate::queue::{Queue, QueueError};
 use mark::{Marked, Unneeded};
 
+pub use ballast::Ballast;
 pub use hold::Hold;
 
 /// How long a project's builds are kept with what they left. A build is given up when any of these is reached;
@@ -131,17 +133,14 @@ pub struct Sweeper<S, U> {
     pub keeping: Keeping,
     /// One sweep at a time.
     pub one: tokio::sync::Mutex<()>,
+    /// What is given back where nothing can be noted any more for want of room.
+    pub ballast: Ballast,
     /// Told before objects go: what was seen to be there may be gone.
     pub forget: Box<dyn Fn() + Send + Sync>,
 }
 
 impl<S: Spawner, U: Upkeep> Sweeper<S, U> {
-    /// Gives up what is not to be kept any more, and removes what nobody needs, as far as `goal` asks for it.
-    ///
-    /// # Errors
-    /// See [`SweepError`].
-    pub async fn sweep(&self, goal: Goal) -> Result<Report, SweepError> {
-        let _one = self.one.try_lock().map_err(|_| SweepError::Busy)?;
+    async fn sweep_once(&self, goal: Goal) -> Result<Report, SweepError> {
         let before = ownership::now().saturating_sub(self.keeping.lease);
         let mut report = Report {
             builds: self.release().await?,

@@ -115,6 +115,7 @@ impl World {
             hold: Hold::default(),
             keeping,
             one: tokio::sync::Mutex::default(),
+            ballast: Ballast::new(&root.path().join("ballast")),
             forget: Box::new(|| {}),
         };
         Self {

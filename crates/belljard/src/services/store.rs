@@ -318,6 +318,11 @@ fn unanswered(trouble: Trouble) -> Status {
 fn swept(error: &SweepError) -> Status {
     match error {
         SweepError::Busy => Problem::unavailable("that is under way already").into(),
+        full if full.is_full() => {
+            let why = "belljard's disk is so full that nothing can be noted any more, not even what goes: make some room on it by \
+                       hand, and try again";
+            Problem::exhausted(why, None).into()
+        }
         other => internal("what nobody needs could not be removed", other),
     }
 }
