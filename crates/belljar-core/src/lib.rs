@@ -25,6 +25,7 @@ mod outcome;
 mod path;
 mod pattern;
 mod project;
+mod shown_url;
 mod spec;
 mod time;
 
@@ -46,5 +47,6 @@ pub use outcome::{LimitKind, Outcome};
 pub use path::RelPath;
 pub use pattern::{OutputPattern, Way};
 pub use project::ProjectId;
+pub use shown_url::shown_url;
 pub use spec::{BuildSpec, Image, ImageKind, Input, Inputs, Network, Outputs, Script, Steps};
 pub use time::Timestamp;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use belljar_core::{Digest, Invalid};
+use belljar_core::{Digest, Invalid, shown_url};
 use serde::Deserialize;
 
 use crate::purl::encoded;
@@ -205,7 +205,7 @@ fn package(
         return Err(Invalid::new(format!(
             "it is a git dependency ({}), which has no checksum in Cargo.lock. Take a release from a registry, \
              or put its sources into the workspace and depend on them by path",
-            excerpt(source)
+            shown_url(source)
         )));
     }
     if !["registry+", "sparse+"]
@@ -214,13 +214,13 @@ fn package(
     {
         return Err(Invalid::new(format!(
             "its source `{}` is no registry. Take a release from a registry, or put its sources into the workspace",
-            excerpt(source)
+            shown_url(source)
         )));
     }
     if !is_location(source) {
         return Err(Invalid::new(format!(
             "its source `{}` is no URL",
-            excerpt(source)
+            shown_url(source)
         )));
     }
     if source

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use belljar_core::{Invalid, RelPath, Sha512Digest};
+use belljar_core::{Invalid, RelPath, Sha512Digest, shown_url};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
@@ -228,7 +228,7 @@ fn location(resolved: Option<&str>) -> Result<&str, Invalid> {
              `npm install --package-lock-only --omit-lockfile-registry-resolved=false`",
         )
     })?;
-    let shown = excerpt(resolved);
+    let shown = shown_url(resolved);
     if resolved.starts_with("git") {
         return Err(Invalid::new(format!(
             "it is a git dependency ({shown}), which has no digest in the lock file. Take a release from a registry, \

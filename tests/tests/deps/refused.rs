@@ -61,6 +61,10 @@ fn entries_that_nothing_vouches_for_are_refused_before_anything_is_started() {
             "bad 1.0.0: it is a git dependency",
         ),
         (
+            entry("bad", "git+https://me:hunter2@g.example/bad?rev=1#0", None),
+            "bad 1.0.0: it is a git dependency (git+https://…@g.example/bad?…)",
+        ),
+        (
             entry("bad", REGISTRY, None),
             "bad 1.0.0: it has no checksum",
         ),
@@ -70,6 +74,7 @@ fn entries_that_nothing_vouches_for_are_refused_before_anything_is_started() {
         let (code, said) = error(&instance, project.path(), &[]);
         assert_eq!(code, 2, "{said}");
         assert!(said.starts_with(&format!("Cargo.lock: {due}")), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
     }
     let project = Project::of(&["true"], &["out"], "deps = [\"poetry.lock\"]");
     let (code, said) = error(&instance, project.path(), &[]);

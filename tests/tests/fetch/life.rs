@@ -167,3 +167,28 @@ fn what_fails_for_a_while_is_tried_again_and_not_for_ever() {
     assert!(outcome.to_string().contains("503"), "{outcome}");
     assert_eq!(server.asked().len(), 3);
 }
+
+#[test]
+fn who_joined_a_fetch_gets_it_when_the_first_one_is_cancelled() {
+    let server = Server::start(vec![("/x", in_halves(b"half ", b"and half\n"))]);
+    let instance = started(&server, "");
+    let client = instance.client();
+    let wanted = file(&[server.url("/x")], b"half and half\n");
+    let of = |text: &str| {
+        let script = format!("cat /deps/x/file > out; echo {text} >> out");
+        spec(&client, &script, &[("x", wanted.clone())])
+    };
+    let first = submit(&client, "one", &of("one"));
+    is_asked(&server);
+    let second = submit(&client, "two", &of("two"));
+    client.until(&second.id, |build| build.state == BuildState::Fetching);
+    // The second one joins within this time, or asks, which would be seen.
+    std::thread::sleep(Duration::from_millis(500));
+    client.cancel(&first.id, "enough").unwrap();
+    assert_eq!(ended(&client, &first).outcome.unwrap().kind(), "cancelled");
+    server.let_go();
+    let second = ended(&client, &second);
+    assert_eq!(second.outcome, Some(Outcome::Succeeded));
+    assert_eq!(told(&client, &second)[0]["tries"][0]["shared"], true);
+    assert_eq!(server.asked(), ["/x"]);
+}

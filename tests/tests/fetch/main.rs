@@ -4,6 +4,7 @@
 //! * [`earlier`]: what earlier builds have left, with their provenance.
 //! * [`git`]: commits of git repositories, from servers that are honest and others.
 //! * [`refused`]: what servers, callers and redirects do not get.
+//! * [`lies`]: what git servers say to processes that are confined.
 //! * [`life`]: two at once, what is cancelled, and what is killed in the middle.
 
 // Test code may stop at the first surprise, in its helpers too.
@@ -12,7 +13,10 @@
 mod brought;
 mod earlier;
 mod git;
+mod lies;
 mod life;
+#[path = "../../../crates/belljar-store/src/tests/pack_file.rs"]
+mod pack_file;
 mod refused;
 mod repository;
 mod server;

@@ -117,8 +117,8 @@ fn what_cannot_be_taken_is_refused_by_name() {
             "node_modules/x: it has no `resolved`",
         ),
         (
-            x(&place("git+ssh://git@g.example/x.git#0123")),
-            "node_modules/x: it is a git dependency (git+ssh",
+            x(&place("git+ssh://me:hunter2@g.example/x.git#0123")),
+            "node_modules/x: it is a git dependency (git+ssh://…@g.example/x.git#0123)",
         ),
         (
             x(&place("file:../x.tgz")),

@@ -12,7 +12,7 @@ use belljar_audit::{FetchTry, Found};
 use belljar_cas::{BlobSource, VerifyingRead};
 use belljar_core::{
     Derivation, Fact, FetchDigest, FetchUrl, GitFetch, GitId, GitSubmodule, Input, InputName,
-    Invalid, Mirrors, ObjectId, ProjectId, Recipe, RelPath, bounds,
+    Invalid, Mirrors, ObjectId, ProjectId, Recipe, RelPath, bounds, shown_url,
 };
 use belljar_engine::life::FetchReport;
 use belljar_policy::{FetchRules, NO_FETCHES};
@@ -285,8 +285,8 @@ fn placed(
     let url = url.ok_or_else(|| refused(none.to_owned()))?;
     let mirrors = above.submodule(url);
     let mirrors = mirrors.map_err(|e| {
-        let url: String = url.chars().take(bounds::FETCH_URL_SHOWN_BYTES).collect();
-        refused(format!("`{}` of `.gitmodules`: {e}", url.escape_debug()))
+        let url = shown_url(url);
+        refused(format!("`{url}` of `.gitmodules`: {e}"))
     })?;
     Ok((path, mirrors))
 }
