@@ -5,11 +5,13 @@
 //! * [`git`]: commits of git repositories, from servers that are honest and others.
 //! * [`refused`]: what servers, callers and redirects do not get.
 //! * [`lies`]: what git servers say to processes that are confined.
+//! * [`archives`]: such as would take much memory.
 //! * [`life`]: two at once, what is cancelled, and what is killed in the middle.
 
 // Test code may stop at the first surprise, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod archives;
 mod brought;
 mod earlier;
 mod git;

@@ -111,6 +111,9 @@ pub const UNPACKED_ENTRIES: usize = 2 * TREE_ENTRIES;
 pub const UNPACK_RATIO: u64 = 200;
 /// How many bytes may come out whatever is read.
 pub const UNPACK_FREE_BYTES: u64 = 256 << 20;
+/// Longest all that stands before the content of one entry of a tar archive, in bytes: its names, its attributes, where its holes
+/// are. Whoever reads archives has it in memory.
+pub const ARCHIVE_HEADER_BYTES: usize = 4 << 20;
 /// Longest directory of a ZIP archive, in bytes: of one that is not ZIP64 it has at most 65,534 entries.
 pub const ZIP_DIRECTORY_BYTES: usize = 16 << 20;
 /// Memory that decompressing one stream may need, in bytes: what `xz -9` and `zstd -22` ask for.

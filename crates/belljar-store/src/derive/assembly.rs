@@ -211,7 +211,11 @@ impl Assembly {
                         parent.escape_debug()
                     ));
                 }
-                None => self.insert(parent.to_owned(), Kind::Directory)?,
+                None => {
+                    // Nobody has said it, but it is kept as what was said.
+                    self.count_name(parent.len())?;
+                    self.insert(parent.to_owned(), Kind::Directory)?;
+                }
             }
         }
         Ok(())

@@ -56,8 +56,10 @@ pub(super) fn unpack(
     dropped: &mut Counts,
 ) -> Result<(), Stop> {
     let mut stream = Stream::open(content, packed)?;
+    let headers = stream.headers();
     let mut archive = Archive::new(&mut stream);
-    for entry in archive.entries()? {
+    let mut entries = archive.entries()?;
+    while let Some(entry) = headers.bounded(|| entries.next()) {
         let mut entry = entry.map_err(|e| broken(&e))?;
         let name = entry.path_bytes().into_owned();
         let mut reader = Reader {
@@ -67,6 +69,10 @@ pub(super) fn unpack(
             name: shown(&name),
         };
         reader.entry(&mut entry, &name)?;
+        // Of what is no file the content means nothing. Holes would be given without an end.
+        if entry.header().entry_type() != EntryType::GNUSparse {
+            io::copy(&mut entry, &mut io::sink()).map_err(|e| broken(&e))?;
+        }
     }
     if stream.ended {
         return Err(Stop::Refused(

@@ -1,4 +1,6 @@
+use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::rc::Rc;
 
 use belljar_core::bounds;
 use flate2::bufread::MultiGzDecoder;
@@ -13,8 +15,38 @@ pub(super) struct Stream<'a> {
     inner: Box<dyn Read + 'a>,
     left: u64,
     packed: u64,
+    headers: Headers,
     /// Whether the end of the stream was met.
     pub(super) ended: bool,
+}
+
+/// How much of a stream may still be read before the content of an entry, if that is due: whoever reads archives keeps it in memory.
+#[derive(Clone, Default)]
+pub(super) struct Headers(Rc<Cell<Option<usize>>>);
+
+impl Headers {
+    /// Reads up to the content of the next entry, or to the end.
+    pub(super) fn bounded<T>(&self, read: impl FnOnce() -> T) -> T {
+        self.0.set(Some(bounds::ARCHIVE_HEADER_BYTES));
+        let read = read();
+        self.0.set(None);
+        read
+    }
+
+    fn took(&self, count: usize) -> io::Result<()> {
+        let Some(left) = self.0.get() else {
+            return Ok(());
+        };
+        let most = bounds::ARCHIVE_HEADER_BYTES;
+        let too_long = || {
+            io::Error::other(format!(
+                "the name, attributes or holes of an entry take more than {most} bytes to say: it looks made to fill memory"
+            ))
+        };
+        self.0
+            .set(Some(left.checked_sub(count).ok_or_else(too_long)?));
+        Ok(())
+    }
 }
 
 /// The first bytes that tell formats apart.
@@ -55,8 +87,14 @@ impl<'a> Stream<'a> {
             inner,
             left: most_from(packed),
             packed,
+            headers: Headers::default(),
             ended: false,
         })
+    }
+
+    /// What bounds headers in it.
+    pub(super) fn headers(&self) -> Headers {
+        self.headers.clone()
     }
 }
 
@@ -81,6 +119,7 @@ impl Read for Stream<'_> {
                 self.packed
             ))
         })?;
+        self.headers.took(count)?;
         Ok(count)
     }
 }
