@@ -286,7 +286,7 @@ impl Process {
 /// Whether a process takes connections at `path`: the flag `__SO_ACCEPTCON` in proc_net(5).
 fn listens(path: &Path) -> bool {
     let path = path.to_str().expect("a path in UTF-8");
-    let sockets = std::fs::read_to_string("/proc/net/unix").expect("/proc/net/unix");
+    let sockets = std::fs::read_to_string("/proc/thread-self/net/unix").expect("sockets");
     sockets.lines().any(|line| {
         let fields: Vec<_> = line.split_ascii_whitespace().collect();
         fields.get(3) == Some(&"00010000") && fields.get(7) == Some(&path)

@@ -6,6 +6,7 @@
 //! * [`refused`]: what servers, callers and redirects do not get.
 //! * [`lies`]: what git servers say to processes that are confined.
 //! * [`archives`]: such as would take much memory.
+//! * [`own`]: addresses of the machine itself.
 //! * [`life`]: two at once, what is cancelled, and what is killed in the middle.
 
 // Test code may stop at the first surprise, in its helpers too.
@@ -17,6 +18,7 @@ mod earlier;
 mod git;
 mod lies;
 mod life;
+mod own;
 #[path = "../../../crates/belljar-store/src/tests/pack_file.rs"]
 mod pack_file;
 mod refused;

@@ -27,7 +27,12 @@ struct Inner {
 
 impl Server {
     pub(super) fn start(answers: Vec<(&str, Answer)>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1", answers)
+    }
+
+    /// The same at this address.
+    pub(super) fn start_at(address: &str, answers: Vec<(&str, Answer)>) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let answers = answers.into_iter();
         let server = Self(Arc::new(Inner {

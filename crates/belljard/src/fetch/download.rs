@@ -156,14 +156,18 @@ impl Download<'_> {
         let (mut reached, mut unknown) = (Vec::new(), None);
         for address in addresses.into_iter().take(bounds::FETCH_ADDRESSES) {
             let address = address.to_canonical();
+            if rules.opens(address) {
+                reached.push(address);
+                continue;
+            }
             match is_own(SocketAddr::new(address, url.port())).await {
-                Ok(true) if !rules.opens(address) => {
+                Ok(true) => {
                     return Err(refused(format!(
                         "{address} is an address of this machine itself, which is in none of the networks of \
                          `allow_private` of [fetch] in belljard.toml"
                     )));
                 }
-                Ok(_) => reached.push(address),
+                Ok(false) => reached.push(address),
                 Err(error) => unknown = Some(error),
             }
         }

@@ -1,5 +1,5 @@
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
@@ -60,21 +60,50 @@ pub(super) async fn threaded<T: Send + 'static>(
     looking.await.map_err(io::Error::other)?
 }
 
-/// Whether this machine itself has the address: then the kernel would send from it, too. Nothing is sent to find out.
+/// For documentation (RFC 5737): nobody's.
+const NOBODYS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+/// Whether this machine itself has the address. Nothing is sent to find out.
 ///
 /// # Errors
-/// When there can be no socket.
+/// When there can be no socket, or the kernel does not say.
 pub(super) async fn is_own(address: SocketAddr) -> io::Result<bool> {
-    let any = match address.ip() {
-        IpAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
-        IpAddr::V6(_) => SocketAddr::from(([0; 16], 0)),
-    };
-    let socket = UdpSocket::bind(any).await?;
+    match address.ip() {
+        IpAddr::V4(own) => is_own_v4(own).await,
+        IpAddr::V6(own) => is_own_v6(own, address).await,
+    }
+}
+
+/// Then a socket can have it. From where the kernel would send says less: of several addresses in one network it takes the first
+/// for all.
+async fn is_own_v4(address: Ipv4Addr) -> io::Result<bool> {
+    if !can_have(address).await? {
+        return Ok(false);
+    }
+    if can_have(NOBODYS).await? {
+        return Err(io::Error::other(
+            "which addresses are this machine's own cannot be told where sockets can have any (net.ipv4.ip_nonlocal_bind)",
+        ));
+    }
+    Ok(true)
+}
+
+async fn can_have(address: Ipv4Addr) -> io::Result<bool> {
+    match UdpSocket::bind((address, 0)).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Then the kernel would send from it, too.
+async fn is_own_v6(own: Ipv6Addr, address: SocketAddr) -> io::Result<bool> {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).await?;
     // Where nothing leads, nobody is.
     if socket.connect(address).await.is_err() {
         return Ok(false);
     }
-    Ok(socket.local_addr()?.ip().to_canonical() == address.ip().to_canonical())
+    Ok(socket.local_addr()?.ip() == IpAddr::V6(own))
 }
 
 /// What getaddrinfo(3) reads; those that are not there are not needed.

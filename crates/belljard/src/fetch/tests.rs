@@ -245,7 +245,13 @@ async fn who_joins_gets_what_the_first_one_gets_and_nobody_is_left_behind() {
 
 #[tokio::test]
 async fn an_address_of_this_machine_is_told_from_others() {
-    for (address, own) in [("127.0.0.1:80", true), ("192.0.2.1:80", false)] {
+    let all = [
+        ("127.0.0.1:80", true),
+        // Which the kernel would send to from another one.
+        ("127.0.0.2:80", true),
+        ("192.0.2.1:80", false),
+    ];
+    for (address, own) in all {
         let address = address.parse().unwrap();
         assert_eq!(resolve::is_own(address).await.unwrap(), own, "{address}");
     }
