@@ -1,6 +1,9 @@
 //! Archives that would take much memory of who reads them, in processes that are confined.
 
-use belljar_core::{Outcome, Unpack};
+use belljar_core::{ObjectId, Outcome, Platform, Recipe, Unpack};
+use belljar_tests::Instance;
+use belljar_wire::Reason;
+use serde_json::json;
 use tar::{EntryType, Header};
 
 use crate::lies::refusal;
@@ -114,4 +117,30 @@ fn holes() -> Vec<u8> {
     header.set_size(0);
     header.set_cksum();
     [&header.as_bytes()[..], &bytes].concat()
+}
+
+#[test]
+fn a_manifest_of_too_many_layers_is_not_kept_while_others_are_looked_at() {
+    let instance = Instance::started();
+    let client = instance.client();
+    let put = |text: String| {
+        let object = client.put(text.as_bytes());
+        json!({"digest": object.digest.to_string(), "size": object.size})
+    };
+    let config = put(r#"{"os":"linux","architecture":"amd64"}"#.to_owned());
+    let layer = json!({"digest": "", "size": 0});
+    let manifests: Vec<_> = [1, 129]
+        .map(|layers| {
+            let layers = vec![layer.clone(); layers];
+            let mut named = put(json!({"config": config, "layers": layers}).to_string());
+            named["mediaType"] = "application/vnd.oci.image.manifest.v1+json".into();
+            named
+        })
+        .into();
+    let index = json!({"manifests": manifests}).to_string();
+    let index: ObjectId = client.put(index.as_bytes());
+    let platform = Platform::LinuxAmd64;
+    let refused = client.derive(&Recipe::Oci { index, platform }).unwrap_err();
+    assert_eq!(refused.reason, Reason::DerivationRefused);
+    assert!(refused.message.contains("has 129 layers"), "{refused}");
 }

@@ -125,12 +125,8 @@ fn lay(
         }
         layers.push(layer.object()?);
     }
-    if layers.is_empty() || layers.len() > bounds::OCI_LAYERS {
-        return Err(Stop::Refused(format!(
-            "has {} layers; 1 to {} are read",
-            layers.len(),
-            bounds::OCI_LAYERS
-        )));
+    if layers.is_empty() {
+        return Err(layered(0));
     }
     let fact = Fact::OciImage {
         manifest,
@@ -146,6 +142,11 @@ fn lay(
         })?;
     }
     Ok(())
+}
+
+fn layered(count: usize) -> Stop {
+    let most = bounds::OCI_LAYERS;
+    Stop::Refused(format!("has {count} layers; 1 to {most} are read"))
 }
 
 /// Looks for the image of one platform.
@@ -206,6 +207,10 @@ impl<'a, 'c> Finder<'a, 'c> {
             return Ok(());
         }
         let manifest: Manifest = self.document(object, "image manifest")?;
+        // Others may come before it is known which one it is, and each is kept until then.
+        if manifest.layers.len() > bounds::OCI_LAYERS {
+            return Err(layered(manifest.layers.len()));
+        }
         let runs: Runs = self.document(manifest.config.object()?, "image configuration")?;
         if self.fits(&runs) {
             self.found.insert(object, manifest);
