@@ -48,7 +48,8 @@ pub struct Aside {
 pub struct Space {
     /// Bytes of the file system.
     pub total: u64,
-    /// Bytes that who is not root may still use.
+    /// Bytes that who is not root may still use. Where there may be no more files before there are no more bytes, what those stand
+    /// for that there may be: each for its part of all bytes.
     pub available: u64,
 }
 
@@ -72,9 +73,15 @@ impl Space {
     /// What statvfs(3) says.
     pub fn of(path: &Path) -> io::Result<Self> {
         let status = statvfs(path)?;
+        let total = status.f_blocks.saturating_mul(status.f_frsize);
+        let available = status.f_bavail.saturating_mul(status.f_frsize);
+        // Some file systems have no bound on files, and say so by zero.
+        let by_files = (u128::from(total) * u128::from(status.f_favail))
+            .checked_div(status.f_files.into())
+            .map_or(u64::MAX, |bytes| u64::try_from(bytes).unwrap_or(u64::MAX));
         Ok(Self {
-            total: status.f_blocks.saturating_mul(status.f_frsize),
-            available: status.f_bavail.saturating_mul(status.f_frsize),
+            total,
+            available: available.min(by_files),
         })
     }
 }

@@ -14,6 +14,11 @@ pub(crate) struct Disk(tempfile::TempDir);
 
 impl Disk {
     pub(crate) fn new() -> Self {
+        Self::of(&[])
+    }
+
+    /// One whose file system is made with these options more.
+    pub(crate) fn of(options: &[&str]) -> Self {
         let place = tempfile::Builder::new()
             .prefix("belljar-disk-")
             .tempdir_in("/var/tmp");
@@ -23,8 +28,9 @@ impl Disk {
         let file = File::create_new(place.join("image")).unwrap();
         file.set_len(96 << 20).unwrap();
         fs::create_dir(disk.path()).unwrap();
-        let format = ["-q", "-b", "4096", "-O", "^has_journal", "-m", "0", "image"];
-        tool(place, "mkfs.ext4", &format);
+        let format = ["-q", "-b", "4096", "-O", "^has_journal", "-m", "0"];
+        let arguments = [&format[..], options, &["image"]].concat();
+        tool(place, "mkfs.ext4", &arguments);
         tool(place, "mount", &["-o", "loop", "image", "mounted"]);
         disk
     }

@@ -1,9 +1,10 @@
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use bazel_remote_apis::google::bytestream::WriteRequest;
-use belljar_core::{Digest, ObjectId, Outcome};
+use belljar_core::{Digest, ObjectId, Outcome, Recipe};
 use belljar_tests::{Client, Instance, Part, Project, wait_for};
 use belljar_wire::Reason;
 use tonic::{Code, Status};
@@ -237,4 +238,67 @@ fn uploads_that_were_let_in_do_not_use_the_reserve_up_together() {
     assert!(last.message().contains("kept for builds"), "{brought:?}");
     drop(client);
     drop(instance);
+}
+
+/// An archive of so many files, each with a content of its own.
+fn many(files: u32) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for number in 0..files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(4);
+        header.set_mode(0o644);
+        let content = number.to_be_bytes();
+        let path = format!("{number}");
+        builder
+            .append_data(&mut header, path, &content[..])
+            .unwrap();
+    }
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&builder.into_inner().unwrap()).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Has the store, which keeps so many bytes, make a tree of 6000 small files, for which there is no room. Gives the disk's state
+/// afterwards.
+fn unpacked(disk: &Disk, reserve: u64, leave: Option<u64>) -> rustix::fs::StatVfs {
+    let mut instance = Instance::below(&disk.path());
+    instance.start();
+    let reserve = format!("reserve_bytes = {reserve}\n");
+    append(&instance, Part::Store, &reserve);
+    reconfigure(&mut instance, Part::Store, |text| text);
+    let client = instance.client();
+    let archive = client.put(&many(6000));
+    if let Some(bytes) = leave {
+        disk.leave(bytes);
+    }
+    let refused = client.derive(&Recipe::Tar { archive }).unwrap_err();
+    assert_eq!(refused.reason, Reason::Exhausted, "{refused:?}");
+    assert!(
+        refused.message.contains("kept for builds that run"),
+        "{refused:?}"
+    );
+    let space = rustix::fs::statvfs(disk.path()).unwrap();
+    drop(client);
+    drop(instance);
+    space
+}
+
+#[test]
+fn small_files_of_an_archive_do_not_use_the_reserve_up() {
+    const RESERVE: u64 = 24 << 20;
+    // Their contents have 24 KB together, and 24 MB of blocks.
+    let disk = Disk::new();
+    let space = unpacked(&disk, RESERVE, Some(RESERVE + (8 << 20)));
+    let there = space.f_bavail * space.f_frsize;
+    // Directories of objects grow, too.
+    assert!(there + (2 << 20) >= RESERVE, "{there}");
+}
+
+#[test]
+fn of_files_that_a_disk_can_have_as_large_a_part_is_kept_as_of_its_bytes() {
+    let disk = Disk::of(&["-N", "4096"]);
+    let space = unpacked(&disk, 16 << 20, None);
+    let all = space.f_blocks * space.f_frsize;
+    let kept = space.f_files * (16 << 20) / all;
+    assert!(space.f_favail + 300 >= kept, "{} of {kept}", space.f_favail);
 }
