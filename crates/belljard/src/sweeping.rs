@@ -128,7 +128,7 @@ mod tests {
         let digests = |range: std::ops::Range<usize>| -> Vec<Aside> {
             let aside = |n: usize| Aside {
                 digest: Digest::of(&n.to_le_bytes()),
-                image: n % 3 == 0,
+                image: n.is_multiple_of(3),
             };
             range.map(aside).collect()
         };
