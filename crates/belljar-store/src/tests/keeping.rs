@@ -128,8 +128,8 @@ fn an_image_that_has_rotted_is_put_aside_and_who_had_it_has_not_what_was_staged(
     rig.store.scrubber.begin();
     wait_until(|| !rig.store.scrubber.told().running);
     let told = rig.store.scrubber.told();
-    // Four objects, and two images.
-    assert_eq!((told.objects, told.damaged, told.unread), (6, 1, 0));
+    // Five objects with the empty one, and two images.
+    assert_eq!((told.objects, told.damaged, told.unread), (7, 1, 0));
     assert!(!rig.image(tree).exists() && rig.image(other).exists());
     let aside = rig.directory.path().join(QUARANTINE);
     assert_eq!(
