@@ -24,12 +24,15 @@ pub(crate) enum Destination {
     /// Written while who brings it waits.
     Here(Target),
     /// Written on a thread of its own: the disk takes one piece while the next comes and is hashed.
-    Beside {
-        pieces: SyncSender<Arc<Piece>>,
-        thread: JoinHandle<io::Result<Target>>,
-    },
+    Beside(Beside),
     /// It could not be written.
     Failed,
+}
+
+/// A thread that writes. It has ended when this is gone, and what nobody wanted to the end takes no more room.
+pub(crate) struct Beside {
+    pieces: Option<SyncSender<Arc<Piece>>>,
+    thread: Option<JoinHandle<io::Result<Target>>>,
 }
 
 /// A file that grows.
@@ -77,10 +80,12 @@ impl Destination {
                 let written = target.write(piece.content());
                 written.map_err(|e| failed("writing", e))
             }
-            Self::Beside { pieces, .. } => match pieces.send(piece) {
-                Ok(()) => Ok(()),
-                Err(_) => std::mem::replace(self, Self::Failed).finish().map(drop),
-            },
+            Self::Beside(beside) => {
+                if beside.give(piece) {
+                    return Ok(());
+                }
+                std::mem::replace(self, Self::Failed).finish().map(drop)
+            }
             Self::Failed => Err(stopped()),
         }
     }
@@ -89,13 +94,31 @@ impl Destination {
     pub(crate) fn finish(self) -> Result<File, WriteError> {
         let target = match self {
             Self::Here(target) => Ok(target),
-            Self::Beside { pieces, thread } => {
-                drop(pieces);
-                thread.join().map_err(|_| stopped())?
-            }
+            Self::Beside(mut beside) => beside.end().ok_or_else(stopped)?,
             Self::Failed => return Err(stopped()),
         };
         Ok(target.map_err(|e| failed("writing", e))?.file)
+    }
+}
+
+impl Beside {
+    /// Waits for room. Whether the thread takes it: if not, it has ended with an error.
+    fn give(&self, piece: Arc<Piece>) -> bool {
+        let pieces = self.pieces.as_ref();
+        pieces.is_some_and(|pieces| pieces.send(piece).is_ok())
+    }
+
+    /// Waits until all is written. None if the thread has panicked.
+    fn end(&mut self) -> Option<io::Result<Target>> {
+        drop(self.pieces.take());
+        self.thread.take()?.join().ok()
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // Nobody is left to be told.
+        let _ = self.end();
     }
 }
 
@@ -113,7 +136,10 @@ impl Target {
         };
         let thread = thread::Builder::new().name("disk".to_owned()).spawn(work);
         let thread = thread.map_err(|e| failed("starting a thread", e))?;
-        Ok(Destination::Beside { pieces, thread })
+        Ok(Destination::Beside(Beside {
+            pieces: Some(pieces),
+            thread: Some(thread),
+        }))
     }
 
     fn write(&mut self, piece: &[u8]) -> io::Result<()> {
