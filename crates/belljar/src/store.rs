@@ -1,13 +1,20 @@
 //! `belljar store`: what the store keeps, and how the rest goes.
 
+use std::time::Duration;
+
 use belljar_wire::{KeptBuilds, PinRecord, ScrubStatus, StoreStatus, Swept, pin_name};
 
 use crate::client::Client;
+use crate::embedded::Purpose;
 use crate::error::Error;
 use crate::report;
-use crate::session;
+use crate::session::{self, Session};
+use crate::target::Target;
 use crate::terminal::{self, Terminal, line};
 use crate::{cli, exit};
+
+/// Between two looks at how a scrub fares.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// `belljar store status`
 ///
@@ -39,19 +46,41 @@ pub(crate) fn gc(arguments: &cli::Gc, terminal: &mut Terminal) -> Result<u8, Err
     print(&session::ask(&arguments.ask.whom, terminal, ask)?)
 }
 
-/// `belljar store scrub`
+/// `belljar store scrub`. Processes of our own end with this command: it is waited for then.
 ///
 /// # Errors
-/// When the daemon does not begin with it.
+/// When the daemon does not begin with it, or a signal comes while it is waited for.
 pub(crate) fn scrub(arguments: &cli::Ask, terminal: &mut Terminal) -> Result<u8, Error> {
-    let ask = async |client: &Client, _: &mut Terminal| {
-        let scrub = client.scrub_store().await?;
-        match arguments.json {
+    let (whom, json) = (&arguments.whom, arguments.json);
+    let target = Target::find_or_start(whom, Purpose::Ask)?;
+    let work = async |session: &mut Session<'_>| {
+        let (client, terminal) = (&session.client, &mut *session.terminal);
+        let all_read = async {
+            let mut scrub = client.scrub_store().await?;
+            if matches!(session.target, Target::Own(_)) {
+                terminal.phase("all objects are being read");
+                while scrub.running {
+                    tokio::time::sleep(LOOK).await;
+                    scrub = client.store_status().await?.scrub;
+                }
+            }
+            Ok::<_, Error>(scrub)
+        };
+        let scrub = tokio::select! {
+            scrub = all_read => scrub?,
+            () = session.signals.next() => return Err(Error::Stopped),
+        };
+        match json {
             true => crate::json(&report::ScrubBegun::new(&scrub), false),
             false => Ok(format!("scrub        {}", fares(&scrub))),
         }
     };
-    print(&session::ask(&arguments.whom, terminal, ask)?)
+    print(&session::with(
+        target,
+        whom.project.as_ref(),
+        terminal,
+        work,
+    )?)
 }
 
 /// `belljar store pin`

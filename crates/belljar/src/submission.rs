@@ -131,9 +131,8 @@ pub(crate) async fn submit(
     }
     let lowered = |layer: &&Layer| layer.verdict == LayerVerdict::Lowered;
     for layer in server.layers.iter().filter(lowered) {
-        let builders = server.builder_ids.join(" or ");
         terminal.note(&format!(
-            "{} is lowered ({}): provenance names the builder {builders}",
+            "{} is lowered ({}): provenance names the development builder, whose id ends in `/builders/dev/v1`",
             layer.name, layer.found
         ));
     }

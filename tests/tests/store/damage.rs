@@ -258,3 +258,21 @@ fn builds_read_objects_where_the_store_has_them_also_when_they_were_restored() {
     begin_anew(&mut instance);
     instance.run(&project).assert_succeeded();
 }
+
+#[test]
+fn where_processes_end_with_the_command_a_scrub_is_waited_for() {
+    let mut instance = Instance::new();
+    instance
+        .run(&Project::script("echo made > out"))
+        .assert_succeeded();
+    let made = belljar_core::Digest::of(b"made\n");
+    let store = instance.state().join("store");
+    overwrite(&belljar_cas::path_of(&store, made), b"rot!\n");
+    let told = instance.tell("store scrub", &["--json"]).assert_code(0);
+    let told = &told.json("belljar.scrub/v1")["scrub"];
+    assert_eq!(
+        (&told["running"], &told["damaged"]),
+        (&false.into(), &1.into()),
+        "{told}"
+    );
+}

@@ -144,7 +144,7 @@ pub(super) fn unreadable(error: ReadError, blob: impl Into<BlobName>) -> Status 
 /// What the client has named so is, for it, not there.
 pub(super) fn absent(blob: BlobName) -> Status {
     let text = format!(
-        "{blob} is not in the store: nobody gave it, or it was given up (`[store.retention]` in belljard.toml)"
+        "{blob} is not in the store: nobody gave it, it was given up (`[store.retention]` in belljard.toml), or it was damaged (`belljar store status`)"
     );
     Problem::new(Reason::NotFound, text).into()
 }
