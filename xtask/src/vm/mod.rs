@@ -37,6 +37,10 @@ const PATIENCE: Duration = Duration::from_secs(20 * 60);
 /// (`root.rs`, `QUOTA`); where a build brings down a kernel, the second one stops as well.
 const RESTARTS: usize = 1;
 
+/// How often one is started again that stopped while its kernel was booting, before anything of Belljar ran: an emulator
+/// of several CPUs lets a kernel run into its own break points while it patches itself, now and then.
+const BOOTS_AGAIN: usize = 3;
+
 /// What to run and how to tell it.
 #[derive(Default, clap::Args)]
 pub(crate) struct Args {
@@ -120,18 +124,20 @@ fn boot(target: &Path, args: &Args) -> Result<Report> {
     told("programs and tests", start);
     let mut results = scratch.path().join("results");
     let start = Instant::now();
-    for stopped in 0.. {
+    let (mut stopped, mut silent) = (0, 0);
+    loop {
         std::fs::create_dir(&results).context("a folder for results")?;
         match machine::run(&root, &payload, &results, PATIENCE)? {
             End::Done => break,
-            End::Stopped if stopped < RESTARTS => {
-                eprintln!("   the virtual machine stopped by itself (above), and is started again");
-                results.set_extension("again");
-            }
+            End::Stopped if stopped < RESTARTS => stopped += 1,
+            End::Silent if silent < BOOTS_AGAIN => silent += 1,
             End::Stopped => {
                 bail!("the virtual machine has left no report: see the end of its console")
             }
+            End::Silent => bail!("the virtual machine ended before it had begun with the tests"),
         }
+        eprintln!("   the virtual machine stopped by itself (above), and is started again");
+        results.set_extension(format!("again-{}", stopped + silent));
     }
     told("virtual machine", start);
     let text =
