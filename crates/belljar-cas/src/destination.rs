@@ -3,13 +3,12 @@ use std::io;
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
 
 use belljar_core::bounds;
 use rustix::fs::{Advice, OFlags, fadvise, fcntl_getfl, fcntl_setfl};
 
 use crate::WriteError;
+use crate::beside::Beside;
 use crate::writer::failed;
 
 /// What memory and lengths have to be multiples of for `O_DIRECT` (open(2)) nearly everywhere; where it is more, the
@@ -18,31 +17,40 @@ const ALIGNMENT: usize = 4096;
 /// How much of a large object is written before the disk begins with it: so that the disk works while the
 /// rest comes, and not only at the end.
 const AHEAD_BYTES: u64 = 8 << 20;
+/// What is this large, or was announced to be, goes past the page cache: that would cost more than the disk does, and
+/// push out what builds are using.
+const DIRECT_BYTES: u64 = 64 << 20;
 
 /// Where content goes, piece by piece.
 pub(crate) enum Destination {
     /// Written while who brings it waits.
     Here(Target),
     /// Written on a thread of its own: the disk takes one piece while the next comes and is hashed.
-    Beside(Beside),
+    Beside(Beside<io::Result<Target>>),
     /// It could not be written.
     Failed,
-}
-
-/// A thread that writes. It has ended when this is gone, and what nobody wanted to the end takes no more room.
-pub(crate) struct Beside {
-    pieces: Option<SyncSender<Arc<Piece>>>,
-    thread: Option<JoinHandle<io::Result<Target>>>,
 }
 
 /// A file that grows.
 pub(crate) struct Target {
     file: File,
-    written: u64,
+    /// How much of it there is: content, and holes for what is nothing but zeros.
+    length: u64,
+    /// Whether a hole is at its end, of which the file system does not know yet.
+    hole: bool,
     /// Up to where the disk was told to begin.
     begun: u64,
-    /// Past the page cache.
-    direct: bool,
+    cache: Cache,
+}
+
+/// Whether content goes through the page cache.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cache {
+    /// As long as it is not large.
+    Used,
+    Passed,
+    /// The file system wants it so.
+    Needed,
 }
 
 /// Content that was gathered, at most [`bounds::GATHERED_BYTES`] of it.
@@ -57,17 +65,18 @@ impl Destination {
     pub(crate) fn new(file: File) -> Self {
         Self::Here(Target {
             file,
-            written: 0,
+            length: 0,
+            hole: false,
             begun: 0,
-            direct: false,
+            cache: Cache::Used,
         })
     }
 
-    /// Writes on a thread of its own from here on, what is [`Piece::aligned`]; `direct`: and past the page cache, if
-    /// the file system can.
-    pub(crate) fn go_beside(&mut self, direct: bool) -> Result<(), WriteError> {
+    /// Writes on a thread of its own from here on, what is [`Piece::aligned`]. `announced`: how much there will be in
+    /// all, if anybody knows.
+    pub(crate) fn go_beside(&mut self, announced: Option<u64>) -> Result<(), WriteError> {
         *self = match std::mem::replace(self, Self::Failed) {
-            Self::Here(target) => target.go_beside(direct)?,
+            Self::Here(target) => target.go_beside(announced)?,
             other => other,
         };
         Ok(())
@@ -94,84 +103,102 @@ impl Destination {
     pub(crate) fn finish(self) -> Result<File, WriteError> {
         let target = match self {
             Self::Here(target) => Ok(target),
-            Self::Beside(mut beside) => beside.end().ok_or_else(stopped)?,
+            Self::Beside(beside) => beside.end().ok_or_else(stopped)?,
             Self::Failed => return Err(stopped()),
         };
-        Ok(target.map_err(|e| failed("writing", e))?.file)
-    }
-}
-
-impl Beside {
-    /// Waits for room. Whether the thread takes it: if not, it has ended with an error.
-    fn give(&self, piece: Arc<Piece>) -> bool {
-        let pieces = self.pieces.as_ref();
-        pieces.is_some_and(|pieces| pieces.send(piece).is_ok())
-    }
-
-    /// Waits until all is written. None if the thread has panicked.
-    fn end(&mut self) -> Option<io::Result<Target>> {
-        drop(self.pieces.take());
-        self.thread.take()?.join().ok()
-    }
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        // Nobody is left to be told.
-        let _ = self.end();
+        let file = target.and_then(Target::finish);
+        file.map_err(|e| failed("writing", e))
     }
 }
 
 impl Target {
-    fn go_beside(mut self, direct: bool) -> Result<Destination, WriteError> {
-        if direct {
-            self.direct = set_direct(&self.file, true).is_ok();
+    fn go_beside(mut self, announced: Option<u64>) -> Result<Destination, WriteError> {
+        if announced.is_some_and(|bytes| bytes >= DIRECT_BYTES) {
+            self.pass_cache();
         }
-        let (pieces, incoming) = sync_channel::<Arc<Piece>>(bounds::WRITTEN_BEHIND);
-        let work = move || {
-            for piece in incoming {
+        let beside = Beside::start("disk", move |pieces| {
+            for piece in pieces {
+                if self.length >= DIRECT_BYTES {
+                    self.pass_cache();
+                }
                 self.write(piece.content())?;
             }
             Ok(self)
-        };
-        let thread = thread::Builder::new().name("disk".to_owned()).spawn(work);
-        let thread = thread.map_err(|e| failed("starting a thread", e))?;
-        Ok(Destination::Beside(Beside {
-            pieces: Some(pieces),
-            thread: Some(thread),
-        }))
+        });
+        let beside = beside.map_err(|e| failed("starting a thread", e))?;
+        Ok(Destination::Beside(beside))
     }
 
     fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        if self.direct && !piece.len().is_multiple_of(ALIGNMENT) {
-            self.go_indirect()?;
+        if piece.is_empty() {
+            return Ok(());
         }
-        match self.file.write_all_at(piece, self.written) {
-            // It wants more than `ALIGNMENT`, or has taken part of the piece only.
-            Err(error) if self.direct && error.kind() == io::ErrorKind::InvalidInput => {
-                self.go_indirect()?;
-                self.file.write_all_at(piece, self.written)?;
-            }
-            other => other?,
+        self.hole = is_zeros(piece);
+        if !self.hole {
+            self.write_content(piece)?;
         }
-        self.written += piece.len() as u64;
-        if let Some(length) = NonZeroU64::new(self.written - self.begun)
+        self.length += piece.len() as u64;
+        if let Some(length) = NonZeroU64::new(self.length - self.begun)
             && length.get() >= AHEAD_BYTES
-            && !self.direct
+            && self.cache != Cache::Passed
         {
             // Begins to write out what is dirty (posix_fadvise(2)), and waits for nothing. Only advice: what
             // counts is the fsync at the end.
             let _ = fadvise(&self.file, self.begun, Some(length), Advice::DontNeed);
-            self.begun = self.written;
+            self.begun = self.length;
         }
         Ok(())
     }
 
-    fn go_indirect(&mut self) -> io::Result<()> {
+    fn write_content(&mut self, piece: &[u8]) -> io::Result<()> {
+        if self.cache == Cache::Passed && !piece.len().is_multiple_of(ALIGNMENT) {
+            self.use_cache()?;
+        }
+        match self.file.write_all_at(piece, self.length) {
+            // It wants more than `ALIGNMENT`, or has taken part of the piece only.
+            Err(error)
+                if self.cache == Cache::Passed && error.kind() == io::ErrorKind::InvalidInput =>
+            {
+                self.use_cache()?;
+                self.file.write_all_at(piece, self.length)
+            }
+            other => other,
+        }
+    }
+
+    /// Goes past the page cache from here on, if the file system can.
+    fn pass_cache(&mut self) {
+        if self.cache == Cache::Used {
+            self.cache = match set_direct(&self.file, true) {
+                Ok(()) => Cache::Passed,
+                Err(_) => Cache::Needed,
+            };
+        }
+    }
+
+    fn use_cache(&mut self) -> io::Result<()> {
         set_direct(&self.file, false)?;
-        self.direct = false;
+        self.cache = Cache::Needed;
         Ok(())
     }
+
+    /// The file, as long as it is, to be read by anybody.
+    fn finish(mut self) -> io::Result<File> {
+        if self.cache == Cache::Passed {
+            self.use_cache()?;
+        }
+        if self.hole {
+            self.file.set_len(self.length)?;
+        }
+        Ok(self.file)
+    }
+}
+
+/// Whether content can be left out of a file: there, it is read as zeros, and takes no room.
+fn is_zeros(piece: &[u8]) -> bool {
+    const ZEROS: [u8; ALIGNMENT] = [0; ALIGNMENT];
+    let mut blocks = piece.chunks(ALIGNMENT);
+    blocks.all(|block| ZEROS.starts_with(block))
 }
 
 impl Piece {
@@ -233,13 +260,13 @@ mod tests {
         let mut waited = Destination::new(device());
         assert!(matches!(waited.write(full(1)), Err(WriteError::Full(_))));
         let mut beside = Destination::new(device());
-        beside.go_beside(true).unwrap();
+        beside.go_beside(Some(DIRECT_BYTES)).unwrap();
         let told = (0..100).find_map(|_| beside.write(full(1)).err());
         assert!(matches!(told, Some(WriteError::Full(_))), "{told:?}");
         assert!(matches!(beside.write(full(1)), Err(WriteError::Io { .. })));
         assert!(beside.finish().is_err());
         let mut beside = Destination::new(device());
-        beside.go_beside(true).unwrap();
+        beside.go_beside(Some(DIRECT_BYTES)).unwrap();
         beside.write(full(1)).unwrap();
         assert!(matches!(beside.finish(), Err(WriteError::Full(_))));
     }
@@ -248,7 +275,7 @@ mod tests {
     fn what_goes_past_the_page_cache_is_whole() {
         let mut destination = Destination::new(tempfile::tempfile().unwrap());
         destination.write(full(1)).unwrap();
-        destination.go_beside(true).unwrap();
+        destination.go_beside(Some(DIRECT_BYTES)).unwrap();
         destination.write(full(2)).unwrap();
         // Neither the place of one nor the length of the other is as a disk wants it.
         let mut odd = Piece::default();
@@ -265,6 +292,39 @@ mod tests {
         assert_eq!(pieces[3], b"end");
         for (piece, byte) in pieces.iter().zip([1, 2, 3]) {
             assert!(piece.iter().all(|b| *b == byte), "{byte}");
+        }
+    }
+
+    #[test]
+    fn zeros_are_left_out_and_read_as_they_came() {
+        use std::os::unix::fs::MetadataExt as _;
+
+        for announced in [None, Some(DIRECT_BYTES)] {
+            let mut destination = Destination::new(tempfile::tempfile().unwrap());
+            destination.write(full(0)).unwrap();
+            destination.go_beside(announced).unwrap();
+            // With these, it is as large as what goes past the page cache.
+            let zeros = DIRECT_BYTES / bounds::GATHERED_BYTES as u64;
+            for _ in 0..zeros {
+                destination.write(full(0)).unwrap();
+            }
+            destination.write(full(1)).unwrap();
+            let mut end = Piece::aligned();
+            end.take(&[0; 5]);
+            destination.write(Arc::new(end)).unwrap();
+            // Whoever ends gives what was gathered, which may be nothing.
+            destination.write(Arc::new(Piece::aligned())).unwrap();
+            let file = destination.finish().unwrap();
+            let status = file.metadata().unwrap();
+            let pieces = zeros + 2;
+            assert_eq!(status.len(), pieces * bounds::GATHERED_BYTES as u64 + 5);
+            assert!(status.blocks() * 512 < 2 * bounds::GATHERED_BYTES as u64);
+            let at = (pieces - 1) * bounds::GATHERED_BYTES as u64;
+            let mut content = vec![9; bounds::GATHERED_BYTES + 5];
+            file.read_exact_at(&mut content, at).unwrap();
+            let (ones, end) = content.split_at(bounds::GATHERED_BYTES);
+            assert!(ones.iter().all(|byte| *byte == 1));
+            assert_eq!(end, [0; 5]);
         }
     }
 }

@@ -1,11 +1,10 @@
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
 
-use belljar_core::{ObjectId, bounds};
+use belljar_core::ObjectId;
 
 use crate::WriteError;
+use crate::beside::Beside;
 use crate::destination::Piece;
 use crate::expected::Expecting;
 
@@ -14,10 +13,7 @@ pub(crate) enum Hashing {
     /// While who brings it waits.
     Here(Expecting),
     /// On a thread of its own, while more comes.
-    Beside {
-        pieces: SyncSender<Arc<Piece>>,
-        thread: JoinHandle<Expecting>,
-    },
+    Beside(Beside<Expecting>),
     /// No thread was to be had.
     Failed,
 }
@@ -27,16 +23,11 @@ impl Hashing {
     pub(crate) fn go_beside(&mut self) -> Result<(), WriteError> {
         *self = match std::mem::replace(self, Self::Failed) {
             Self::Here(mut content) => {
-                let (pieces, incoming) = sync_channel::<Arc<Piece>>(bounds::WRITTEN_BEHIND);
-                let work = move || {
-                    for piece in incoming {
-                        content.update(piece.content());
-                    }
+                let beside = Beside::start("hash", move |pieces| {
+                    pieces.for_each(|piece| content.update(piece.content()));
                     content
-                };
-                let thread = thread::Builder::new().name("hash".to_owned()).spawn(work);
-                let thread = thread.map_err(stopped)?;
-                Self::Beside { pieces, thread }
+                });
+                Self::Beside(beside.map_err(stopped)?)
             }
             other => other,
         };
@@ -47,11 +38,8 @@ impl Hashing {
     pub(crate) fn update(&mut self, piece: &Arc<Piece>) -> Result<(), WriteError> {
         match self {
             Self::Here(content) => content.update(piece.content()),
-            Self::Beside { pieces, .. } => {
-                let sent = pieces.send(Arc::clone(piece));
-                sent.map_err(|_| stopped(gone()))?;
-            }
-            Self::Failed => return Err(stopped(gone())),
+            Self::Beside(beside) if beside.give(Arc::clone(piece)) => {}
+            Self::Beside(_) | Self::Failed => return Err(stopped(gone())),
         }
         Ok(())
     }
@@ -59,15 +47,11 @@ impl Hashing {
     /// What came, `size` bytes of it, if that was expected.
     pub(crate) fn finish(self, size: u64) -> Result<ObjectId, WriteError> {
         let content = match self {
-            Self::Here(content) => content,
-            Self::Beside { pieces, thread } => {
-                drop(pieces);
-                let ended = thread.join();
-                ended.map_err(|_| stopped(gone()))?
-            }
-            Self::Failed => return Err(stopped(gone())),
+            Self::Here(content) => Some(content),
+            Self::Beside(beside) => beside.end(),
+            Self::Failed => None,
         };
-        content.finish(size)
+        content.ok_or_else(|| stopped(gone()))?.finish(size)
     }
 }
 

@@ -16,6 +16,7 @@
 //! | `images/<tree>-<size>-<time>.v1` | a tree, mountable over the objects | 0440 |
 //! | `derivations/<record>` | says, by being there, that the store made this record of a derivation itself | 0440 |
 
+mod beside;
 mod blob;
 mod custody;
 mod destination;

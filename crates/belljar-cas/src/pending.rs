@@ -16,9 +16,6 @@ use crate::{Batch, PendingBlob, WriteError};
 const OBJECT_MODE: u32 = 0o440;
 /// What is larger is written on a thread of its own, and hashed on another: for less, none is worth starting.
 const BESIDE_BYTES: u64 = 4 << 20;
-/// What is announced to be this large goes past the page cache: that would cost more than the disk does, and push out
-/// what builds are using.
-const DIRECT_BYTES: u64 = 64 << 20;
 
 /// A file without a name. Its descriptor is known to this process alone, so what was hashed on the way
 /// in is what is there.
@@ -95,8 +92,8 @@ impl PendingFile {
         self.content.update(&piece)?;
         self.destination.write(piece)?;
         if self.length >= BESIDE_BYTES {
-            let direct = self.expected.is_some_and(|it| it.size >= DIRECT_BYTES);
-            self.destination.go_beside(direct)?;
+            let announced = self.expected.map(|expected| expected.size);
+            self.destination.go_beside(announced)?;
             self.content.go_beside()?;
             self.gathered = Piece::aligned();
         }

@@ -46,12 +46,17 @@ fn long() -> Vec<u8> {
 fn what_was_put_is_read_back(source: &dyn BlobSource, sink: &dyn BlobSink) {
     let long = long();
     let odd: Vec<&[u8]> = long.chunks(100_003).collect();
+    let zeros = vec![0; long.len()];
     for pieces in [
         &[&b"one"[..], b"", b"two"][..],
         &[b"onetwo"],
         &[&[7; 200_000]],
         &[&long],
         &odd,
+        &[&[0]],
+        &[&zeros],
+        &[&zeros, b"end"],
+        &[&long, &zeros],
     ] {
         let whole = pieces.concat();
         let object = ObjectId::of(&whole);
@@ -316,7 +321,7 @@ const SUITE: &[(&str, Case)] = &[
 fn memory_behaves() {
     for (name, case) in SUITE {
         println!("{name}");
-        let memory = Memory::new(32 << 20);
+        let memory = Memory::new(64 << 20);
         case(&memory, &memory);
     }
 }
