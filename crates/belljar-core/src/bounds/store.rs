@@ -74,6 +74,10 @@ pub const OBJECTS_AT_ONCE: usize = 64;
 pub const GATHERED_BYTES: usize = 512 * 1024;
 /// Most pieces of [`GATHERED_BYTES`] of one large object that came and are not written yet, or not hashed yet.
 pub const WRITTEN_BEHIND: usize = 3;
+/// Most threads that hash and write outputs of one attempt.
+pub const OUTPUT_HANDS: usize = 4;
+/// Most pieces of [`CHUNK_BYTES`](super::CHUNK_BYTES) of outputs that wait for one of these threads.
+pub const OUTPUT_PIECES_WAITING: usize = 16;
 /// Most interrupted uploads that the store keeps; each holds a descriptor, and a large one two threads.
 pub const PARTIAL_UPLOADS: usize = 64;
 /// Most bytes of interrupted uploads that the store keeps (8 GiB).

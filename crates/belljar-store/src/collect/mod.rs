@@ -1,17 +1,34 @@
+mod hands;
 mod rules;
 
 use std::os::fd::OwnedFd;
+use std::thread;
 
-use belljar_cas::{Batch, BlobSink, PendingBlob, WriteError};
-use belljar_core::{Outputs, Sha512Hasher};
+use belljar_cas::BlobSink;
+use belljar_core::Outputs;
 use belljar_plan::store::{Answer, Collected, Refusal, Request};
 use belljar_plan::{ImageRecord, OutputEntry};
 
 use crate::channel::{Broken, Channel, WhileCollecting};
 use crate::compose::Composer;
-use crate::failed::{Failed, printable};
+use crate::failed::printable;
 
+use hands::Hands;
 pub(crate) use rules::{Collection, Limits, Rejected};
+
+/// What comes of a collection.
+enum Over {
+    /// All that is due came, and is durable.
+    All(Vec<OutputEntry>),
+    /// The collector says why there is nothing to be taken, and that was its last message.
+    Refused(Refusal),
+    /// It was refused, and more may come.
+    Rejected(Rejected),
+    /// It was refused at its end.
+    Ended(Rejected),
+    /// There is no collector any more.
+    Request(Request, Option<OwnedFd>),
+}
 
 /// Takes outputs from the collector, has an image made of them if one shall be, and answers, after the last or at the first
 /// refusal. `all_read` is called when the last of them has come, before any more is done with them.
@@ -28,91 +45,74 @@ pub(crate) fn collect(
     composer: Option<Composer<'_>>,
     all_read: impl FnOnce(),
 ) -> Result<Option<(Request, Option<OwnedFd>)>, Broken> {
-    let mut work = Work {
-        sink,
-        rules: Collection::new(declared, limits),
-        file: None,
-        batch: None,
-    };
-    let rejected = loop {
-        let step = match channel.while_collecting()? {
-            WhileCollecting::Request(request, descriptor) => {
-                return Ok(Some((request, descriptor)));
-            }
-            WhileCollecting::Collected(Collected::End) => {
-                all_read();
-                let all = work.end().and_then(|entries| {
-                    let image = composer.map(|composer| composer.compose(&entries));
-                    Ok((entries, image.transpose()?))
-                });
-                answer_all(channel, all)?;
-                return Ok(None);
-            }
-            WhileCollecting::Collected(Collected::Refused { why }) => {
-                channel.answer(&Answer::OutputsRefused {
-                    why: Refusal::Entry {
-                        why: printable(&why),
-                    },
-                })?;
-                return Ok(None);
-            }
-            WhileCollecting::Collected(message) => work.message(message),
-            WhileCollecting::Piece(piece) => work.piece(piece),
+    let over = thread::scope(|scope| {
+        let work = Work {
+            hands: Hands::new(scope, sink),
+            rules: Collection::new(declared, limits),
         };
-        if let Err(rejected) = step {
-            break rejected;
+        work.take(channel, all_read)
+    })?;
+    let all = match over {
+        Over::Request(request, descriptor) => return Ok(Some((request, descriptor))),
+        Over::Refused(why) => {
+            channel.answer(&Answer::OutputsRefused { why })?;
+            return Ok(None);
+        }
+        Over::Rejected(rejected) => {
+            answer_all(channel, Err(rejected))?;
+            return discard(channel);
+        }
+        Over::Ended(rejected) => Err(rejected),
+        Over::All(entries) => {
+            let image = composer.map(|composer| composer.compose(&entries));
+            image.transpose().map(|image| (entries, image))
         }
     };
-    // Whole batches that were kept stay, as objects that nothing refers to; the rest leaves nothing.
-    drop(work);
-    answer_all(channel, Err(rejected))?;
-    discard(channel)
+    answer_all(channel, all)?;
+    Ok(None)
 }
 
-struct Work<'a> {
-    sink: &'a dyn BlobSink,
+struct Work<'scope, 'env> {
     rules: Collection,
-    file: Option<PendingFile>,
-    /// Complete files that are not durable yet. Made before the first of them is begun.
-    batch: Option<Batch>,
+    hands: Hands<'scope, 'env>,
 }
 
-struct PendingFile {
-    blob: Box<dyn PendingBlob>,
-    sha512: Sha512Hasher,
-}
+impl Work<'_, '_> {
+    /// Takes what comes, to the end. When this returns, what was refused leaves nothing; only whole batches that were
+    /// kept before stay, as objects that nothing refers to.
+    fn take(mut self, channel: &mut Channel, all_read: impl FnOnce()) -> Result<Over, Broken> {
+        loop {
+            let step = match channel.while_collecting()? {
+                WhileCollecting::Request(request, descriptor) => {
+                    return Ok(Over::Request(request, descriptor));
+                }
+                WhileCollecting::Collected(Collected::End) => {
+                    all_read();
+                    return Ok(self.end().map_or_else(Over::Ended, Over::All));
+                }
+                WhileCollecting::Collected(Collected::Refused { why }) => {
+                    let why = printable(&why);
+                    return Ok(Over::Refused(Refusal::Entry { why }));
+                }
+                WhileCollecting::Collected(message) => self.message(message),
+                WhileCollecting::Piece(piece) => self.piece(piece),
+            };
+            if let Err(rejected) = step {
+                return Ok(Over::Rejected(rejected));
+            }
+        }
+    }
 
-impl Work<'_> {
     fn message(&mut self, message: Collected) -> Result<(), Rejected> {
         match message {
             Collected::File {
                 path,
                 executable,
                 size,
-            } => {
-                self.rules.begin_file(path, executable, size)?;
-                if self.batch.is_none() {
-                    self.batch = Some(self.sink.batch().map_err(kept)?);
-                }
-                self.file = Some(PendingFile {
-                    blob: self.sink.begin(None).map_err(kept)?,
-                    sha512: Sha512Hasher::new(),
-                });
-                Ok(())
-            }
+            } => self.rules.begin_file(path, executable, size),
             Collected::FileEnd => {
-                let (Some(file), Some(mut batch)) = (self.file.take(), self.batch.take()) else {
-                    return Err(Rejected::Failed(Failed::refused(
-                        "a file ended that was not begun",
-                    )));
-                };
-                let object = file.blob.finish_into(&mut batch).map_err(kept)?;
-                if batch.is_full() {
-                    self.sink.keep(batch).map_err(kept)?;
-                } else {
-                    self.batch = Some(batch);
-                }
-                self.rules.end_file(object, file.sha512.finish())
+                let number = self.rules.end_file()?;
+                self.hands.end_file(number)
             }
             Collected::Symlink { path, target } => self.rules.symlink(path, target),
             Collected::Directory { path } => self.rules.directory(path),
@@ -123,25 +123,14 @@ impl Work<'_> {
 
     fn piece(&mut self, piece: &[u8]) -> Result<(), Rejected> {
         self.rules.piece(piece.len())?;
-        if let Some(file) = &mut self.file {
-            file.blob.write(piece).map_err(kept)?;
-            file.sha512.update(piece);
-        }
-        Ok(())
+        self.hands.piece(piece)
     }
 
     /// The entries, when all that they name is durable.
     fn end(self) -> Result<Vec<OutputEntry>, Rejected> {
-        let entries = self.rules.end()?;
-        if let Some(batch) = self.batch {
-            self.sink.keep(batch).map_err(kept)?;
-        }
-        Ok(entries)
+        let files = self.rules.is_complete()?;
+        self.rules.end(&self.hands.keep(files)?)
     }
-}
-
-fn kept(error: WriteError) -> Rejected {
-    Rejected::Failed(error.into())
 }
 
 fn answer_all(

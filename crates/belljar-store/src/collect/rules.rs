@@ -1,11 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use belljar_core::{
-    Invalid, Limits as Ceiling, ObjectId, Outputs, RelPath, Sha512Digest, bounds, evidence,
-};
+use belljar_core::{Invalid, Limits as Ceiling, Outputs, RelPath, bounds, evidence};
 use belljar_plan::store::Refusal;
 use belljar_plan::{OutputEntry, OutputKind};
 
+use super::hands::Hashed;
 use crate::failed::Failed;
 
 /// What a collector may send, and in which order: a state machine without I/O. Paths match declared outputs
@@ -16,12 +15,28 @@ use crate::failed::Failed;
 pub(crate) struct Collection {
     declared: Outputs,
     limits: Limits,
-    entries: BTreeMap<RelPath, OutputKind>,
+    entries: BTreeMap<RelPath, Entry>,
     /// The outermost of them: what evidence is put beside.
     roots: BTreeSet<RelPath>,
     bytes: u64,
     names: usize,
     open: Option<OpenFile>,
+    /// How many files are complete.
+    files: usize,
+}
+
+/// What came under a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Entry {
+    /// A file: what it is, is told by its number in the end.
+    File {
+        number: usize,
+        executable: bool,
+    },
+    Symlink {
+        target: String,
+    },
+    Directory,
 }
 
 /// The most that may come.
@@ -76,6 +91,7 @@ impl Collection {
             bytes: 0,
             names: 0,
             open: None,
+            files: 0,
         }
     }
 
@@ -123,22 +139,17 @@ impl Collection {
         Ok(())
     }
 
-    /// The file that was begun is complete, and kept.
-    pub(crate) fn end_file(
-        &mut self,
-        object: ObjectId,
-        sha512: Sha512Digest,
-    ) -> Result<(), Rejected> {
+    /// The file that was begun is complete. Gives its number, counted from zero.
+    pub(crate) fn end_file(&mut self) -> Result<usize, Rejected> {
         let Some(open) = self.open.take() else {
             return Err(out_of_order("a file ended that was not begun"));
         };
-        let kind = OutputKind::File {
-            object,
-            sha512,
-            executable: open.executable,
-        };
-        self.entries.insert(open.path, kind);
-        Ok(())
+        let number = self.files;
+        self.files = number.saturating_add(1);
+        let executable = open.executable;
+        self.entries
+            .insert(open.path, Entry::File { number, executable });
+        Ok(number)
     }
 
     /// A symbolic link.
@@ -150,19 +161,19 @@ impl Collection {
                 "the output `{path}` is a symbolic link that {why}"
             )));
         }
-        self.entries.insert(path, OutputKind::Symlink { target });
+        self.entries.insert(path, Entry::Symlink { target });
         Ok(())
     }
 
     /// A directory.
     pub(crate) fn directory(&mut self, path: RelPath) -> Result<(), Rejected> {
         self.admit(&path)?;
-        self.entries.insert(path, OutputKind::Directory);
+        self.entries.insert(path, Entry::Directory);
         Ok(())
     }
 
-    /// The end: every entry, sorted by path.
-    pub(crate) fn end(self) -> Result<Vec<OutputEntry>, Rejected> {
+    /// Whether all came that is due, and how many files.
+    pub(crate) fn is_complete(&self) -> Result<usize, Rejected> {
         if self.open.is_some() {
             return Err(out_of_order("the collection ended inside a file"));
         }
@@ -170,10 +181,29 @@ impl Collection {
             return Err(refused(why));
         }
         evidence::are_apart(&self.roots).map_err(|e| refused(e.reason))?;
-        let entries = self.entries.into_iter();
-        Ok(entries
-            .map(|(path, kind)| OutputEntry { path, kind })
-            .collect())
+        Ok(self.files)
+    }
+
+    /// Every entry, sorted by path; what each file is, by its number.
+    pub(crate) fn end(self, files: &[Hashed]) -> Result<Vec<OutputEntry>, Rejected> {
+        let entries = self.entries.into_iter().map(|(path, entry)| {
+            let kind = match entry {
+                Entry::Symlink { target } => OutputKind::Symlink { target },
+                Entry::Directory => OutputKind::Directory,
+                Entry::File { number, executable } => {
+                    let (object, sha512) = *files
+                        .get(number)
+                        .ok_or_else(|| out_of_order("a file was not kept"))?;
+                    OutputKind::File {
+                        object,
+                        sha512,
+                        executable,
+                    }
+                }
+            };
+            Ok(OutputEntry { path, kind })
+        });
+        entries.collect()
     }
 
     /// What was declared and has not come, in words.
@@ -214,7 +244,7 @@ impl Collection {
             .rsplit_once('/')
             .map(|(parent, _)| RelPath::new(parent));
         let parent_is_there = match parent {
-            Some(Ok(parent)) => self.entries.get(&parent) == Some(&OutputKind::Directory),
+            Some(Ok(parent)) => self.entries.get(&parent) == Some(&Entry::Directory),
             _ => false,
         };
         if depth > 0 && !parent_is_there {

@@ -314,3 +314,40 @@ fn a_full_disk_is_the_stores_trouble_not_the_outputs() {
     peer.tell(&Collected::End);
     assert_eq!(peer.failure(), Failure::Full);
 }
+
+#[test]
+fn files_that_several_threads_take_are_each_what_came() {
+    let rig = Rig::with_capacity(1 << 26);
+    let mut peer = rig.staged(1, rig.tree("a", b"a"));
+    let mut request = collect(&["d"]);
+    if let Request::Collect {
+        limit_bytes,
+        limit_entries,
+        ..
+    } = &mut request
+    {
+        (*limit_bytes, *limit_entries) = (1 << 26, 1000);
+    }
+    assert_eq!(peer.reply(&request), Answer::CollectReady);
+    peer.tell(&directory("d"));
+    // More than wait for one thread, of all sizes, and some of them the same.
+    let content = |n: u32| {
+        (n / 2)
+            .to_le_bytes()
+            .repeat([0, 1, 20_000, 60_000][n as usize % 4])
+    };
+    let contents: Vec<Vec<u8>> = (0..200).map(content).collect();
+    let name = |n: usize| format!("d/{n:03}");
+    for (n, content) in contents.iter().enumerate() {
+        send_file(&peer, &name(n), content);
+    }
+    peer.tell(&Collected::End);
+    assert_eq!(peer.answer(), entry("d", OutputKind::Directory));
+    for (n, content) in contents.iter().enumerate() {
+        assert_eq!(peer.answer(), entry(&name(n), file_kind(content)));
+    }
+    assert_eq!(peer.answer(), Answer::CollectDone);
+    for content in &contents {
+        assert_eq!(&rig.content(ObjectId::of(content)), content);
+    }
+}

@@ -1,10 +1,17 @@
 use super::*;
+use belljar_core::{ObjectId, Sha512Digest};
 use proptest::prelude::*;
 
 const LIMITS: Limits = Limits {
     bytes: 100,
     entries: 50,
 };
+
+/// Ends a collection, whatever its files are.
+fn end(rules: Collection) -> Result<Vec<OutputEntry>, Rejected> {
+    let files = rules.is_complete()?;
+    rules.end(&vec![(ObjectId::of(b"x"), Sha512Digest::of(b"x")); files])
+}
 
 fn path(text: &str) -> RelPath {
     RelPath::new(text).unwrap()
@@ -16,7 +23,7 @@ fn outputs(paths: &[&str]) -> Outputs {
 
 fn file(rules: &mut Collection, at: &str) -> Result<(), Rejected> {
     rules.begin_file(path(at), false, 0)?;
-    rules.end_file(ObjectId::of(b""), Sha512Digest::of(b""))
+    rules.end_file().map(drop)
 }
 
 fn is_entry(result: Result<(), Rejected>) -> bool {
@@ -42,7 +49,7 @@ fn directories_come_before_what_lies_in_them() {
     assert!(is_entry(file(&mut rules, "da")), "a neighbour");
     file(&mut rules, "x/y").unwrap();
     assert!(is_entry(file(&mut rules, "x/y/z")), "in a declared file");
-    assert_eq!(rules.end().unwrap().len(), 3);
+    assert_eq!(end(rules).unwrap().len(), 3);
 }
 
 #[test]
@@ -62,12 +69,12 @@ fn patterns_take_what_they_match_whole_and_once() {
     assert!(is_entry(out), "out of what is taken");
     let link = rules.symlink(path("dist/l.whl"), "a.whl".into());
     assert!(is_entry(link), "a link that a pattern matches");
-    let Err(Rejected::Outputs(Refusal::Entry { why })) = rules.end() else {
+    let Err(Rejected::Outputs(Refusal::Entry { why })) = end(rules) else {
         panic!("`app` did not come");
     };
     assert!(why.contains("`app` is not there"), "{why}");
     let rules = Collection::new(outputs(&["*.o"]), LIMITS);
-    let Err(Rejected::Outputs(Refusal::Entry { why })) = rules.end() else {
+    let Err(Rejected::Outputs(Refusal::Entry { why })) = end(rules) else {
         panic!("nothing came");
     };
     assert!(why.contains("`*.o` matches nothing"), "{why}");
@@ -163,9 +170,7 @@ fn a_file_that_seems_too_large_is_refused_before_it_is_read() {
     let mut rules = Collection::new(outputs(&["e", "f"]), LIMITS);
     rules.begin_file(path("e"), false, 60).unwrap();
     rules.piece(60).unwrap();
-    rules
-        .end_file(ObjectId::of(b"x"), Sha512Digest::of(b"x"))
-        .unwrap();
+    rules.end_file().map(drop).unwrap();
     for (size, bytes) in [(41, 101), (u64::MAX, u64::MAX)] {
         let why = Refusal::TooManyBytes { bytes };
         assert_eq!(
@@ -190,7 +195,7 @@ fn no_output_takes_the_place_of_evidence() {
             for at in files {
                 file(&mut rules, at)?;
             }
-            rules.end().map(drop)
+            end(rules).map(drop)
         }();
         match collected {
             Ok(()) => None,
@@ -264,14 +269,14 @@ fn apply(rules: &mut Collection, message: Message) -> Result<(), Rejected> {
     match message {
         Message::File(at) => rules.begin_file(path(&at), false, 0),
         Message::Piece(length) => rules.piece(length),
-        Message::FileEnd => rules.end_file(ObjectId::of(b"x"), Sha512Digest::of(b"x")),
+        Message::FileEnd => rules.end_file().map(drop),
         Message::Symlink(at, target) => rules.symlink(path(&at), target),
         Message::Directory(at) => rules.directory(path(&at)),
     }
 }
 
 /// Follows a path through the entries as a kernel would; none when it leaves `root`.
-fn resolve(entries: &BTreeMap<RelPath, OutputKind>, root: &RelPath, from: &RelPath) -> Option<()> {
+fn resolve(entries: &BTreeMap<RelPath, Entry>, root: &RelPath, from: &RelPath) -> Option<()> {
     let mut at: Vec<String> = from.components().map(str::to_owned).collect();
     let mut todo: Vec<String> = vec![at.pop()?];
     let floor = root.components().count();
@@ -291,7 +296,7 @@ fn resolve(entries: &BTreeMap<RelPath, OutputKind>, root: &RelPath, from: &RelPa
             _ => at.push(name),
         }
         let here = path(&at.join("/"));
-        if let Some(OutputKind::Symlink { target }) = entries.get(&here) {
+        if let Some(Entry::Symlink { target }) = entries.get(&here) {
             at.pop();
             todo.extend(target.split('/').rev().map(str::to_owned));
         }
@@ -324,9 +329,9 @@ proptest! {
             let root = &declared.root_of(at).unwrap();
             if at != root {
                 let parent = path(at.as_str().rsplit_once('/').unwrap().0);
-                prop_assert_eq!(rules.entries.get(&parent), Some(&OutputKind::Directory));
+                prop_assert_eq!(rules.entries.get(&parent), Some(&Entry::Directory));
             }
-            if matches!(kind, OutputKind::Symlink { .. }) {
+            if matches!(kind, Entry::Symlink { .. }) {
                 prop_assert!(resolve(&rules.entries, root, at).is_some(), "{} leaves {}", at, root);
             }
         }
