@@ -90,7 +90,7 @@ async fn on_trees(client: &Client, socket: &Path, runs: u16) -> Result<Vec<Row>>
     for lap in 0..=runs {
         for (which, builds) in builds.iter_mut().enumerate() {
             let name = format!("tree-{which}-{lap}");
-            let build = client.build(&name, trees[which]).await?;
+            let build = client.build(&name, &spec(trees[which])?).await?;
             if lap > 0 {
                 builds.push(build);
             }
@@ -138,7 +138,8 @@ async fn worker(client: &Client, count: &Cell<u16>, until: u16) -> Result<Vec<Bu
         count.set(count.get() + 1);
         let number = count.get();
         // The empty directory is the source, which every store has.
-        builds.push(client.build(&number.to_string(), ObjectId::of(b"")).await?);
+        let spec = spec(ObjectId::of(b""))?;
+        builds.push(client.build(&number.to_string(), &spec).await?);
     }
     Ok(builds)
 }
@@ -149,7 +150,7 @@ pub(super) struct Build {
     /// From its submission to its end.
     pub(super) whole: Duration,
     /// How long it was seen in each state.
-    states: BTreeMap<BuildState, Duration>,
+    pub(super) states: BTreeMap<BuildState, Duration>,
 }
 
 /// The daemon's API.
@@ -172,17 +173,17 @@ impl Client {
     }
 
     /// One build from its submission to its end with provenance.
-    pub(super) async fn build(&self, name: &str, source: ObjectId) -> Result<Build> {
-        tokio::time::timeout(PATIENCE, self.follow(name, source))
+    pub(super) async fn build(&self, name: &str, spec: &BuildSpec) -> Result<Build> {
+        tokio::time::timeout(PATIENCE, self.follow(name, spec))
             .await
             .with_context(|| format!("build {name} did not end in time"))?
             .with_context(|| format!("build {name}"))
     }
 
-    async fn follow(&self, name: &str, source: ObjectId) -> Result<Build> {
+    async fn follow(&self, name: &str, spec: &BuildSpec) -> Result<Build> {
         let request = v1::SubmitBuildRequest {
             request_id: format!("bench-{name}"),
-            spec: Some((&spec(source)?).into()),
+            spec: Some(spec.into()),
             project: String::new(),
         };
         let start = Instant::now();
@@ -233,7 +234,7 @@ fn times(seen: &[(BuildState, Duration)]) -> BTreeMap<BuildState, Duration> {
 }
 
 /// A build of nothing.
-fn spec(source: ObjectId) -> Result<BuildSpec> {
+pub(super) fn spec(source: ObjectId) -> Result<BuildSpec> {
     Ok(BuildSpec {
         image: Image::Host,
         source,

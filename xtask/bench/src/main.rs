@@ -12,6 +12,7 @@ mod builds;
 mod client;
 mod filter;
 mod memory;
+mod outputs;
 mod peers;
 mod processes;
 mod projects;
@@ -116,6 +117,8 @@ enum Name {
     Projects,
     /// Content on its way into the store, against disk and hash.
     Store,
+    /// What builds have left on its way into the store, against one thread with files.
+    Outputs,
     /// Trees of many files made ready for a build, against hard links and copies.
     Stage,
     /// The command line with a tree of many files: new, unchanged, one file changed.
@@ -182,6 +185,7 @@ fn run(args: &Args) -> Result<()> {
         Name::Builds => builds::measure(args)?,
         Name::Projects => projects::measure(args)?,
         Name::Store => store::measure(args)?,
+        Name::Outputs => outputs::measure(args)?,
         Name::Stage => stage::measure(args)?,
         Name::Upload => upload::measure(args)?,
         Name::Sweep => sweep::measure(args)?,

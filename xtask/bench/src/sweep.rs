@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use belljar_core::ObjectId;
 use serde_json::Value;
 
-use super::builds::{Client, event_loop};
+use super::builds::{Client, event_loop, spec};
 use super::processes::State;
 use super::stats::Samples;
 use super::tree::Store;
@@ -115,7 +115,7 @@ impl Seen {
     async fn builds(&mut self, client: &Client, runs: usize) -> Result<()> {
         for lap in 0..=runs {
             let name = format!("before-{lap}");
-            let build = client.build(&name, ObjectId::of(b"")).await?;
+            let build = client.build(&name, &spec(ObjectId::of(b""))?).await?;
             // The first fills the caches.
             if lap > 0 {
                 self.before.push(build.whole);
@@ -130,7 +130,7 @@ impl Seen {
         let mut sweep = begin(state, &told)?;
         while sweep.try_wait().context("the sweep")?.is_none() {
             let name = format!("meanwhile-{}", self.meanwhile.len());
-            let build = client.build(&name, ObjectId::of(b"")).await?;
+            let build = client.build(&name, &spec(ObjectId::of(b""))?).await?;
             self.meanwhile.push(build.whole);
         }
         self.sweeping += start.elapsed();
