@@ -292,16 +292,20 @@ impl Instance {
 
     /// Content of an object of the store, named as in reports: `{"digest": "sha256:…", "size": …}`.
     pub fn object(&self, object: &Value) -> Vec<u8> {
+        let path = self.object_file(object);
+        fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+
+    /// Where it lies.
+    pub fn object_file(&self, object: &Value) -> PathBuf {
         let digest = object["digest"]
             .as_str()
             .and_then(|d| d.strip_prefix("sha256:"));
         let (first, rest) = digest
             .unwrap_or_else(|| panic!("{object} is no object"))
             .split_at(2);
-        let path = self
-            .state()
-            .join(format!("store/objects/sha256/{first}/{rest}"));
-        fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+        self.state()
+            .join(format!("store/objects/sha256/{first}/{rest}"))
     }
 
     /// What a process answers to one message from a user id; null if it closes the connection instead.

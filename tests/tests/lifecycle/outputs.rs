@@ -1,3 +1,6 @@
+use std::os::unix::fs::MetadataExt as _;
+
+use belljar_core::ObjectId;
 use belljar_tests::{Instance, Project};
 
 /// What a build leaves, what it declares, and what the refusal has to say.
@@ -128,4 +131,30 @@ fn an_output_takes_the_place_of_an_older_one_as_a_whole() {
     assert!(status.success());
     assert!(!old.has("out/old"));
     assert_eq!(old.file("out/new"), b"new\n");
+}
+
+#[test]
+fn a_sparse_output_takes_as_much_room_as_it_has_content() {
+    /// Past what is written through the page cache, and no multiple of anything.
+    const SIZE: usize = (96 << 20) + 12_345;
+    const AT: usize = 70_000_000;
+    let mut instance = Instance::new();
+    let script = format!(
+        "truncate -s {SIZE} out; printf here | dd of=out bs=1 seek={AT} conv=notrunc status=none; truncate -s 5 five"
+    );
+    let run = instance.run(&Project::of(&[&script], &["five", "out"], ""));
+    run.assert_succeeded();
+    let mut whole = vec![0; SIZE];
+    whole[AT..AT + 4].copy_from_slice(b"here");
+    let outputs = &run.receipt()["outputs"];
+    for (index, content) in [&whole[..5], &whole].into_iter().enumerate() {
+        let object = &outputs[index]["object"];
+        let expected = ObjectId::of(content);
+        assert_eq!(object["digest"], expected.digest.to_string(), "{run}");
+        let file = instance.object_file(object).metadata().unwrap();
+        assert_eq!(file.len(), expected.size);
+        assert!(file.blocks() * 512 <= 1 << 20, "{}", file.blocks());
+    }
+    assert!(run.file("out") == whole, "another content is brought home");
+    assert_eq!(run.file("five"), whole[..5]);
 }
