@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use belljar_cas::Reached;
@@ -56,28 +57,20 @@ impl Fetching {
         }
     }
 
-    /// Whether a tree that was made is still there and the project's. It goes from its root on; but where something was found
-    /// damaged and put aside, that may be any part of it.
+    /// Whether a tree that was made is still there and the project's. It goes from its root on.
     async fn is_there(&self, project: &ProjectId, input: Input) -> Result<bool, Trouble> {
+        if !self.is_whole(input).await? {
+            return Ok(false);
+        }
         let _held = self.hold.take().await;
         let (ownership, root, of) = (self.ownership.clone(), self.root.clone(), project.clone());
         let named = input.derivation.map(|record| record.digest);
         let objects: Vec<Digest> = named.into_iter().chain([input.tree.digest]).collect();
-        let (asked, source) = (objects.clone(), self.earlier.objects.clone());
+        let asked = objects.clone();
         let looking = spawn_blocking(move || {
             let owned = ownership.owns(&of, &asked)?.iter().all(|owned| *owned)
                 && ownership.owns_tree(&of, input.tree.digest)?;
-            let there = |digest: &Digest| belljar_cas::path_of(&root, *digest).is_file();
-            let mut there_all = owned && asked.iter().all(there);
-            let aside = belljar_cas::quarantined(&root).map_err(failed)?;
-            if there_all && aside.iter().any(|aside| !aside.image) {
-                let mut reached = Reached::default();
-                let walked = reached.add_tree(&*source, input.tree, |digest| {
-                    there_all &= there(&digest);
-                });
-                walked.map_err(failed)?;
-            }
-            Ok::<_, Trouble>(there_all)
+            Ok::<_, Trouble>(owned && asked.iter().all(|digest| lies(&root, *digest)))
         });
         let there = looked(looking.await)??;
         if there {
@@ -85,6 +78,26 @@ impl Fetching {
             told.await?;
         }
         Ok(there)
+    }
+
+    /// Whether nothing of a tree is missing below its root, where something was found damaged and put aside: that may be
+    /// any part of it. No sweep is held back meanwhile, since it takes many looks.
+    async fn is_whole(&self, input: Input) -> Result<bool, Trouble> {
+        let (root, source) = (self.root.clone(), self.earlier.objects.clone());
+        let looking = spawn_blocking(move || {
+            let aside = belljar_cas::quarantined(&root).map_err(failed)?;
+            let mut whole = lies(&root, input.tree.digest);
+            if whole && aside.iter().any(|aside| !aside.image) {
+                let mut reached = Reached::default();
+                let walked = reached.add_tree(&*source, input.tree, |digest| {
+                    whole &= lies(&root, digest);
+                });
+                // What cannot be read, or goes meanwhile, is made anew.
+                whole &= walked.is_ok();
+            }
+            Ok::<_, Trouble>(whole)
+        });
+        looked(looking.await)?
     }
 
     /// Has the store make it, however long others keep it from that: who waits says when it was long enough.
@@ -131,6 +144,10 @@ impl Fetching {
 }
 
 /// The store could not be looked at.
+fn lies(root: &Path, digest: Digest) -> bool {
+    belljar_cas::path_of(root, digest).is_file()
+}
+
 fn failed(error: impl std::error::Error + 'static) -> Trouble {
     Trouble::passing(tasks::chain(&error))
 }
