@@ -10,12 +10,20 @@ use crate::{ReadError, VerifyingRead, WriteError};
 /// Where objects are read from.
 pub trait BlobSource: Send + Sync {
     /// The content of an object, `object.size` bytes. It was verified when it was written; who cannot
-    /// rely on the disk reads it through [`crate::VerifyingRead`].
+    /// rely on the disk asks for [`BlobSource::read_verified`].
     ///
     /// # Errors
     /// [`ReadError::Missing`] when there is no such object, [`ReadError::Size`] when there is one of
     /// another size, [`ReadError::Io`].
     fn read(&self, object: ObjectId) -> Result<Box<dyn Read + Send>, ReadError>;
+
+    /// The same, verified on the way: see [`crate::VerifyingRead`].
+    ///
+    /// # Errors
+    /// As [`BlobSource::read`].
+    fn read_verified(&self, object: ObjectId) -> Result<Box<dyn Read + Send>, ReadError> {
+        Ok(Box::new(VerifyingRead::new(self.read(object)?, object)))
+    }
 
     /// Whether there is an object of this digest and size.
     ///
@@ -29,7 +37,7 @@ pub trait BlobSource: Send + Sync {
     /// # Errors
     /// As [`BlobSource::read`].
     fn verify(&self, object: ObjectId) -> Result<bool, ReadError> {
-        let mut content = VerifyingRead::new(self.read(object)?, object);
+        let mut content = self.read_verified(object)?;
         match io::copy(&mut content, &mut io::sink()) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(false),

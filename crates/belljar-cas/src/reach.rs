@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use belljar_core::{Digest, ObjectId, bounds};
 use belljar_tree::Directory;
 
-use crate::{BlobSource, ReadError, VerifyingRead};
+use crate::{BlobSource, ReadError};
 
 /// Objects that something leads to: those that were named, and all that named trees have in them. By halves of
 /// their digests, so that two of which these are equal are reached together.
@@ -96,13 +96,13 @@ fn read(source: &dyn BlobSource, object: ObjectId) -> Result<Option<Directory>, 
     if object.size > bounds::DIRECTORY_BYTES as u64 {
         return Ok(None);
     }
-    let reader = match source.read(object) {
+    let mut reader = match source.read_verified(object) {
         Ok(reader) => reader,
         Err(ReadError::Missing(_) | ReadError::Size { .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
-    match VerifyingRead::new(reader, object).read_to_end(&mut bytes) {
+    match reader.read_to_end(&mut bytes) {
         Ok(_) => Ok(Directory::decode(&bytes).ok()),
         // Damaged: nobody can build on it before it is given again, with whatever is missing of it then.
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),

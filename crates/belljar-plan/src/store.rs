@@ -3,8 +3,8 @@
 //! [`Answer::LogExceeded`] comes unasked.
 //!
 //! Who may ask what follows from the peer's uid (SO_PEERCRED, unix(7)): belljard may `Put`, `PutMany`, `Receive`, `Upload`, ask for
-//! `Uploaded` and `Confinement`, `Derive`, and see to what is there (`Space`, `Evict`, `Remove`, `RemoveLogs`, `Scrub`,
-//! `Scrubbed`); the spawner (root) all the rest. A connection of the spawner belongs to one attempt, named by `Stage`,
+//! `Uploaded` and `Confinement`, `Derive`, and see to what is there (`Space`, `Evict`, `Remove`, `RemoveLogs`, `Examine`,
+//! `Scrub`, `Scrubbed`); the spawner (root) all the rest. A connection of the spawner belongs to one attempt, named by `Stage`,
 //! and as long as it is open, the trees of that attempt stay.
 
 use std::collections::BTreeMap;
@@ -123,6 +123,12 @@ pub enum Request {
     RemoveLogs {
         /// Which.
         attempts: Vec<AttemptId>,
+    },
+    /// Read an object that turned out damaged when somebody read it, or that the disk did not give, and put it aside if
+    /// that is so; answered by `Examined`. The store believes nobody that it is.
+    Examine {
+        /// Which.
+        object: Digest,
     },
     /// Begin to read and hash all objects, unless that is under way; answered by `Scrub`.
     Scrub {},
@@ -266,6 +272,11 @@ pub enum Answer {
         /// How many stay, since somebody uses them or has just given them.
         kept: u64,
     },
+    /// To `Examine`.
+    Examined {
+        /// Whether it is there, and whole.
+        whole: bool,
+    },
     /// To `Scrub` and `Scrubbed`.
     Scrub(Scrub),
     /// To `Derivation`: the content follows.
@@ -338,6 +349,7 @@ impl Request {
             Self::Evict { .. } => "evict",
             Self::Remove { .. } => "remove",
             Self::RemoveLogs { .. } => "remove_logs",
+            Self::Examine { .. } => "examine",
             Self::Scrub {} => "scrub",
             Self::Scrubbed {} => "scrubbed",
             Self::Derivation { .. } => "derivation",

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use belljar_cas::{BlobSink, BlobSource, VerifyingRead};
+use belljar_cas::{BlobSink, BlobSource};
 use belljar_core::{BaseImage, Derivation, Invalid, ObjectId, Platform, RelPath, bounds};
 use belljar_oci::{Base, Documents, Layer, Made, Node, Part};
 use belljar_plan::store::{Failure, ImageOrder, Refusal};
@@ -185,7 +185,7 @@ impl<'a> Composer<'a> {
         mut take: impl FnMut(&[u8]) -> Result<(), Failed>,
     ) -> Result<(), Failed> {
         let broken = |e: io::Error| Failed::internal(&format!("reading {object}"), &e);
-        let mut content = VerifyingRead::new(self.source.read(object)?, object);
+        let mut content = self.source.read_verified(object)?;
         let mut buffer = vec![0; bounds::CHUNK_BYTES];
         loop {
             match content.read(&mut buffer).map_err(broken)? {

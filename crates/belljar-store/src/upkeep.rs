@@ -37,6 +37,10 @@ impl Store {
                 let removed = removed.map_err(|e| Failed::internal("removing logs", &e))?;
                 Ok(removed.into())
             }
+            Request::Examine { object } => {
+                let whole = matches!(self.examine(object)?, Finding::Whole { .. });
+                Ok(Answer::Examined { whole })
+            }
             Request::Scrub {} => Ok(Answer::Scrub(self.scrubber.begin())),
             Request::Scrubbed {} => Ok(Answer::Scrub(self.scrubber.told())),
             _ => Err(Failed::refused("that is asked elsewhere")),
@@ -58,6 +62,7 @@ impl Store {
                 | Request::Evict { .. }
                 | Request::Remove { .. }
                 | Request::RemoveLogs { .. }
+                | Request::Examine { .. }
                 | Request::Scrub {}
                 | Request::Scrubbed {}
         )

@@ -52,6 +52,45 @@ fn an_object_that_has_rotted_is_found_put_aside_and_told_of_with_its_builds() {
 }
 
 #[test]
+fn an_object_that_turns_out_damaged_when_it_is_read_is_put_aside_and_can_be_given_again() {
+    let mut instance = started("", "");
+    reconfigure(&mut instance, Part::Belljard, |text| {
+        text.replace("every_seconds = 86400", "every_seconds = 1")
+    });
+    let store = instance.state().join("store");
+    // One with other bytes, and one that is cut.
+    for (number, (content, rotted)) in [("whole\n", "wh0le\n"), ("other\n", "oth")]
+        .into_iter()
+        .enumerate()
+    {
+        let run = instance.run(&Project::script(&format!("printf '{content}' > out")));
+        run.assert_succeeded();
+        let object = belljar_core::ObjectId::of(content.as_bytes());
+        overwrite(
+            &belljar_cas::path_of(&store, object.digest),
+            rotted.as_bytes(),
+        );
+        let client = instance.client();
+        let refused = client.read(object);
+        assert!(refused.is_err(), "{refused:?}");
+        wait_for("the object put aside", Duration::from_secs(30), || {
+            let told = status(&mut instance);
+            let damaged = &told["damaged"].as_array().unwrap();
+            let digest = object.digest.to_string();
+            let aside = damaged.iter().any(|one| one["digest"] == digest);
+            aside.then_some(())
+        });
+        assert_eq!(client.missing(&[object]).len(), 1);
+        client.put(content.as_bytes());
+        assert_eq!(client.read(object).unwrap(), content.as_bytes());
+        // What was never there is nobody's trouble.
+        assert!(client.read(belljar_core::ObjectId::of(b"never")).is_err());
+        let told = status(&mut instance);
+        assert_eq!(told["quarantine"]["files"], number + 1, "{told}");
+    }
+}
+
+#[test]
 fn an_input_that_has_rotted_costs_one_build_and_is_asked_for_again() {
     let mut instance = started("", "");
     let project = Project::script("cat in > out");

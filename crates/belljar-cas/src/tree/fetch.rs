@@ -7,7 +7,7 @@ use belljar_core::{Invalid, ObjectId, RelPath, bounds};
 use belljar_tree::{Directory, Name};
 
 use super::{shown, unread};
-use crate::{BlobSource, TreeError, VerifyingRead};
+use crate::{BlobSource, TreeError};
 
 /// Directories that are read before it is looked what they came to.
 const DIRECTORIES_AT_ONCE: usize = 256;
@@ -90,9 +90,10 @@ fn fetch(
             "{object} is too large for a Directory message"
         ))));
     }
-    let reader = source.read(object).map_err(|e| unread(shown(path), e))?;
+    let reader = source.read_verified(object);
+    let mut reader = reader.map_err(|e| unread(shown(path), e))?;
     let mut bytes = Vec::new();
-    let read = VerifyingRead::new(reader, object).read_to_end(&mut bytes);
+    let read = reader.read_to_end(&mut bytes);
     read.map_err(|source| match source.kind() {
         io::ErrorKind::InvalidData => TreeError::Damaged {
             path: shown(path),

@@ -95,6 +95,8 @@ pub const TREE_CHECKS_PER_PRINCIPAL: usize = 4;
 pub const TREE_PAGE: usize = 1000;
 /// Pieces of a stream that wait between two tasks of belljard.
 pub const WAITING_PIECES: usize = 2;
+/// Damaged objects that wait to be looked at by the store.
+pub const DAMAGED_WAITING: usize = 64;
 /// Longest filter of a list, in bytes.
 pub const FILTER_BYTES: usize = 2048;
 /// Most conditions in one filter.

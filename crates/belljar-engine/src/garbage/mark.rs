@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use belljar_cas::{BlobSource, ReachError, Reached, ReadError, VerifyingRead, objects_of_prefix};
+use belljar_cas::{BlobSource, ReachError, Reached, ReadError, objects_of_prefix};
 use belljar_core::{AttemptId, BuildId, Derivation, Digest, Image, ObjectId, Timestamp, bounds};
 use belljar_plan::Receipt;
 
@@ -241,13 +241,13 @@ fn whole(
     if object.size > most as u64 {
         return Ok(None);
     }
-    let reader = match source.read(object) {
+    let mut reader = match source.read_verified(object) {
         Ok(reader) => reader,
         Err(ReadError::Missing(_) | ReadError::Size { .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
-    match VerifyingRead::new(reader, object).read_to_end(&mut bytes) {
+    match reader.read_to_end(&mut bytes) {
         Ok(_) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
         Err(source) => Err(ReadError::Io { object, source }),

@@ -3,7 +3,7 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use belljar_cas::{BlobSource, VerifyingRead};
+use belljar_cas::BlobSource;
 use belljar_core::{ObjectId, bounds};
 
 use super::stopped::Stopped;
@@ -33,7 +33,7 @@ impl Feed {
         source: &dyn BlobSource,
         object: ObjectId,
     ) -> Result<(Self, OwnedFd), Failed> {
-        let content = VerifyingRead::new(source.read(object)?, object);
+        let content = source.read_verified(object)?;
         let system = |doing: &'static str| move |e: io::Error| Failed::internal(doing, &e);
         let (reader, writer) = io::pipe().map_err(system("making a pipe"))?;
         let (sender, ended) = mpsc::sync_channel(1);

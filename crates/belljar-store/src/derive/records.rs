@@ -2,7 +2,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use belljar_cas::{BlobSource, DERIVATIONS, VerifyingRead};
+use belljar_cas::{BlobSource, DERIVATIONS};
 use belljar_core::{ObjectId, bounds};
 use belljar_plan::store::Failure;
 use belljar_sys::durable;
@@ -54,7 +54,8 @@ impl Records {
             )));
         }
         let mut bytes = Vec::new();
-        VerifyingRead::new(source.read(record)?, record)
+        source
+            .read_verified(record)?
             .read_to_end(&mut bytes)
             .map_err(|e| failed("reading the record of a derivation", &e))?;
         Ok(bytes)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use belljar_attest::Proven;
 use belljar_audit::Found;
-use belljar_cas::{BlobSource, VerifyingRead};
+use belljar_cas::BlobSource;
 use belljar_core::{
     ArtifactFetch, ArtifactForm, Digest, Input, ObjectId, Producer, ProjectId, Recipe, RelPath,
     Unpack, bounds,
@@ -268,9 +268,9 @@ fn read(objects: &dyn BlobSource, receipt: ObjectId) -> Result<Receipt, String> 
     if receipt.size > bounds::RECEIPT_BYTES as u64 {
         return Err("its receipt is too large".to_owned());
     }
-    let source = objects.read(receipt).map_err(|e| tasks::chain(&e))?;
+    let content = objects.read_verified(receipt);
+    let mut content = content.map_err(|e| tasks::chain(&e))?;
     let mut bytes = Vec::new();
-    let mut content = VerifyingRead::new(source, receipt);
     content
         .read_to_end(&mut bytes)
         .map_err(|e| tasks::chain(&e))?;

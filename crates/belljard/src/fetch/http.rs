@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use belljar_cas::{BlobSource, VerifyingRead};
+use belljar_cas::BlobSource;
 use belljar_core::{FetchUrl, ObjectId, Scheme, bounds};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -93,11 +93,10 @@ fn poured(object: ObjectId, source: Arc<dyn BlobSource>) -> Sent {
         let told = |error: io::Error| {
             let _ = sender.blocking_send(Err(error));
         };
-        let content = match source.read(object) {
+        let mut content = match source.read_verified(object) {
             Ok(content) => content,
             Err(error) => return told(io::Error::other(error)),
         };
-        let mut content = VerifyingRead::new(content, object);
         let mut buffer = vec![0; bounds::READ_CHUNK_BYTES];
         loop {
             match content.read(&mut buffer) {

@@ -1,6 +1,7 @@
 //! The other processes, as the engine's ports.
 
 mod channel;
+mod damage;
 mod files;
 mod port;
 mod put;
@@ -19,7 +20,7 @@ pub(crate) use store::{Derivation, PutError, StoreClient};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use belljar_cas::{BlobSource, LayoutError, Reader};
+use belljar_cas::{BlobSource, LayoutError, Reader, Reporting};
 use belljar_core::Timestamp;
 use belljar_engine::ports::{Clock, Fetcher, Ports};
 
@@ -38,9 +39,12 @@ pub(crate) struct Peers {
 impl Peers {
     pub(crate) fn reach(config: &Config, trails: Trails) -> Result<Self, LayoutError> {
         let logs = || Logs::new(&config.store_root);
+        let store = StoreClient::new(config.store_socket.clone(), logs());
+        let reader = Reader::new(&config.store_root)?;
+        let objects = Reporting::new(reader, damage::reporting(store.clone()));
         Ok(Self {
             logs: logs(),
-            store: StoreClient::new(config.store_socket.clone(), logs()),
+            store,
             spawner: Arc::new(SpawnerClient::start(
                 config.spawner_socket.clone(),
                 config.receipts.clone(),
@@ -49,7 +53,7 @@ impl Peers {
                 config.signer_socket.clone(),
                 config.evidence.clone(),
             )),
-            objects: Arc::new(Reader::new(&config.store_root)?),
+            objects: Arc::new(objects),
             trails,
         })
     }

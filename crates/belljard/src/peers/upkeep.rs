@@ -11,6 +11,14 @@ impl StoreClient {
         answer.map_err(|error: PutError| Trouble(error.to_string()))
     }
 
+    /// Has an object looked at that was found damaged. Gives whether it is there, and whole.
+    pub(super) async fn examine(&self, object: Digest) -> Result<bool, Trouble> {
+        match self.keep_up(Request::Examine { object }).await? {
+            Answer::Examined { whole } => Ok(whole),
+            other => Err(unfit(&other)),
+        }
+    }
+
     /// Has all objects read, or tells how that fares.
     pub(crate) async fn scrub(&self, begin: bool) -> Result<Scrub, Trouble> {
         let request = if begin {

@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
 use bazel_remote_apis::google::rpc;
-use belljar_cas::{BlobSource as _, ReadError, VerifyingRead};
+use belljar_cas::{BlobSource as _, ReadError};
 use belljar_core::{BlobName, Invalid, ObjectId, bounds};
 use belljar_plan::store::Failure;
 use belljar_wire::Problem;
@@ -189,8 +189,8 @@ pub(super) async fn read(
 fn read_one(share: &Share, blob: BlobName, meant: Option<ObjectId>, pack: bool) -> Read {
     let mut data = Vec::new();
     let read = meant.ok_or_else(|| absent(blob)).and_then(|object| {
-        let read = share.read(object).and_then(|content| {
-            let read = VerifyingRead::new(content, object).read_to_end(&mut data);
+        let read = share.read_verified(object).and_then(|mut content| {
+            let read = content.read_to_end(&mut data);
             read.map_err(|source| ReadError::Io { object, source })
         });
         read.map_err(|error| unreadable(error, blob))

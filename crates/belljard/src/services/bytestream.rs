@@ -1,6 +1,5 @@
 use std::io;
 
-use belljar_cas::VerifyingRead;
 use belljar_core::{BlobName, Invalid};
 use belljar_policy::Right;
 use belljar_wire::Problem;
@@ -55,7 +54,7 @@ impl ByteStream for ByteStreams {
             "read",
             (permit, packing),
             move |taker| {
-                let mut part = Part::new(VerifyingRead::new(content, object), skip, take);
+                let mut part = Part::new(content, skip, take);
                 let mut outlet =
                     Outlet::new(taker, |data: Vec<u8>| ReadResponse { data: data.into() });
                 let copied = match download.form {

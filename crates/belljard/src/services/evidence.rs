@@ -2,7 +2,7 @@ use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use belljar_cas::{BlobSource, ReadError, VerifyingRead};
+use belljar_cas::{BlobSource, ReadError};
 use belljar_core::{BuildId, Digest, ObjectId, bounds};
 use belljar_engine::Engine;
 use belljar_engine::life::Build;
@@ -132,7 +132,8 @@ impl EvidenceRecords {
         let source = self.source.clone();
         let read = spawn_blocking(move || {
             let mut bytes = Vec::new();
-            VerifyingRead::new(source.read(object)?, object)
+            source
+                .read_verified(object)?
                 .read_to_end(&mut bytes)
                 .map_err(|source| ReadError::Io { object, source })?;
             Ok(bytes)

@@ -114,7 +114,7 @@ impl Shelf {
     pub(super) async fn open(&self, blob: BlobName) -> Result<(ObjectId, Content), Status> {
         let opened = self.with(move |share| {
             let meant = share.meant(&[blob])?.into_iter().flatten().next();
-            let read = |object| Ok((object, share.read(object)?));
+            let read = |object| Ok((object, share.read_verified(object)?));
             meant.map(read).transpose()
         });
         match opened.await? {

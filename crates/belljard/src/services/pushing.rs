@@ -3,7 +3,7 @@ use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use belljar_cas::{BlobSource, ReadError, VerifyingRead};
+use belljar_cas::{BlobSource, ReadError};
 use belljar_core::{Invalid, ObjectId, bounds};
 use belljar_engine::Engine;
 use belljar_oci::is_about_another;
@@ -190,7 +190,7 @@ impl ImageService for Pusher {
 /// Reads a document of an image.
 fn document(share: &Share, object: ObjectId) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();
-    let content = VerifyingRead::new(share.read(object)?, object);
+    let content = share.read_verified(object)?;
     content
         .take(bounds::OCI_DOCUMENT_BYTES + 1)
         .read_to_end(&mut bytes)

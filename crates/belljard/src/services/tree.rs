@@ -2,7 +2,7 @@ use std::collections::{HashSet, VecDeque};
 use std::io::Read as _;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
-use belljar_cas::{BlobSource as _, ReadError, VerifyingRead};
+use belljar_cas::{BlobSource as _, ReadError};
 use belljar_core::{BlobName, Invalid, bounds};
 use belljar_tree::{Directory, check_unpacked_size};
 use belljar_wire::Problem;
@@ -116,13 +116,13 @@ fn read(share: &Share, blob: BlobName) -> Result<Option<reapi::Directory>, Statu
     let Some(object) = meant.into_iter().flatten().next() else {
         return Ok(None);
     };
-    let content = match share.read(object) {
+    let mut content = match share.read_verified(object) {
         Ok(content) => content,
         Err(ReadError::Missing(_) | ReadError::Size { .. }) => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
     let mut bytes = Vec::new();
-    let read = VerifyingRead::new(content, object).read_to_end(&mut bytes);
+    let read = content.read_to_end(&mut bytes);
     read.map_err(|source| failed(ReadError::Io { object, source }))?;
     unpacked(&bytes)
         .map(Some)

@@ -2,7 +2,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use belljar_cas::{BlobSource as _, ReadError, VerifyingRead};
+use belljar_cas::{BlobSource as _, ReadError};
 use belljar_core::{BuildSpec, Derivation, Image, Input, Invalid, ObjectId, ProjectId, bounds};
 use belljar_policy::Identity;
 use belljar_tree::Directory;
@@ -240,7 +240,8 @@ fn read(share: &Share, object: ObjectId) -> Result<Directory, Unfit> {
 
 fn whole(share: &Share, object: ObjectId) -> Result<Vec<u8>, Unfit> {
     let mut bytes = Vec::new();
-    VerifyingRead::new(share.read(object)?, object)
+    share
+        .read_verified(object)?
         .read_to_end(&mut bytes)
         .map_err(|source| ReadError::Io { object, source })?;
     Ok(bytes)

@@ -108,6 +108,15 @@ impl Share {
         Ok(owned)
     }
 
+    /// That the project has this object: else there is none for it, and it is noted if others have it.
+    fn own(&self, object: ObjectId) -> Result<(), ReadError> {
+        if self.owns(&[object])? == [true] {
+            return Ok(());
+        }
+        self.note(object);
+        Err(ReadError::Missing(object))
+    }
+
     /// For each of these names the object that the project means by it; none where it has sent nothing by that name. By
     /// SHA-256 a name is the object, whether the project has it or not. Blocks on the disk.
     pub(super) fn meant(&self, blobs: &[BlobName]) -> Result<Vec<Option<ObjectId>>, ReadError> {
@@ -182,12 +191,13 @@ impl Share {
 
 impl BlobSource for Share {
     fn read(&self, object: ObjectId) -> Result<Box<dyn Read + Send>, ReadError> {
-        if self.owns(&[object])? == [true] {
-            self.vault.source.read(object)
-        } else {
-            self.note(object);
-            Err(ReadError::Missing(object))
-        }
+        self.own(object)?;
+        self.vault.source.read(object)
+    }
+
+    fn read_verified(&self, object: ObjectId) -> Result<Box<dyn Read + Send>, ReadError> {
+        self.own(object)?;
+        self.vault.source.read_verified(object)
     }
 
     fn contains(&self, object: ObjectId) -> Result<bool, ReadError> {

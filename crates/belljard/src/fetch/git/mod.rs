@@ -9,7 +9,7 @@ use std::io::Read as _;
 use std::net::IpAddr;
 
 use belljar_audit::{FetchTry, Found};
-use belljar_cas::{BlobSource, VerifyingRead};
+use belljar_cas::BlobSource;
 use belljar_core::{
     Derivation, Fact, FetchDigest, FetchUrl, GitFetch, GitId, GitSubmodule, Input, InputName,
     Invalid, Mirrors, ObjectId, ProjectId, Recipe, RelPath, bounds, shown_url,
@@ -296,9 +296,9 @@ fn links(objects: &dyn BlobSource, record: ObjectId) -> Result<Vec<Link>, String
     if record.size > bounds::DERIVATION_BYTES as u64 {
         return Err("the record of a tree is too large".to_owned());
     }
-    let source = objects.read(record).map_err(|e| tasks::chain(&e))?;
+    let content = objects.read_verified(record);
+    let mut content = content.map_err(|e| tasks::chain(&e))?;
     let mut bytes = Vec::new();
-    let mut content = VerifyingRead::new(source, record);
     let read = content.read_to_end(&mut bytes);
     read.map_err(|e| tasks::chain(&e))?;
     let record = Derivation::from_canonical(&bytes).map_err(|e| e.to_string())?;
