@@ -30,10 +30,12 @@ fn two_builds_that_want_the_same_at_once_ask_once() {
     let server = Server::start(vec![("/x", in_halves(b"half ", b"and half\n"))]);
     let instance = started(&server, "");
     let client = instance.client();
-    let wanted = file(&[server.url("/x")], b"half and half\n");
-    let of = |text: &str| {
-        let script = format!("cat /deps/x/file > out; echo {text} >> out");
-        spec(&client, &script, &[("x", wanted.clone())])
+    // What is made of it is no matter.
+    let of = |name: &str| {
+        let (urls, as_file) = ([server.url("/x")], Unpack::file(name, false).unwrap());
+        let script = format!("cat /deps/x/{name} > out; echo {name} >> out");
+        let wanted = fetch(&urls, b"half and half\n", as_file);
+        spec(&client, &script, &[("x", wanted)])
     };
     let builds = ["one", "two"].map(|name| submit(&client, name, &of(name)));
     for build in &builds {

@@ -54,7 +54,7 @@ impl Download<'_> {
             }
         }
         let why = match wanted {
-            Wanted::Url(_) => Trouble::all(troubles),
+            Wanted::Url(..) => Trouble::all(troubles),
             // Who wants it knows where from.
             Wanted::Commit(..) => troubles.pop().map(|(_, trouble)| trouble),
         };
@@ -69,9 +69,9 @@ impl Download<'_> {
         told: &mut FetchTry,
     ) -> Result<ObjectId, Trouble> {
         match wanted {
-            Wanted::Url(fetch) => {
+            Wanted::Url(_, digest) => {
                 let (_, answer) = self.follow(url, &Wish::plain(), told).await?;
-                self.take(answer, fetch.digest, told).await
+                self.take(answer, *digest, told).await
             }
             Wanted::Commit(_, commit) => self.pack(url, *commit, told).await,
         }
@@ -213,7 +213,7 @@ impl Wanted {
     /// Where it can be had.
     fn urls(&self) -> Vec<&FetchUrl> {
         match self {
-            Self::Url(fetch) => fetch.urls.iter().collect(),
+            Self::Url(mirrors, _) => mirrors.iter().collect(),
             Self::Commit(repository, _) => vec![repository],
         }
     }

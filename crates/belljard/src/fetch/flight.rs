@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use belljar_audit::FetchTry;
-use belljar_core::{FetchUrl, GitId, ObjectId, ProjectId, UrlFetch};
+use belljar_core::{Digest, FetchUrl, GitId, Mirrors, ObjectId, ProjectId};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -23,8 +23,8 @@ pub(super) type Key = (ProjectId, Wanted);
 /// What is brought from elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Wanted {
-    /// Content, by its digest.
-    Url(UrlFetch),
+    /// Content, by its digest, from one of these. What is made of it is no matter.
+    Url(Mirrors, Digest),
     /// A pack with a commit, from this repository.
     Commit(FetchUrl, GitId),
 }

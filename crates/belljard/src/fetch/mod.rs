@@ -240,7 +240,7 @@ impl Fetching {
         if let Some(object) = there.and_then(|objects| objects.first().copied()) {
             return Ok((object, true));
         }
-        let wanted = Wanted::Url(fetch.clone());
+        let wanted = Wanted::Url(fetch.urls.clone(), fetch.digest);
         let object = self.brought(project, wanted, deadline, tries).await?;
         let granted = self.ownership.grant(project, vec![object.digest]).await;
         granted?;

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use belljar_core::{FetchUrl, Mirrors, Unpack};
+use belljar_core::{FetchUrl, Mirrors};
 use belljar_policy::FetchRules;
 use tokio::sync::Notify;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -64,12 +64,9 @@ fn tls() -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-fn fetch(url: &str) -> UrlFetch {
-    UrlFetch {
-        urls: Mirrors::new(vec![FetchUrl::new(url).unwrap()]).unwrap(),
-        digest: Digest::of(b"x"),
-        unpack: Unpack::tar(0).unwrap(),
-    }
+fn wanted(url: &str) -> Wanted {
+    let mirrors = Mirrors::new(vec![FetchUrl::new(url).unwrap()]).unwrap();
+    Wanted::Url(mirrors, Digest::of(b"x"))
 }
 
 /// A store that is not there: nothing that is refused before comes to it.
@@ -92,7 +89,7 @@ async fn bring(settings: &FetchSettings, resolver: &Arc<Rebinding>, url: &str) -
         store: &store,
     };
     let tries = Tries::default();
-    let content = download.bring(&Wanted::Url(fetch(url)), &tries).await;
+    let content = download.bring(&wanted(url), &tries).await;
     Brought {
         tries: tries.told(),
         content,
@@ -204,7 +201,7 @@ async fn who_joins_gets_what_the_first_one_gets_and_nobody_is_left_behind() {
     let (go, begun) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
     let join = |name: &'static str, seconds: u64| {
         let (flights, go, begun) = (flights.clone(), go.clone(), begun.clone());
-        let key = (project(name), Wanted::Url(fetch("https://a.example/x")));
+        let key = (project(name), wanted("https://a.example/x"));
         async move {
             let work = |tries: Tries| {
                 begun.fetch_add(1, Ordering::SeqCst);

@@ -40,8 +40,10 @@ impl Capabilities for ServerCapabilities {
                 update_enabled: false,
             }),
             max_batch_total_size_bytes: i64::try_from(bounds::BATCH_BYTES).unwrap_or(i64::MAX),
-            symlink_absolute_path_strategy:
-                reapi::symlink_absolute_path_strategy::Value::Disallowed.into(),
+            // Links of inputs are kept whatever they name, and mean what they mean inside the sandbox. Outputs may have
+            // no such links.
+            symlink_absolute_path_strategy: reapi::symlink_absolute_path_strategy::Value::Allowed
+                .into(),
             supported_compressors: vec![reapi::compressor::Value::Zstd.into()],
             supported_batch_update_compressors: vec![reapi::compressor::Value::Zstd.into()],
             max_cas_blob_size_bytes: i64::try_from(bounds::BLOB_BYTES).unwrap_or(i64::MAX),
