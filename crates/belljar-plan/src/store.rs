@@ -17,32 +17,9 @@ use crate::{ConfinedStep, ImageRecord, OutputEntry};
 mod parts;
 
 pub use parts::{
-    Collected, Consent, Failure, ImageOrder, NamedBlob, Refusal, RefusedBlob, Scrub, Sender, Whole,
+    Collected, Consent, Failure, ImageOrder, NamedBlob, Refusal, RefusedBlob, Scrub, Sender,
+    StagedTree, Whole,
 };
-
-/// A tree that an attempt needs, as something to mount.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StagedTree {
-    /// The root `Directory`.
-    pub tree: ObjectId,
-    /// Modification time of every file, directory and link, in seconds since 1970.
-    pub mtime: u64,
-    /// The store's own record of what it made the tree from, if the specification names one: the store
-    /// refuses what it has not made.
-    pub derivation: Option<ObjectId>,
-}
-
-impl StagedTree {
-    /// Which bytes a tree becomes. Another number wherever they would differ.
-    pub const FORMAT: u32 = 1;
-
-    /// The name of its image's file, which says everything that the bytes of the image depend on.
-    pub fn image(&self) -> String {
-        let (digest, size) = (self.tree.digest.to_hex(), self.tree.size);
-        format!("{digest}-{size}-{}.v{}", self.mtime, Self::FORMAT)
-    }
-}
 
 /// What is asked of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

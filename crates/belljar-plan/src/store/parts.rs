@@ -1,8 +1,32 @@
-use belljar_core::{Digest, ImageOutput, ProjectId, RelPath, Timestamp};
+use belljar_core::{Digest, ImageOutput, ObjectId, ProjectId, RelPath, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Request;
 use crate::Plan;
+
+/// A tree that an attempt needs, as something to mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StagedTree {
+    /// The root `Directory`.
+    pub tree: ObjectId,
+    /// Modification time of every file, directory and link, in seconds since 1970.
+    pub mtime: u64,
+    /// The store's own record of what it made the tree from, if the specification names one: the store
+    /// refuses what it has not made.
+    pub derivation: Option<ObjectId>,
+}
+
+impl StagedTree {
+    /// Which bytes a tree becomes. Another number wherever they would differ.
+    pub const FORMAT: u32 = 1;
+
+    /// The name of its image's file, which says everything that the bytes of the image depend on.
+    pub fn image(&self) -> String {
+        let (digest, size) = (self.tree.digest.to_hex(), self.tree.size);
+        format!("{digest}-{size}-{}.v{}", self.mtime, Self::FORMAT)
+    }
+}
 
 /// Whose an upload is: what is kept of uploads that broke off is bounded for each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
