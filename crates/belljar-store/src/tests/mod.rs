@@ -5,6 +5,7 @@ mod collecting;
 mod composing;
 mod deriving;
 mod gits;
+mod hands;
 mod hostile;
 mod keeping;
 mod locks;
