@@ -126,7 +126,7 @@ impl Scrubber {
             for object in found {
                 let digest = object.digest;
                 let examine = || store.examine(digest).map_err(|e| chain(&e));
-                self.read(&digest, examine);
+                self.read(&digest, object.bytes, examine);
             }
         }
     }
@@ -143,11 +143,17 @@ impl Scrubber {
         };
         for name in names {
             let examine = || store.examine_image(&name).map_err(|e| chain(&e));
-            self.read(&name, examine);
+            self.read(&name, u64::MAX, examine);
         }
     }
 
-    fn read(&self, what: &dyn Display, examine: impl FnOnce() -> Result<Finding, String>) {
+    /// Reads one, of which the disk gives no more than so many bytes: not the holes, which cost it nothing.
+    fn read(
+        &self,
+        what: &dyn Display,
+        on_disk: u64,
+        examine: impl FnOnce() -> Result<Finding, String>,
+    ) {
         let began = Instant::now();
         let read = match examine() {
             Ok(Finding::Absent) => return,
@@ -170,7 +176,8 @@ impl Scrubber {
                 return;
             }
         };
-        let due = Duration::from_micros(read.saturating_mul(1_000_000) / self.rate);
+        let given = read.min(on_disk);
+        let due = Duration::from_micros(given.saturating_mul(1_000_000) / self.rate);
         std::thread::sleep(due.saturating_sub(began.elapsed()).min(PAUSE));
     }
 

@@ -1,6 +1,6 @@
 //! What belljard asks for so that the disk does not fill, and what it may not get.
 
-use belljar_cas::Custody as _;
+use belljar_cas::{BlobSink as _, Custody as _, Disk, Writer};
 use belljar_core::Digest;
 use belljar_plan::store::Scrub;
 
@@ -111,6 +111,30 @@ fn all_objects_are_read_and_damaged_ones_are_put_aside() {
             .iter()
             .all(|o| o.digest != damaged.digest)
     );
+}
+
+#[test]
+fn holes_cost_the_disk_nothing_and_whoever_reads_all_objects_no_time() {
+    let root = tempfile::tempdir().unwrap();
+    let writer = Writer::open(root.path()).unwrap();
+    // As bytes that the disk gives they would take minutes: a build that leaves many would have nobody's damage found.
+    for last in 1..10 {
+        let mut pending = writer.begin(None).unwrap();
+        pending.write(&vec![0; 16 << 20]).unwrap();
+        pending.write(&[last]).unwrap();
+        pending.finish().unwrap();
+    }
+    let mut rig = Rig::new();
+    let store = Arc::get_mut(&mut rig.store).unwrap();
+    store.custody = Box::new(Disk::new(writer, root.path()).unwrap());
+    store.scrubber = Scrubber::new(1 << 20, None);
+    Scrubber::start(Arc::clone(&rig.store)).unwrap();
+    rig.store.scrubber.begin();
+    wait_until(|| !rig.store.scrubber.told().running);
+    let told = rig.store.scrubber.told();
+    // With the empty one.
+    assert_eq!((told.objects, told.damaged, told.unread), (10, 0, 0));
+    assert_eq!(told.bytes, 9 * ((16 << 20) + 1));
 }
 
 #[test]
