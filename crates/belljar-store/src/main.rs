@@ -42,9 +42,9 @@ use belljar_core::bounds;
 use belljar_plan::ConfinedStep;
 use belljar_sys::confine::{self, Service};
 use belljar_sys::landlock::Allowed;
-use belljar_sys::process;
 use belljar_sys::seqpacket::Listener;
 use belljar_sys::systemd::Manager;
+use belljar_sys::{process, program};
 use clap::Parser;
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
@@ -121,6 +121,9 @@ fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
     if process::effective_uid() == 0 {
         return Err(StartError::Root);
     }
+    // Whoever starts it by hand gives it 1024 (select(2)), of which many files at once would leave none.
+    program::raise_open_files(bounds::STORE_FILES)
+        .map_err(system("raising the limit on open files"))?;
     let config = Config::read(&arguments.config)?;
     let manager = Manager::connect().map_err(system("reaching the service manager"))?;
     let confined = confine(&config).map_err(system("confining this process"))?;

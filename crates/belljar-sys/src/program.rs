@@ -204,6 +204,21 @@ pub fn lower_limit(resource: Limited, most: u64) -> io::Result<()> {
     Ok(setrlimit(resource, soft, hard)?)
 }
 
+/// Raises how many files this process may have open to what it may raise that to by itself, and to no more than `most`; a
+/// limit that is higher already stays (setrlimit(2)).
+///
+/// # Errors
+/// What setrlimit(2) says.
+pub fn raise_open_files(most: u64) -> io::Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let raised = hard.min(most);
+    if soft < raised {
+        setrlimit(Resource::RLIMIT_NOFILE, raised, hard)?;
+    }
+    Ok(())
+}
+
 /// Takes a negative nice value, by which the process would come before others, back to 0 (setpriority(2)); one
 /// that is not negative stays. It counts for the calling thread and all that it starts.
 ///

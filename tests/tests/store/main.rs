@@ -7,6 +7,7 @@
 //! * [`damage`]: an object that has rotted, and an image of a tree.
 //! * [`images`]: what images of trees take.
 //! * [`named`]: objects that clients name by BLAKE3.
+//! * [`open_files`]: how many files may be open.
 
 // Helpers of tests may stop at the first surprise too, and say where they are; clippy's exemption is for the tests
 // themselves.
@@ -20,6 +21,7 @@ mod given;
 mod images;
 mod keeping;
 mod named;
+mod open_files;
 
 use std::fs;
 use std::io::Write as _;

@@ -22,6 +22,9 @@ pub const STAMPS: usize = 4_000_000;
 /// Most files of objects that the store keeps open to see whether they were changed: some 1.3 KiB of the kernel's memory
 /// each. Fewer where three quarters of the files that it may open are less.
 pub const HELD_OBJECTS: usize = 20_000;
+/// Most files that the store has open, where the system lets it: what `LimitNOFILE` of its unit is. Of one build's outputs that
+/// is each thread's batch of [`OBJECTS_AT_ONCE`], the directory that it was made in, and the file that comes.
+pub const STORE_FILES: u64 = 65_536;
 /// An object that is given again within this part of the time that it stays for is not noted to have been: it stays for as
 /// much longer.
 pub const GIVEN_PART: u64 = 60;
