@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use crate::cli;
 use crate::error::Error;
 use crate::exit;
-use crate::home::read;
+use crate::home::{read, read_key};
 use crate::layout;
 use crate::regular;
 use crate::report;
@@ -27,8 +27,7 @@ pub(crate) fn run(arguments: &cli::Verify) -> Result<u8, Error> {
         .clone()
         .unwrap_or_else(|| found(&arguments.artifact));
     let bundle = read(&bundle, bounds::BUNDLE_BYTES)?;
-    let key = read(&arguments.key, bounds::CONFIG_BYTES)?;
-    let key = String::from_utf8_lossy(&key);
+    let key = read_key(&arguments.key)?;
     let of = |verdict, what| provenance((verdict, what), &key, arguments);
     let text = if layout::is_one(&arguments.artifact) {
         let verdict = layout::verify(&arguments.artifact, &bundle, &key)?;

@@ -11,7 +11,7 @@ const FILES: &str = "--tls-ca /nowhere --tls-cert /nowhere --tls-key /nowhere";
 type Case = (&'static str, i32, &'static [&'static str]);
 
 /// Found before anybody is asked.
-const ALONE: [Case; 55] = [
+const ALONE: [Case; 57] = [
     ("list --artifact abc", 2, &["--artifact", "hexadecimal"]),
     (
         "list --since yesterday",
@@ -133,8 +133,18 @@ const ALONE: [Case; 55] = [
     ),
     (
         "verify /etc/passwd --bundle /etc/passwd --key /etc/passwd",
-        9,
-        &["public key"],
+        12,
+        &["cannot read the public key /etc/passwd", "because"],
+    ),
+    (
+        "verify /etc/passwd --bundle /etc/passwd --key /dev/zero",
+        12,
+        &["cannot read the public key /dev/zero", "regular file"],
+    ),
+    (
+        "audit show --trail /etc/passwd --receipt /etc/passwd --bundle /etc/passwd --key /etc/passwd",
+        12,
+        &["cannot read the public key /etc/passwd", "because"],
     ),
     ("doctor --cgroup-floor v3", 2, &["--cgroup-floor", "hybrid"]),
     ("completions tcsh", 2, &["SHELL", "bash"]),

@@ -11,7 +11,7 @@ use crate::client::{self, Client};
 use crate::error::Error;
 use crate::exit;
 use crate::fetch;
-use crate::home::read;
+use crate::home::{read, read_key};
 use crate::report::{self, Chain};
 use crate::session;
 use crate::terminal::{self, Terminal};
@@ -38,10 +38,7 @@ struct Record {
 /// When the record cannot be read, or does not hold.
 pub(crate) fn show(arguments: &cli::AuditShow, terminal: &mut Terminal) -> Result<u8, Error> {
     let given = match &arguments.key {
-        Some(path) => {
-            let key = read(path, bounds::CONFIG_BYTES)?;
-            Some((String::from_utf8_lossy(&key).into_owned(), "given"))
-        }
+        Some(path) => Some((read_key(path)?, "given")),
         None => None,
     };
     let pieces = match (&arguments.trail, &arguments.build) {

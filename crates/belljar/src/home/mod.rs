@@ -4,7 +4,7 @@ mod evidence;
 
 use std::path::Path;
 
-use belljar_attest::Verdict;
+use belljar_attest::{PublicKey, Verdict};
 use belljar_core::evidence::{IMAGE, LOG, RECEIPT, RECEIPT_BUNDLE, RECORD, TRAIL};
 use belljar_core::{Invalid, ObjectId, Outcome, RelPath, bounds};
 use belljar_wire::{BuildRecord, ServerInfo};
@@ -162,6 +162,22 @@ pub(crate) fn read(path: &Path, most: usize) -> Result<Vec<u8>, Error> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// Reads a public key, in PEM. What is none is a file that cannot be read, and says nothing of any evidence.
+///
+/// # Errors
+/// As [`read`]; when what is in it is no key.
+pub(crate) fn read_key(path: &Path) -> Result<String, Error> {
+    let file = |source| Error::File {
+        what: "read the public key",
+        path: path.to_owned(),
+        source,
+    };
+    let text = regular::read(path, bounds::CONFIG_BYTES).map_err(file)?;
+    let key = PublicKey::from_pem(&String::from_utf8_lossy(&text));
+    key.map(|key| key.to_pem())
+        .map_err(|e| file(std::io::Error::other(e)))
 }
 
 /// The evidence of a build cannot be used.
