@@ -61,6 +61,8 @@ struct Written {
     tls: Option<Tls>,
     /// From where builds may have something fetched by its digest, and images may be pulled; without it from nowhere.
     fetch: Option<fetch::Fetch>,
+    /// The file that [fetch] was taken from, in embedded mode: what is wrong with it is said of that file.
+    fetch_file: Option<PathBuf>,
     /// The most that a build may ask for; what is left out may go up to Belljar's own ceiling.
     #[serde(default)]
     caps: PartialLimits,
@@ -174,12 +176,11 @@ impl Config {
             source,
         };
         let table: toml::Table = toml::from_str(text).map_err(syntax)?;
-        if let Some(field) = ["listen", "address", "tcp", "port"]
-            .into_iter()
-            .find(|field| table.contains_key(*field))
-        {
+        let mut of_tcp = ["listen", "address", "tcp", "port"].into_iter();
+        if let Some(field) = of_tcp.find(|field| table.contains_key(*field)) {
             return Err(refused(field, format!("{NO_TCP}; remove this field")));
         }
+        fetch::look_elsewhere(&table)?;
         let file: Written = toml::from_str(text).map_err(syntax)?;
         if let Some((field, why)) = file.bad_field() {
             return Err(refused(field, why));
@@ -197,7 +198,8 @@ impl Config {
         let tls = file.tls.map(Tls::files).transpose();
         let tls = tls.map_err(|e| refused(&format!("tls.{}", e.field), e.reason))?;
         let fetch = fetch::settings(file.fetch);
-        let (fetch, registries) = fetch.map_err(|e| within("fetch", e))?;
+        let elsewhere = |e| fetch::wrong(path, file.fetch_file, e);
+        let (fetch, registries) = fetch.map_err(elsewhere)?;
         let policy = Policy::new(access, [ImageKind::Host, ImageKind::Tree], caps);
         let policy = policy.map_err(|source| ConfigError::Policy {
             path: path.to_owned(),

@@ -162,6 +162,32 @@ fn a_project_declares_what_it_needs_and_its_story_is_told() {
 }
 
 #[test]
+fn a_mistake_in_fetch_toml_is_told_as_standing_there() {
+    let mistakes = [
+        ("allow = [\"a b\"]", "allow[0]: `a b` is no host"),
+        ("alow = [\"any\"]", "unknown field `alow`"),
+        ("[[registry]]\nhost = \"A\"", "registry[0].endpoint: `A`"),
+        ("[[registry]]\nhosts = \"a\"", "unknown field `hosts`"),
+        ("ports = [443, 9]", "ports: port 9"),
+        ("ports = \"all\"", "in `ports`"),
+    ];
+    let mut instance = Instance::new();
+    let file = instance.state().join("fetch.toml");
+    let file_name = file.to_str().unwrap().to_owned();
+    for (text, due) in mistakes {
+        std::fs::write(&file, text).unwrap();
+        let told = instance.tell("list", &[]).assert_code(10);
+        let said = &told.said;
+        assert!(said.contains(&format!("{file_name}: ")), "{text}: {said}");
+        assert!(said.contains(due), "{text}: {said}");
+        assert!(!said.contains("belljard.toml"), "{text}: {said}");
+    }
+    // As it is without them.
+    std::fs::write(&file, "allow = [\"any\"]").unwrap();
+    instance.tell("list", &[]).assert_code(0);
+}
+
+#[test]
 fn over_tls_only_who_is_vouched_for_is_believed() {
     let (port, authority) = over_tls(b"in private\n");
     let (_, other) = over_tls(b"of another authority");

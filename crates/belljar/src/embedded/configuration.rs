@@ -97,6 +97,8 @@ struct BelljardConfig<'a> {
     slots: usize,
     allowed_uids: &'a [u32],
     builder_ids: &'a [String],
+    /// Where `fetch` was read: what is wrong with it is said of that file.
+    fetch_file: Option<PathBuf>,
     /// A table comes last.
     fetch: Option<toml::Table>,
 }
@@ -157,6 +159,7 @@ struct Paths {
     key: PathBuf,
     runtime: PathBuf,
     daemon: PathBuf,
+    fetch: PathBuf,
 }
 
 impl Paths {
@@ -172,6 +175,7 @@ impl Paths {
             key: root.join("signer/key.pk8"),
             runtime: root.join("run/spawner"),
             daemon: root.join("daemon"),
+            fetch: root.join(FETCH),
         }
     }
 
@@ -236,6 +240,7 @@ impl Paths {
             // Nobody else uses an embedded daemon.
             allowed_uids: &[ROOT],
             builder_ids,
+            fetch_file: fetch.is_some().then(|| self.fetch.clone()),
             fetch,
         }
     }

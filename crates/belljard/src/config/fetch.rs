@@ -4,6 +4,7 @@ use belljar_core::{Invalid, bounds};
 use belljar_policy::{FetchRules, HostPattern, Network, Registries};
 use serde::Deserialize;
 
+use super::ConfigError;
 use super::registry::{Registry, RegistryPlaces};
 
 /// Where distributions keep certificates of the authorities that everybody trusts.
@@ -93,6 +94,34 @@ fn most_all_seconds() -> u64 {
 
 fn most_redirects() -> usize {
     bounds::FETCH_REDIRECTS
+}
+
+/// Sees whether the table can be understood, if `fetch_file` says that it is written in another file.
+pub(super) fn look_elsewhere(file: &toml::Table) -> Result<(), ConfigError> {
+    let path = file.get("fetch_file").and_then(toml::Value::as_str);
+    let (Some(path), Some(written)) = (path, file.get("fetch")) else {
+        return Ok(());
+    };
+    // Not out of the text: its lines are not those of that file, and the keys are.
+    let understood = written.clone().try_into::<Fetch>();
+    let wrong = |source| ConfigError::Syntax {
+        path: path.into(),
+        source,
+    };
+    understood.map(drop).map_err(wrong)
+}
+
+/// What is wrong with the table, which is that of `file`, or all of what is written in another one.
+pub(super) fn wrong(file: &Path, elsewhere: Option<PathBuf>, wrong: Invalid) -> ConfigError {
+    let (path, field) = match elsewhere {
+        Some(path) => (path, wrong.field),
+        None => (file.to_owned(), format!("fetch.{}", wrong.field)),
+    };
+    ConfigError::Field {
+        path,
+        field,
+        why: wrong.reason,
+    }
 }
 
 /// What the table says; nothing where there is none.
