@@ -48,17 +48,30 @@ pub enum Verdict {
 impl LayerReport {
     /// What the process of that name tells of itself; nothing, if it does not answer.
     pub fn of_process(name: &str, steps: Option<&[ConfinedStep]>) -> Self {
-        let steps = steps.filter(|steps| !steps.is_empty());
         let words = |step: &ConfinedStep| format!("{}: {}", step.name, step.found);
-        let found = steps.map(|steps| steps.iter().map(words).collect::<Vec<_>>().join("; "));
-        let hint = "it must run, and confine itself; its log says what keeps it from that";
+        let (verdict, found, hint) = match steps {
+            None => (
+                Verdict::Missing,
+                "it does not answer".to_owned(),
+                format!(
+                    "it must run; `systemctl status {name}`, or its log, says what keeps it from that"
+                ),
+            ),
+            Some([]) => (
+                Verdict::Missing,
+                "it does not tell".to_owned(),
+                "it must confine itself; its log says what keeps it from that".to_owned(),
+            ),
+            Some(steps) => {
+                let found = steps.iter().map(words).collect::<Vec<_>>().join("; ");
+                (Verdict::Enforced, found, String::new())
+            }
+        };
         Self {
             name: format!("process {name}"),
-            verdict: found
-                .as_ref()
-                .map_or(Verdict::Missing, |_| Verdict::Enforced),
-            hint: found.as_ref().map_or(hint, |_| "").to_owned(),
-            found: found.unwrap_or_else(|| "it does not tell".to_owned()),
+            found,
+            verdict,
+            hint,
         }
     }
 }

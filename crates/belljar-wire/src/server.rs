@@ -10,7 +10,7 @@ pub struct ServerInfo {
     pub version: String,
     /// Layers of the sandbox that depend on the host.
     pub layers: Vec<Layer>,
-    /// Whether builds can run.
+    /// Whether builds are accepted. While a process is a layer that is missing, they wait.
     pub can_build: bool,
     /// The signer's public key in PEM.
     pub public_key_pem: String,

@@ -93,10 +93,11 @@ pub(crate) fn run(arguments: &cli::Doctor, terminal: &mut Terminal) -> Result<u8
             false,
         )?
     } else {
-        let conclusion = if suffices {
-            "builds can run here"
-        } else {
-            "builds are refused here"
+        let conclusion = match (suffices, can_build) {
+            (true, _) => "builds can run here",
+            // It is a process of Belljar's own.
+            (false, true) if daemon.is_some() => "builds wait here until what is missing is there",
+            (false, _) => "builds are refused here",
         };
         format!("{}\n{conclusion}", table(&layers))
     };

@@ -136,6 +136,16 @@ pub(crate) async fn submit(
             layer.name, layer.found
         ));
     }
+    for layer in server
+        .layers
+        .iter()
+        .filter(|layer| layer.verdict == LayerVerdict::Missing)
+    {
+        terminal.note(&format!(
+            "{} is missing ({}): the build waits for it",
+            layer.name, layer.found
+        ));
+    }
     let named = [prepared.manifest.image(), prepared.manifest.base()];
     for (input, named) in named.into_iter().flatten() {
         image::is_there(client, input, named).await?;

@@ -303,12 +303,11 @@ async fn services(
     stored: Stored,
     entrance: Entrance,
 ) -> Result<(Router, Task), RunError> {
-    let gated = Gated(
-        Gate::new(entrance.rules.clone(), entrance.door.clone()),
-        Reception::new(entrance.door.clone()),
-    );
-    let (spawner, store) = (peers.spawner.clone(), peers.store.clone());
-    let (health, looking) = health(spawner, store, peers.signer.clone()).await;
+    let (rules, door) = (entrance.rules.clone(), entrance.door.clone());
+    let gated = Gated(Gate::new(rules, door.clone()), Reception::new(door));
+    let processes = (peers.store.clone(), peers.signer.clone());
+    let (health, looking, answer) = health(peers.spawner.clone(), processes.clone()).await;
+    let processes = Processes::new(entrance.confined, processes, answer);
     let evidence = EvidenceServiceServer::new(EvidenceRecords {
         engine: engine.clone(),
         source: peers.objects,
@@ -323,7 +322,7 @@ async fn services(
         store: peers.store.clone(),
         trees: stored.trees.clone(),
         host: Host::new(peers.spawner),
-        processes: Processes::new(entrance.confined, peers.store.clone(), peers.signer.clone()),
+        processes,
         signer: peers.signer,
         logs: peers.logs,
         view,

@@ -8,12 +8,14 @@
 //! * [`verbs`]: every command about builds, its exit statuses and its JSON.
 //! * [`audit`]: the story of a build, online and offline, and what breaks it.
 //! * [`codes`]: every command with every exit status, and every shape of JSON, as [`page`] has them.
+//! * [`away`]: what is said and done while a process of Belljar is away.
 //! * [`embedded`]: the commands where no daemon runs.
 
 // Helpers of tests may stop at the first surprise too; clippy's exemption is for the tests themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod audit;
+mod away;
 mod codes;
 mod embedded;
 mod evidence;

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ struct Shared {
     exits: Mutex<HashMap<AttemptId, Exit>>,
     /// Requests without an answer yet.
     open: Mutex<HashMap<u64, Reply>>,
+    /// Whether there is a connection.
+    connected: AtomicBool,
 }
 
 impl SpawnerClient {
@@ -57,6 +60,11 @@ impl SpawnerClient {
             receipts,
             _task: task,
         }
+    }
+
+    /// Whether there is a connection now.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.shared.connected.load(Ordering::Relaxed)
     }
 
     /// What the host offers.
@@ -177,6 +185,7 @@ async fn keep(socket: PathBuf, mut asked: mpsc::Receiver<Question>, shared: Arc<
             Ok(channel) => {
                 tracing::info!(socket = %socket.display(), "connected to the spawner");
                 told = false;
+                shared.connected.store(true, Ordering::Relaxed);
                 let Some(error) = serve(channel, &mut asked, &shared).await else {
                     return;
                 };
@@ -267,6 +276,7 @@ impl Shared {
 
     /// Whatever was open will not be answered any more.
     fn lose(&self, why: &str) {
+        self.connected.store(false, Ordering::Relaxed);
         let lost = || SpawnerError::Lost(why.to_owned());
         for (_, reply) in lock(&self.open).drain() {
             drop(reply.send(Err(lost())));

@@ -207,10 +207,7 @@ impl BuildService for Builds {
         request: Request<v1::GetServerInfoRequest>,
     ) -> Result<Response<v1::ServerInfo>, Status> {
         let caller = Caller::of(&request)?;
-        let report = self.host.report().await.map_err(|error| {
-            tracing::warn!(%error, "the host could not be probed");
-            Problem::unavailable("the spawner does not answer; is belljar-spawner running?")
-        })?;
+        let (layers, can_build) = self.host.layers().await;
         let key = self.signer.public_key().await.map_err(|error| {
             tracing::warn!(%error, "the signer could not be asked for its key");
             Problem::unavailable("the signer does not answer; is belljar-signer running?")
@@ -218,13 +215,8 @@ impl BuildService for Builds {
         let processes = self.processes.layers().await;
         let info = ServerInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            can_build: report.suffices(),
-            layers: report
-                .layers
-                .into_iter()
-                .chain(processes)
-                .map(layer)
-                .collect(),
+            can_build,
+            layers: layers.into_iter().chain(processes).map(layer).collect(),
             public_key_pem: key.pem,
             key_id: key.key_id,
             builder_ids: self.builder_ids.clone(),

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2::content_addressable_storage_server::ContentAddressableStorageServer;
@@ -22,15 +23,18 @@ const LOOK: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// gRPC health checking (`grpc.health.v1`), and the task that looks whether the other processes answer. The
-/// server as a whole and builds need all three, blobs the store; evidence is read from disk.
+/// server as a whole and builds need all three, blobs the store; evidence is read from disk. The flag is whether store and
+/// signer answered last.
 pub(crate) async fn health(
     spawner: Arc<SpawnerClient>,
-    store: StoreClient,
-    signer: Arc<SignerClient>,
-) -> (HealthServer<impl Health>, Task) {
+    (store, signer): (StoreClient, Arc<SignerClient>),
+) -> (HealthServer<impl Health>, Task, Arc<AtomicBool>) {
     let (reporter, server) = health_reporter();
     // Until the first look nobody has answered.
     tell(&reporter, false, false).await;
+    // What they have told meanwhile counts.
+    let answer = Arc::new(AtomicBool::new(true));
+    let answered = answer.clone();
     let looking = tasks::start("health", async move {
         let mut before = None;
         loop {
@@ -42,6 +46,7 @@ pub(crate) async fn health(
             let spawner = matches!(spawner, Ok(Ok(_)));
             let (store, signer) = (store.unwrap_or(false), signer.unwrap_or(false));
             tell(&reporter, spawner && store && signer, store).await;
+            answered.store(store && signer, Ordering::Relaxed);
             let now = (spawner, store, signer);
             if before.replace(now).is_some_and(|before| before != now) {
                 tracing::warn!(spawner, store, signer, "health: who answers has changed");
@@ -49,7 +54,7 @@ pub(crate) async fn health(
             tokio::time::sleep(LOOK).await;
         }
     });
-    (server, looking)
+    (server, looking, answer)
 }
 
 /// Tells what can be done now.

@@ -2,13 +2,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use belljar_engine::ports::SpawnerError;
-use belljar_plan::{HostReport, Verdict};
+use belljar_plan::{HostReport, LayerReport, Verdict};
 use tokio::time::timeout;
 
 use crate::latest::{FAILED, Latest};
 use crate::peers::SpawnerClient;
 
-/// How long a report counts. What a host offers changes by an administrator's hand.
+/// How long a report counts, unless the spawner is lost. What a host offers changes by an administrator's hand.
 const FRESH: Duration = Duration::from_secs(10);
 /// How long the spawner may take for one.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,14 +29,33 @@ impl Host {
     }
 
     /// The report, at most some seconds old. Who asks at the same time shares one probe.
-    pub(crate) async fn report(&self) -> Result<HostReport, SpawnerError> {
+    async fn report(&self) -> Result<HostReport, SpawnerError> {
         let silent = || SpawnerError::Lost(format!("no answer in {} s", PATIENCE.as_secs()));
         let probed = async {
             let report = timeout(PATIENCE, self.spawner.probe()).await;
             report.unwrap_or_else(|_| Err(silent()))
         };
-        let counts = |told: &Result<_, _>| if told.is_ok() { FRESH } else { FAILED };
+        let counts = |told: &Result<_, _>| match told {
+            Ok(_) if self.spawner.is_connected() => FRESH,
+            Ok(_) => Duration::ZERO,
+            Err(_) => FAILED,
+        };
         self.last.get(counts, probed).await
+    }
+
+    /// Every layer, and whether builds are accepted. A spawner that cannot be asked is a layer that is missing, and builds
+    /// wait for it in the queue.
+    pub(crate) async fn layers(&self) -> (Vec<LayerReport>, bool) {
+        match self.report().await {
+            Ok(report) => {
+                let suffices = report.suffices();
+                (report.layers, suffices)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the host could not be probed");
+                (vec![LayerReport::of_process("belljar-spawner", None)], true)
+            }
+        }
     }
 
     /// The layers that keep builds from running, each with its hint; none if there are none, or if the

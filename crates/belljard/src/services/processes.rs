@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use belljar_plan::{ConfinedStep, LayerReport};
@@ -7,7 +8,7 @@ use tokio::time::timeout;
 use crate::latest::{FAILED, Latest};
 use crate::peers::{SignerClient, StoreClient};
 
-/// How long what they have told counts: it changes only when one of them is started anew.
+/// How long what they have told counts, unless one is away: it changes only when one of them is started anew.
 const FRESH: Duration = Duration::from_secs(10);
 /// How long a process may take to tell.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -18,6 +19,8 @@ pub(crate) struct Processes {
     own: Arc<Vec<ConfinedStep>>,
     store: StoreClient,
     signer: Arc<SignerClient>,
+    /// Whether store and signer answered when that was looked at last.
+    answer: Arc<AtomicBool>,
     last: Arc<Latest<Told>>,
 }
 
@@ -27,13 +30,14 @@ type Told = ([LayerReport; 3], bool);
 impl Processes {
     pub(crate) fn new(
         own: Vec<ConfinedStep>,
-        store: StoreClient,
-        signer: Arc<SignerClient>,
+        (store, signer): (StoreClient, Arc<SignerClient>),
+        answer: Arc<AtomicBool>,
     ) -> Self {
         Self {
             own: Arc::new(own),
             store,
             signer,
+            answer,
             last: Arc::default(),
         }
     }
@@ -41,7 +45,8 @@ impl Processes {
     /// A layer for each of them, at most some seconds old if all have told. Who asks at the same time shares one
     /// look: they have other things to do.
     pub(crate) async fn layers(&self) -> [LayerReport; 3] {
-        let counts = |(_, all): &Told| if *all { FRESH } else { FAILED };
+        let answer = self.answer.load(Ordering::Relaxed);
+        let counts = |(_, all): &Told| if *all && answer { FRESH } else { FAILED };
         self.last.get(counts, self.look()).await.0
     }
 

@@ -197,7 +197,7 @@ async fn a_process_that_says_nothing_keeps_many_who_ask_waiting_once() {
             .layers
             .iter()
             .find(|layer| layer.name == "process belljar-signer");
-        assert_eq!(signer.unwrap().found, "it does not tell");
+        assert_eq!(signer.unwrap().found, "it does not answer");
     }
     // One after the other they would have taken 200 s.
     assert!(took < Duration::from_secs(100), "{took:?}");
