@@ -53,7 +53,7 @@ pub use removal::{Fault, Quarantined, Removal};
 pub use reporting::Reporting;
 pub use scan::scan;
 pub use tree::Measure;
-pub use usage::{Aside, Found, Part, Space, Usage, objects_of_prefix, quarantined};
+pub use usage::{Aside, Found, Part, Space, Usage, objects_of_prefix, quarantined, unmended};
 pub use verify::VerifyingRead;
 pub use writer::Writer;
 

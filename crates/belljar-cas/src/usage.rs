@@ -1,5 +1,6 @@
 //! What the store takes on disk, as du(1) counts it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -8,7 +9,7 @@ use std::path::Path;
 use belljar_core::Digest;
 use rustix::fs::statvfs;
 
-use crate::{DERIVATIONS, IMAGES, LOGS, OBJECTS, QUARANTINE, TMP};
+use crate::{DERIVATIONS, IMAGES, LOGS, OBJECTS, QUARANTINE, TMP, path_of};
 
 /// A sort of file, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,23 +151,44 @@ fn count(directory: &Path, part: &mut Part) -> io::Result<()> {
 /// # Errors
 /// What the system says.
 pub fn quarantined(root: &Path) -> io::Result<Vec<Aside>> {
-    let aside = |name: &str| match tree_of(name) {
-        Some(digest) => Some(Aside {
-            digest,
-            image: true,
-        }),
-        None => Digest::from_hex(name).ok().map(|digest| Aside {
-            digest,
-            image: false,
-        }),
-    };
-    let mut found = Vec::new();
-    for entry in fs::read_dir(root.join(QUARANTINE))? {
-        found.extend(entry?.file_name().to_str().and_then(aside));
-    }
+    let mut found: Vec<_> = aside(root)?.into_iter().map(|(aside, _)| aside).collect();
     found.sort_unstable();
     // One tree may have several images, of different times.
     found.dedup();
+    Ok(found)
+}
+
+/// Those of what is [`quarantined`] that nobody has given, or made, anew: what has such a name was looked at before it got it.
+///
+/// # Errors
+/// What the system says.
+pub fn unmended(root: &Path) -> io::Result<BTreeSet<Aside>> {
+    let mut found = BTreeSet::new();
+    for (aside, name) in aside(root)? {
+        let place = match aside.image {
+            true => root.join(IMAGES).join(name),
+            false => path_of(root, aside.digest),
+        };
+        if !place.try_exists()? {
+            found.insert(aside);
+        }
+    }
+    Ok(found)
+}
+
+/// All that was put aside, with the names that it has there.
+fn aside(root: &Path) -> io::Result<Vec<(Aside, String)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root.join(QUARANTINE))? {
+        let Ok(name) = entry?.file_name().into_string() else {
+            continue;
+        };
+        let (tree, object) = (tree_of(&name), Digest::from_hex(&name).ok());
+        let image = tree.is_some();
+        if let Some(digest) = tree.or(object) {
+            found.push((Aside { digest, image }, name));
+        }
+    }
     Ok(found)
 }
 

@@ -92,6 +92,8 @@ pub struct DamagedObject {
     pub digest: Digest,
     /// Whether it is an image, which is made anew from its tree.
     pub image: bool,
+    /// Whether it is whole again, given or made anew.
+    pub mended: bool,
     /// Builds that need it.
     pub builds: Vec<BuildId>,
 }
@@ -334,6 +336,7 @@ fn damaged(damaged: v1::Damaged) -> Result<DamagedObject, Invalid> {
     Ok(DamagedObject {
         digest: Digest::from_hex(&damaged.hash).map_err(|e| e.within("hash"))?,
         image: damaged.image,
+        mended: damaged.mended,
         builds: each("builds", damaged.builds, builds)?,
     })
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use belljar_wire::{KeptBuilds, PinRecord, ScrubStatus, StoreStatus, Swept, pin_name};
+use belljar_wire::{
+    DamagedObject, KeptBuilds, PinRecord, ScrubStatus, StoreStatus, Swept, pin_name,
+};
 
 use crate::client::Client;
 use crate::embedded::Purpose;
@@ -155,19 +157,42 @@ fn described(status: &StoreStatus, pins: &[PinRecord]) -> String {
     ));
     rows.extend(status.retention.iter().map(|one| ("builds", kept(one))));
     rows.push(("scrub", fares(&status.scrub)));
-    for one in &status.damaged {
+    let damage = damage(&status.damaged);
+    rows.extend(damage.into_iter().map(|said| ("damaged", said)));
+    rows.push(("counted", format!("at {}", status.counted)));
+    rows.extend(pins.iter().map(|pin| ("pinned", row(pin))));
+    let lines = rows.iter().map(|(what, said)| format!("{what:12} {said}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What was found damaged, and what became of it; nothing if nothing was.
+fn damage(damaged: &[DamagedObject]) -> Vec<String> {
+    if damaged.is_empty() {
+        return Vec::new();
+    }
+    // An image is made anew whenever it is needed.
+    let missing = damaged.iter().filter(|one| !one.mended && !one.image);
+    let missing = match missing.count() {
+        0 => "none of the objects is missing".to_owned(),
+        1 => "1 of the objects is missing".to_owned(),
+        more => format!("{more} of the objects are missing"),
+    };
+    let mut said = vec![format!("{} put aside; {missing}", damaged.len())];
+    for one in damaged {
         let builds: Vec<&str> = one.builds.iter().map(|id| id.as_str()).collect();
         let needed = match builds.is_empty() {
             true => "no build that is kept needs it".to_owned(),
             false => format!("needed by {}", builds.join(", ")),
         };
-        let what = if one.image { "image of " } else { "" };
-        rows.push(("damaged", format!("{what}{}; {needed}", one.digest)));
+        let (what, state) = match (one.image, one.mended) {
+            (false, true) => ("", "whole again"),
+            (false, false) => ("", "missing"),
+            (true, true) => ("image of ", "made anew"),
+            (true, false) => ("image of ", "made anew when it is needed"),
+        };
+        said.push(format!("{what}{}; {state}; {needed}", one.digest));
     }
-    rows.push(("counted", format!("at {}", status.counted)));
-    rows.extend(pins.iter().map(|pin| ("pinned", row(pin))));
-    let lines = rows.iter().map(|(what, said)| format!("{what:12} {said}"));
-    lines.collect::<Vec<_>>().join("\n")
+    said
 }
 
 fn kept(kept: &KeptBuilds) -> String {

@@ -19,6 +19,16 @@ fn scrubbed(instance: &mut Instance) -> Value {
     })
 }
 
+/// What is told once all that is damaged is whole again: a count holds for a while.
+fn mended(instance: &mut Instance) -> Value {
+    wait_for("all is whole again", Duration::from_secs(60), || {
+        let told = status(instance);
+        let damaged = told["damaged"].as_array().unwrap();
+        let whole = damaged.iter().all(|one| one["mended"] == true);
+        (whole && !damaged.is_empty()).then_some(told)
+    })
+}
+
 #[test]
 fn an_object_that_has_rotted_is_found_put_aside_and_told_of_with_its_builds() {
     let mut instance = started("", "");
@@ -36,14 +46,31 @@ fn an_object_that_has_rotted_is_found_put_aside_and_told_of_with_its_builds() {
     overwrite(&path, b"mad3\n");
     let told = scrubbed(&mut instance);
     assert_eq!(told["scrub"]["damaged"], 1, "{told}");
-    let due = serde_json::json!([{"digest": digest, "builds": [build], "image": false}]);
+    let due =
+        serde_json::json!([{"digest": digest, "builds": [build], "image": false, "mended": false}]);
     assert_eq!(told["damaged"], due);
     assert_eq!(told["quarantine"]["files"], 1);
     // It is never served, and who has its content may give it again.
     assert!(!can_be_fetched(&mut instance, &build));
     let client = instance.client();
+    let shown = instance.tell("store status", &[]).assert_code(0).printed;
+    let (row, sum) = (
+        format!("damaged      {digest}; missing; needed by "),
+        "1 put aside; 1 of the objects is missing",
+    );
+    assert!(shown.contains(&row) && shown.contains(sum), "{shown}");
     client.put(b"made\n");
     assert!(can_be_fetched(&mut instance, &build));
+    // It is whole again, and what was put aside is there still.
+    let told = mended(&mut instance);
+    assert_eq!(told["damaged"][0]["digest"], digest);
+    assert_eq!(told["quarantine"]["files"], 1);
+    let shown = instance.tell("store status", &[]).assert_code(0).printed;
+    let (row, sum) = (
+        row.replace("missing", "whole again"),
+        "1 put aside; none of the objects is missing",
+    );
+    assert!(shown.contains(&row) && shown.contains(sum), "{shown}");
     wait_for("the event", Duration::from_secs(30), || {
         let said = instance.said(Part::Belljard);
         let event = |line: &str| line.contains("was put aside") && line.contains(&build);
@@ -136,7 +163,8 @@ fn an_image_that_has_rotted_is_put_aside_and_made_anew_and_nobody_mounts_it_any_
     assert_ne!(fs::read(&image).unwrap(), good);
     let told = scrubbed(&mut instance);
     assert_eq!(told["scrub"]["damaged"], 1, "{told}");
-    let due = serde_json::json!([{"digest": tree, "builds": [build], "image": true}]);
+    let due =
+        serde_json::json!([{"digest": tree, "builds": [build], "image": true, "mended": false}]);
     assert_eq!(told["damaged"], due);
     assert_eq!(told["quarantine"]["files"], 1);
     assert!(!image.exists());
@@ -150,6 +178,7 @@ fn an_image_that_has_rotted_is_put_aside_and_made_anew_and_nobody_mounts_it_any_
     run.assert_succeeded();
     assert_eq!(run.file("out"), b"good\n");
     assert_eq!(fs::read(&image).unwrap(), good);
+    mended(&mut instance);
     let spawner = instance.pid_of(Part::Spawner);
     let open: Vec<PathBuf> = fs::read_dir(format!("/proc/{spawner}/fd"))
         .unwrap()
@@ -195,7 +224,8 @@ fn objects_that_the_disk_does_not_give_are_put_aside_as_long_as_they_are_few_and
         "{told}"
     );
     let digest = belljar_core::ObjectId::of(&made).digest.to_string();
-    let due = serde_json::json!([{"digest": digest, "builds": [build], "image": false}]);
+    let due =
+        serde_json::json!([{"digest": digest, "builds": [build], "image": false, "mended": false}]);
     assert_eq!(told["damaged"], due);
     assert!(!can_be_fetched(&mut instance, &build));
     instance.client().put(&made);

@@ -63,6 +63,8 @@ struct Damaged {
     builds: Vec<String>,
     /// Whether it is the mountable image of the tree of that digest.
     image: bool,
+    /// Whether it is whole again, given or made anew.
+    mended: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -83,6 +85,7 @@ impl<'a> Store<'a> {
             digest: one.digest,
             builds: one.builds.iter().map(build_name).collect(),
             image: one.image,
+            mended: one.mended,
         });
         Self {
             schema: "belljar.store/v1",

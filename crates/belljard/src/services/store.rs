@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use belljar_cas::{Aside, Usage};
@@ -34,6 +35,8 @@ pub(crate) struct Content {
     usage: Usage,
     /// What was put aside, with the builds that need it.
     damaged: Vec<(Aside, Vec<BuildId>)>,
+    /// Those of it that nobody has given, or made, anew.
+    unmended: BTreeSet<Aside>,
 }
 
 impl Content {
@@ -41,16 +44,21 @@ impl Content {
     pub(crate) async fn of(sweeper: Arc<Broom>) -> Result<Self, Status> {
         let root = sweeper.root.clone();
         let counted = spawn_blocking(move || {
-            std::io::Result::Ok((Usage::of(&root)?, belljar_cas::quarantined(&root)?))
+            let (usage, aside) = (Usage::of(&root)?, belljar_cas::quarantined(&root)?);
+            std::io::Result::Ok((usage, aside, belljar_cas::unmended(&root)?))
         });
         let what = "the store could not be counted";
         let counted = counted.await.map_err(|e| internal(what, &e))?;
-        let (usage, mut aside) = counted.map_err(|e| internal(what, &e))?;
+        let (usage, mut aside, unmended) = counted.map_err(|e| internal(what, &e))?;
         aside.truncate(bounds::QUARANTINED);
         let digests: Vec<_> = aside.iter().map(|aside| aside.digest).collect();
         let needing = sweeper.needing(&digests).await.map_err(|e| swept(&e))?;
         let damaged = aside.into_iter().zip(needing).collect();
-        Ok(Self { usage, damaged })
+        Ok(Self {
+            usage,
+            damaged,
+            unmended,
+        })
     }
 }
 
@@ -71,7 +79,11 @@ impl StoreService for StoreKeeper {
         let room = self.store.room().await.map_err(unanswered)?;
         let scrub = self.store.scrub(false).await.map_err(unanswered)?;
         let counted = self.census.take().await?;
-        let Content { usage, damaged } = &counted.what;
+        let Content {
+            usage,
+            damaged,
+            unmended,
+        } = &counted.what;
         let part = |part: belljar_cas::Part| {
             Some(v1::StorePart {
                 files: figure(part.files),
@@ -103,6 +115,7 @@ impl StoreService for StoreKeeper {
                 .map(|(aside, builds)| v1::Damaged {
                     hash: aside.digest.to_hex(),
                     image: aside.image,
+                    mended: !unmended.contains(aside),
                     builds: builds.iter().map(build_name).collect(),
                 })
                 .collect(),
