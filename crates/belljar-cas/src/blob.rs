@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use belljar_core::{BlobName, ObjectId, bounds};
 use rustix::fs::{Stat, fstat};
 
-use crate::{ReadError, VerifyingRead, WriteError};
+use crate::verify::{VerifyingRead, is_whole};
+use crate::{ReadError, WriteError};
 
 /// Where objects are read from.
 pub trait BlobSource: Send + Sync {
@@ -37,12 +38,8 @@ pub trait BlobSource: Send + Sync {
     /// # Errors
     /// As [`BlobSource::read`].
     fn verify(&self, object: ObjectId) -> Result<bool, ReadError> {
-        let mut content = self.read_verified(object)?;
-        match io::copy(&mut content, &mut io::sink()) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(false),
-            Err(source) => Err(ReadError::Io { object, source }),
-        }
+        let whole = is_whole(self.read(object)?, object, &mut |_| {});
+        whole.map_err(|source| ReadError::Io { object, source })
     }
 
     /// Whether all of these are there, and their content is what they are named by. Cheapest for neighbours: in

@@ -6,6 +6,7 @@ use belljar_core::{Digest, ObjectId};
 use rustix::fs::{fstat, stat};
 
 use crate::few::Few;
+use crate::verify::is_whole;
 use crate::{
     BlobSource, Fault, Finding, Found, LayoutError, Memory, OBJECTS, Quarantined, ReadError,
     Reader, Removal, Writer, objects_of_prefix,
@@ -20,11 +21,12 @@ pub trait Custody: Send + Sync {
     fn remove(&self, digest: Digest, before: u64) -> io::Result<Removal>;
 
     /// Reads an object to its end, whatever was noted of it; one that is damaged is put aside, see
-    /// [`Writer::quarantine`], and so is one that the disk does not give, as long as these are few.
+    /// [`Writer::quarantine`], and so is one that the disk does not give, as long as these are few. `told` hears how many
+    /// bytes each piece has that was read, and may keep the next one waiting.
     ///
     /// # Errors
     /// When it cannot be told, or put aside.
-    fn examine(&self, digest: Digest) -> Result<Finding, ReadError>;
+    fn examine(&self, digest: Digest, told: &mut dyn FnMut(usize)) -> Result<Finding, ReadError>;
 
     /// How many damaged objects had others put in their place, or were put aside, since this process began.
     /// What was read of one before may not have been what it is named by.
@@ -73,8 +75,8 @@ impl Custody for Disk {
         self.writer.remove(digest, before)
     }
 
-    fn examine(&self, digest: Digest) -> Result<Finding, ReadError> {
-        let finding = self.reader.examine(digest)?;
+    fn examine(&self, digest: Digest, told: &mut dyn FnMut(usize)) -> Result<Finding, ReadError> {
+        let finding = self.reader.examine(digest, told)?;
         let (fault, size, inode) = match finding {
             Finding::Damaged { size, inode } => (Fault::Content, size, inode),
             Finding::Unread { size, inode } => (Fault::Unread, size, inode),
@@ -122,13 +124,14 @@ impl Custody for Memory {
         })
     }
 
-    fn examine(&self, digest: Digest) -> Result<Finding, ReadError> {
+    fn examine(&self, digest: Digest, told: &mut dyn FnMut(usize)) -> Result<Finding, ReadError> {
         let found = self.ids().into_iter().find(|id| id.digest == digest);
         let Some(object) = found else {
             return Ok(Finding::Absent);
         };
         let size = object.size;
-        if self.verify(object)? {
+        let whole = is_whole(self.read(object)?, object, told);
+        if whole.map_err(|source| ReadError::Io { object, source })? {
             return Ok(Finding::Whole { size });
         }
         self.take(digest);

@@ -243,7 +243,7 @@ impl Images {
         let end = match (known, &held) {
             (Some(_), Some(_)) => None,
             (Some(_), None) => end::read(&file).map_err(failed)?,
-            (None, _) => end::read_whole(&file).map_err(failed)?,
+            (None, _) => end::read_whole(&file, &mut |_| {}).map_err(failed)?,
         };
         if let Some(known) = self
             .lock()

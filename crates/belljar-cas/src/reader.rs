@@ -14,7 +14,8 @@ use crate::blob::Identity;
 use crate::failure::is_unreadable;
 use crate::layout::{VERIFIED, mark_verified, object_path, object_place};
 use crate::stamps::{Look, Stamps};
-use crate::{BlobSource, HeldObject, LayoutError, OBJECTS, ReadError, VerifyingRead, Writer};
+use crate::verify::is_whole;
+use crate::{BlobSource, HeldObject, LayoutError, OBJECTS, ReadError, Writer};
 
 /// What an object turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +139,7 @@ impl BlobSource for Reader {
         if self.looks_verified(&self.objects, &path, object) {
             return Ok(true);
         }
-        self.rehash(object)
+        self.rehash(object, &mut |_| {})
     }
 
     fn are_whole(&self, objects: &[ObjectId]) -> bool {
@@ -150,7 +151,7 @@ impl BlobSource for Reader {
         };
         objects.iter().zip(looks).all(|(object, look)| {
             let is_known = look.is_some() && known.next() == Some(true);
-            is_known || matches!(self.rehash(*object), Ok(true))
+            is_known || matches!(self.rehash(*object, &mut |_| {}), Ok(true))
         })
     }
 
@@ -194,11 +195,15 @@ impl BlobSource for Reader {
 }
 
 impl Reader {
-    /// Reads an object to its end, of whatever size it is.
+    /// Reads an object to its end, of whatever size it is. `told` hears how many bytes each piece has.
     ///
     /// # Errors
     /// As [`BlobSource::read`].
-    pub fn examine(&self, digest: Digest) -> Result<Finding, ReadError> {
+    pub fn examine(
+        &self,
+        digest: Digest,
+        told: &mut dyn FnMut(usize),
+    ) -> Result<Finding, ReadError> {
         let path = object_path(digest);
         let status = match statat(&self.objects, &path, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(status) => status,
@@ -210,7 +215,7 @@ impl Reader {
             }
         };
         let size = u64::try_from(status.st_size).unwrap_or(0);
-        match self.rehash(ObjectId { digest, size }) {
+        match self.rehash(ObjectId { digest, size }, told) {
             Ok(true) => Ok(Finding::Whole { size }),
             Ok(false) => Ok(Finding::Damaged {
                 size,
@@ -251,7 +256,7 @@ impl Reader {
     }
 
     /// Whether the content of an object is what it is named by, which is read whatever was noted of it.
-    fn rehash(&self, object: ObjectId) -> Result<bool, ReadError> {
+    fn rehash(&self, object: ObjectId, told: &mut dyn FnMut(usize)) -> Result<bool, ReadError> {
         let failed = |source: io::Error| ReadError::Io { object, source };
         let file = self.open(object)?;
         let status = || fstat(&file).map_err(|e| failed(e.into()));
@@ -261,11 +266,8 @@ impl Reader {
             mark_verified(&file).map_err(failed)?;
             before = status()?;
         }
-        let mut content = VerifyingRead::new(&file, object);
-        match io::copy(&mut content, &mut io::sink()) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(false),
-            Err(source) => return Err(failed(source)),
+        if !is_whole(&file, object, told).map_err(failed)? {
+            return Ok(false);
         }
         if let Some(stamps) = &self.stamps
             && is_marked(&before)

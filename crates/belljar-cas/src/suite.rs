@@ -8,8 +8,8 @@ use belljar_core::{Blake3Digest, BlobDigest, BlobName, Digest, ObjectId, bounds}
 
 use crate::layout::object_path;
 use crate::{
-    BlobSink, BlobSource, Fault, Finding, LayoutError, Memory, OBJECTS, QUARANTINE, Quarantined,
-    ReadError, Reader, Removal, TMP, Usage, WriteError, Writer, objects_of_prefix,
+    BlobSink, BlobSource, Custody, Disk, Fault, Finding, LayoutError, Memory, OBJECTS, QUARANTINE,
+    Quarantined, ReadError, Reader, Removal, TMP, Usage, WriteError, Writer, objects_of_prefix,
 };
 
 fn put(
@@ -576,7 +576,7 @@ fn what_is_damaged_is_put_aside_and_can_be_given_again() {
     let reader = Reader::of(&writer, root.path()).unwrap();
     let object = put(&writer, None, &[b"content"]).unwrap();
     assert_eq!(
-        reader.examine(object.digest).unwrap(),
+        reader.examine(object.digest, &mut |_| {}).unwrap(),
         Finding::Whole { size: 7 }
     );
     // As a failing disk does: nothing that a stamp looks at has changed.
@@ -586,7 +586,8 @@ fn what_is_damaged_is_put_aside_and_can_be_given_again() {
     reader
         .stamps()
         .note(object.digest, &rustix::fs::stat(&path).unwrap());
-    let Finding::Damaged { size: 7, inode } = reader.examine(object.digest).unwrap() else {
+    let Finding::Damaged { size: 7, inode } = reader.examine(object.digest, &mut |_| {}).unwrap()
+    else {
         panic!("not seen");
     };
     assert_eq!(inode, status.ino());
@@ -605,7 +606,10 @@ fn what_is_damaged_is_put_aside_and_can_be_given_again() {
     let aside = root.path().join(QUARANTINE).join(object.digest.to_hex());
     assert_eq!(std::fs::read(aside).unwrap(), b"conTent");
     assert!(!reader.contains(object).unwrap());
-    assert_eq!(reader.examine(object.digest).unwrap(), Finding::Absent);
+    assert_eq!(
+        reader.examine(object.digest, &mut |_| {}).unwrap(),
+        Finding::Absent
+    );
     put(&writer, Some(object), &[b"content"]).unwrap();
     assert_eq!(
         writer
@@ -614,6 +618,22 @@ fn what_is_damaged_is_put_aside_and_can_be_given_again() {
         Quarantined::Replaced
     );
     assert_eq!(get(&reader, object).unwrap(), b"content");
+}
+
+#[test]
+fn whoever_looks_whether_an_object_is_whole_tells_of_each_piece_that_is_read() {
+    let root = tempfile::tempdir().unwrap();
+    let (memory, writer) = (Memory::new(1 << 30), Writer::open(root.path()).unwrap());
+    let disk = Disk::new(writer.clone(), root.path()).unwrap();
+    let cares: [(&dyn BlobSink, &dyn Custody); 2] = [(&memory, &memory), (&writer, &disk)];
+    for (sink, custody) in cares {
+        let object = put(sink, None, &[&long()]).unwrap();
+        let mut told = Vec::new();
+        let finding = custody.examine(object.digest, &mut |bytes| told.push(bytes));
+        assert_eq!(finding.unwrap(), Finding::Whole { size: object.size });
+        assert_eq!(told.iter().sum::<usize>() as u64, object.size);
+        assert!(told.iter().all(|bytes| *bytes <= bounds::CHUNK_BYTES));
+    }
 }
 
 #[test]

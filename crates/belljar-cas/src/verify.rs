@@ -21,6 +21,37 @@ enum Verdict {
     Damaged,
 }
 
+/// Tells of every piece that is read.
+struct Told<'a, R> {
+    inner: R,
+    told: &'a mut dyn FnMut(usize),
+}
+
+impl<R: Read> Read for Told<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        (self.told)(count);
+        Ok(count)
+    }
+}
+
+/// Whether what is read to its end is `object`. `told` hears of every piece, and may keep the next one waiting.
+pub(crate) fn is_whole(
+    content: impl Read,
+    object: ObjectId,
+    told: &mut dyn FnMut(usize),
+) -> io::Result<bool> {
+    let inner = Told {
+        inner: content,
+        told,
+    };
+    match io::copy(&mut VerifyingRead::new(inner, object), &mut io::sink()) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 impl<R: Read> VerifyingRead<R> {
     /// Reads from `inner` what should be `object`.
     pub fn new(inner: R, object: ObjectId) -> Self {

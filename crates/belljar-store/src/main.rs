@@ -54,7 +54,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::config::{Config, ConfigError};
 use crate::derive::{Derivations, Nursery, Records};
 use crate::partial::{Most, Partials};
-use crate::scrub::Scrubber;
+use crate::scrub::{Scrubber, System};
 use crate::session::Store;
 
 /// Owns Belljar's objects, images of trees, and logs.
@@ -148,7 +148,11 @@ fn run(arguments: &Arguments) -> Result<std::convert::Infallible, StartError> {
         intake: Box::new(intake),
         custody: Box::new(custody),
         leases: Arc::default(),
-        scrubber: Scrubber::new(config.scrub_rate, config.scrub_every),
+        scrubber: Scrubber::new(
+            config.scrub_rate,
+            config.scrub_every,
+            Box::new(System::new()),
+        ),
         root: config.root.clone(),
         reserve,
         grace: config.grace,

@@ -1,14 +1,18 @@
 use std::fmt::Display;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use belljar_cas::Finding;
 use belljar_core::Timestamp;
 use belljar_plan::store::Scrub;
 
+use self::pace::Pace;
+pub(crate) use self::pace::{Clock, System};
 use crate::failed::chain;
 use crate::session::Store;
+
+mod pace;
 
 /// Reads all objects and images now and then, at a bounded rate, and puts those aside that are damaged.
 pub(crate) struct Scrubber {
@@ -18,6 +22,7 @@ pub(crate) struct Scrubber {
     rate: u64,
     /// How long after the end of one reading the next begins; none: only when it is asked for.
     every: Option<Duration>,
+    clock: Box<dyn Clock>,
 }
 
 #[derive(Default)]
@@ -28,16 +33,15 @@ struct State {
 
 /// Below the store's root: an empty file, written when all objects were read.
 const FINISHED: &str = "scrubbed";
-/// How long a pause is at most, so that the disk is not left alone for minutes after a large object.
-const PAUSE: Duration = Duration::from_secs(30);
 
 impl Scrubber {
-    pub(crate) fn new(rate: u64, every: Option<Duration>) -> Self {
+    pub(crate) fn new(rate: u64, every: Option<Duration>, clock: Box<dyn Clock>) -> Self {
         Self {
             state: Mutex::default(),
             wanted: Condvar::new(),
-            rate: rate.max(1),
+            rate,
             every,
+            clock,
         }
     }
 
@@ -94,8 +98,9 @@ impl Scrubber {
     }
 
     fn read_all(&self, store: &Store) {
-        self.read_objects(store);
-        self.read_images(store);
+        let mut pace = Pace::new(self.rate, &*self.clock);
+        self.read_objects(store, &mut pace);
+        self.read_images(store, &mut pace);
         if let Err(error) = std::fs::write(store.root.join(FINISHED), b"") {
             // Then it is due earlier than it need be.
             tracing::warn!(%error, "the end of reading all objects was not noted");
@@ -113,7 +118,7 @@ impl Scrubber {
         tracing::info!(objects, bytes, damaged, unread, "all objects were read");
     }
 
-    fn read_objects(&self, store: &Store) {
+    fn read_objects(&self, store: &Store, pace: &mut Pace<'_>) {
         for prefix in 0..=u8::MAX {
             let found = match store.custody.of_prefix(prefix) {
                 Ok(found) => found,
@@ -125,14 +130,19 @@ impl Scrubber {
             };
             for object in found {
                 let digest = object.digest;
-                let examine = || store.examine(digest).map_err(|e| chain(&e));
-                self.read(&digest, object.bytes, examine);
+                // Holes cost the disk nothing.
+                let mut given = usize::try_from(object.bytes).unwrap_or(usize::MAX);
+                let finding = store.examine(digest, &mut |bytes| {
+                    pace.read(bytes.min(given));
+                    given = given.saturating_sub(bytes);
+                });
+                self.note(&digest, finding.map_err(|e| chain(&e)));
             }
         }
     }
 
     /// What a build mounts is read as well: nothing of it is looked at when it is used again.
-    fn read_images(&self, store: &Store) {
+    fn read_images(&self, store: &Store, pace: &mut Pace<'_>) {
         let names = match store.images.names() {
             Ok(names) => names,
             Err(error) => {
@@ -142,43 +152,29 @@ impl Scrubber {
             }
         };
         for name in names {
-            let examine = || store.examine_image(&name).map_err(|e| chain(&e));
-            self.read(&name, u64::MAX, examine);
+            let finding = store.examine_image(&name, &mut |bytes| pace.read(bytes));
+            self.note(&name, finding.map_err(|e| chain(&e)));
         }
     }
 
-    /// Reads one, of which the disk gives no more than so many bytes: not the holes, which cost it nothing.
-    fn read(
-        &self,
-        what: &dyn Display,
-        on_disk: u64,
-        examine: impl FnOnce() -> Result<Finding, String>,
-    ) {
-        let began = Instant::now();
-        let read = match examine() {
-            Ok(Finding::Absent) => return,
+    fn note(&self, what: &dyn Display, finding: Result<Finding, String>) {
+        let mut state = self.lock();
+        match finding {
+            Ok(Finding::Absent) => {}
             Ok(Finding::Whole { size }) => {
-                let mut state = self.lock();
                 state.told.objects += 1;
                 state.told.bytes += size;
-                size
             }
             Ok(Finding::Damaged { size, .. } | Finding::Unread { size, .. }) => {
-                let mut state = self.lock();
                 state.told.objects += 1;
                 state.told.bytes += size;
                 state.told.damaged += 1;
-                size
             }
             Err(error) => {
                 tracing::error!(%what, error, "it cannot be read");
-                self.lock().told.unread += 1;
-                return;
+                state.told.unread += 1;
             }
-        };
-        let given = read.min(on_disk);
-        let due = Duration::from_micros(given.saturating_mul(1_000_000) / self.rate);
-        std::thread::sleep(due.saturating_sub(began.elapsed()).min(PAUSE));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -38,7 +38,7 @@ impl Store {
                 Ok(removed.into())
             }
             Request::Examine { object } => {
-                let whole = matches!(self.examine(object)?, Finding::Whole { .. });
+                let whole = matches!(self.examine(object, &mut |_| {})?, Finding::Whole { .. });
                 Ok(Answer::Examined { whole })
             }
             Request::Scrub {} => Ok(Answer::Scrub(self.scrubber.begin())),
@@ -68,9 +68,13 @@ impl Store {
         )
     }
 
-    /// Reads an object to its end; one that is damaged is put aside.
-    pub(crate) fn examine(&self, digest: Digest) -> Result<Finding, ReadError> {
-        let finding = self.custody.examine(digest)?;
+    /// Reads an object to its end; one that is damaged is put aside. `told` hears of every piece that was read.
+    pub(crate) fn examine(
+        &self,
+        digest: Digest,
+        told: &mut dyn FnMut(usize),
+    ) -> Result<Finding, ReadError> {
+        let finding = self.custody.examine(digest, told)?;
         match finding {
             Finding::Whole { .. } | Finding::Absent => return Ok(finding),
             Finding::Damaged { .. } => {
@@ -85,9 +89,13 @@ impl Store {
         Ok(finding)
     }
 
-    /// Reads an image to its end; one that is damaged is put aside.
-    pub(crate) fn examine_image(&self, name: &str) -> io::Result<Finding> {
-        let finding = self.images.examine(name)?;
+    /// Reads an image to its end; one that is damaged is put aside. `told` hears of every piece that was read.
+    pub(crate) fn examine_image(
+        &self,
+        name: &str,
+        told: &mut dyn FnMut(usize),
+    ) -> io::Result<Finding> {
+        let finding = self.images.examine(name, told)?;
         match finding {
             Finding::Whole { .. } | Finding::Absent => {}
             Finding::Damaged { .. } => {
@@ -110,7 +118,7 @@ impl Store {
 
     /// Puts an object aside that somebody has found damaged, if it is so.
     pub(crate) fn put_aside(&self, object: ObjectId) {
-        if let Err(error) = self.examine(object.digest) {
+        if let Err(error) = self.examine(object.digest, &mut |_| {}) {
             let why = chain(&error);
             tracing::error!(%object, why, "a damaged object could not be put aside");
         }

@@ -35,17 +35,18 @@ impl Images {
     }
 
     /// Reads an image to its end, whatever was noted of it. One that is damaged is put aside, and made anew from its
-    /// tree when it is asked for next; so is one that the disk does not give, as long as these are few.
+    /// tree when it is asked for next; so is one that the disk does not give, as long as these are few. `told` hears how many
+    /// bytes each piece has that was read, and may keep the next one waiting.
     ///
     /// # Errors
     /// When it cannot be told, or put aside.
-    pub fn examine(&self, name: &str) -> io::Result<Finding> {
+    pub fn examine(&self, name: &str, told: &mut dyn FnMut(usize)) -> io::Result<Finding> {
         let Some(file) = self.find(name)? else {
             return Ok(Finding::Absent);
         };
         let status = file.metadata()?;
         let (size, inode) = (status.size(), status.ino());
-        let finding = match end::read_whole(&file) {
+        let finding = match end::read_whole(&file, told) {
             Ok(Some(_)) => return Ok(Finding::Whole { size }),
             Ok(None) => Finding::Damaged { size, inode },
             Err(error) if is_unreadable(&error) => {
@@ -65,7 +66,7 @@ impl Images {
     pub(super) fn end_of(&self, file: &File, known: bool) -> io::Result<Option<End>> {
         let end = match known {
             true => end::read(file),
-            false => end::read_whole(file),
+            false => end::read_whole(file, &mut |_| {}),
         };
         let end = match end {
             Err(error) if is_unreadable(&error) => None,

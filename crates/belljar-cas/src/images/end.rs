@@ -35,8 +35,8 @@ pub(super) fn append(image: &mut Vec<u8>, measure: Measure, objects: &[ObjectId]
     image.extend(digest.as_bytes());
 }
 
-/// The end of an image, if the whole of it has the digest at its end.
-pub(super) fn read_whole(file: &File) -> io::Result<Option<End>> {
+/// The end of an image, if the whole of it has the digest at its end. `told` hears how many bytes each piece has.
+pub(super) fn read_whole(file: &File, told: &mut dyn FnMut(usize)) -> io::Result<Option<End>> {
     let Some(covered) = file.metadata()?.len().checked_sub(32) else {
         return Ok(None);
     };
@@ -46,7 +46,10 @@ pub(super) fn read_whole(file: &File) -> io::Result<Option<End>> {
     loop {
         match content.read(&mut buffer) {
             Ok(0) => break,
-            Ok(count) => hasher.update(&buffer[..count]),
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+                told(count);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -275,12 +276,16 @@ fn an_evicted_image_is_made_anew_with_the_same_bytes() {
 fn an_image_that_is_damaged_is_put_aside_as_long_as_there_is_room_and_made_anew() {
     let rig = Rig::new();
     let images = rig.images();
-    let examine = || images.examine(NAME).unwrap();
+    let told = Cell::new(0);
+    let hear = |bytes| told.set(told.get() + bytes);
+    let examine = || images.examine(NAME, &mut { hear }).unwrap();
     assert_eq!(examine(), Finding::Absent);
     rig.prepare(&images);
     let good = std::fs::read(rig.image()).unwrap();
     let size = good.len() as u64;
     assert_eq!(examine(), Finding::Whole { size });
+    // The digest at the end is no piece of its own.
+    assert_eq!(told.get(), good.len() - 32);
     assert_eq!(
         (rig.prepare(&images), images.damages()),
         (Provenance::Known, 0)

@@ -41,6 +41,8 @@ pub const RESERVE_BYTES: u64 = 1 << 30;
 pub const RESERVE_PART: u64 = 20;
 /// How many bytes a second are read to find damaged objects, unless the store's configuration says otherwise.
 pub const SCRUB_BYTES_PER_SECOND: u64 = 16 << 20;
+/// Most bytes that are read for it at once, without a pause that keeps to that rate.
+pub const SCRUB_BURST_BYTES: u64 = 1 << 20;
 /// How many days after the end of one such reading the next begins, unless the store's configuration says otherwise.
 pub const SCRUB_DAYS: u64 = 30;
 /// Most objects that builds that are kept may lead to: more are not looked for, and nothing is removed then.

@@ -1,10 +1,13 @@
 //! What belljard asks for so that the disk does not fill, and what it may not get.
 
+use std::sync::Mutex;
+
 use belljar_cas::{BlobSink as _, Custody as _, Disk, Writer};
 use belljar_core::Digest;
 use belljar_plan::store::Scrub;
 
 use super::*;
+use crate::scrub::Clock;
 
 fn removed(answer: Answer) -> (u64, u64) {
     match answer {
@@ -113,11 +116,57 @@ fn all_objects_are_read_and_damaged_ones_are_put_aside() {
     );
 }
 
+/// Time that goes by in pauses alone.
+#[derive(Default)]
+struct Pauses(Mutex<Vec<Duration>>);
+
+impl Clock for Arc<Pauses> {
+    fn now(&self) -> Duration {
+        self.0.lock().unwrap().iter().sum()
+    }
+
+    fn pause(&self, time: Duration) {
+        self.0.lock().unwrap().push(time);
+    }
+}
+
+#[test]
+fn objects_and_images_are_read_at_the_rate_and_never_much_of_one_at_once() {
+    const RATE: u64 = 1 << 10;
+    let mut rig = Rig::new();
+    let pauses = Arc::<Pauses>::default();
+    let clock = Box::new(Arc::clone(&pauses));
+    let store = Arc::get_mut(&mut rig.store).unwrap();
+    store.scrubber = Scrubber::new(RATE, None, clock);
+    let large = rig.tree("large", &vec![1; 40 << 20]);
+    // An image that is larger than what is read at once, too.
+    let many = rig.tree_of((0..10_000).map(|n| format!("{n:0200}")), b"");
+    for (number, tree) in [(1, large), (2, many)] {
+        rig.staged(number, tree).close();
+    }
+    let image = std::fs::metadata(rig.image(many)).unwrap().len();
+    assert!(image > 2 * bounds::SCRUB_BURST_BYTES, "{image}");
+    Scrubber::start(Arc::clone(&rig.store)).unwrap();
+    rig.store.scrubber.begin();
+    wait_until(|| !rig.store.scrubber.told().running);
+    let bytes = rig.store.scrubber.told().bytes;
+    assert!(bytes > (40 << 20) + image, "{bytes}");
+    let pauses = pauses.0.lock().unwrap();
+    let at_the_rate = |bytes: u64| Duration::from_secs(bytes) / u32::try_from(RATE).unwrap();
+    let burst = at_the_rate(bounds::SCRUB_BURST_BYTES);
+    let most = at_the_rate(bounds::SCRUB_BURST_BYTES + bounds::CHUNK_BYTES as u64);
+    let all: Duration = pauses.iter().sum();
+    // The digest at the end of each of two images is no piece of its own.
+    let due = at_the_rate(bytes - 2 * 32);
+    assert!(all <= due && all + burst >= due, "{all:?} of {due:?}");
+    assert!(pauses.iter().all(|pause| *pause <= most), "{pauses:?}");
+}
+
 #[test]
 fn holes_cost_the_disk_nothing_and_whoever_reads_all_objects_no_time() {
     let root = tempfile::tempdir().unwrap();
     let writer = Writer::open(root.path()).unwrap();
-    // As bytes that the disk gives they would take minutes: a build that leaves many would have nobody's damage found.
+    // As bytes that the disk gives they would take minutes. A build that leaves many would have nobody's damage found.
     for last in 1..10 {
         let mut pending = writer.begin(None).unwrap();
         pending.write(&vec![0; 16 << 20]).unwrap();
@@ -127,7 +176,8 @@ fn holes_cost_the_disk_nothing_and_whoever_reads_all_objects_no_time() {
     let mut rig = Rig::new();
     let store = Arc::get_mut(&mut rig.store).unwrap();
     store.custody = Box::new(Disk::new(writer, root.path()).unwrap());
-    store.scrubber = Scrubber::new(1 << 20, None);
+    let pauses = Arc::<Pauses>::default();
+    store.scrubber = Scrubber::new(1 << 20, None, Box::new(Arc::clone(&pauses)));
     Scrubber::start(Arc::clone(&rig.store)).unwrap();
     rig.store.scrubber.begin();
     wait_until(|| !rig.store.scrubber.told().running);
@@ -135,6 +185,7 @@ fn holes_cost_the_disk_nothing_and_whoever_reads_all_objects_no_time() {
     // With the empty one.
     assert_eq!((told.objects, told.damaged, told.unread), (10, 0, 0));
     assert_eq!(told.bytes, 9 * ((16 << 20) + 1));
+    assert_eq!(*pauses.0.lock().unwrap(), []);
 }
 
 #[test]

@@ -71,9 +71,9 @@ impl Custody for Watched {
     }
 
     /// As objects on disk have it: what is put aside is counted before it is gone.
-    fn examine(&self, digest: Digest) -> Result<Finding, ReadError> {
+    fn examine(&self, digest: Digest, told: &mut dyn FnMut(usize)) -> Result<Finding, ReadError> {
         self.damages.fetch_add(1, Ordering::SeqCst);
-        let finding = self.memory.examine(digest)?;
+        let finding = self.memory.examine(digest, told)?;
         (self.put_aside)();
         Ok(finding)
     }

@@ -39,7 +39,7 @@ use crate::channel::Channel;
 use crate::config::Role;
 use crate::derive::{Derivations, Records, Unpackers};
 use crate::partial::{Most, Partials, Share};
-use crate::scrub::Scrubber;
+use crate::scrub::{Scrubber, System};
 use crate::server::Slots;
 use crate::session::{Session, Store};
 
@@ -111,7 +111,7 @@ impl Rig {
             intake: Box::new(memory.clone()),
             custody: Box::new(memory.clone()),
             leases: Arc::default(),
-            scrubber: Scrubber::new(u64::MAX, None),
+            scrubber: Scrubber::new(u64::MAX, None, Box::new(System::new())),
             root: directory.path().to_owned(),
             reserve: 7,
             grace: 3600,
@@ -156,11 +156,17 @@ impl Rig {
 
     /// Keeps a tree of one file and gives its id.
     fn tree(&self, path: &str, content: &[u8]) -> ObjectId {
+        self.tree_of([path.to_owned()], content)
+    }
+
+    /// The same, of files that all have that content.
+    fn tree_of(&self, paths: impl IntoIterator<Item = String>, content: &[u8]) -> ObjectId {
         let leaf = Leaf::File {
             object: self.memory.put(content),
             executable: false,
         };
-        let built = build([(RelPath::new(path).unwrap(), leaf)]).unwrap();
+        let leaves = paths.into_iter();
+        let built = build(leaves.map(|path| (RelPath::new(path).unwrap(), leaf.clone()))).unwrap();
         for (_, bytes) in &built.directories {
             self.memory.put(bytes);
         }
