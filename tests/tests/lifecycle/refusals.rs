@@ -249,6 +249,11 @@ fn every_bad_submission_is_refused_by_field_and_leaves_nothing() {
             "spec.source",
         ),
         (
+            "a tree with `.`",
+            source(raw_directory(&client, &["."])),
+            "spec.source",
+        ),
+        (
             "a tree with `..`",
             source(raw_directory(&client, &[".."])),
             "spec.source",

@@ -10,7 +10,7 @@ use belljar_tests::{Instance, Project, STORE_UID, TreeOf, overwrite};
 use crate::{ended, log, object_file, on, run, submit, with};
 
 /// Every object of the store is what its name says, and nobody's to write.
-fn assert_objects_are_whole(instance: &Instance) -> usize {
+pub(crate) fn assert_objects_are_whole(instance: &Instance) -> usize {
     let objects = instance.state().join("store/objects/sha256");
     let mut count = 0;
     for prefix in fs::read_dir(objects).unwrap() {

@@ -4,6 +4,8 @@
 //! * [`hostile`]: what it must not be able to do to them, and two builds on the same ones.
 //! * [`life`]: what stays mounted, and what a restart finds.
 //! * [`mounted`]: images, mounted without a sandbox.
+//! * [`links`]: links out of a tree.
+//! * [`shapes`]: trees without an end, or without a bottom in sight.
 
 // Test code may stop at the first surprise, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -11,7 +13,9 @@
 mod builds;
 mod hostile;
 mod life;
+mod links;
 mod mounted;
+mod shapes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -146,6 +146,53 @@ fn a_tree_that_doubles_at_each_level_is_stopped_by_what_it_would_become() {
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
+/// The directory by the name that `of` stands for, with that one below it: what no digest can be of.
+fn cycle(memory: &Memory, of: &[&[u8]]) -> Vec<ObjectId> {
+    let one = |object| {
+        let name = Name::new("d").unwrap();
+        let node = belljar_tree::DirectoryNode { name, object };
+        let directory = Directory::new(vec![], vec![node], vec![]).unwrap();
+        directory.encode()
+    };
+    let size = one(ObjectId::of(&[7; 100])).len() as u64;
+    let named = of.iter().map(|seed| ObjectId {
+        digest: Digest::of(seed),
+        size,
+    });
+    let named: Vec<_> = named.collect();
+    for (at, object) in named.iter().enumerate() {
+        let content = one(named[(at + 1) % named.len()]);
+        assert_eq!(content.len() as u64, size);
+        memory.put_as(*object, &content);
+    }
+    named
+}
+
+#[test]
+fn a_cycle_that_only_a_lying_store_can_have_is_damage_and_walked_no_further() {
+    let memory = Memory::new(0);
+    for forged in [
+        cycle(&memory, &[b"itself"]),
+        cycle(&memory, &[b"one", b"other"]),
+    ] {
+        let result = read(&memory, forged[0]);
+        assert!(
+            matches!(result, Err(TreeError::Damaged { ref path, object }) if path == "." && object == forged[0]),
+            "{result:?}"
+        );
+        let top = parent(&memory, &[("a", parent(&memory, &[("b", forged[0])]))]);
+        let result = read(&memory, top);
+        assert!(
+            matches!(result, Err(TreeError::Damaged { ref path, object }) if path == "a/b" && object == forged[0]),
+            "{result:?}"
+        );
+        // What is needed is looked for without end neither: what is damaged leads nowhere.
+        let mut reached = crate::Reached::default();
+        reached.add_tree(&memory, top, |_| {}).unwrap();
+        assert_eq!((reached.len(), reached.has(forged[0].digest)), (3, true));
+    }
+}
+
 #[test]
 fn a_tree_that_is_too_deep_is_refused() {
     let memory = Memory::new(0);
