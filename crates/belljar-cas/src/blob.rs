@@ -1,4 +1,4 @@
-use std::fs::File;
+use std::any::Any;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 
@@ -146,25 +146,16 @@ pub trait BlobSink: Send + Sync {
 /// Verified objects that wait for [`BlobSink::keep`], at most [`bounds::OBJECTS_AT_ONCE`]. What is dropped
 /// leaves nothing behind.
 pub struct Batch {
-    objects: Vec<(ObjectId, Sealed)>,
-    /// The directory as it was opened before the first object was begun: through it the system tells of
-    /// every failure to write since then (syncfs(2)). None for [`crate::Memory`].
-    since: Option<File>,
-}
-
-/// Content that nobody can change any more.
-pub(crate) enum Sealed {
-    /// A file without a name.
-    File(File),
-    /// For [`crate::Memory`].
-    Bytes(Vec<u8>),
+    objects: Vec<(ObjectId, Box<dyn Any + Send>)>,
+    begun: Box<dyn Any + Send>,
 }
 
 impl Batch {
-    pub(crate) fn new(since: Option<File>) -> Self {
+    /// An empty one. `begun` is what the sink has to know of its beginning, whatever that is.
+    pub fn new(begun: impl Any + Send) -> Self {
         Self {
             objects: Vec::new(),
-            since,
+            begun: Box::new(begun),
         }
     }
 
@@ -178,19 +169,39 @@ impl Batch {
         self.objects.is_empty()
     }
 
-    pub(crate) fn push(&mut self, object: ObjectId, sealed: Sealed) -> Result<(), WriteError> {
+    /// Adds an object, as its sink has it: content that nobody can change any more.
+    ///
+    /// # Errors
+    /// [`WriteError::Io`] when the batch is full.
+    pub fn push(&mut self, object: ObjectId, sealed: impl Any + Send) -> Result<(), WriteError> {
         if self.is_full() {
             return Err(WriteError::Io {
                 doing: "adding to a batch",
                 source: io::Error::other("it is full"),
             });
         }
-        self.objects.push((object, sealed));
+        self.objects.push((object, Box::new(sealed)));
         Ok(())
     }
 
-    pub(crate) fn into_parts(self) -> (Vec<(ObjectId, Sealed)>, Option<File>) {
-        (self.objects, self.since)
+    /// What the sink that made it has put in: the beginning, and the objects.
+    ///
+    /// # Errors
+    /// [`WriteError::Io`] when it was made by a sink that has other things for them.
+    pub fn into_parts<B: Any, S: Any>(self) -> Result<(B, Vec<(ObjectId, S)>), WriteError> {
+        let begun = self.begun.downcast().map_err(|_| foreign())?;
+        let objects = self.objects.into_iter().map(|(object, sealed)| {
+            let sealed = sealed.downcast().map_err(|_| foreign())?;
+            Ok((object, *sealed))
+        });
+        Ok((*begun, objects.collect::<Result<_, WriteError>>()?))
+    }
+}
+
+fn foreign() -> WriteError {
+    WriteError::Io {
+        doing: "keeping a batch",
+        source: io::Error::other("it was made for another store"),
     }
 }
 

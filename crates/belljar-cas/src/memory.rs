@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use belljar_core::{BlobName, Digest, ObjectId, bounds};
 
-use crate::blob::Sealed;
 use crate::expected::Expecting;
 use crate::{Batch, BlobSink, BlobSource, PendingBlob, ReadError, WriteError};
 
@@ -99,15 +98,14 @@ impl BlobSink for Memory {
     }
 
     fn batch(&self) -> Result<Batch, WriteError> {
-        Ok(Batch::new(None))
+        Ok(Batch::new(()))
     }
 
     fn keep(&self, batch: Batch) -> Result<(), WriteError> {
-        for (_, sealed) in batch.into_parts().0 {
-            match sealed {
-                Sealed::Bytes(bytes) => self.put(&bytes),
-                Sealed::File(_) => return Err(foreign()),
-            };
+        let ((), objects) = batch.into_parts()?;
+        for (_, bytes) in objects {
+            let bytes: Vec<u8> = bytes;
+            self.put(&bytes);
         }
         Ok(())
     }
@@ -115,14 +113,6 @@ impl BlobSink for Memory {
     /// Nothing is noted of when something was given.
     fn give_again(&self, object: ObjectId) -> Result<bool, WriteError> {
         Ok(self.lock().contains_key(&object))
-    }
-}
-
-/// A batch of another sink.
-pub(crate) fn foreign() -> WriteError {
-    WriteError::Io {
-        doing: "keeping a batch",
-        source: io::Error::other("it was made for another store"),
     }
 }
 
@@ -151,7 +141,7 @@ impl PendingBlob for PendingBytes {
 
     fn finish_into(self: Box<Self>, batch: &mut Batch) -> Result<ObjectId, WriteError> {
         let (found, bytes) = self.verified()?;
-        batch.push(found, Sealed::Bytes(bytes))?;
+        batch.push(found, bytes)?;
         Ok(found)
     }
 }

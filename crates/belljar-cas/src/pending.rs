@@ -4,7 +4,6 @@ use std::sync::Arc;
 use belljar_core::{BlobName, ObjectId, bounds};
 use rustix::fs::{Mode, fchmod, fsync};
 
-use crate::blob::Sealed;
 use crate::destination::{Destination, Piece};
 use crate::expected::Expecting;
 use crate::hashing::Hashing;
@@ -64,7 +63,7 @@ impl PendingBlob for PendingFile {
 
     fn finish_into(self: Box<Self>, batch: &mut Batch) -> Result<ObjectId, WriteError> {
         let (found, file) = self.sealed()?;
-        batch.push(found, Sealed::File(file))?;
+        batch.push(found, file)?;
         Ok(found)
     }
 }

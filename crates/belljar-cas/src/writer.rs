@@ -13,10 +13,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::blob::Sealed;
 use crate::failure::{is_full, is_unreadable};
 use crate::layout::{self, object_path};
-use crate::memory::foreign;
 use crate::pending::PendingFile;
 use crate::reader::is_marked;
 use crate::stamps::Stamps;
@@ -126,23 +124,20 @@ impl BlobSink for Writer {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let since = openat(&self.0.tmp, ".", flags, Mode::empty());
         let since = since.map_err(|e| failed("opening a directory", e.into()))?;
-        Ok(Batch::new(Some(File::from(since))))
+        // Through it the system tells of every failure to write from here on (syncfs(2)).
+        Ok(Batch::new(File::from(since)))
     }
 
     fn keep(&self, batch: Batch) -> Result<(), WriteError> {
         if batch.is_empty() {
             return Ok(());
         }
-        let (objects, since) = batch.into_parts();
-        let since = since.ok_or_else(foreign)?;
+        let (since, objects): (File, Vec<(ObjectId, File)>) = batch.into_parts()?;
         // As for one object: content first, names after, and then those. The whole file system is flushed
         // instead of each file, which costs about as much as one of them.
         syncfs(&since).map_err(|e| failed("making content durable", e.into()))?;
-        for (object, sealed) in &objects {
-            match sealed {
-                Sealed::File(file) => self.0.give_name(file, *object)?,
-                Sealed::Bytes(_) => return Err(foreign()),
-            }
+        for (object, file) in &objects {
+            self.0.give_name(file, *object)?;
         }
         syncfs(&since).map_err(|e| failed("making names durable", e.into()))
     }
