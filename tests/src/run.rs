@@ -135,10 +135,27 @@ impl Run {
 
     /// Fails the test unless the build failed by this limit, with this figure, and says so in words.
     pub fn assert_limit_exceeded(&self, limit: &str, figure: u64) {
+        self.assert_exceeded(limit, figure, None);
+    }
+
+    /// Fails the test unless the build failed by this limit of its outputs, with this figure, and names the output that
+    /// was too much.
+    pub fn assert_too_much_output(&self, limit: &str, figure: u64, output: &str) {
+        self.assert_exceeded(limit, figure, Some(output));
+    }
+
+    fn assert_exceeded(&self, limit: &str, figure: u64, output: Option<&str>) {
         let used = self.outcome()["used"].as_u64().unwrap_or_default();
-        let outcome = serde_json::json!({
+        let mut outcome = serde_json::json!({
             "kind": "limit_exceeded", "limit": limit, "figure": figure, "used": used,
         });
+        if let Some(output) = output {
+            outcome["output"] = output.into();
+            assert!(
+                self.said.contains(&format!(", with the output `{output}`")),
+                "{self}"
+            );
+        }
         self.assert_ended(4, outcome);
         // The kernel counts memory in pages, and scratch space in those that are left.
         assert!(used + 65_536 >= figure, "{used} of {figure}\n{self}");

@@ -344,10 +344,11 @@ fn cut_outcome(outcome: &mut Outcome) {
             cut(stage);
             cut(why);
         }
-        Outcome::Succeeded
+        // A path is bounded, and JSON writes no byte of it as more than two.
+        Outcome::LimitExceeded { .. }
+        | Outcome::Succeeded
         | Outcome::Failed { .. }
         | Outcome::Signalled { .. }
-        | Outcome::TimedOut { .. }
-        | Outcome::LimitExceeded { .. } => {}
+        | Outcome::TimedOut { .. } => {}
     }
 }

@@ -1,6 +1,6 @@
 use belljar_core::{
-    AttemptId, BuildId, Digest, FetchDigest, InputName, ObjectId, Outcome, ProjectId, RelPath,
-    RequestId, Timestamp, bounds,
+    AttemptId, BuildId, Digest, FetchDigest, InputName, LimitKind, ObjectId, Outcome, ProjectId,
+    RelPath, RequestId, Timestamp, bounds,
 };
 use proptest::prelude::*;
 
@@ -294,6 +294,25 @@ fn hostile_texts_are_cut_visibly_and_never_keep_a_fact_out() {
         assert!(line.len() <= bounds::AUDIT_ENTRY_BYTES);
         assert!(String::from_utf8(line).unwrap().contains("bytes cut]"));
     }
+}
+
+#[test]
+fn the_name_of_an_output_is_kept_whole() {
+    let longest = vec!["\"".repeat(bounds::NAME_BYTES); 16].join("/");
+    assert_eq!(longest.len(), bounds::PATH_BYTES);
+    let event = AuditEvent::Finished {
+        outcome: Outcome::LimitExceeded {
+            limit: LimitKind::OutputEntries,
+            figure: u64::MAX,
+            used: u64::MAX,
+            output: Some(RelPath::new(longest.as_str()).unwrap()),
+        },
+    };
+    let line = Trail::new(build(BUILD)).append(Timestamp::from_millis(0), event);
+    let line = line.unwrap();
+    assert!(line.len() <= bounds::AUDIT_ENTRY_BYTES);
+    let text = String::from_utf8(line).unwrap().replace("\\\"", "\"");
+    assert!(text.contains(&longest), "{text}");
 }
 
 #[test]

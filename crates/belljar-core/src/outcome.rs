@@ -2,6 +2,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::RelPath;
+
 /// How an attempt ended. The variants tell apart whose doing it was: the build's own, a limit's, the
 /// person's who cancelled, or the infrastructure's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -36,6 +38,9 @@ pub enum Outcome {
         figure: u64,
         /// What was seen used when it was reached, in the same unit.
         used: u64,
+        /// The output with which it was, below the working directory: of `output_bytes` and `output_entries`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<RelPath>,
     },
     /// The steps succeeded, but what they left cannot be taken.
     OutputRejected {
@@ -190,13 +195,20 @@ impl fmt::Display for Outcome {
                 limit,
                 figure,
                 used,
-            } => write!(
-                f,
-                "limit exceeded: the build used {} of {} {limit} ({})",
-                grouped(*used),
-                grouped(*figure),
-                limit.field()
-            ),
+                output,
+            } => {
+                write!(
+                    f,
+                    "limit exceeded: the build used {} of {} {limit} ({})",
+                    grouped(*used),
+                    grouped(*figure),
+                    limit.field()
+                )?;
+                match output {
+                    Some(output) => write!(f, ", with the output `{output}`"),
+                    None => Ok(()),
+                }
+            }
             Self::OutputRejected { why } => write!(f, "output rejected: {why}"),
             Self::Cancelled { by, reason: None } => write!(f, "cancelled by {by}"),
             Self::Cancelled {
@@ -272,11 +284,28 @@ mod tests {
             limit: LimitKind::Pids,
             figure: 1024,
             used: 1024,
+            output: None,
         };
         assert_eq!(
             outcome.to_string(),
             "limit exceeded: the build used 1 024 of 1 024 processes and threads at once (pids)"
         );
+        let named = Outcome::LimitExceeded {
+            limit: LimitKind::OutputEntries,
+            figure: 3,
+            used: 4,
+            output: Some(RelPath::new("d/f").unwrap()),
+        };
+        assert_eq!(
+            named.to_string(),
+            "limit exceeded: the build used 4 of 3 entries of outputs (output_entries), with the output `d/f`"
+        );
+        // Those of before, and those of other limits, have none.
+        let [old, new] = [&outcome, &named].map(|outcome| serde_json::to_string(outcome).unwrap());
+        assert!(!old.contains("output"), "{old}");
+        for (text, outcome) in [(old, outcome), (new, named)] {
+            assert_eq!(serde_json::from_str::<Outcome>(&text).unwrap(), outcome);
+        }
         let groups = [0, 999, 1000, 12_345_678].map(grouped);
         assert_eq!(groups, ["0", "999", "1 000", "12 345 678"]);
     }

@@ -1,4 +1,4 @@
-use belljar_core::{Invalid, LimitKind, Outcome};
+use belljar_core::{Invalid, LimitKind, Outcome, RelPath};
 
 use crate::numbers::{required, signed, small, unsigned};
 use crate::v1;
@@ -24,10 +24,14 @@ impl From<&Outcome> for v1::Outcome {
                 limit,
                 figure,
                 used,
+                output,
             } => Kind::LimitExceeded(wire::LimitExceeded {
                 limit: proto_limit(*limit).into(),
                 figure: signed(*figure),
                 used: signed(*used),
+                output: output
+                    .as_ref()
+                    .map_or_else(String::new, ToString::to_string),
             }),
             Outcome::OutputRejected { why } => {
                 Kind::OutputRejected(wire::OutputRejected { why: why.clone() })
@@ -77,6 +81,7 @@ impl TryFrom<v1::Outcome> for Outcome {
                 limit: limit(exceeded.limit)?,
                 figure: unsigned("limit_exceeded.figure", exceeded.figure)?,
                 used: unsigned("limit_exceeded.used", exceeded.used)?,
+                output: output(exceeded.output)?,
             },
             Kind::OutputRejected(wire::OutputRejected { why }) => Self::OutputRejected { why },
             Kind::Cancelled(wire::Cancelled { by, reason }) => Self::Cancelled {
@@ -94,6 +99,15 @@ impl TryFrom<v1::Outcome> for Outcome {
                 retryable,
             },
         })
+    }
+}
+
+fn output(path: String) -> Result<Option<RelPath>, Invalid> {
+    match path.is_empty() {
+        true => Ok(None),
+        false => RelPath::new(path)
+            .map(Some)
+            .map_err(|e| Invalid::field("limit_exceeded.output", e.reason)),
     }
 }
 

@@ -137,6 +137,7 @@ mod tests {
                     limit: LimitKind::Memory,
                     figure: 1,
                     used: 1,
+                    output: None,
                 },
                 4,
             ),

@@ -96,20 +96,23 @@ fn can_be_made(case: &Left) {
 #[test]
 fn a_sparse_terabyte_and_links_to_one_large_file_meet_the_limit() {
     let mut instance = Instance::started();
-    for script in [
-        "truncate -s 1T out",
-        "mkdir out; head -c 600000 /dev/zero > out/0; for n in 1 2 3; do ln out/0 out/$n; done",
+    for (script, output) in [
+        ("truncate -s 1T out", "out"),
+        (
+            "mkdir out; head -c 600000 /dev/zero > out/0; for n in 1 2 3; do ln out/0 out/$n; done",
+            "out/1",
+        ),
     ] {
         let run = instance.run(&Project::of(
             &[script],
             &["out"],
             "[limits]\noutput_bytes = 1000000",
         ));
-        run.assert_limit_exceeded("output_bytes", 1_000_000);
+        run.assert_too_much_output("output_bytes", 1_000_000, output);
     }
     // By what it seems to have, before any of it is read; as much as a receipt can say.
     let run = instance.run(&Project::of(&["truncate -s 7E out"], &["out"], ""));
-    run.assert_limit_exceeded("output_bytes", 4 << 30);
+    run.assert_too_much_output("output_bytes", 4 << 30, "out");
     assert_eq!(run.outcome()["used"], (1_u64 << 53) - 1, "{run}");
     let many = "mkdir out; cd out; python3 -c 'for n in range(300): open(str(n), \"w\").close()'";
     let run = instance.run(&Project::of(
@@ -117,7 +120,7 @@ fn a_sparse_terabyte_and_links_to_one_large_file_meet_the_limit() {
         &["out"],
         "[limits]\noutput_entries = 200",
     ));
-    run.assert_limit_exceeded("output_entries", 200);
+    run.assert_too_much_output("output_entries", 200, "out/278");
 }
 
 #[test]

@@ -215,9 +215,14 @@ fn outputs_end_at_their_limits() {
     let script = "mkdir out; head -c 600 /dev/zero > out/a; head -c 600 /dev/zero > out/b";
     let with = |limit: &str| Project::of(&[script], &["out"], &format!("[limits]\n{limit}"));
     let run = instance.run(&with("output_bytes = 1199"));
-    run.assert_limit_exceeded("output_bytes", 1199);
+    run.assert_too_much_output("output_bytes", 1199, "out/b");
     let run = instance.run(&with("output_entries = 2"));
-    run.assert_limit_exceeded("output_entries", 2);
+    run.assert_too_much_output("output_entries", 2, "out/b");
+    assert_eq!(run.receipt()["outcome"], *run.outcome());
+    assert!(
+        instance.trail(&run).contains(r#""output":"out/b""#),
+        "{run}"
+    );
     let run = instance.run(&with("output_bytes = 1200\noutput_entries = 3"));
     run.assert_succeeded();
     assert_eq!(run.file("out/b"), [0; 600]);

@@ -170,12 +170,12 @@ fn a_pattern_has_the_bounds_of_all_outputs() {
         &["d/*.o"],
         "[limits]\noutput_entries = 200",
     ));
-    run.assert_limit_exceeded("output_entries", 200);
+    run.assert_too_much_output("output_entries", 200, "d/279.o");
     let run = instance.run(&Project::of(
         &["mkdir d; for n in 1 2 3; do head -c 500 /dev/zero > d/$n.o; done"],
         &["d/*.o"],
         "[limits]\noutput_bytes = 1400",
     ));
-    run.assert_limit_exceeded("output_bytes", 1400);
+    run.assert_too_much_output("output_bytes", 1400, "d/3.o");
     assert_eq!(run.receipt()["outputs"], json!([]), "{run}");
 }

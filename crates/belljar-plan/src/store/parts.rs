@@ -71,11 +71,15 @@ pub enum Refusal {
     TooManyBytes {
         /// What had come by then.
         bytes: u64,
+        /// The file with which it was.
+        path: RelPath,
     },
     /// `limit_entries` was reached.
     TooManyEntries {
         /// What had come by then.
         entries: u64,
+        /// The entry with which it was.
+        path: RelPath,
     },
 }
 

@@ -69,15 +69,17 @@ impl Attempt {
         let figures = self.plan.limits.get();
         match why {
             Refusal::Entry { why } => Outcome::OutputRejected { why },
-            Refusal::TooManyBytes { bytes } => Outcome::LimitExceeded {
+            Refusal::TooManyBytes { bytes, path } => Outcome::LimitExceeded {
                 limit: LimitKind::OutputBytes,
                 figure: figures.output_bytes,
                 used: bytes.min(LARGEST_NUMBER),
+                output: Some(path),
             },
-            Refusal::TooManyEntries { entries } => Outcome::LimitExceeded {
+            Refusal::TooManyEntries { entries, path } => Outcome::LimitExceeded {
                 limit: LimitKind::OutputEntries,
                 figure: figures.output_entries,
                 used: entries,
+                output: Some(path),
             },
         }
     }

@@ -51,6 +51,7 @@ impl Attempt {
                     limit: beyond.limit,
                     figure: beyond.figure,
                     used: beyond.used,
+                    output: None,
                 };
                 self.kill(beyond, out);
             }
@@ -131,6 +132,7 @@ impl Attempt {
             limit: LimitKind::Cpu,
             figure,
             used: used.div_ceil(SECOND),
+            output: None,
         })
     }
 
@@ -146,6 +148,7 @@ impl Attempt {
             limit: LimitKind::Memory,
             figure,
             used,
+            output: None,
         }))
     }
 
@@ -175,6 +178,7 @@ impl Attempt {
             limit,
             figure,
             used,
+            output: None,
         })
     }
 
@@ -205,6 +209,7 @@ impl Attempt {
             limit: LimitKind::Log,
             figure,
             used: self.log_written.unwrap_or(figure),
+            output: None,
         }
     }
 }

@@ -128,7 +128,8 @@ impl Collection {
     /// Whether there may be so many bytes in all, and so many of them in this file.
     fn check_size(&self, path: &RelPath, bytes: u64, of_file: u64) -> Result<(), Rejected> {
         if bytes > self.limits.bytes {
-            return Err(Rejected::Outputs(Refusal::TooManyBytes { bytes }));
+            let path = path.clone();
+            return Err(Rejected::Outputs(Refusal::TooManyBytes { bytes, path }));
         }
         if of_file > bounds::BLOB_BYTES {
             return Err(refused(format!(
@@ -229,7 +230,8 @@ impl Collection {
         }
         if self.entries.len() as u64 >= self.limits.entries {
             let entries = self.entries.len() as u64 + 1;
-            return Err(Rejected::Outputs(Refusal::TooManyEntries { entries }));
+            let path = path.clone();
+            return Err(Rejected::Outputs(Refusal::TooManyEntries { entries, path }));
         }
         self.count_name(path.as_str())?;
         let Some(output) = self.declared.root_of(path) else {

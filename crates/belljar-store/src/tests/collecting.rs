@@ -164,12 +164,13 @@ fn limits_hold_over_all_outputs() {
     send_file(&peer, "d/2", &[0; 600_000]);
     peer.tell(&Collected::End);
     let Answer::OutputsRefused {
-        why: Refusal::TooManyBytes { bytes },
+        why: Refusal::TooManyBytes { bytes, path: at },
     } = peer.answer()
     else {
         panic!("too many bytes");
     };
     assert!((1_000_001..=1_200_000).contains(&bytes), "{bytes}");
+    assert_eq!(at, path("d/2"));
     peer.close();
 
     let mut peer = collecting(&rig, &["d"]);
@@ -178,7 +179,10 @@ fn limits_hold_over_all_outputs() {
         peer.tell(&directory(&format!("d/{i}")));
     }
     peer.tell(&Collected::End);
-    let why = Refusal::TooManyEntries { entries: 11 };
+    let why = Refusal::TooManyEntries {
+        entries: 11,
+        path: path("d/9"),
+    };
     assert_eq!(peer.answer(), Answer::OutputsRefused { why });
 }
 

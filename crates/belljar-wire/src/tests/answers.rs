@@ -133,7 +133,14 @@ fn every_state_and_outcome_survives_the_wire() {
         limit,
         figure: 5,
         used: 6,
+        output: None,
     });
+    let named = Outcome::LimitExceeded {
+        limit: LimitKind::OutputBytes,
+        figure: 5,
+        used: 6,
+        output: Some(RelPath::new("d/f").unwrap()),
+    };
     let outcomes = [
         Outcome::Succeeded,
         Outcome::Failed {
@@ -161,7 +168,7 @@ fn every_state_and_outcome_survives_the_wire() {
         Outcome::retryable("stage", "disk full"),
         Outcome::permanent("attest", "refused"),
     ];
-    let outcomes: Vec<Outcome> = outcomes.into_iter().chain(limits).collect();
+    let outcomes: Vec<Outcome> = outcomes.into_iter().chain(limits).chain([named]).collect();
     let kinds: std::collections::BTreeSet<_> = outcomes.iter().map(Outcome::kind).collect();
     assert_eq!(kinds, Outcome::KINDS.into());
     for outcome in outcomes {
@@ -186,6 +193,19 @@ fn a_bad_answer_is_refused_by_field() {
     assert_eq!(parse(|b| b.artifacts[1].kind = None), "artifacts[1].kind");
     assert_eq!(parse(|b| b.state = 77), "state");
     assert_eq!(parse(|b| b.outcome = None), "outcome");
+    let exceeded = v1::outcome::LimitExceeded {
+        limit: v1::outcome::limit_exceeded::Limit::OutputBytes.into(),
+        output: "../x".to_owned(),
+        ..Default::default()
+    };
+    let outcome = v1::Outcome {
+        kind: Some(v1::outcome::Kind::LimitExceeded(exceeded)),
+        ..Default::default()
+    };
+    assert_eq!(
+        Outcome::try_from(outcome).unwrap_err().field,
+        "limit_exceeded.output"
+    );
     assert_eq!(
         parse(|b| b.create_time.as_mut().unwrap().nanos = -1),
         "create_time.nanos"

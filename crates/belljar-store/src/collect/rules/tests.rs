@@ -131,7 +131,10 @@ fn limits_are_reached_not_passed() {
     rules.piece(100).unwrap();
     assert_eq!(
         rules.piece(1),
-        Err(Rejected::Outputs(Refusal::TooManyBytes { bytes: 101 }))
+        Err(Rejected::Outputs(Refusal::TooManyBytes {
+            bytes: 101,
+            path: path("f")
+        }))
     );
 
     let mut rules = Collection::new(outputs(&["d"]), LIMITS);
@@ -141,7 +144,10 @@ fn limits_are_reached_not_passed() {
     }
     assert_eq!(
         rules.directory(path("d/50")),
-        Err(Rejected::Outputs(Refusal::TooManyEntries { entries: 51 }))
+        Err(Rejected::Outputs(Refusal::TooManyEntries {
+            entries: 51,
+            path: path("d/50")
+        }))
     );
 }
 
@@ -172,7 +178,10 @@ fn a_file_that_seems_too_large_is_refused_before_it_is_read() {
     rules.piece(60).unwrap();
     rules.end_file().map(drop).unwrap();
     for (size, bytes) in [(41, 101), (u64::MAX, u64::MAX)] {
-        let why = Refusal::TooManyBytes { bytes };
+        let why = Refusal::TooManyBytes {
+            bytes,
+            path: path("f"),
+        };
         assert_eq!(
             rules.begin_file(path("f"), false, size),
             Err(Rejected::Outputs(why))
@@ -180,7 +189,10 @@ fn a_file_that_seems_too_large_is_refused_before_it_is_read() {
     }
     // The word of whoever sends is not believed: a file may still turn out too large.
     rules.begin_file(path("f"), false, 40).unwrap();
-    let why = Refusal::TooManyBytes { bytes: 101 };
+    let why = Refusal::TooManyBytes {
+        bytes: 101,
+        path: path("f"),
+    };
     assert_eq!(rules.piece(41), Err(Rejected::Outputs(why)));
 }
 
