@@ -22,6 +22,8 @@ const GARBAGE: usize = 100_000;
 const GRACE: u64 = 1;
 /// How much longer than before builds may take while the store is swept, at their 99th percentile.
 const PAUSE_BAR: f64 = 2.0;
+/// Longest that a sweep may hold back who submits or asks for blobs, in milliseconds.
+const HOLD_BAR: f64 = 100.0;
 /// By how much of a hundred the store's own account may differ from that of du(1).
 const ACCOUNT_BAR: f64 = 1.0;
 
@@ -160,15 +162,20 @@ impl Seen {
             Row::measured(metric, samples.percentile(percent), "ms", how)
         };
         let ratio = meanwhile.percentile(99) / before.percentile(99);
+        let held = self.held.as_secs_f64() * 1000.0;
         let how = format!("mean of {sweeps}, with builds; {removed} objects removed in all");
         Ok(vec![
             Row::measured("one sweep", seconds, "s", how),
-            Row::measured(
-                "longest hold",
-                self.held.as_secs_f64() * 1000.0,
-                "ms",
-                "time that nobody could submit or ask for blobs",
-            ),
+            Row {
+                bar: Some(HOLD_BAR),
+                holds: Some(held <= HOLD_BAR),
+                ..Row::measured(
+                    "longest hold",
+                    held,
+                    "ms",
+                    "time that nobody could submit or ask for blobs",
+                )
+            },
             row("builds before", &before, 50),
             row("builds before", &before, 99),
             row("builds meanwhile", &meanwhile, 50),
@@ -197,18 +204,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn builds_meanwhile_are_held_against_those_before() {
-        let seen = |meanwhile: u64| Seen {
+    fn builds_meanwhile_are_held_against_those_before_and_holds_against_their_bar() {
+        let seen = |meanwhile: u64, held: u64| Seen {
             before: vec![Duration::from_millis(100)],
             meanwhile: vec![Duration::from_millis(meanwhile)],
             sweeps: 1,
             sweeping: Duration::from_secs(1),
             removed: 100_000,
-            held: Duration::from_millis(20),
+            held: Duration::from_millis(held),
         };
-        let last = |meanwhile| seen(meanwhile).rows().unwrap().pop().unwrap();
+        let last = |meanwhile| seen(meanwhile, 20).rows().unwrap().pop().unwrap();
         assert_eq!((last(150).value, last(150).holds), (1.5, Some(true)));
         assert_eq!((last(250).value, last(250).holds), (2.5, Some(false)));
+        for (held, holds) in [(100, true), (101, false)] {
+            let rows = seen(100, held).rows().unwrap();
+            let row = rows.iter().find(|row| row.metric == "longest hold");
+            assert_eq!(row.unwrap().holds, Some(holds), "{held}");
+        }
     }
 
     #[test]
