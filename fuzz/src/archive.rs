@@ -31,11 +31,20 @@ pub fn archive(bytes: &[u8]) {
 
 /// Has an unpacker carry out a recipe of these bytes, which have to fit a pipe.
 pub(crate) fn unpack(recipe: Recipe, bytes: &[u8]) {
+    let content = ObjectId::of(bytes);
+    carry_out(recipe, |object| {
+        assert_eq!(object, content);
+        bytes
+    });
+}
+
+/// Has an unpacker carry out a recipe. What it needs is given to it, if that fits a pipe. Says whether it came to the end.
+pub(crate) fn carry_out<'a>(recipe: Recipe, mut give: impl FnMut(ObjectId) -> &'a [u8]) -> bool {
     let (store, theirs) = Connection::pair().expect("a pair");
     let work = std::thread::spawn(move || unpacker::work(&theirs));
-    let content = ObjectId::of(bytes);
     tell(&store, &Told::Unpack { recipe });
     let mut buffer = vec![0; belljar_core::bounds::FRAME_BYTES];
+    let mut done = false;
     while let Ok(Some(received)) = store.receive(&mut buffer) {
         let message = frame::parse(&buffer[..received.length]).expect("a frame");
         let Frame::Control(rest) = message else {
@@ -43,14 +52,17 @@ pub(crate) fn unpack(recipe: Recipe, bytes: &[u8]) {
         };
         match frame::decode(rest).expect("what an unpacker may say") {
             Said::Need { object } => {
-                assert_eq!(object, content);
                 let (reading, mut writing) = std::io::pipe().expect("a pipe");
-                writing.write_all(bytes).expect("it fits");
+                writing.write_all(give(object)).expect("it fits");
                 let content = frame::encode(&Told::Content {}).expect("a frame");
                 // Whoever has stopped meanwhile does not listen.
                 let _ = store.send_with(&content, reading.as_fd());
             }
-            Said::End {} | Said::Refused { .. } => break,
+            Said::End {} => {
+                done = true;
+                break;
+            }
+            Said::Refused { .. } => break,
             _ => {}
         }
     }
@@ -60,6 +72,7 @@ pub(crate) fn unpack(recipe: Recipe, bytes: &[u8]) {
         ended.is_ok(),
         "what cannot be unpacked is refused: {ended:?}"
     );
+    done
 }
 
 fn tell(store: &Connection, told: &Told) {

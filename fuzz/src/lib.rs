@@ -3,9 +3,11 @@
 //! the corpus and on changes of it.
 
 mod archive;
+mod fetched;
 mod pack;
 mod project;
 mod resource;
+mod zstd;
 
 use belljar_attest::Bundle;
 use belljar_core::{
@@ -21,24 +23,31 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use archive::archive;
+pub use fetched::{
+    challenge, challenge_is_read, git_lines, git_lines_are_read, image, image_is_read,
+};
 pub use pack::{pack, pack_file};
 pub use project::{belljar_lock, manifest};
 pub use resource::resource;
+pub use zstd::{zstd, zstd_is_read};
 
 /// A function that is to withstand any bytes.
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their programs and their corpora.
-pub const TARGETS: [(&str, Target); 20] = [
+pub const TARGETS: [(&str, Target); 24] = [
     ("archive", archive),
     ("belljar_lock", belljar_lock),
     ("bundle", bundle),
     ("cargo_lock", cargo_lock),
+    ("challenge", challenge),
     ("derivation", derivation),
     ("directory", directory),
     ("fetch_url", fetch_url),
     ("filter", filter),
     ("frame", frame),
+    ("git_lines", git_lines),
+    ("image", image),
     ("layer", layer),
     ("manifest", manifest),
     ("names", names),
@@ -50,6 +59,7 @@ pub const TARGETS: [(&str, Target); 20] = [
     ("steps", steps),
     ("trail", trail),
     ("tree", tree),
+    ("zstd", zstd),
 ];
 
 /// A Sigstore bundle, as `belljar verify` and the signer read it.

@@ -27,6 +27,8 @@ mod fixture;
 #[path = "../../../crates/belljar-store/src/tests/zip_file.rs"]
 mod zip_file;
 
+use crate::answers;
+
 /// The seeds of each target.
 pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let ((spec, receipt), plain) = (fixture::hermetic(), fixture::receipt());
@@ -45,6 +47,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("belljar_lock", vec![text(LOCK), text("version = 1")]),
         ("bundle", vec![bundle()]),
         ("cargo_lock", vec![text(CARGO)]),
+        ("challenge", answers::challenges()),
         ("derivation", vec![record, left, of_commit]),
         ("directory", directories),
         (
@@ -67,6 +70,8 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
             ],
         ),
         ("frame", frames()),
+        ("git_lines", answers::git_lines()),
+        ("image", answers::images(&archives()[0])),
         ("layer", layers()),
         ("manifest", vec![text(MANIFEST), text(SMALL), text(IMAGE)]),
         (
@@ -83,6 +88,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("steps", vec![steps()]),
         ("trail", vec![trail()]),
         ("tree", vec![tree]),
+        ("zstd", answers::zstd()),
     ]
 }
 

@@ -35,7 +35,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::config::FetchSettings;
-use crate::peers::StoreClient;
+use crate::peers::{PutError, StoreClient};
 use crate::places::Turns;
 use crate::tasks;
 use download::Download;
@@ -313,6 +313,21 @@ impl Fetching {
             told.await?;
         }
         Ok(found)
+    }
+}
+
+impl From<OwnershipError> for Trouble {
+    fn from(error: OwnershipError) -> Self {
+        Self::passing(tasks::chain(&error))
+    }
+}
+
+impl From<PutError> for Trouble {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Content(why) => Self::refused(why),
+            other => Self::passing(other.to_string()),
+        }
     }
 }
 

@@ -1,8 +1,4 @@
 use belljar_core::{InputName, Outcome, bounds};
-use belljar_engine::ownership::OwnershipError;
-
-use crate::peers::PutError;
-use crate::tasks;
 
 /// What this is called in outcomes.
 pub(super) const STAGE: &str = "fetch";
@@ -74,19 +70,4 @@ fn cut(mut text: String, most: usize) -> String {
         text.push('…');
     }
     text
-}
-
-impl From<OwnershipError> for Trouble {
-    fn from(error: OwnershipError) -> Self {
-        Self::passing(tasks::chain(&error))
-    }
-}
-
-impl From<PutError> for Trouble {
-    fn from(error: PutError) -> Self {
-        match error {
-            PutError::Content(why) => Self::refused(why),
-            other => Self::passing(other.to_string()),
-        }
-    }
 }

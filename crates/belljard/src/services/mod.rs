@@ -29,6 +29,7 @@ mod taker;
 mod tree;
 mod trees;
 mod unknown;
+mod unpacker;
 mod unreadable;
 mod vault;
 mod view;

@@ -12,7 +12,8 @@ use tonic::{Status, Streaming};
 
 use super::objects::{Objects, Shelf, upload_key};
 use super::resource::{Form, Upload, of_instance, to_write};
-use super::zstd::{Malformed, Unpacker};
+use super::unpacker::Unpacker;
+use super::zstd::Malformed;
 use super::{Caller, refused};
 use crate::peers::{Put, PutError};
 

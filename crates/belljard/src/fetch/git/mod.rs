@@ -3,6 +3,7 @@
 
 mod lines;
 mod protocol;
+mod reply;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::Read as _;

@@ -6,7 +6,8 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 
 use super::Trouble;
-use super::lines::{Line, Lines};
+use super::lines::Lines;
+use super::reply::{Advertisement, Packed, Part};
 use crate::fetch::download::{Download, is_redirect, not_there, plain};
 use crate::fetch::http::{Answer, Content, Wish};
 
@@ -19,8 +20,6 @@ const SERVICE: &str = "/git-upload-pack";
 const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
 const REQUEST: &str = "application/x-git-upload-pack-request";
 const RESULT: &str = "application/x-git-upload-pack-result";
-/// Most lines of an answer before the pack.
-const LINES: usize = 64;
 
 /// What a server says of itself.
 struct Server {
@@ -75,26 +74,11 @@ impl Download<'_> {
         let service = at(base, SERVICE)?;
         let most = told.bytes.saturating_add(bounds::GIT_ADVERTISEMENT_BYTES);
         let mut lines = Lines::new(answer, most, told);
-        let capabilities = capabilities(&mut lines).await?;
-        let value = |name: &str| {
-            let mut all = capabilities.iter();
-            all.find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
-        };
-        let can = value("fetch").unwrap_or_default();
-        if !can.split(' ').any(|word| word == "shallow") {
-            return Err(Trouble::lasting(
-                "it cannot give a commit without its history, and that is not fetched",
-            ));
-        }
-        let format = value("object-format");
-        if format.is_some_and(|format| format != "sha1") {
-            return Err(Trouble::refused(
-                "it names objects otherwise than by SHA-1; such repositories are not fetched from",
-            ));
-        }
+        let mut can = Advertisement::default();
+        while !can.take(&lines.next().await?)? {}
         Ok(Server {
             service,
-            says_format: format.is_some(),
+            says_format: can.says_format()?,
         })
     }
 
@@ -103,37 +87,26 @@ impl Download<'_> {
         due(&answer, RESULT)?;
         let most = self.settings.most_bytes.min(bounds::GIT_PACK_BYTES);
         let mut lines = Lines::new(answer, told.bytes.saturating_add(most), told);
-        find_pack(&mut lines).await?;
+        let mut pack = Packed::default();
+        while pack.take(&lines.next().await?)? != Part::Begin {}
         let mut receiving = self.store.receive(None, most).await?;
         // Lines may be as short as a server likes, messages to the store should not be.
         let mut waiting = Vec::with_capacity(2 * bounds::CHUNK_BYTES);
         loop {
-            match lines.next().await? {
-                Line::Data(line) => match line.split_first() {
-                    Some((1, piece)) => {
-                        waiting.extend_from_slice(piece);
-                        if waiting.len() >= bounds::CHUNK_BYTES {
-                            receiving.write(&waiting).await?;
-                            waiting.clear();
-                        }
+            match pack.take(&lines.next().await?)? {
+                Part::Piece(piece) => {
+                    waiting.extend_from_slice(piece);
+                    if waiting.len() >= bounds::CHUNK_BYTES {
+                        receiving.write(&waiting).await?;
+                        waiting.clear();
                     }
-                    // How far it is.
-                    Some((2, _)) => {}
-                    Some((3, why)) => return Err(said(why)),
-                    _ => return Err(odd()),
-                },
-                Line::Flush => break,
-                Line::Delimiter => return Err(odd()),
-                Line::End => return Err(Trouble::passing("the answer broke off before its end")),
+                }
+                Part::Nothing | Part::Begin => {}
+                Part::End => break,
             }
         }
-        match lines.next().await? {
-            Line::End => {
-                receiving.write(&waiting).await?;
-                Ok(receiving.finish().await?)
-            }
-            _ => Err(odd()),
-        }
+        receiving.write(&waiting).await?;
+        Ok(receiving.finish().await?)
     }
 }
 
@@ -162,34 +135,6 @@ fn due(answer: &Answer, media_type: &str) -> Result<(), Trouble> {
     }
 }
 
-/// The lines in which a server says what it can.
-async fn capabilities(lines: &mut Lines<'_>) -> Result<Vec<String>, Trouble> {
-    let (mut all, mut begun) = (Vec::new(), false);
-    loop {
-        match lines.next().await? {
-            Line::Data(line) => {
-                let line = text(&line);
-                if let Some(why) = line.strip_prefix("ERR ") {
-                    return Err(said(why.as_bytes()));
-                }
-                if begun {
-                    all.push(line);
-                } else if line == "version 2" {
-                    begun = true;
-                } else if line != "# service=git-upload-pack" {
-                    return Err(Trouble::lasting(
-                        "it does not speak version 2 of git's protocol, and no other is spoken here",
-                    ));
-                }
-            }
-            // After the line with the service.
-            Line::Flush if !begun => {}
-            Line::Flush => return Ok(all),
-            Line::Delimiter | Line::End => return Err(odd()),
-        }
-    }
-}
-
 /// Asks for one commit without those that came before it, in one pack of whole objects.
 fn request(commit: GitId, says_format: bool) -> Vec<u8> {
     let line = |text: &str| format!("{:04x}{text}\n", text.len() + 5);
@@ -211,41 +156,4 @@ fn request(commit: GitId, says_format: bool) -> Vec<u8> {
         "0000".to_owned(),
     ];
     parts.concat().into_bytes()
-}
-
-/// Reads up to where the pack begins.
-async fn find_pack(lines: &mut Lines<'_>) -> Result<(), Trouble> {
-    for _ in 0..LINES {
-        match lines.next().await? {
-            Line::Data(line) => {
-                let line = text(&line);
-                if let Some(why) = line.strip_prefix("ERR ") {
-                    return Err(said(why.as_bytes()));
-                }
-                if line == "packfile" {
-                    return Ok(());
-                }
-            }
-            Line::Delimiter => {}
-            Line::Flush | Line::End => {
-                return Err(Trouble::lasting("it gives no pack with the commit"));
-            }
-        }
-    }
-    Err(odd())
-}
-
-fn text(line: &[u8]) -> String {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    String::from_utf8_lossy(line).into_owned()
-}
-
-/// What a server says of why there is nothing.
-fn said(why: &[u8]) -> Trouble {
-    let why: String = text(why).trim_end().chars().take(200).collect();
-    Trouble::lasting(format!("it says: {}", why.escape_debug()))
-}
-
-fn odd() -> Trouble {
-    Trouble::lasting("its answer is not what git's protocol has")
 }

@@ -8,14 +8,13 @@ use hyper::header::{
     WWW_AUTHENTICATE,
 };
 use hyper::{Method, StatusCode};
-use serde::Deserialize;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::challenge::Challenge;
 use super::credentials::{basic, secret};
 use super::document::{self, Document, Wanted, excerpt};
-use super::{Resolve, Trouble, place};
+use super::{Resolve, Trouble, place, token};
 use crate::config::{FetchSettings, RegistrySettings};
 use crate::fetch::download::{Download, is_redirect};
 use crate::fetch::http::{self, Answer, Content, Wish};
@@ -39,13 +38,6 @@ pub(crate) struct Conversation<'a> {
     /// Bytes of content that came, or were sent, and those of documents that came.
     pub(super) came: u64,
     documents: u64,
-}
-
-/// What gives a token (distribution, "token authentication").
-#[derive(Deserialize)]
-struct Token {
-    token: Option<String>,
-    access_token: Option<String>,
 }
 
 impl<'a> Conversation<'a> {
@@ -306,14 +298,8 @@ impl<'a> Conversation<'a> {
                 url.host()
             ))
         };
-        let told: Token = serde_json::from_slice(&content).map_err(|_| none())?;
-        let token = told.token.or(told.access_token).ok_or_else(none)?;
-        let fits = !token.is_empty()
-            && token.len() <= bounds::TOKEN_BYTES
-            && token.bytes().all(|byte| byte.is_ascii_graphic());
-        let header = fits
-            .then(|| secret(&format!("Bearer {token}")).ok())
-            .flatten();
+        let header =
+            token::read(&content).and_then(|token| secret(&format!("Bearer {token}")).ok());
         header.ok_or_else(none)
     }
 

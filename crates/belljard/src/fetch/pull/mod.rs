@@ -11,6 +11,7 @@ mod document;
 mod kept;
 mod place;
 mod push;
+mod token;
 
 use std::io;
 

@@ -1,0 +1,7 @@
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| belljar_fuzz::challenge(bytes));
+
+#[cfg(not(fuzzing))]
+fn main() {}
