@@ -5,7 +5,7 @@ use std::sync::Arc;
 use belljar_core::Digest;
 use belljar_plan::Receipt;
 
-use crate::outputs::left;
+use crate::outputs::{found, left};
 use crate::ports::{Clock, Signer, Spawner, Store};
 use crate::queue::{Left, Listed};
 use crate::report::log;
@@ -51,5 +51,6 @@ async fn artifacts<S: Spawner>(spawner: &S, listed: &Listed) -> Result<Left, Str
         return Err("the receipt file is not the one that was published".to_owned());
     }
     let receipt = Receipt::from_canonical(&bytes).map_err(|e| e.to_string())?;
-    Ok(left(&receipt))
+    let trees = evidence.is_some_and(|evidence| evidence.trees);
+    Ok(left(&receipt, &found(&receipt), trees))
 }

@@ -17,6 +17,7 @@ mod outputs;
 pub mod ownership;
 mod perform;
 pub mod ports;
+mod publish;
 pub mod queue;
 mod report;
 #[cfg(test)]

@@ -3,18 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use belljar_core::{AttemptId, Digest, Inputs, ObjectId, Outcome};
+use belljar_core::{AttemptId, Digest, Inputs, Outcome};
 use belljar_plan::signer::Asserted;
 use belljar_plan::{Plan, Receipt};
 use tokio::time::{sleep, timeout};
 
 use crate::driver::RETRY;
-use crate::life::{Collected, Evidence, Progress, Publication};
-use crate::outputs::left;
-use crate::ownership;
+use crate::life::{Collected, Progress};
 use crate::ports::{Clock, Refusal, Signer, Spawner, SpawnerError, Store, Taken, Trouble};
-use crate::queue::{Left, Submission};
-use crate::report::chain;
+use crate::queue::Submission;
 use crate::work::Shared;
 
 /// How long a peer may take before it counts as lost. Generous: these end hangs, not work.
@@ -41,16 +38,16 @@ pub(crate) mod patience {
     pub(super) const ATTEST_TRIES: u32 = 12;
     const _: () = assert!(ATTEST.as_secs() == 12 * crate::life::LONGEST_PAUSE.as_secs());
     /// Putting a few small objects into the store.
-    pub(super) const PUBLISH: Duration = Duration::from_secs(300);
+    pub(crate) const PUBLISH: Duration = Duration::from_secs(300);
     /// How many tries there could have been in that time.
-    pub(super) const PUBLISH_TRIES: u32 = 60;
+    pub(crate) const PUBLISH_TRIES: u32 = 60;
     const _: () = assert!(PUBLISH.as_secs() == 60 * crate::life::LONGEST_PAUSE.as_secs());
 
     /// Between two attempts. The engine's own tests let attempts fail by the hundred.
     const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
 
     /// Before evidence is published again, which the engine's own tests see fail until there are no more tries.
-    pub(super) fn before_publishing(pause: Duration) -> Duration {
+    pub(crate) fn before_publishing(pause: Duration) -> Duration {
         if cfg!(test) { pause / 1000 } else { pause }
     }
 
@@ -210,39 +207,6 @@ pub(crate) async fn attest<S: Spawner, T: Store, G: Signer, C: Clock>(
     }
 }
 
-/// What is published of a build that nobody but the engine has.
-pub(crate) struct Written {
-    /// Its audit trail.
-    pub(crate) trail: Vec<u8>,
-    /// What was fetched for it.
-    pub(crate) fetched: Inputs,
-}
-
-pub(crate) async fn publish<S: Spawner, T: Store, G: Signer, C: Clock>(
-    shared: Arc<Shared<S, T, G, C>>,
-    submission: Arc<Submission>,
-    attempt: AttemptId,
-    publication: Publication,
-    written: Written,
-    delay: Duration,
-) -> Progress {
-    sleep(patience::before_publishing(delay)).await;
-    let evidence = evidence(&shared, &submission, attempt, &publication, written);
-    match timeout(patience::PUBLISH, evidence).await {
-        Ok(Ok(evidence)) => Progress::Published {
-            evidence: Box::new(evidence),
-        },
-        Ok(Err(Trouble(why))) => Progress::PublishFailed { why, tries: 1 },
-        Err(_) => Progress::PublishFailed {
-            why: format!(
-                "the store has not taken the evidence in {} s",
-                patience::PUBLISH.as_secs()
-            ),
-            tries: patience::PUBLISH_TRIES,
-        },
-    }
-}
-
 /// Tries until it is done: a slot whose sandbox may still be there is not free.
 pub(crate) async fn destroy<S: Spawner, T: Store, G: Signer, C: Clock>(
     shared: Arc<Shared<S, T, G, C>>,
@@ -257,105 +221,8 @@ pub(crate) async fn destroy<S: Spawner, T: Store, G: Signer, C: Clock>(
     }
 }
 
-/// Puts everything into the store that a publication names.
-async fn evidence<S: Spawner, T: Store, G: Signer, C: Clock>(
-    shared: &Shared<S, T, G, C>,
-    submission: &Submission,
-    attempt: AttemptId,
-    publication: &Publication,
-    Written { trail, fetched }: Written,
-) -> Result<Evidence, Trouble> {
-    let (spawner, store, signer) = (
-        &shared.ports.spawner,
-        &shared.ports.store,
-        &shared.ports.signer,
-    );
-    let invalid = |error: belljar_core::Invalid| Trouble(error.to_string());
-    let spec = store
-        .put(submission.spec.canonical().map_err(invalid)?)
-        .await?;
-    // Where the fetches came to nothing there was no plan with them.
-    let plan = Plan::with_fetched(&submission.spec, &fetched)
-        .unwrap_or_else(|_| Plan::compile(&submission.spec));
-    let plan = store.put(plan.canonical().map_err(invalid)?).await?;
-    let audit_trail = store.put(trail).await?;
-    let (mut receipt, mut receipt_bundle) = (None, None);
-    let (mut log, mut artifacts, mut found_by) = (None, Vec::new(), Left::default());
-    if let Some(digest) = publication.receipt {
-        let bytes = spawner.receipt(&attempt).await?;
-        let read = checked(&bytes, digest, &attempt, submission)?;
-        artifacts = read.artifacts();
-        found_by = left(&read);
-        log = read.log;
-        if let Some(log) = &log {
-            store.keep_log(&attempt, log.object).await?;
-        }
-        receipt = Some(store.put(bytes).await?);
-        let must = publication.bundle.is_some();
-        receipt_bundle = publish_signed_receipt(store, signer, &attempt, must).await?;
-    }
-    let mut bundle = None;
-    if let Some(signed) = &publication.bundle {
-        let bytes = as_named(signer.bundle(&attempt).await?, signed.object)?;
-        store.put(bytes).await?;
-        bundle = Some(signed.clone());
-        let indexed = shared.queue.index(attempt.build(), found_by).await;
-        indexed.map_err(|e| Trouble(format!("its artifacts cannot be found again: {e}")))?;
-    }
-    let evidence = Evidence {
-        attempt,
-        spec,
-        plan,
-        audit_trail,
-        receipt,
-        receipt_bundle,
-        log,
-        bundle,
-    };
-    // Before anybody is told: whoever sees the build can read what it left.
-    artifacts.extend(ownership::published(&evidence));
-    let granted = shared.ownership.grant(&submission.project, artifacts).await;
-    granted.map_err(|e| Trouble(chain(&e)))?;
-    Ok(evidence)
-}
-
-/// Puts the bundle about a receipt into the store. Where there need be none, as with a failure, what is on record is
-/// not held back for the signer.
-async fn publish_signed_receipt(
-    store: &impl Store,
-    signer: &impl Signer,
-    attempt: &AttemptId,
-    must: bool,
-) -> Result<Option<ObjectId>, Trouble> {
-    match signed_receipt(signer, attempt).await {
-        Ok(bytes) => store.put(bytes).await.map(Some),
-        Err(Trouble(why)) if !must => {
-            tracing::warn!(%attempt, why, "the receipt is published without a signature");
-            Ok(None)
-        }
-        Err(trouble) => Err(trouble),
-    }
-}
-
-/// The bundle about a receipt.
-async fn signed_receipt(signer: &impl Signer, attempt: &AttemptId) -> Result<Vec<u8>, Trouble> {
-    let signed = signer.sign_receipt(attempt).await;
-    let object = signed.map_err(|Refusal { reasons, .. }| Trouble(reasons.join("; ")))?;
-    as_named(signer.receipt_bundle(attempt).await?, object)
-}
-
-/// A bundle file, if it is the one that the signer named.
-fn as_named(bytes: Vec<u8>, object: ObjectId) -> Result<Vec<u8>, Trouble> {
-    match ObjectId::of(&bytes) == object {
-        true => Ok(bytes),
-        false => Err(Trouble(
-            "the bundle file is not the one that the signer named".to_owned(),
-        )),
-    }
-}
-
 /// Reads a receipt file that must be the named one, and about this attempt at this specification.
-fn checked(
+pub(crate) fn checked(
     bytes: &[u8],
     digest: Digest,
     attempt: &AttemptId,

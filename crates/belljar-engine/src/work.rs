@@ -18,11 +18,11 @@ use crate::driver::RETRY;
 use crate::engine::{CancelRequest, Notices};
 use crate::life::{Effect, Event, Progress, Stage, step};
 use crate::ownership::Ownership;
-use crate::perform::{self, Written};
 use crate::ports::{Clock, Ports, Signer, Spawner, Store};
 use crate::queue::{Queue, QueueError, Record};
 use crate::report::{audit_event, chain, log, trouble};
 use crate::trail::{Requested, TrailError, TrailFile};
+use crate::{perform, publish};
 
 /// What all tasks share.
 pub(crate) struct Shared<S, T, G, C> {
@@ -219,12 +219,12 @@ impl<S: Spawner, T: Store, G: Signer, C: Clock> Work<S, T, G, C> {
                         .published_trail(&attempt, publication.bundle.is_some())
                         .await?;
                     let fetched = self.record.build.fetched.clone();
-                    Box::pin(perform::publish(
+                    Box::pin(publish::publish(
                         shared,
                         submission,
                         attempt,
                         publication,
-                        Written { trail, fetched },
+                        publish::Written { trail, fetched },
                         delay,
                     ))
                 }

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use belljar_core::{Invalid, ObjectId, RelPath, bounds};
+use prost::encoding::{WireType, encode_key, encode_varint};
 
 use crate::{Directory, DirectoryNode, FileNode, Name, SymlinkNode, SymlinkTarget};
 
@@ -53,6 +54,22 @@ pub fn build(leaves: impl IntoIterator<Item = (RelPath, Leaf)>) -> Result<Built,
         root,
         directories: finished.directories,
     })
+}
+
+impl Built {
+    /// All of it in one message, REAPI's `Tree`: the root first, then each other directory once, none before one that it
+    /// lies in (`is_topologically_sorted`).
+    pub fn tree(&self) -> Vec<u8> {
+        // As REAPI has it: the messages as they were hashed, each behind its key and its length.
+        let mut tree = Vec::new();
+        for (index, (_, directory)) in self.directories.iter().rev().enumerate() {
+            let field = if index == 0 { 1 } else { 2 };
+            encode_key(field, WireType::LengthDelimited, &mut tree);
+            encode_varint(directory.len() as u64, &mut tree);
+            tree.extend_from_slice(directory);
+        }
+        tree
+    }
 }
 
 enum Entry {

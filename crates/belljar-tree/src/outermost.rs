@@ -1,17 +1,17 @@
 use std::collections::BTreeMap;
 
-use belljar_core::{Invalid, ObjectId, RelPath};
+use belljar_core::{Invalid, RelPath};
 
-use crate::{Leaf, build};
+use crate::{Built, Leaf, build};
 
-/// The root `Directory` message of each directory that lies in no other, given all that stands in them, in any order: none
+/// The tree of each directory that lies in no other, given all that stands in them, in any order: none
 /// for a directory, whether or not there is something in it.
 ///
 /// # Errors
 /// As [`build`].
 pub fn outermost(
     entries: impl IntoIterator<Item = (RelPath, Option<Leaf>)>,
-) -> Result<BTreeMap<RelPath, ObjectId>, Invalid> {
+) -> Result<BTreeMap<RelPath, Built>, Invalid> {
     let entries: BTreeMap<RelPath, Option<Leaf>> = entries.into_iter().collect();
     let is_directory = |path: &str| {
         let entry = RelPath::new(path).ok().and_then(|path| entries.get(&path));
@@ -41,7 +41,7 @@ pub fn outermost(
     }
     let trees = leaves.into_iter().map(|(root, leaves)| {
         let built = build(leaves).map_err(|e| e.within(&root))?;
-        Ok((root, built.root))
+        Ok((root, built))
     });
     trees.collect()
 }
@@ -50,6 +50,7 @@ pub fn outermost(
 mod tests {
     use super::*;
     use crate::Directory;
+    use belljar_core::ObjectId;
 
     #[test]
     fn each_outermost_directory_is_one_tree() {
@@ -75,16 +76,16 @@ mod tests {
         let names: Vec<_> = trees.keys().map(RelPath::as_str).collect();
         assert_eq!(names, ["deep/in", "none", "share"]);
         let empty = Directory::default().object_id();
-        assert_eq!(trees[&path("none")], empty);
+        assert_eq!(trees[&path("none")].root, empty);
         let leaf = |text: &str| file(text).unwrap();
         let share = build([
             (path("a/x"), leaf("x")),
             (path("empty"), Leaf::EmptyDirectory),
         ]);
-        assert_eq!(trees[&path("share")], share.unwrap().root);
+        assert_eq!(trees[&path("share")], share.unwrap());
         assert_eq!(
             trees[&path("deep/in")],
-            build([(path("y"), leaf("y"))]).unwrap().root
+            build([(path("y"), leaf("y"))]).unwrap()
         );
         assert!(outermost([]).unwrap().is_empty());
     }

@@ -95,7 +95,20 @@ pub enum ArtifactKind {
         target: String,
     },
     /// A directory.
-    Directory,
+    Directory {
+        /// Of one that lies in no other: its root `Directory` message.
+        root: Option<ObjectId>,
+        /// Of the same: its `Tree` message, if the store has it.
+        tree: Option<ObjectId>,
+    },
+}
+
+impl ArtifactKind {
+    /// A directory of which nothing more is known, such as one that lies in another.
+    pub const DIRECTORY: Self = Self::Directory {
+        root: None,
+        tree: None,
+    };
 }
 
 /// Objects on record about a build; each none until it exists.
@@ -267,7 +280,10 @@ impl From<&Artifact> for v1::Artifact {
                 ArtifactKind::Symlink { target } => Kind::Symlink(artifact::Symlink {
                     target: target.clone(),
                 }),
-                ArtifactKind::Directory => Kind::Directory(artifact::Directory {}),
+                ArtifactKind::Directory { root, tree } => Kind::Directory(artifact::Directory {
+                    root_directory_digest: root.map(Into::into),
+                    tree_digest: tree.map(Into::into),
+                }),
             }),
         }
     }
@@ -288,7 +304,13 @@ impl TryFrom<v1::Artifact> for Artifact {
                     executable: file.executable,
                 },
                 Kind::Symlink(artifact::Symlink { target }) => ArtifactKind::Symlink { target },
-                Kind::Directory(artifact::Directory {}) => ArtifactKind::Directory,
+                Kind::Directory(directory) => ArtifactKind::Directory {
+                    root: object(
+                        "directory.root_directory_digest",
+                        directory.root_directory_digest,
+                    )?,
+                    tree: object("directory.tree_digest", directory.tree_digest)?,
+                },
             },
         })
     }
@@ -309,11 +331,14 @@ impl From<&Evidence> for v1::Evidence {
     }
 }
 
+fn object(field: &str, digest: Option<v1::Digest>) -> Result<Option<ObjectId>, Invalid> {
+    optional(field, digest, ObjectId::try_from)
+}
+
 impl TryFrom<v1::Evidence> for Evidence {
     type Error = Invalid;
 
     fn try_from(evidence: v1::Evidence) -> Result<Self, Invalid> {
-        let object = |field: &str, digest| optional(field, digest, ObjectId::try_from);
         Ok(Self {
             bundle: object("bundle", evidence.bundle)?,
             receipt: object("receipt", evidence.receipt)?,

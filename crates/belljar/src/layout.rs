@@ -39,7 +39,7 @@ pub(crate) async fn bring(
         RelPath::new(format!("{IMAGE}{name}")).map_err(|e| Error::Usage(e.to_string()))
     };
     let directory = |name: &str| -> Result<_, Error> {
-        let kind = ArtifactKind::Directory;
+        let kind = ArtifactKind::DIRECTORY;
         Ok(Artifact {
             path: path(name)?,
             kind,

@@ -6,6 +6,7 @@
 //! * [`full`]: a disk that is full, and one that is nearly.
 //! * [`damage`]: an object that has rotted, and an image of a tree.
 //! * [`images`]: what images of trees take.
+//! * [`messages`]: directories that builds left as one message.
 //! * [`named`]: objects that clients name by BLAKE3.
 //! * [`open_files`]: how many files may be open.
 
@@ -20,6 +21,7 @@ mod full;
 mod given;
 mod images;
 mod keeping;
+mod messages;
 mod named;
 mod open_files;
 

@@ -45,3 +45,8 @@ pub const SPEC_BYTES: usize = 128 * 1024;
 /// Longest all paths and link targets of one build's outputs may be together, in bytes: with the most
 /// entries they fit the message about the build ([`GRPC_MESSAGE_BYTES`](super::GRPC_MESSAGE_BYTES)), and with every byte escaped a receipt.
 pub const OUTPUT_NAMES_BYTES: usize = 2 * 1024 * 1024;
+/// Longest the REAPI `Tree` messages of all directories that one build left may be together, in bytes: the most entries, with some
+/// eighty bytes each, and all their names fit, and each message fits a batch of clients.
+pub const OUTPUT_TREES_BYTES: usize = super::BATCH_BYTES;
+/// Most of these messages that are on their way to the store at once.
+pub const OUTPUT_TREES_AT_ONCE: usize = 4;

@@ -11,6 +11,7 @@ use belljar_plan::Receipt;
 
 use super::{Retention, SweepError};
 use crate::life::{Build, Evidence};
+use crate::outputs::objects;
 use crate::ownership::{Ownership, published};
 use crate::ports::Spawner;
 use crate::queue::{Pin, Record, Target};
@@ -194,7 +195,7 @@ pub(super) async fn outputs<S: Spawner>(
         .as_ref()
         .and_then(|evidence| evidence.receipt);
     if let Some(receipt) = kept.and_then(|object| receipt(source, object)) {
-        return Ok(receipt.artifacts());
+        return Ok(objects(&receipt, build.evidence.as_ref()));
     }
     let bytes = match spawner.receipt(attempt).await {
         Ok(bytes) => bytes,
@@ -206,7 +207,7 @@ pub(super) async fn outputs<S: Spawner>(
         Err(error) => return Err(error.into()),
     };
     match Receipt::from_canonical(&bytes) {
-        Ok(receipt) => Ok(receipt.artifacts()),
+        Ok(receipt) => Ok(objects(&receipt, build.evidence.as_ref())),
         Err(error) => {
             tracing::warn!(build.id = %build.id, %error, "what the build left cannot be told");
             Ok(Vec::new())

@@ -472,6 +472,7 @@ async fn the_tree_of_a_directory_that_a_build_left_goes_whole_or_not_at_all() {
     world.end(&record, file).await;
     let left = Left {
         files: vec![file.digest],
+        trees: vec![],
         directories: vec![made.root.digest],
     };
     let queue = &world.sweeper.queue;
@@ -677,6 +678,7 @@ async fn of_a_build_that_is_given_up_the_evidence_stays() {
             object: bundle,
             key_id: String::new(),
         }),
+        trees: false,
     });
     let ended = crate::queue::Record {
         build,

@@ -176,6 +176,9 @@ pub struct Evidence {
     pub log: Option<LogRecord>,
     /// The signed bundle, if there is one.
     pub bundle: Option<Bundle>,
+    /// Whether each outermost directory that it left is in the store as a REAPI `Tree`: which these are, the receipt tells.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trees: bool,
 }
 
 /// An event that makes no sense where the build stands; nothing has changed.

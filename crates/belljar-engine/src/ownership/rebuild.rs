@@ -3,6 +3,7 @@ use belljar_plan::Receipt;
 
 use super::{Ownership, OwnershipError};
 use crate::life::Evidence;
+use crate::outputs::objects;
 use crate::ports::{Spawner, Trouble};
 use crate::queue::{Queue, QueueError, Record};
 
@@ -65,7 +66,7 @@ async fn outputs<S: Spawner>(evidence: &Evidence, spawner: &S) -> Result<Vec<Dig
     }
     let receipt = Receipt::from_canonical(&bytes)
         .map_err(|e| Trouble(format!("the receipt is malformed: {e}")))?;
-    Ok(receipt.artifacts())
+    Ok(objects(&receipt, Some(evidence)))
 }
 
 /// Everything that was published about a build.
@@ -79,6 +80,8 @@ pub(crate) fn published(evidence: &Evidence) -> Vec<Digest> {
         receipt_bundle,
         log,
         bundle,
+        // Those are of what it left.
+        trees: _,
     } = evidence;
     let always = [spec.digest, plan.digest, audit_trail.digest];
     let sometimes = [

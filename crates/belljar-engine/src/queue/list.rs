@@ -123,7 +123,7 @@ impl Condition {
                 )
             }
             Self::Artifact(digest) => (
-                "position IN (SELECT position FROM artifacts WHERE digest = ?)",
+                "position IN (SELECT position FROM artifacts WHERE digest = ? AND directory < 2)",
                 Value::Blob(digest.as_bytes().to_vec()),
             ),
         }
@@ -160,7 +160,7 @@ impl Walk {
         let (rank, sql, value) = match condition {
             Condition::Artifact(digest) => (
                 0,
-                "artifacts WHERE digest = ?",
+                "artifacts WHERE digest = ? AND directory < 2",
                 Value::Blob(digest.as_bytes().to_vec()),
             ),
             Condition::RequestId {
@@ -279,9 +279,10 @@ impl Database {
             "INSERT OR IGNORE INTO artifacts (digest, position, directory) VALUES (?1, ?2, ?3)";
         let mut statement = self.connection.prepare_cached(sql).map_err(database)?;
         // What is also a file's content is kept as that.
-        let files = left.files.iter().map(|digest| (digest, false));
-        let directories = left.directories.iter().map(|digest| (digest, true));
-        for (digest, directory) in files.chain(directories) {
+        let files = left.files.iter().map(|digest| (digest, FILE));
+        let trees = left.trees.iter().map(|digest| (digest, TREE));
+        let directories = left.directories.iter().map(|digest| (digest, DIRECTORY));
+        for (digest, directory) in files.chain(trees).chain(directories) {
             statement
                 .execute(params![digest.as_bytes(), position, directory])
                 .map_err(database)?;
@@ -302,6 +303,13 @@ impl Database {
         row.map(Raw::parse).transpose()
     }
 }
+
+/// What is noted of an artifact as `directory`: a file's content,
+const FILE: i64 = 0;
+/// the root of a directory's tree,
+const DIRECTORY: i64 = 1;
+/// or, which is no artifact and only kept like one, the `Tree` message of that.
+const TREE: i64 = 2;
 
 /// A row before it was looked at.
 struct Raw {

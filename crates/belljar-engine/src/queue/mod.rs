@@ -28,6 +28,8 @@ pub use retention::{Pin, PinError, Target};
 pub struct Left {
     /// Of regular files: these objects are kept as long as the build is.
     pub files: Vec<Digest>,
+    /// Of REAPI `Tree` messages of its directories: they are kept likewise, and lead nobody to the build.
+    pub trees: Vec<Digest>,
     /// Of the trees of directories, by their roots.
     pub directories: Vec<Digest>,
 }
@@ -35,8 +37,10 @@ pub struct Left {
 #[cfg(test)]
 impl Left {
     pub(crate) fn of_files(files: Vec<Digest>) -> Self {
-        let directories = Vec::new();
-        Self { files, directories }
+        Self {
+            files,
+            ..Self::default()
+        }
     }
 }
 

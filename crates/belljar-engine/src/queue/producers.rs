@@ -52,7 +52,8 @@ impl Database {
     /// As [`Queue::producers`], of at most [`bounds::LIST_SCAN`] builds with this artifact after a place.
     pub(super) fn producers(&mut self, wanted: &Wanted, after: i64) -> Result<Part, QueueError> {
         let sql = "WITH places (at) AS MATERIALIZED (
-                       SELECT position FROM artifacts WHERE digest = ?1 AND position > ?2 ORDER BY position LIMIT ?3
+                       SELECT position FROM artifacts WHERE digest = ?1 AND directory < 2 AND position > ?2
+                       ORDER BY position LIMIT ?3
                    )
                    SELECT at, id, project = ?4 AND outcome IS 'succeeded' AND (?5 IS NULL OR id = ?5)
                        AND (?6 IS NULL OR json_extract(state, '$.evidence.bundle.key_id') IS ?6)

@@ -128,10 +128,10 @@ impl Database {
         Ok(kept)
     }
 
-    /// Artifacts of builds that are kept, but for directories, and evidence of those that are not. The root of a directory's
-    /// tree is there only if somebody was given it, and goes with all that is below it when nobody needs that.
+    /// Artifacts of builds that are kept, with the `Tree` messages of directories, and evidence of those that are not. The
+    /// root of a directory's tree is there only if somebody was given it, and goes with all that is below it when nobody needs that.
     pub(super) fn kept_objects(&mut self) -> Result<Vec<Digest>, QueueError> {
-        let sql = "SELECT digest FROM artifacts JOIN builds USING (position) WHERE released IS NULL AND directory = 0
+        let sql = "SELECT digest FROM artifacts JOIN builds USING (position) WHERE released IS NULL AND directory != 1
                    UNION SELECT digest FROM evidence";
         let mut statement = self.connection.prepare_cached(sql).map_err(database)?;
         let rows = statement.query_map(params![], |row| row.get::<_, [u8; 32]>(0));

@@ -455,9 +455,11 @@ async fn artifacts_lead_to_their_builds() {
         .index(&id('b'), Left::of_files(vec![both]))
         .await
         .unwrap();
-    // A directory leads to its build as well, and is kept by none.
+    // A directory leads to its build as well, and is kept by none; what was made of it is kept, and leads nowhere.
+    let message = Digest::of(b"message");
     let tree = Left {
         files: vec![one],
+        trees: vec![one, message],
         directories: vec![one, Digest::of(b"tree")],
     };
     queue.index(&id('b'), tree).await.unwrap();
@@ -477,8 +479,9 @@ async fn artifacts_lead_to_their_builds() {
         assert_eq!(found(Digest::of(b"tree")).await, ["b"]);
         let mut kept = queue.kept_objects().await.unwrap();
         kept.sort_unstable();
-        let mut due = [one, both];
+        let mut due = [one, both, message];
         due.sort_unstable();
+        assert_eq!(found(message).await, Vec::<String>::new());
         assert_eq!(kept, due);
         assert_eq!(found(both).await, ["b", "a"]);
         assert_eq!(found(Digest::of(b"none")).await, Vec::<String>::new());

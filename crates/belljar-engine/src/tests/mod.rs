@@ -71,6 +71,10 @@ fn check(site: &Site, record: &Record) {
         state.objects.contains_key(&evidence.spec.digest)
             && state.objects.contains_key(&evidence.plan.digest)
     );
+    // What it left is there, too, as far as the receipt alone has it.
+    let tree = world::directory().tree();
+    assert!(evidence.trees);
+    assert_eq!(state.objects.get(&Digest::of(&tree)), Some(&tree));
     assert!(
         state
             .logs
@@ -559,7 +563,7 @@ async fn left(daemon: &Daemon, artifact: Digest) -> Vec<BuildId> {
 #[tokio::test]
 async fn directories_that_builds_left_under_the_fourth_layout_are_found_after_the_next_start() {
     let site = Site::new();
-    let (tree, file) = (world::directory().digest, Digest::of(b"app"));
+    let (tree, file) = (world::directory().root.digest, Digest::of(b"app"));
     let daemon = site.start(1).await;
     let id = daemon.submit("make", "r").await;
     assert_eq!(ended(&site, &daemon, &id).await, Outcome::Succeeded);

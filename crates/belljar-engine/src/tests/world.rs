@@ -28,7 +28,7 @@ use belljar_plan::{
 use belljar_policy::{
     Access, Admitted, Decision, FetchRules, HostPattern, Identity, Policy, decide,
 };
-use belljar_tree::{Leaf, build};
+use belljar_tree::{Built, Leaf, build};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -558,12 +558,12 @@ impl Daemon {
 }
 
 /// The directory that each build leaves which succeeds.
-pub(crate) fn directory() -> ObjectId {
+pub(crate) fn directory() -> Built {
     let leaf = Leaf::File {
         object: ObjectId::of(b"app"),
         executable: true,
     };
-    build([(RelPath::new("app").unwrap(), leaf)]).unwrap().root
+    build([(RelPath::new("app").unwrap(), leaf)]).unwrap()
 }
 
 /// One thing, for scripts that begin with this word.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::Tree;
 use proptest::prelude::*;
 
 fn path(text: &str) -> RelPath {
@@ -46,6 +47,43 @@ fn nothing_at_all_is_an_empty_root() {
     );
 }
 
+/// What REAPI says of an output directory with `is_topologically_sorted`.
+fn check_sorted(built: &Built) {
+    let tree = Tree::decode(&built.tree()).unwrap();
+    assert_eq!(tree.root().object_id(), built.root);
+    assert_eq!(tree.children().len() + 1, built.directories.len());
+    let all = || std::iter::once(tree.root()).chain(tree.children());
+    for (at, directory) in all().enumerate() {
+        let mut before = all().take(at + 1);
+        let of = |below: &Directory| {
+            directory
+                .directories()
+                .iter()
+                .any(|node| node.object == below.object_id())
+        };
+        assert!(
+            !before.any(of),
+            "a directory stands before one that it lies in"
+        );
+    }
+}
+
+#[test]
+fn in_a_message_of_all_of_it_no_directory_stands_before_one_that_it_lies_in() {
+    // `same` lies in the root and in what lies in the root, by either order of their names.
+    for (one, other) in [("a", "b"), ("b", "a")] {
+        let built = build([
+            (path(&format!("{one}/f")), file("1")),
+            (path(&format!("{other}/{one}/f")), file("1")),
+            (path("empty"), Leaf::EmptyDirectory),
+        ])
+        .unwrap();
+        assert_eq!(built.directories.len(), 4);
+        check_sorted(&built);
+    }
+    assert_eq!(build([]).unwrap().tree(), [0x0a, 0]);
+}
+
 #[test]
 fn two_things_at_one_place_are_refused_in_either_order() {
     let cases = [
@@ -80,7 +118,10 @@ proptest! {
         })
     ) {
         match (build(ordered), build(shuffled)) {
-            (Ok(one), Ok(other)) => prop_assert_eq!(one, other),
+            (Ok(one), Ok(other)) => {
+                check_sorted(&one);
+                prop_assert_eq!(one, other);
+            }
             // Which of two paths is in the way of the other depends on the order, that one is does not.
             (one, other) => prop_assert!(one.is_err() && other.is_err()),
         }

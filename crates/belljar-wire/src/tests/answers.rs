@@ -9,9 +9,10 @@ use crate::{
     parse_build_name, parse_evidence_name, v1,
 };
 use belljar_core::{
-    BuildId, BuildSpec, Image, Inputs, Invalid, LimitKind, Limits, Network, ObjectId, Outcome,
-    Outputs, ProjectId, RelPath, RequestId, Script, Steps, Timestamp, bounds,
+    BuildId, BuildSpec, Digest, Image, Inputs, Invalid, LimitKind, Limits, Network, ObjectId,
+    Outcome, Outputs, ProjectId, RelPath, RequestId, Script, Steps, Timestamp, bounds,
 };
+use prost::Message as _;
 use tonic::Status;
 
 const ID: &str = "01jd8q6z8r4x7j2m5t9v0w3y6b";
@@ -45,7 +46,14 @@ fn record() -> BuildRecord {
         artifacts: vec![
             Artifact {
                 path: path("out"),
-                kind: ArtifactKind::Directory,
+                kind: ArtifactKind::Directory {
+                    root: Some(ObjectId::of(b"root")),
+                    tree: Some(ObjectId::of(b"tree")),
+                },
+            },
+            Artifact {
+                path: path("out/empty"),
+                kind: ArtifactKind::DIRECTORY,
             },
             Artifact {
                 path: path("out/app"),
@@ -110,6 +118,30 @@ fn a_build_survives_the_wire() {
         ..record()
     };
     assert_eq!(BuildRecord::try_from(v1::Build::from(&fresh)), Ok(fresh));
+}
+
+#[test]
+fn a_build_that_left_nothing_but_outermost_directories_with_the_longest_names_fits_a_message() {
+    let entries = usize::try_from(Limits::CEILING.get().output_entries).unwrap();
+    let name = |number| format!("{number:0>0$}", bounds::OUTPUT_NAMES_BYTES / entries);
+    let object = ObjectId {
+        digest: Digest::of(b""),
+        size: u64::try_from(bounds::OUTPUT_TREES_BYTES).unwrap(),
+    };
+    let artifacts = (0..entries).map(|number| Artifact {
+        path: path(&name(number)),
+        kind: ArtifactKind::Directory {
+            root: Some(object),
+            tree: Some(object),
+        },
+    });
+    let build = BuildRecord {
+        artifacts: artifacts.collect(),
+        ..record()
+    };
+    let bytes = v1::Build::from(&build).encoded_len() + bounds::SPEC_BYTES;
+    // The rest of it, such as an image's layers, is small.
+    assert!(bytes < bounds::GRPC_MESSAGE_BYTES - 128 * 1024, "{bytes}");
 }
 
 #[test]

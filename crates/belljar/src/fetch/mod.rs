@@ -329,7 +329,7 @@ pub(crate) async fn object(
 pub(crate) fn files(artifacts: &[Artifact]) -> impl Iterator<Item = (&RelPath, ObjectId)> {
     artifacts.iter().filter_map(|artifact| match artifact.kind {
         ArtifactKind::File { object, .. } => Some((&artifact.path, object)),
-        ArtifactKind::Symlink { .. } | ArtifactKind::Directory => None,
+        ArtifactKind::Symlink { .. } | ArtifactKind::Directory { .. } => None,
     })
 }
 
@@ -366,7 +366,7 @@ mod tests {
         for directory in ["dist", "dist/sub"] {
             listed.push(Artifact {
                 path: path(directory),
-                kind: ArtifactKind::Directory,
+                kind: ArtifactKind::DIRECTORY,
             });
         }
         listed.sort_by(|a, b| a.path.cmp(&b.path));

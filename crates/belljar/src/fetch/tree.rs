@@ -72,7 +72,7 @@ impl<'a> Tree<'a> {
                 return refused(path, "does not lie in a directory that is listed before it");
             }
             match &artifact.kind {
-                ArtifactKind::Directory => {
+                ArtifactKind::Directory { .. } => {
                     directories.insert(path.as_str());
                 }
                 ArtifactKind::File { .. } => {}
@@ -137,7 +137,9 @@ impl<'a> Tree<'a> {
                 ArtifactKind::Symlink { target } => {
                     symlinkat(target.as_str(), &here, *name).map_err(unwritable)?
                 }
-                ArtifactKind::Directory => drop(make_directory(&here, name).map_err(unwritable)?),
+                ArtifactKind::Directory { .. } => {
+                    drop(make_directory(&here, name).map_err(unwritable)?);
+                }
             }
         }
         Ok(Laid { top, files, base })
@@ -234,7 +236,7 @@ mod tests {
 
     #[test]
     fn only_whole_trees_are_taken() {
-        let directory = |at| entry(at, ArtifactKind::Directory);
+        let directory = |at| entry(at, ArtifactKind::DIRECTORY);
         assert_eq!(check(&[file("out")]), Ok(()));
         assert_eq!(
             check(&[
@@ -267,8 +269,8 @@ mod tests {
         let output = Output::open(dir.path()).unwrap();
         std::fs::create_dir_all(dir.path().join("out/old")).unwrap();
         let entries = [
-            entry("out", ArtifactKind::Directory),
-            entry("out/a", ArtifactKind::Directory),
+            entry("out", ArtifactKind::DIRECTORY),
+            entry("out/a", ArtifactKind::DIRECTORY),
             file("out/a/x"),
             link("out/l", "a/x"),
         ];

@@ -119,7 +119,7 @@ fn summary(ended: &Ended<'_>) -> String {
         ));
     }
     for (path, tree) in report::directories(&build.artifacts) {
-        lines.push(format!("  {path}/  {}  a directory", tree.digest));
+        lines.push(format!("  {path}/  {}  a directory", tree.root.digest));
     }
     if let Some(image) = &build.image {
         lines.push(format!("  {IMAGE}  {}  an image", image.manifest.digest));

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use belljar_core::{ObjectId, RelPath};
-use belljar_tree::{Leaf, SymlinkTarget, outermost};
+use belljar_tree::{Built, Leaf, SymlinkTarget, outermost};
 use belljar_wire::{Artifact, ArtifactKind};
 use serde::Serialize;
 
@@ -27,11 +27,14 @@ enum ArtifactKindReport<'a> {
         /// Of one that lies in no other: its root `Directory` message.
         #[serde(skip_serializing_if = "Option::is_none")]
         tree: Option<ObjectId>,
+        /// Likewise: its `Tree` message, if the store has that.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tree_digest: Option<ObjectId>,
     },
 }
 
 /// The directories that lie in no other, each as the tree by whose digest a later build can have it.
-pub(crate) fn directories(artifacts: &[Artifact]) -> BTreeMap<RelPath, ObjectId> {
+pub(crate) fn directories(artifacts: &[Artifact]) -> BTreeMap<RelPath, Built> {
     let entries = artifacts.iter().map(|artifact| {
         let leaf = match &artifact.kind {
             ArtifactKind::File { object, executable } => Some(Leaf::File {
@@ -41,7 +44,7 @@ pub(crate) fn directories(artifacts: &[Artifact]) -> BTreeMap<RelPath, ObjectId>
             ArtifactKind::Symlink { target } => Some(Leaf::Symlink {
                 target: SymlinkTarget::new(target.as_str())?,
             }),
-            ArtifactKind::Directory => None,
+            ArtifactKind::Directory { .. } => None,
         };
         Ok((artifact.path.clone(), leaf))
     });
@@ -58,7 +61,7 @@ pub(super) fn artifacts(artifacts: &[Artifact]) -> Vec<ArtifactReport<'_>> {
 }
 
 impl<'a> ArtifactReport<'a> {
-    fn of(artifact: &'a Artifact, trees: &BTreeMap<RelPath, ObjectId>) -> Self {
+    fn of(artifact: &'a Artifact, trees: &BTreeMap<RelPath, Built>) -> Self {
         Self {
             path: artifact.path.as_str(),
             kind: match &artifact.kind {
@@ -67,9 +70,17 @@ impl<'a> ArtifactReport<'a> {
                     executable: *executable,
                 },
                 ArtifactKind::Symlink { target } => ArtifactKindReport::Symlink { target },
-                ArtifactKind::Directory => ArtifactKindReport::Directory {
-                    tree: trees.get(&artifact.path).copied(),
-                },
+                ArtifactKind::Directory { tree: told, .. } => {
+                    let built = trees.get(&artifact.path);
+                    // What a daemon tells that is not the message of this directory is not told on.
+                    let is = |told: &ObjectId| {
+                        built.is_some_and(|built| ObjectId::of(&built.tree()) == *told)
+                    };
+                    ArtifactKindReport::Directory {
+                        tree: built.map(|built| built.root),
+                        tree_digest: told.filter(is),
+                    }
+                }
             },
         }
     }

@@ -238,7 +238,10 @@ fn described(build: &BuildRecord) -> Result<String, Error> {
         rows.push(("artifact", said));
     }
     for (path, tree) in report::directories(&build.artifacts) {
-        rows.push(("artifact", format!("{path}/  {}  a directory", tree.digest)));
+        rows.push((
+            "artifact",
+            format!("{path}/  {}  a directory", tree.root.digest),
+        ));
     }
     let evidence = &build.evidence;
     let objects = [

@@ -234,7 +234,7 @@ impl Fetching {
         let refused = |why: &str| Trouble::refused(format!("its receipt {why}"));
         let roots = directories(&found).map_err(|e| refused(&e.to_string()))?;
         let mut roots = roots.into_iter();
-        let root = roots.find(|(_, root)| root.digest == tree);
+        let root = roots.find(|(_, built)| built.root.digest == tree);
         let (root, _) = root.ok_or_else(|| {
             refused("does not name the directory; a file is had without `directory = true`")
         })?;

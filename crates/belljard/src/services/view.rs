@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use belljar_core::bounds;
+use belljar_core::{ObjectId, bounds};
+use belljar_engine::directories;
 use belljar_engine::life::{Build, Stage};
 use belljar_engine::ports::Spawner as _;
 use belljar_engine::queue::{Listed, Record};
@@ -65,7 +66,7 @@ impl View {
             .receipt(&evidence.attempt)
             .await
             .map_err(|e| internal(what, &e))?;
-        if Some(belljar_core::ObjectId::of(&bytes)) != evidence.receipt {
+        if Some(ObjectId::of(&bytes)) != evidence.receipt {
             let changed = std::io::Error::other("it is not the one that was published");
             return Err(internal(what, &changed));
         }
@@ -78,20 +79,7 @@ impl View {
             });
         }
         let image = receipt.image_output.as_ref().map(image);
-        let mut artifacts: Vec<Artifact> = receipt
-            .outputs
-            .into_iter()
-            .map(|entry| Artifact {
-                path: entry.path,
-                kind: match entry.kind {
-                    OutputKind::File {
-                        object, executable, ..
-                    } => ArtifactKind::File { object, executable },
-                    OutputKind::Symlink { target } => ArtifactKind::Symlink { target },
-                    OutputKind::Directory => ArtifactKind::Directory,
-                },
-            })
-            .collect();
+        let mut artifacts = artifacts(receipt, evidence.trees);
         artifacts.sort_by(|one, other| one.path.cmp(&other.path));
         Ok(Left {
             artifacts,
@@ -99,6 +87,32 @@ impl View {
             image,
         })
     }
+}
+
+/// What was collected; of directories also their `Tree` messages, if the store has `trees`.
+fn artifacts(receipt: Receipt, trees: bool) -> Vec<Artifact> {
+    // What no collection leaves has no tree.
+    let found = directories(&receipt).unwrap_or_default();
+    let outputs = receipt.outputs.into_iter().map(|entry| Artifact {
+        kind: match entry.kind {
+            OutputKind::File {
+                object, executable, ..
+            } => ArtifactKind::File { object, executable },
+            OutputKind::Symlink { target } => ArtifactKind::Symlink { target },
+            OutputKind::Directory => {
+                let built = found.get(&entry.path);
+                let message = built
+                    .filter(|_| trees)
+                    .map(|built| ObjectId::of(&built.tree()));
+                ArtifactKind::Directory {
+                    root: built.map(|built| built.root),
+                    tree: message,
+                }
+            }
+        },
+        path: entry.path,
+    });
+    outputs.collect()
 }
 
 /// What a list tells of one build.

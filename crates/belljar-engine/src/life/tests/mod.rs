@@ -43,6 +43,7 @@ fn evidence(attempt: AttemptId) -> Box<Evidence> {
         receipt_bundle: None,
         log: None,
         bundle: None,
+        trees: false,
     })
 }
 
