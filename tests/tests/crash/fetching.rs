@@ -14,7 +14,7 @@ use belljar_tests::trace::{Event, Kill, When};
 use belljar_tests::{Instance, Part};
 
 use crate::points::is_chatter;
-use crate::site::{Order, Site};
+use crate::site::{LEAVES, Order, Site};
 
 /// Every call from the beginning of the fetch until the build's trees are staged that lasts or that others see.
 pub(crate) const FETCH: &[(Part, &str)] = &[
@@ -91,7 +91,7 @@ fn order(site: &mut Site, port: u16) -> Order {
     });
     let name = InputName::new("x").unwrap();
     order.spec.fetches = Fetches::new([(name, fetch)].into()).unwrap();
-    let steps = ["grep -q fetched /deps/x/file", "cp in out", "echo said"];
+    let steps = ["grep -q fetched /deps/x/file", LEAVES, "echo said"];
     let steps = steps.map(|step| Script::new(step).unwrap());
     order.spec.run = Steps::new(steps.into()).unwrap();
     order
@@ -156,7 +156,7 @@ fn given(site: &mut Site) -> Order {
     });
     let name = InputName::new("x").unwrap();
     order.spec.fetches = Fetches::new([(name, fetch)].into()).unwrap();
-    let steps = ["test -s /deps/x/file", "cp in out", "echo said"];
+    let steps = ["test -s /deps/x/file", LEAVES, "echo said"];
     let steps = steps.map(|step| Script::new(step).unwrap());
     order.spec.run = Steps::new(steps.into()).unwrap();
     order

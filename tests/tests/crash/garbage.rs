@@ -56,10 +56,16 @@ fn keeping(instance: &Instance) {
     );
 }
 
-fn artifact(order: &Order) -> ObjectId {
+/// A file, and what is made of a directory.
+fn left(order: &Order) -> [ObjectId; 2] {
     let record = order.ended.as_ref().unwrap();
-    match &record.artifacts[0].kind {
-        ArtifactKind::File { object, .. } => *object,
+    match [0, 1].map(|at| &record.artifacts[at].kind) {
+        [
+            ArtifactKind::File { object, .. },
+            ArtifactKind::Directory {
+                tree: Some(tree), ..
+            },
+        ] => [*object, *tree],
         other => panic!("{other:?}"),
     }
 }
@@ -74,7 +80,9 @@ fn check(site: &Site, last: &Order, before: &[Order]) {
             let object = object.unwrap();
             assert_eq!(ObjectId::of(&site.client.read(object).unwrap()), object);
         }
-        assert!(site.client.read(artifact(order)).is_err(), "{order:?}");
+        for object in left(order) {
+            assert!(site.client.read(object).is_err(), "{order:?}");
+        }
     }
 }
 

@@ -5,10 +5,11 @@ use std::fs;
 
 use belljar_attest::{verify, verify_receipt_of};
 use belljar_audit::{AuditEvent, Entry};
-use belljar_core::{AttemptId, BuildId, Digest, ObjectId, Outcome};
+use belljar_core::{AttemptId, BuildId, Digest, ObjectId, Outcome, RelPath};
 use belljar_plan::Receipt;
 use belljar_tests::Part;
-use belljar_wire::{ArtifactKind, BuildRecord};
+use belljar_tree::Leaf;
+use belljar_wire::{Artifact, ArtifactKind, BuildRecord};
 use serde_json::Value;
 
 use crate::site::{Order, Site};
@@ -24,7 +25,7 @@ pub(crate) fn check(site: &Site, orders: &[Order]) {
         assert_eq!(record.outcome, Some(Outcome::Succeeded), "{record:?}");
         let entries = trail(site, &record.id);
         let signed = follow(&entries, record);
-        artifact(site, record, &order.output);
+        artifacts(site, record, &order.output);
         evidence(site, record, signed);
     }
     receipts(site, orders);
@@ -123,15 +124,31 @@ fn follow(entries: &[Entry], record: &BuildRecord) -> Digest {
     bundle
 }
 
-fn artifact(site: &Site, record: &BuildRecord, due: &str) {
-    let [artifact] = record.artifacts.as_slice() else {
-        panic!("{record:?}");
+/// What it left is the file, and a directory with the same file in it.
+fn artifacts(site: &Site, record: &BuildRecord, due: &str) {
+    let object = ObjectId::of(due.as_bytes());
+    let leaf = Leaf::File {
+        object,
+        executable: false,
     };
-    let ArtifactKind::File { object, .. } = &artifact.kind else {
-        panic!("{artifact:?}");
+    let built = belljar_tree::build([(RelPath::new("out").unwrap(), leaf)]).unwrap();
+    let message = built.tree();
+    let directory = ArtifactKind::Directory {
+        root: Some(built.root),
+        tree: Some(ObjectId::of(&message)),
     };
-    assert_eq!(*object, ObjectId::of(due.as_bytes()));
-    assert_eq!(site.client.read(*object).unwrap(), due.as_bytes());
+    let file = || ArtifactKind::File {
+        object,
+        executable: false,
+    };
+    let all = [("out", file()), ("outs", directory), ("outs/out", file())];
+    let all = all.map(|(path, kind)| Artifact {
+        path: RelPath::new(path).unwrap(),
+        kind,
+    });
+    assert_eq!(record.artifacts, all);
+    assert_eq!(site.client.read(object).unwrap(), due.as_bytes());
+    assert_eq!(site.client.read(ObjectId::of(&message)).unwrap(), message);
 }
 
 /// All that was published is there, and there is one statement about this build, which anybody can verify.

@@ -13,6 +13,8 @@ use tempfile::TempDir;
 
 use crate::judge;
 
+/// The step of a build that leaves its input as a file and, in a directory, once more.
+pub(crate) const LEAVES: &str = "cp in out; mkdir outs; cp in outs/out";
 /// How long it may take until a process has come to a point.
 const REACHED: Duration = Duration::from_secs(60);
 
@@ -42,7 +44,7 @@ pub(crate) struct Order {
     number: usize,
     request_id: String,
     pub(crate) spec: BuildSpec,
-    /// What its output must be.
+    /// What its output must be, a file that is in its output directory as well.
     pub(crate) output: String,
     /// Its name, once somebody has said so.
     pub(crate) id: Option<BuildId>,
@@ -120,11 +122,11 @@ impl Site {
     fn nth_order(&self, number: usize) -> Order {
         let output = format!("{number}\n");
         let files = [("in", output.as_str())];
-        let run = ["cp in out", "echo said"];
+        let run = [LEAVES, "echo said"];
         Order {
             number,
             request_id: format!("r{number}"),
-            spec: self.client.spec(&files, &run, &["out"]),
+            spec: self.client.spec(&files, &run, &["out", "outs"]),
             output,
             id: None,
             ended: None,
