@@ -163,7 +163,7 @@ pub enum TreeError {
     TooManyBytes,
     /// Names and targets are too long together.
     #[error(
-        "the tree has more than {} bytes of names and link targets",
+        "the tree has more than {} bytes of names, link targets and properties",
         bounds::TREE_NAMES_BYTES
     )]
     TooManyNames,

@@ -64,7 +64,7 @@ pub struct ImageOrder<'a> {
     pub name: &'a str,
     /// The `Directory` at the top.
     pub tree: ObjectId,
-    /// Time of every file, directory and link, in seconds since 1970.
+    /// Time of every file, directory and link that has none of its own, in seconds since 1970.
     pub mtime: u64,
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use belljar_core::{ObjectId, RelPath, bounds};
-use belljar_tree::{Directory, erofs};
+use belljar_tree::{Directory, NodeProperties, erofs};
 
 use crate::{BlobSource, ReadError, TreeError};
 use fetch::{Found, fetch_few, how_many_at_once};
@@ -24,7 +24,7 @@ pub struct Measure {
     pub entries: u64,
     /// Bytes of content of all files.
     pub bytes: u64,
-    /// Bytes of all names and link targets.
+    /// Bytes of all names and link targets, and of properties.
     names: u64,
 }
 
@@ -54,6 +54,8 @@ impl Measure {
             .clone()
             .map(|link| link.target.as_str().len())
             .sum::<usize>();
+        let properties = directory.all_properties().map(NodeProperties::weight);
+        let properties: usize = properties.sum();
         let names = files.chain(below).chain(links.map(|link| &link.name));
         Self {
             entries: directory.len() as u64,
@@ -61,7 +63,8 @@ impl Measure {
                 .files()
                 .iter()
                 .fold(0, |sum: u64, file| sum.saturating_add(file.object.size)),
-            names: (names.map(|name| name.as_str().len()).sum::<usize>() + targets) as u64,
+            names: (names.map(|name| name.as_str().len()).sum::<usize>() + targets + properties)
+                as u64,
         }
     }
 

@@ -143,11 +143,16 @@ impl Finished {
                         name,
                         object,
                         executable,
+                        properties: None,
                     });
                     continue;
                 }
                 Entry::Leaf(Leaf::Symlink { target }) => {
-                    symlinks.push(SymlinkNode { name, target });
+                    symlinks.push(SymlinkNode {
+                        name,
+                        target,
+                        properties: None,
+                    });
                     continue;
                 }
                 Entry::Leaf(Leaf::EmptyDirectory) => BTreeMap::new(),

@@ -1,9 +1,10 @@
 use belljar_core::{Digest, Invalid, ObjectId, bounds};
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
-use prost::{DecodeError, Message};
+use prost::Message;
 
 use crate::message;
-use crate::{Name, SymlinkTarget};
+use crate::properties::{self, Of};
+use crate::unpacked::{self, too_many};
+use crate::{Name, NodeProperties, SymlinkTarget};
 
 /// One directory, canonical: each list sorted by name, names unique across the three lists, the encoding
 /// at most [`bounds::DIRECTORY_BYTES`] long. The default is the empty directory, which encodes to
@@ -13,6 +14,7 @@ pub struct Directory {
     files: Vec<FileNode>,
     directories: Vec<DirectoryNode>,
     symlinks: Vec<SymlinkNode>,
+    properties: Option<Box<NodeProperties>>,
 }
 
 /// A regular file of a directory.
@@ -24,6 +26,8 @@ pub struct FileNode {
     pub object: ObjectId,
     /// Whether it may be executed.
     pub executable: bool,
+    /// Its time, mode and other properties, if it has any.
+    pub properties: Option<Box<NodeProperties>>,
 }
 
 /// A directory of a directory.
@@ -42,14 +46,17 @@ pub struct SymlinkNode {
     pub name: Name,
     /// Where it points.
     pub target: SymlinkTarget,
+    /// Its time and other properties, if it has any.
+    pub properties: Option<Box<NodeProperties>>,
 }
 
 impl Directory {
     /// A directory of these entries, given in any order.
     ///
     /// # Errors
-    /// When a name occurs twice, a size is beyond 2^63, there are more than [`bounds::TREE_ENTRIES`]
-    /// entries, or the encoding would be larger than [`bounds::DIRECTORY_BYTES`].
+    /// When a name occurs twice, a size is beyond 2^63, a mode is not one of such a node, there are more than
+    /// [`bounds::TREE_ENTRIES`] entries and properties, or the encoding would be larger than
+    /// [`bounds::DIRECTORY_BYTES`].
     pub fn new(
         mut files: Vec<FileNode>,
         mut directories: Vec<DirectoryNode>,
@@ -62,10 +69,14 @@ impl Directory {
             files,
             directories,
             symlinks,
+            properties: None,
         };
         directory.check_unique()?;
-        if directory.len() > bounds::TREE_ENTRIES {
-            return Err(too_many(directory.len()));
+        for file in &directory.files {
+            file.check()?;
+        }
+        for link in &directory.symlinks {
+            link.check()?;
         }
         let objects = directory.files.iter().map(|node| (&node.name, node.object));
         let mut objects = objects.chain(
@@ -82,10 +93,19 @@ impl Directory {
                 object.size
             )));
         }
-        let size = directory.to_message().encoded_len();
-        if size > bounds::DIRECTORY_BYTES {
-            return Err(too_large(size));
-        }
+        directory.check_size()?;
+        Ok(directory)
+    }
+
+    /// The same directory with these properties, which are its own, not those of anything in it.
+    ///
+    /// # Errors
+    /// When it has too many entries and properties then, or too large an encoding.
+    pub fn with_properties(self, properties: NodeProperties) -> Result<Self, Invalid> {
+        properties::check(Some(&properties), Of::Directory)?;
+        let properties = Some(Box::new(properties));
+        let directory = Self { properties, ..self };
+        directory.check_size()?;
         Ok(directory)
     }
 
@@ -99,11 +119,8 @@ impl Directory {
             return Err(too_large(bytes.len()));
         }
         let malformed = |e| Invalid::new(format!("not a Directory message: {e}"));
-        // Counted before anything is kept: an empty entry has two bytes here, and forty times as many in memory.
-        let entries = count_entries(bytes).map_err(malformed)?;
-        if entries > bounds::TREE_ENTRIES {
-            return Err(too_many(entries));
-        }
+        // Counted before anything is kept: an empty entry has two bytes here, and sixty times as many in memory.
+        unpacked::check_unpacked_size(bytes)?;
         let message = message::Directory::decode(bytes).map_err(malformed)?;
         // What is accepted below is kept field by field, so this is how it would be encoded again.
         let is_canonical = message.encode_to_vec() == bytes;
@@ -141,6 +158,19 @@ impl Directory {
         &self.symlinks
     }
 
+    /// Its own time, mode and other properties, if it has any.
+    pub fn properties(&self) -> Option<&NodeProperties> {
+        self.properties.as_deref()
+    }
+
+    /// The properties of everything in it that has some, and its own.
+    pub fn all_properties(&self) -> impl Iterator<Item = &NodeProperties> {
+        let files = self.files.iter().map(|node| &node.properties);
+        let links = self.symlinks.iter().map(|node| &node.properties);
+        let own = [&self.properties];
+        files.chain(links).chain(own).filter_map(Option::as_deref)
+    }
+
     /// How many entries it has.
     pub fn len(&self) -> usize {
         self.files.len() + self.directories.len() + self.symlinks.len()
@@ -152,8 +182,8 @@ impl Directory {
     }
 
     pub(crate) fn from_message(message: message::Directory) -> Result<Self, Invalid> {
-        refuse_properties(message.node_properties.as_ref())?;
         let directory = Self {
+            properties: properties::read(message.node_properties, Of::Directory)?,
             files: each("files", message.files, FileNode::from_message)?,
             directories: each(
                 "directories",
@@ -181,8 +211,21 @@ impl Directory {
                 .map(DirectoryNode::to_message)
                 .collect(),
             symlinks: self.symlinks.iter().map(SymlinkNode::to_message).collect(),
-            node_properties: None,
+            node_properties: properties::write(self.properties.as_deref()),
         }
+    }
+
+    fn check_size(&self) -> Result<(), Invalid> {
+        let properties = self.all_properties().map(NodeProperties::len);
+        let count = self.len() + properties.sum::<usize>();
+        if count > bounds::TREE_ENTRIES {
+            return Err(too_many(count));
+        }
+        let size = self.to_message().encoded_len();
+        if size > bounds::DIRECTORY_BYTES {
+            return Err(too_large(size));
+        }
+        Ok(())
     }
 
     fn check_unique(&self) -> Result<(), Invalid> {
@@ -204,12 +247,24 @@ impl Directory {
 
 impl FileNode {
     fn from_message(message: message::FileNode) -> Result<Self, Invalid> {
-        refuse_properties(message.node_properties.as_ref())?;
+        let name = Name::new(message.name).map_err(|e| e.within("name"))?;
+        let kind = Of::File {
+            executable: message.is_executable,
+        };
         Ok(Self {
-            name: Name::new(message.name).map_err(|e| e.within("name"))?,
             object: object(message.digest)?,
             executable: message.is_executable,
+            properties: properties::read(message.node_properties, kind)
+                .map_err(|e| of(&name, e))?,
+            name,
         })
+    }
+
+    fn check(&self) -> Result<(), Invalid> {
+        let kind = Of::File {
+            executable: self.executable,
+        };
+        properties::check(self.properties.as_deref(), kind).map_err(|e| of(&self.name, e))
     }
 
     fn to_message(&self) -> message::FileNode {
@@ -217,7 +272,7 @@ impl FileNode {
             name: self.name.as_str().to_owned(),
             digest: Some(digest(self.object)),
             is_executable: self.executable,
-            node_properties: None,
+            node_properties: properties::write(self.properties.as_deref()),
         }
     }
 }
@@ -240,19 +295,33 @@ impl DirectoryNode {
 
 impl SymlinkNode {
     fn from_message(message: message::SymlinkNode) -> Result<Self, Invalid> {
-        refuse_properties(message.node_properties.as_ref())?;
+        let name = Name::new(message.name).map_err(|e| e.within("name"))?;
         Ok(Self {
-            name: Name::new(message.name).map_err(|e| e.within("name"))?,
             target: SymlinkTarget::new(message.target).map_err(|e| e.within("target"))?,
+            properties: properties::read(message.node_properties, Of::Symlink)
+                .map_err(|e| of(&name, e))?,
+            name,
         })
+    }
+
+    fn check(&self) -> Result<(), Invalid> {
+        properties::check(self.properties.as_deref(), Of::Symlink).map_err(|e| of(&self.name, e))
     }
 
     fn to_message(&self) -> message::SymlinkNode {
         message::SymlinkNode {
             name: self.name.as_str().to_owned(),
             target: self.target.as_str().to_owned(),
-            node_properties: None,
+            node_properties: properties::write(self.properties.as_deref()),
         }
+    }
+}
+
+/// A refusal of properties, with the name of what has them: in a list it is known by its place alone.
+fn of(name: &Name, refused: Invalid) -> Invalid {
+    Invalid {
+        reason: format!("of `{name}`, {}", refused.reason),
+        ..refused
     }
 }
 
@@ -261,50 +330,6 @@ fn too_large(size: usize) -> Invalid {
         "a Directory message of {size} bytes; {} are allowed. Spread its entries over subdirectories",
         bounds::DIRECTORY_BYTES
     ))
-}
-
-pub(crate) fn too_many(entries: usize) -> Invalid {
-    Invalid::new(format!(
-        "{entries} entries; {} are allowed",
-        bounds::TREE_ENTRIES
-    ))
-}
-
-/// How many entries the encoded `Directory` would have, without unpacking it.
-pub(crate) fn count_entries(mut bytes: &[u8]) -> Result<usize, DecodeError> {
-    let mut count = 0;
-    while next_field(&mut bytes)?.is_some() {
-        count += 1;
-    }
-    Ok(count)
-}
-
-/// How many entries the directories of the encoded `Tree` would have together, without unpacking it.
-pub(crate) fn count_tree_entries(mut bytes: &[u8]) -> Result<usize, DecodeError> {
-    let mut count: usize = 0;
-    while let Some((_, directory)) = next_field(&mut bytes)? {
-        count = count
-            .saturating_add(1)
-            .saturating_add(count_entries(directory)?);
-    }
-    Ok(count)
-}
-
-/// Takes one field off the front of an encoded message; its tag and content, which is empty unless the field is
-/// one of the messages or strings of which everything here consists.
-pub(crate) fn next_field<'a>(bytes: &mut &'a [u8]) -> Result<Option<(u32, &'a [u8])>, DecodeError> {
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    let (tag, wire_type) = decode_key(bytes)?;
-    let before = *bytes;
-    skip_field(wire_type, tag, bytes, DecodeContext::default())?;
-    if wire_type != WireType::LengthDelimited {
-        return Ok(Some((tag, &[])));
-    }
-    let mut content = &before[..before.len() - bytes.len()];
-    decode_varint(&mut content)?;
-    Ok(Some((tag, content)))
 }
 
 /// Converts a repeated field, naming the element that is refused.
@@ -349,16 +374,6 @@ fn digest(object: ObjectId) -> message::Digest {
         hash: object.digest.to_hex(),
         // Every constructor has seen that it fits.
         size_bytes: i64::try_from(object.size).unwrap_or(i64::MAX),
-    }
-}
-
-fn refuse_properties(properties: Option<&message::NodeProperties>) -> Result<(), Invalid> {
-    match properties {
-        Some(_) => Err(Invalid::field(
-            "node_properties",
-            "modification times, modes and other properties are not kept; leave them out",
-        )),
-        None => Ok(()),
     }
 }
 

@@ -51,9 +51,39 @@ pub(crate) struct Digest {
     pub(crate) size_bytes: i64,
 }
 
-/// Only whether it is there matters: it is refused whatever it holds.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct NodeProperties {}
+pub(crate) struct NodeProperties {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) properties: Vec<NodeProperty>,
+    /// `google.protobuf.Timestamp`.
+    #[prost(message, optional, tag = "2")]
+    pub(crate) mtime: Option<Timestamp>,
+    /// `google.protobuf.UInt32Value`.
+    #[prost(message, optional, tag = "3")]
+    pub(crate) unix_mode: Option<UInt32Value>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct NodeProperty {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(string, tag = "2")]
+    pub(crate) value: String,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct Timestamp {
+    #[prost(int64, tag = "1")]
+    pub(crate) seconds: i64,
+    #[prost(int32, tag = "2")]
+    pub(crate) nanos: i32,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct UInt32Value {
+    #[prost(uint32, tag = "1")]
+    pub(crate) value: u32,
+}
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Tree {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use belljar_core::{Invalid, ObjectId, bounds};
 use prost::Message;
 
-use crate::directory::{count_tree_entries, too_many};
+use crate::unpacked::{count_tree_entries, too_many};
 use crate::{Directory, message};
 
 /// A directory with every directory below it, each once: REAPI's `Tree`, as which an output directory is

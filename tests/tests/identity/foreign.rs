@@ -52,6 +52,7 @@ fn file_called(name: &str, object: ObjectId) -> Directory {
         name: Name::new(name).unwrap(),
         object,
         executable: false,
+        properties: None,
     };
     Directory::new(vec![node], vec![], vec![]).unwrap()
 }

@@ -109,6 +109,7 @@ fn builds_that_wait_to_be_looked_at_keep_nobody_waiting_while_garbage_is_collect
             object
         },
         executable: false,
+        properties: None,
     });
     let tree = Directory::new(files.collect(), vec![], vec![])
         .unwrap()

@@ -13,6 +13,7 @@ fn wide(client: &Client) -> ObjectId {
         name: name(format!("{number:0>200}")),
         object: ObjectId::of(b""),
         executable: false,
+        properties: None,
     };
     let below = Directory::new((0..2000).map(file).collect(), vec![], vec![]).unwrap();
     let object = client.put(&below.encode());

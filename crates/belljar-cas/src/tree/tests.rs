@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::Memory;
 use belljar_core::Digest;
-use belljar_tree::{Leaf, Name, build};
+use belljar_tree::{FileNode, Leaf, Name, NodeProperties, NodeProperty, build};
 
 fn path(text: &str) -> RelPath {
     RelPath::new(text).unwrap()
@@ -230,6 +230,26 @@ fn a_tree_with_too_much_content_or_names_is_refused_before_any_is_read() {
     let links = tree(&memory, links.collect());
     let names: Vec<_> = (0..20).map(|i| format!("d{i}")).collect();
     let children: Vec<_> = names.iter().map(|name| (name.as_str(), links)).collect();
+    let result = read(&memory, parent(&memory, &children));
+    assert!(matches!(result, Err(TreeError::TooManyNames)), "{result:?}");
+
+    let value = "v".repeat(bounds::NODE_PROPERTIES_BYTES - 1);
+    let long = NodeProperty {
+        name: "n".to_owned(),
+        value,
+    };
+    let long = NodeProperties::default().with_named(vec![long]).unwrap();
+    let marked = |i: usize| FileNode {
+        name: Name::new(format!("f{i}")).unwrap(),
+        object: ObjectId::of(b""),
+        executable: false,
+        properties: Some(Box::new(long.clone())),
+    };
+    let files = Directory::new((0..900).map(marked).collect(), vec![], vec![]).unwrap();
+    let files = memory.put(&files.encode());
+    let few = parent(&memory, &[("d0", files)]);
+    assert_eq!(read(&memory, few).unwrap().entries, 901);
+    let children: Vec<_> = names.iter().map(|name| (name.as_str(), files)).collect();
     let result = read(&memory, parent(&memory, &children));
     assert!(matches!(result, Err(TreeError::TooManyNames)), "{result:?}");
 }

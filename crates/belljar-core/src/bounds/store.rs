@@ -6,8 +6,12 @@ pub const DIRECTORY_BYTES: usize = 4 * 1024 * 1024;
 pub const TREE_ENTRIES: usize = 200_000;
 /// Most content bytes in one input tree (16 GiB).
 pub const TREE_BYTES: u64 = 16 << 30;
-/// Longest all names and link targets of one tree may be together, in bytes, each counted as often as it stands
-/// in the tree: three hundred for each entry of the largest.
+/// Most properties with a name (REAPI `NodeProperty`) that one file, link or directory of a tree may have.
+pub const NODE_PROPERTIES: usize = 64;
+/// Longest their names and values may be together, in bytes.
+pub const NODE_PROPERTIES_BYTES: usize = 4096;
+/// Longest all names, link targets and properties of one tree may be together, in bytes, each counted as often as
+/// it stands in the tree: three hundred for each entry of the largest.
 pub const TREE_NAMES_BYTES: u64 = 64 << 20;
 /// Largest mountable image of one tree, in bytes: metadata only, some two hundred bytes for an entry.
 pub const IMAGE_BYTES: usize = 256 << 20;

@@ -287,6 +287,11 @@ fn bad_lock_files_and_directories_are_refused_by_what_is_wrong() {
         "{why}"
     );
     let lock = rig.memory.put(&cargo_lock(&[]));
+    let properties = belljar_tree::NodeProperties::default().with_mode(0o755);
+    let marked = belljar_tree::Directory::default().with_properties(properties.unwrap());
+    let packages = rig.memory.put(&marked.unwrap().encode());
+    let why = refused(rig.derive(Recipe::CargoLock { lock, packages }));
+    assert!(why.contains("nodes with times, modes"), "{why}");
     let packages = rig.memory.put(b"no directory");
     let why = refused(rig.derive(Recipe::CargoLock { lock, packages }));
     assert!(

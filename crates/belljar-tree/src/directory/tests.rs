@@ -1,4 +1,5 @@
 use super::*;
+use crate::{Mtime, NodeProperty};
 use proptest::prelude::*;
 
 fn file(name: &str, content: &[u8]) -> FileNode {
@@ -6,6 +7,7 @@ fn file(name: &str, content: &[u8]) -> FileNode {
         name: Name::new(name).unwrap(),
         object: ObjectId::of(content),
         executable: false,
+        properties: None,
     }
 }
 
@@ -65,6 +67,7 @@ fn the_encoding_is_that_of_reapi() {
         vec![SymlinkNode {
             name: Name::new("l").unwrap(),
             target: SymlinkTarget::new("a").unwrap(),
+            properties: None,
         }],
     )
     .unwrap();
@@ -145,30 +148,6 @@ fn bad_names_targets_and_digests_are_refused_by_field() {
 }
 
 #[test]
-fn node_properties_are_refused_not_dropped() {
-    let properties = || Some(message::NodeProperties {});
-    let of_directory = message::Directory {
-        node_properties: properties(),
-        ..Default::default()
-    };
-    assert_eq!(refusal(&of_directory).field, "node_properties");
-    let mut file = wire_file("a");
-    file.node_properties = properties();
-    let of_file = message::Directory {
-        files: vec![file],
-        ..Default::default()
-    };
-    assert_eq!(refusal(&of_file).field, "files[0].node_properties");
-    let mut link = wire_link("a", "b");
-    link.node_properties = properties();
-    let of_link = message::Directory {
-        symlinks: vec![link],
-        ..Default::default()
-    };
-    assert_eq!(refusal(&of_link).field, "symlinks[0].node_properties");
-}
-
-#[test]
 fn other_encodings_of_the_same_directory_are_refused() {
     let directory = Directory::new(vec![file("a", b"x"), file("b", b"y")], vec![], vec![]).unwrap();
     let bytes = directory.encode();
@@ -233,29 +212,77 @@ fn a_directory_too_large_to_be_read_again_is_not_made() {
     assert!(Directory::new(vec![huge], vec![], vec![]).is_err());
 }
 
+/// Properties of a node of this kind: 0 of a file, 1 of a directory, 2 of a link.
+fn properties(kind: u8, executable: bool) -> impl Strategy<Value = Option<NodeProperties>> {
+    let time = (-62_135_596_800..=253_402_300_799i64, 0..1_000_000_000u32);
+    let names = proptest::collection::btree_map("[a-cß]{0,3}", "\\PC{0,8}", 0..4);
+    let all = (
+        proptest::option::of(time),
+        proptest::option::of(0..=0o777u32),
+        names,
+    );
+    all.prop_map(move |(time, mode, names)| {
+        let named = names.into_iter();
+        let named = named.map(|(name, value)| NodeProperty { name, value });
+        let mut all = NodeProperties::default()
+            .with_named(named.collect())
+            .unwrap();
+        if let Some((seconds, nanos)) = time {
+            all = all.with_mtime(Mtime::new(seconds, nanos).unwrap());
+        }
+        if let Some(mode) = mode {
+            let mode = match kind {
+                0 if executable => mode | 0o100,
+                0 => mode & !0o111,
+                1 => mode,
+                _ => 0o777,
+            };
+            all = all.with_mode(mode).unwrap();
+        }
+        (!all.is_empty()).then_some(all)
+    })
+}
+
 fn arbitrary() -> impl Strategy<Value = Directory> {
     let names = proptest::collection::btree_set("[a-cß.\\-]{1,4}", 0..12);
-    let kinds = proptest::collection::vec((0..3u8, any::<bool>(), "\\PC{1,20}", 0..1u64 << 62), 12);
-    (names, kinds).prop_map(|(names, kinds)| {
+    let kinds = (0..3u8, any::<bool>()).prop_flat_map(|(kind, executable)| {
+        let kept = properties(kind, executable);
+        (
+            Just(kind),
+            Just(executable),
+            kept,
+            "\\PC{1,20}",
+            0..1u64 << 62,
+        )
+    });
+    let kinds = proptest::collection::vec(kinds, 12);
+    (names, kinds, properties(1, false)).prop_map(|(names, kinds, own)| {
         let (mut files, mut directories, mut symlinks) = (vec![], vec![], vec![]);
         let names = names.into_iter().filter_map(|name| Name::new(name).ok());
-        for (name, (kind, executable, text, size)) in names.zip(kinds) {
+        for (name, (kind, executable, properties, text, size)) in names.zip(kinds) {
             let digest = Digest::of(text.as_bytes());
             let object = ObjectId { digest, size };
+            let properties = properties.map(Box::new);
             match kind {
                 0 => files.push(FileNode {
                     name,
                     object,
                     executable,
+                    properties,
                 }),
                 1 => directories.push(DirectoryNode { name, object }),
                 _ => symlinks.push(SymlinkNode {
                     name,
                     target: SymlinkTarget::new(text).unwrap(),
+                    properties,
                 }),
             }
         }
-        Directory::new(files, directories, symlinks).unwrap()
+        let directory = Directory::new(files, directories, symlinks).unwrap();
+        match own {
+            Some(own) => directory.with_properties(own).unwrap(),
+            None => directory,
+        }
     })
 }
 

@@ -3,6 +3,7 @@
 use belljar_core::{Digest, Invalid};
 
 use super::layout::{ENTRY, Inside, Kind, Layout, Node};
+use crate::NodeProperties;
 
 /// Bytes of one block: the least page of every architecture.
 pub(super) const BLOCK: usize = 4096;
@@ -11,7 +12,7 @@ const BLOCK_BITS: u32 = 12;
 pub(super) const SLOT: usize = 32;
 /// Bytes of an inode in its compact form, whose time is the superblock's.
 pub(super) const INODE: usize = 32;
-/// Bytes of an inode in its extended form, for files whose size has more than 32 bits.
+/// Bytes of an inode in its extended form, which has a time, and a size of 64 bits.
 pub(super) const EXTENDED: usize = 64;
 
 const SUPERBLOCK: usize = 1024;
@@ -29,11 +30,10 @@ const INLINE: u16 = 2 << 1;
 const CHUNKED: u16 = 4 << 1;
 const FORMAT_EXTENDED: u16 = 1;
 
-/// stat(2) modes, with the file type.
-const DIRECTORY: u16 = 0o040_755;
-const FILE: u16 = 0o100_644;
-const PROGRAM: u16 = 0o100_755;
-const SYMLINK: u16 = 0o120_777;
+/// File types of stat(2) modes.
+const DIRECTORY: u16 = 0o040_000;
+const FILE: u16 = 0o100_000;
+const SYMLINK: u16 = 0o120_000;
 
 /// Index of the prefix `trusted.` of extended attributes.
 const TRUSTED: u8 = 4;
@@ -52,11 +52,6 @@ const _: () = assert!(ATTRIBUTE_COUNT as usize == 1 + (METACOPY_ENTRY + REDIRECT
 /// A chunk that is not there.
 const NO_BLOCK: u32 = u32::MAX;
 
-/// Whether a file of this size needs the extended form.
-pub(super) fn is_extended(size: u64) -> bool {
-    u32::try_from(size).is_err()
-}
-
 /// Bytes beside the inode of a file of this size: attributes, and the number of its one chunk.
 pub(super) fn attributes(size: u64) -> usize {
     match size {
@@ -66,31 +61,18 @@ pub(super) fn attributes(size: u64) -> usize {
 }
 
 /// The image as bytes.
-pub(super) fn write(layout: &Layout<'_>, mtime: u64) -> Result<Vec<u8>, Invalid> {
+pub(super) fn write(layout: &Layout<'_>, mtime: i64) -> Result<Vec<u8>, Invalid> {
     let mut image = Image(vec![0; layout.size]);
     image.superblock(layout, mtime)?;
     for (index, node) in layout.nodes.iter().enumerate() {
+        image.inode(index, node, &Inode::of(node, mtime))?;
         match &node.kind {
-            Kind::File { object, executable } => {
-                let mode = if *executable { PROGRAM } else { FILE };
-                image.inode(index, node, &Inode::file(mode, object.size, mtime))?;
-                if object.size > 0 {
-                    let inode = if is_extended(object.size) {
-                        EXTENDED
-                    } else {
-                        INODE
-                    };
-                    image.content_elsewhere(node.at + inode, object.digest);
-                }
+            Kind::File { object, .. } if object.size > 0 => {
+                image.content_elsewhere(node.at + node.inode(), object.digest);
             }
-            Kind::Symlink(target) => {
-                let content = target.as_str().as_bytes();
-                image.inode(index, node, &Inode::of(SYMLINK, content.len(), 1))?;
-                image.content(node, content);
-            }
+            Kind::File { .. } => {}
+            Kind::Symlink(target) => image.content(node, target.as_str().as_bytes()),
             Kind::Directory(inside) => {
-                let links = inside.subdirectories + 2;
-                image.inode(index, node, &Inode::of(DIRECTORY, inside.size, links))?;
                 let content = entries(inside, layout, index)?;
                 image.content(node, &content);
             }
@@ -108,35 +90,46 @@ struct Inode {
     links: u16,
     attributes: u16,
     chunk_bits: Option<u32>,
-    /// Of the extended form; the compact one has the superblock's time.
-    mtime: u64,
+    /// Seconds and nanoseconds of the extended form; the compact one has the superblock's time.
+    mtime: (i64, u32),
 }
 
 impl Inode {
-    fn of(mode: u16, size: usize, links: usize) -> Self {
-        Self {
+    /// `mtime` is that of everything which has no time of its own.
+    fn of(node: &Node<'_>, mtime: i64) -> Self {
+        let own = node.properties;
+        let mode = |usual: u16| own.and_then(NodeProperties::mode).unwrap_or(usual);
+        let time = own.and_then(NodeProperties::mtime);
+        let other = |mode, size: usize, links: usize| Self {
             mode,
             size: size as u64,
             // 1 means that nobody has counted, to find(1) and others.
             links: u16::try_from(links).unwrap_or(1),
             attributes: 0,
             chunk_bits: None,
-            mtime: 0,
-        }
-    }
-
-    fn file(mode: u16, size: u64, mtime: u64) -> Self {
-        Self {
-            mode,
-            size,
-            links: 1,
-            attributes: if size > 0 { ATTRIBUTE_COUNT } else { 0 },
-            // The least power of two blocks that holds it, so that there is one chunk.
-            chunk_bits: (size > 0).then(|| {
-                let blocks = size.div_ceil(BLOCK as u64);
-                blocks.next_power_of_two().trailing_zeros()
-            }),
-            mtime,
+            mtime: time.map_or((mtime, 0), |time| (time.seconds(), time.nanos())),
+        };
+        match &node.kind {
+            Kind::Directory(inside) => other(
+                DIRECTORY | mode(0o755),
+                inside.size,
+                inside.subdirectories + 2,
+            ),
+            Kind::Symlink(target) => other(SYMLINK | 0o777, target.as_str().len(), 1),
+            Kind::File { object, executable } => {
+                let usual = if *executable { 0o755 } else { 0o644 };
+                let size = object.size;
+                Self {
+                    size,
+                    attributes: if size > 0 { ATTRIBUTE_COUNT } else { 0 },
+                    // The least power of two blocks that holds it, so that there is one chunk.
+                    chunk_bits: (size > 0).then(|| {
+                        let blocks = size.div_ceil(BLOCK as u64);
+                        blocks.next_power_of_two().trailing_zeros()
+                    }),
+                    ..other(FILE | mode(usual), 0, 1)
+                }
+            }
         }
     }
 }
@@ -146,7 +139,7 @@ impl Image {
         self.0[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
-    fn superblock(&mut self, layout: &Layout<'_>, mtime: u64) -> Result<(), Invalid> {
+    fn superblock(&mut self, layout: &Layout<'_>, mtime: i64) -> Result<(), Invalid> {
         let top = layout.nodes.first().map_or(0, Node::number);
         let at = SUPERBLOCK;
         self.put(at, &MAGIC.to_le_bytes());
@@ -178,15 +171,16 @@ impl Image {
         self.put(at + 16, &content.to_le_bytes());
         self.put(at + 20, &number(index + 1)?.to_le_bytes());
         match u32::try_from(inode.size) {
-            Ok(size) => {
+            Ok(size) if node.inode() == INODE => {
                 self.put(at, &layout.to_le_bytes());
                 self.put(at + 6, &inode.links.to_le_bytes());
                 self.put(at + 8, &size.to_le_bytes());
             }
-            Err(_) => {
+            _ => {
                 self.put(at, &(layout | FORMAT_EXTENDED).to_le_bytes());
                 self.put(at + 8, &inode.size.to_le_bytes());
-                self.put(at + 32, &inode.mtime.to_le_bytes());
+                self.put(at + 32, &inode.mtime.0.to_le_bytes());
+                self.put(at + 40, &inode.mtime.1.to_le_bytes());
                 self.put(at + 44, &u32::from(inode.links).to_le_bytes());
             }
         }
@@ -223,7 +217,7 @@ impl Image {
         if let Some(blocks) = node.blocks {
             self.put(blocks, whole);
         }
-        self.put(node.at + INODE, tail);
+        self.put(node.at + node.inode(), tail);
     }
 }
 

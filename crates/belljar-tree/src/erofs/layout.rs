@@ -3,10 +3,10 @@ use std::ops::Range;
 
 use belljar_core::{Invalid, ObjectId, bounds};
 
-use super::format::{BLOCK, EXTENDED, FIRST_INODE, INODE, SLOT, attributes, is_extended};
+use super::format::{BLOCK, EXTENDED, FIRST_INODE, INODE, SLOT, attributes};
 use super::too_large;
-use crate::directory::too_many;
-use crate::{Directory, SymlinkTarget};
+use crate::unpacked::too_many;
+use crate::{Directory, NodeProperties, SymlinkTarget};
 
 /// Where everything of an image lies.
 pub(super) struct Layout<'a> {
@@ -20,6 +20,8 @@ pub(super) struct Layout<'a> {
 pub(super) struct Node<'a> {
     pub(super) name: &'a str,
     pub(super) kind: Kind<'a>,
+    /// What it has of its own instead of the usual time and mode.
+    pub(super) properties: Option<&'a NodeProperties>,
     /// Offset of the inode in the image.
     pub(super) at: usize,
     /// Where whole blocks of it lie; none if everything stands beside the inode.
@@ -68,7 +70,7 @@ impl<'a> Layout<'a> {
         directories: &'a BTreeMap<ObjectId, Directory>,
     ) -> Result<(), Invalid> {
         self.nodes
-            .push(Node::new("", Kind::Directory(Inside::new(0))));
+            .push(Node::new("", Kind::Directory(Inside::new(0)), None));
         let mut pending = vec![(0, root)];
         for _ in 0..=bounds::PATH_DEPTH {
             let mut next = Vec::new();
@@ -103,15 +105,19 @@ impl<'a> Layout<'a> {
         entries.extend(directory.files().iter().map(|file| {
             let (object, executable) = (file.object, file.executable);
             let kind = Kind::File { object, executable };
-            (Node::new(file.name.as_str(), kind), None)
+            let properties = file.properties.as_deref();
+            (Node::new(file.name.as_str(), kind, properties), None)
         }));
         entries.extend(directory.symlinks().iter().map(|link| {
             let kind = Kind::Symlink(&link.target);
-            (Node::new(link.name.as_str(), kind), None)
+            let properties = link.properties.as_deref();
+            (Node::new(link.name.as_str(), kind, properties), None)
         }));
         entries.extend(directory.directories().iter().map(|below| {
             let kind = Kind::Directory(Inside::new(parent));
-            (Node::new(below.name.as_str(), kind), Some(below.object))
+            // Its properties stand in its own message, which comes with the next level.
+            let node = Node::new(below.name.as_str(), kind, None);
+            (node, Some(below.object))
         }));
         entries.sort_unstable_by_key(|(node, _)| node.name);
         for (node, below) in entries {
@@ -123,6 +129,7 @@ impl<'a> Layout<'a> {
         let end = self.nodes.len();
         let dots = Dots::among(&self.nodes[begin..end]);
         let runs = runs(&self.nodes[begin..end], dots);
+        self.nodes[parent].properties = directory.properties();
         if let Kind::Directory(inside) = &mut self.nodes[parent].kind {
             inside.children = begin..end;
             inside.subdirectories = directory.directories().len();
@@ -172,10 +179,11 @@ impl<'a> Layout<'a> {
 }
 
 impl<'a> Node<'a> {
-    fn new(name: &'a str, kind: Kind<'a>) -> Self {
+    fn new(name: &'a str, kind: Kind<'a>, properties: Option<&'a NodeProperties>) -> Self {
         Self {
             name,
             kind,
+            properties,
             at: 0,
             blocks: None,
             inline: false,
@@ -192,19 +200,27 @@ impl<'a> Node<'a> {
         !matches!(self.kind, Kind::File { .. })
     }
 
+    /// Bytes of the inode itself, which is extended for a time of its own, or a size of more than 32 bits.
+    pub(super) fn inode(&self) -> usize {
+        let has_time = self.properties.is_some_and(|own| own.mtime().is_some());
+        let is_large = match &self.kind {
+            Kind::File { object, .. } => u32::try_from(object.size).is_err(),
+            Kind::Directory(_) | Kind::Symlink(_) => false,
+        };
+        if has_time || is_large {
+            EXTENDED
+        } else {
+            INODE
+        }
+    }
+
     /// Bytes of the inode with what always stands beside it, and of its content in the image.
     fn extent(&self) -> (usize, usize) {
+        let inode = self.inode();
         match &self.kind {
-            Kind::Directory(inside) => (INODE, inside.size),
-            Kind::Symlink(target) => (INODE, target.as_str().len()),
-            Kind::File { object, .. } => {
-                let inode = if is_extended(object.size) {
-                    EXTENDED
-                } else {
-                    INODE
-                };
-                (inode + attributes(object.size), 0)
-            }
+            Kind::Directory(inside) => (inode, inside.size),
+            Kind::Symlink(target) => (inode, target.as_str().len()),
+            Kind::File { object, .. } => (inode + attributes(object.size), 0),
         }
     }
 }

@@ -11,8 +11,8 @@
 //! …       the rest of directories and long targets, in blocks of 4096
 //! ```
 //!
-//! Everything belongs to user and group 0, files are 0644 or 0755, directories 0755, and one time is that of
-//! all of them. The same tree and time always give the same bytes.
+//! Everything belongs to user and group 0. Files are 0644 or 0755, directories 0755, and one time is that of all
+//! of them, but for nodes whose properties say otherwise. The same tree and time always give the same bytes.
 
 mod format;
 mod layout;
@@ -28,7 +28,7 @@ use layout::Layout;
 pub const FORMAT: u32 = 1;
 
 /// The image of the tree whose top is `root`, out of `directories`, which has every directory of it. `mtime`
-/// is the time of every file, directory and link, in seconds since 1970.
+/// is the time of every file, directory and link that has none of its own, in seconds since 1970.
 ///
 /// # Errors
 /// When a directory is missing in `directories`, when the tree has more than [`bounds::TREE_ENTRIES`] entries,
@@ -39,12 +39,8 @@ pub fn image(
     directories: &BTreeMap<ObjectId, Directory>,
     mtime: u64,
 ) -> Result<Vec<u8>, Invalid> {
-    if i64::try_from(mtime).is_err() {
-        return Err(Invalid::field(
-            "mtime",
-            "is beyond what a file system can hold",
-        ));
-    }
+    let mtime = i64::try_from(mtime)
+        .map_err(|_| Invalid::field("mtime", "is beyond what a file system can hold"))?;
     let layout = Layout::new(root, directories)?;
     format::write(&layout, mtime)
 }

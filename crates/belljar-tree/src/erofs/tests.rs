@@ -1,7 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{DirectoryNode, FileNode, Name, SymlinkNode, SymlinkTarget};
+use crate::{
+    DirectoryNode, FileNode, Leaf, Mtime, Name, NodeProperties, NodeProperty, SymlinkNode,
+    SymlinkTarget, build,
+};
+use belljar_core::Digest;
 
 type Directories = BTreeMap<ObjectId, Directory>;
 
@@ -14,6 +18,7 @@ fn file(text: &str, content: &[u8]) -> FileNode {
         name: name(text),
         object: ObjectId::of(content),
         executable: false,
+        properties: None,
     }
 }
 
@@ -92,6 +97,7 @@ fn a_tree_that_becomes_too_much_is_refused_before_it_is_made() {
     let links = (0..1000).map(|i| SymlinkNode {
         name: name(&format!("l{i}")),
         target: SymlinkTarget::new("t".repeat(4000)).unwrap(),
+        properties: None,
     });
     let mut directories = Directories::new();
     let many = Directory::new(vec![], vec![], links.collect()).unwrap();
@@ -125,6 +131,63 @@ fn a_tree_that_is_too_deep_is_refused() {
     let above = Directory::new(vec![], vec![node], vec![]).unwrap();
     let above = keep(&mut directories, above);
     assert!(image(above, &directories, 7).is_err());
+}
+
+#[test]
+fn a_tree_without_properties_has_the_image_that_it_always_had() {
+    let path = |text: &str| belljar_core::RelPath::new(text).unwrap();
+    let leaf = |content: &[u8], size, executable| Leaf::File {
+        object: ObjectId {
+            size,
+            ..ObjectId::of(content)
+        },
+        executable,
+    };
+    let link = |length| Leaf::Symlink {
+        target: SymlinkTarget::new("t".repeat(length)).unwrap(),
+    };
+    let mut leaves = vec![
+        (path("empty"), leaf(b"", 0, false)),
+        (path("large"), leaf(b"large", 5 << 30, true)),
+        (path("small"), leaf(b"small", 5, false)),
+        (path("nothing/in/it"), Leaf::EmptyDirectory),
+        (path("short"), link(7)),
+        (path("long"), link(4095)),
+    ];
+    let many = (0..700).map(|i| (path(&format!("many/{i}")), leaf(b"x", 1, i % 2 == 0)));
+    leaves.extend(many);
+    let built = build(leaves).unwrap();
+    let read = |(id, bytes): &(ObjectId, Vec<u8>)| (*id, Directory::decode(bytes).unwrap());
+    let directories = built.directories.iter().map(read).collect();
+    let bytes = image(built.root, &directories, 315_532_800).unwrap();
+    let known = "0f134bdcb663a562537db784abc704036efdccc9acb2e0ce510e05fc848819d3";
+    assert_eq!(Digest::of(&bytes).to_hex(), known);
+    assert_eq!(FORMAT, 1);
+}
+
+#[test]
+fn what_is_named_changes_nothing_and_a_time_takes_an_inode_of_twice_the_size() {
+    let marked = |properties: NodeProperties| {
+        let mut one = file("a", b"");
+        one.properties = Some(Box::new(properties));
+        let (root, directories) = flat(vec![one]);
+        image(root, &directories, 7).unwrap()
+    };
+    let (root, directories) = flat(vec![file("a", b"")]);
+    let plain = image(root, &directories, 7).unwrap();
+    let none = NodeProperties::default;
+    let named = NodeProperty {
+        name: "n".to_owned(),
+        value: "v".to_owned(),
+    };
+    assert_eq!(marked(none().with_named(vec![named]).unwrap()), plain);
+    assert_eq!(marked(none().with_mode(0o644).unwrap()), plain);
+    assert_ne!(marked(none().with_mode(0o600).unwrap()), plain);
+    let timed = marked(none().with_mtime(Mtime::new(7, 0).unwrap()));
+    let inode = usize::from(u16::from_le_bytes([plain[1038], plain[1039]])) * 32;
+    // Behind the top with its three entries, whose bytes stand beside it.
+    let at = (inode + 32 + 3 * 12 + 4).next_multiple_of(32);
+    assert_eq!((plain[at] & 1, timed[at] & 1), (0, 1));
 }
 
 /// Reads names and types of the top directory as a kernel does: from the inode at the superblock's number.

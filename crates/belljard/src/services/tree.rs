@@ -129,8 +129,8 @@ fn read(share: &Share, blob: BlobName) -> Result<Option<reapi::Directory>, Statu
         .map_err(|e| not_one(blob, &e.to_string()))
 }
 
-/// The directory that these bytes are the one encoding of. Its nodes may have properties: builds refuse them, but other
-/// clients keep trees here too.
+/// The directory that these bytes are the one encoding of. Its nodes may have any properties, also such as builds refuse:
+/// other clients keep trees here too.
 fn unpacked(bytes: &[u8]) -> Result<reapi::Directory, Invalid> {
     // Other encodings than the one of a tree can become forty times as large in memory as they are here.
     check_unpacked_size(bytes)?;

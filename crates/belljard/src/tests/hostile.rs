@@ -379,6 +379,7 @@ async fn what_is_there_is_not_there_by_another_size() {
             name,
             object,
             executable: false,
+            properties: None,
         };
         Directory::new(vec![node], vec![], vec![]).unwrap()
     };

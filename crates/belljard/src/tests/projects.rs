@@ -521,6 +521,7 @@ async fn a_build_gets_no_tree_that_is_not_its_projects_down_to_the_last_file() {
         name: name("stolen"),
         object: secret,
         executable: false,
+        properties: None,
     };
     let inner = Directory::new(vec![file], vec![], vec![]).unwrap();
     let node = DirectoryNode {

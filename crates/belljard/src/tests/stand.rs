@@ -222,6 +222,7 @@ pub(super) fn tree() -> Vec<u8> {
     let link = SymlinkNode {
         name: Name::new("link").unwrap(),
         target: SymlinkTarget::new("target").unwrap(),
+        properties: None,
     };
     Directory::new(vec![], vec![], vec![link]).unwrap().encode()
 }

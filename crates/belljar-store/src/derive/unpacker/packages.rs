@@ -106,6 +106,10 @@ impl Archives {
         let bytes = outlet.document(packages, most).map_err(named)?;
         let refused = |why: String| named(Stop::Refused(why));
         let directory = Directory::decode(&bytes).map_err(|e| refused(format!("is none: {e}")))?;
+        if directory.all_properties().next().is_some() {
+            let why = "has nodes with times, modes or other properties, of which nothing is kept; leave them out";
+            return Err(refused(why.to_owned()));
+        }
         let files = directory.files();
         if files.len() > bounds::LOCK_PACKAGES {
             return Err(refused(format!(
