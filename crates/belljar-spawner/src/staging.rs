@@ -2,10 +2,10 @@
 //! in the spawner's own mount namespace, which dies with it, so nothing of them can be left on the host. The
 //! sandbox gets clones; the collector reads the merged mount after the sandbox is gone.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use belljar_core::{InputName, LimitFigures};
@@ -232,8 +232,16 @@ fn sources(places: &Places, order: Order<'_>) -> io::Result<()> {
         // The upper layer is thrown away: flushing it would be waste.
         ("volatile", None),
     ]);
+    like_below(&places.lower(), &places.scratch("upper"))?;
     make_directory(&places.merged())?;
     mount::attach(overlay(&options, Attributes::default())?, &places.merged())
+}
+
+/// Gives the top of the upper layer mode and time of the top of the tree below: an overlay's own top is the upper one.
+fn like_below(lower: &Path, upper: &Path) -> io::Result<()> {
+    let below = fs::symlink_metadata(lower)?;
+    fs::set_permissions(upper, Permissions::from_mode(below.mode() & 0o777))?;
+    File::open(upper)?.set_modified(below.modified()?)
 }
 
 fn further_input(

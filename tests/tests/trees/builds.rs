@@ -21,7 +21,7 @@ fn a_build_on_a_tree_sees_that_tree_and_nothing_of_the_host() {
         .upload(&client);
     let script = "ls /etc /bin /deps
         test ! -e /usr/bin; test ! -e /build/covered; test ! -e /sys; cat /etc/passwd
-        stat -c '%n %U %a %Y' /bin/cat /deps/cargo/vendor/a in; cat /proc/mounts
+        stat -c '%n %U %a %Y' /bin/cat /deps/cargo/vendor/a in /build; cat /proc/mounts
         cat in /absolute /deps/cargo/vendor/a > out";
     let spec = client.spec(&[("in", "source\n")], &[script], &["out"]);
     let mut spec = with(on(spec, image), &[("cargo", crates)]);
@@ -34,6 +34,7 @@ fn a_build_on_a_tree_sees_that_tree_and_nothing_of_the_host() {
         "/bin/cat root 755 315532800",
         "/deps/cargo/vendor/a root 755 315532800",
         "in build 644 1000000000",
+        "/build build 755 1000000000",
     ] {
         assert!(log.contains(line), "{line}: {log}");
     }
