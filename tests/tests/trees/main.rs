@@ -3,8 +3,9 @@
 //! * [`builds`]: what a build on trees sees, and what is said of it.
 //! * [`hostile`]: what it must not be able to do to them, and two builds on the same ones.
 //! * [`life`]: what stays mounted, and what a restart finds.
-//! * [`mounted`]: images, mounted without a sandbox.
 //! * [`links`]: links out of a tree.
+//! * [`marked`]: times, modes and other properties of their nodes.
+//! * [`mounted`]: images, mounted without a sandbox.
 //! * [`shapes`]: trees without an end, or without a bottom in sight.
 
 // Test code may stop at the first surprise, in its helpers too.
@@ -14,6 +15,7 @@ mod builds;
 mod hostile;
 mod life;
 mod links;
+mod marked;
 mod mounted;
 mod shapes;
 

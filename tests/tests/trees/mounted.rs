@@ -17,7 +17,7 @@ const READ_ONLY: Attributes = Attributes {
 };
 
 /// A store, and places to mount at, in a mount namespace of this thread's own.
-struct Rig {
+pub(super) struct Rig {
     root: tempfile::TempDir,
     writer: Writer,
     reader: Reader,
@@ -25,7 +25,7 @@ struct Rig {
 }
 
 impl Rig {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let root = tempfile::Builder::new()
             .prefix("belljar-mounted-")
             .tempdir_in("/var/tmp")
@@ -50,7 +50,7 @@ impl Rig {
     }
 
     /// Puts many at the price of a few.
-    fn put_all<'a>(&self, blobs: impl IntoIterator<Item = &'a [u8]>) {
+    pub(super) fn put_all<'a>(&self, blobs: impl IntoIterator<Item = &'a [u8]>) {
         let blobs: Vec<_> = blobs.into_iter().collect();
         for some in blobs.chunks(bounds::OBJECTS_AT_ONCE) {
             let mut batch = self.writer.batch().unwrap();
@@ -70,7 +70,7 @@ impl Rig {
     }
 
     /// What stands on disk where `tree` is mounted as a sandbox has it.
-    fn mounted<T>(&self, tree: ObjectId, look: impl FnOnce(&Path) -> T) -> T {
+    pub(super) fn mounted<T>(&self, tree: ObjectId, look: impl FnOnce(&Path) -> T) -> T {
         let name = tree.digest.to_hex();
         let order = ImageOrder {
             name: &name,

@@ -195,7 +195,7 @@ impl Attempt {
     /// Why the working directory cannot be one. Nothing has run.
     fn no_directory(&self, errno: i32) -> Outcome {
         let named = self.plan.working_directory.as_ref();
-        let path = named.map_or("", |path| path.as_str()).escape_debug();
+        let path = named.map_or(".", |path| path.as_str()).escape_debug();
         let why = match Errno::from_raw_os_error(errno) {
             Errno::NOENT => "does not exist in the source tree".to_owned(),
             Errno::NOTDIR => "is not a directory".to_owned(),
