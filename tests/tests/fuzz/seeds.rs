@@ -12,7 +12,10 @@ use belljar_plan::store::StepMark;
 use belljar_plan::{
     ImageBase, ImageLayer, ImageRecord, Plan, Receipt, frame, signer, spawner, store,
 };
-use belljar_tree::{Directory, Leaf, SymlinkTarget, Tree, build};
+use belljar_tree::{
+    Directory, FileNode, Leaf, Mtime, Name, NodeProperties, NodeProperty, SymlinkNode,
+    SymlinkTarget, Tree, build,
+};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
@@ -41,7 +44,10 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         [fixture::spec(), spec, with_artifact, with_commit].map(|spec| spec.canonical().unwrap());
     let receipts =
         [plain.clone(), receipt, imaged(plain), given].map(|receipt| receipt.canonical().unwrap());
-    let (tree, directories) = tree();
+    let (tree, mut directories) = tree();
+    let marked = marked();
+    directories.push(marked.encode());
+    let marked = Tree::new(marked, vec![]).unwrap().encode();
     vec![
         ("archive", archives()),
         ("belljar_lock", vec![text(LOCK), text("version = 1")]),
@@ -87,7 +93,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("spec", specs.into()),
         ("steps", vec![steps()]),
         ("trail", vec![trail()]),
-        ("tree", vec![tree]),
+        ("tree", vec![tree, marked]),
         ("zstd", answers::zstd()),
     ]
 }
@@ -425,6 +431,32 @@ fn tree() -> (Vec<u8>, Vec<Vec<u8>>) {
         .partition(|directory| directory.object_id() == built.root);
     let tree = Tree::new(root.into_iter().next().unwrap(), children).unwrap();
     (tree.encode(), directories)
+}
+
+/// A directory in which everything has properties, and itself.
+fn marked() -> Directory {
+    let all = |mode| {
+        let named = ["a", "b"].map(|name| NodeProperty {
+            name: name.to_owned(),
+            value: "v".to_owned(),
+        });
+        let all = NodeProperties::default().with_mtime(Mtime::new(1_000_000_000, 7).unwrap());
+        let all = all.with_named(named.into()).unwrap();
+        all.with_mode(mode).unwrap()
+    };
+    let file = FileNode {
+        name: Name::new("f").unwrap(),
+        object: ObjectId::of(b"content"),
+        executable: true,
+        properties: Some(Box::new(all(0o711))),
+    };
+    let link = SymlinkNode {
+        name: Name::new("l").unwrap(),
+        target: SymlinkTarget::new("f").unwrap(),
+        properties: Some(Box::new(all(0o777))),
+    };
+    let directory = Directory::new(vec![file], vec![], vec![link]).unwrap();
+    directory.with_properties(all(0o700)).unwrap()
 }
 
 fn steps() -> Vec<u8> {

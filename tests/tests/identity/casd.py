@@ -175,6 +175,7 @@ with Casd("first") as first:
 with Casd("second") as second:
     told["directories"] = len(second.tree(root))
     told["links"] = sorted(link.target for one in second.tree(root) for link in one.symlinks)
+    told["marked_root"] = [marked.hash, marked.size_bytes]
     told["marked"] = sum(
         file.node_properties.HasField("mtime") and file.node_properties.HasField("unix_mode")
         for directory in second.tree(marked)

@@ -4,7 +4,10 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, UNIX_EPOCH};
 
+use belljar_core::{Digest, ObjectId, Outcome};
+use belljar_wire::BuildState;
 use serde_json::{Value, json};
 
 use crate::clients::{python, run};
@@ -55,6 +58,11 @@ fn fill(source: &Path) -> usize {
     fs::write(source.join("a/hello"), "hello\n").unwrap();
     fs::write(source.join("run.sh"), "#!/bin/sh\n").unwrap();
     fs::set_permissions(source.join("run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    let old = fs::File::open(source.join("a/hello")).unwrap();
+    old.set_modified(UNIX_EPOCH + Duration::new(1_000_000_000, 500_000_000))
+        .unwrap();
+    old.set_permissions(fs::Permissions::from_mode(0o640))
+        .unwrap();
     symlink("a/hello", source.join("link")).unwrap();
     symlink("/etc/hostname", source.join("a/outside")).unwrap();
     for n in 0..DIRECTORIES {
@@ -104,6 +112,20 @@ fn buildbox_casd_keeps_its_trees_and_blobs_at_belljard() {
     for what in ["absent", "absent_tree"] {
         assert_eq!(told[what][0], "NOT_FOUND", "{told}");
     }
+    // A build on the tree that was captured so.
+    let client = site.client(&ci);
+    let script = "stat -c '%a %.9Y' a/hello; stat -c '%a' run.sh; cp a/hello out";
+    let mut spec = client.spec(&[], &[script], &["out"]);
+    spec.source = ObjectId {
+        digest: Digest::from_hex(told["marked_root"][0].as_str().unwrap()).unwrap(),
+        size: told["marked_root"][1].as_u64().unwrap(),
+    };
+    let build = client.submit("marked", &spec).unwrap();
+    let build = client.until(&build.id, |build| build.state == BuildState::Ended);
+    assert_eq!(build.outcome, Some(Outcome::Succeeded));
+    let log = client.read(build.evidence.log.unwrap()).unwrap();
+    let log = String::from_utf8(log).unwrap();
+    assert_eq!(log, "640 1000000000.500000000\n755\n");
     // What there is not is refused in words that say so; it puts some of its own before them.
     let method = "build.bazel.remote.execution.v2.ActionCache/GetActionResult";
     let due = format!("{method} is not offered by this server");
